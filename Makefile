@@ -1,0 +1,42 @@
+# `make` lints and tests. `make run RATIO=5` runs the experiment. Only python3 (3.11 to 3.13) is needed beforehand.
+
+RATIO ?= 5
+# More parameters for `make run`, e.g. PARAMS="-P data=/data/cryoppp -P seed=3"
+PARAMS ?=
+# Further options of pytest, e.g. PYTEST="-k split"
+PYTEST ?=
+# A worker costs half a gigabyte; more than four wait for each other's disk.
+WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+
+export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
+export MLFLOW_EXPERIMENT_NAME ?= cryossl
+export MLFLOW_DISABLE_TELEMETRY = true
+BIN := $(CURDIR)/.venv/bin
+
+.DEFAULT_GOAL := check
+.PHONY: check lint test slow bench run venv help
+
+check: lint test ## lint + test (the default)
+
+venv: ## make or mend .venv from requirements.lock
+	@scripts/make-venv
+
+run: venv ## run the experiment: make run RATIO=10 PARAMS="-P seed=3"
+	PATH="$(BIN):$$PATH" $(BIN)/mlflow run . --env-manager local -P ratio=$(RATIO) $(PARAMS)
+
+lint: venv ## ruff, import contracts, mypy
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
+
+test: venv ## the test suite, without what takes minutes
+	$(BIN)/python -m pytest -m "not slow" $(WORKERS) $(PYTEST)
+
+slow: venv ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
+	$(BIN)/python -m benchmarks
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16

@@ -1,0 +1,1 @@
+"""Tracked runs back into tables, statistics and verdicts; it reads the tracking store only and needs no torch."""

@@ -1,0 +1,246 @@
+"""Arms: what one strategy did at one ratio and seed, put together from the tidy table. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import pandas as pd
+
+from analysis.runs import metric_names, setting_names
+from analysis.tables import mean_of
+from analysis.verdict import Measures
+
+State = Literal["finished", "unfinished", "failed", "missing"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One trained model as it was tracked. `metrics` hold finite numbers only."""
+
+    run_id: str
+    iteration: int
+    state: str
+    note: str
+    accepted: bool | None
+    labelled_count: float | None
+    metrics: Mapping[str, float]
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One strategy at one ratio and seed.
+
+    `final` is the model that stays: the last accepted student, or the baseline where none was; None unless the arm is
+    finished. `reference` is what gains are counted from.
+    """
+
+    ratio_percent: float
+    strategy: str
+    seed: int
+    state: State
+    note: str
+    iterations: tuple[Trained, ...]
+    final: Trained | None
+    reference: Trained | None
+    stop_reason: str
+
+    def value(self, metric: str) -> float | None:
+        """A metric of the final model."""
+        return self.final.metrics.get(metric) if self.final else None
+
+    def gain(self, metric: str) -> float | None:
+        """How much the final model exceeds the reference, or None."""
+        mine, base = self.value(metric), self.reference.metrics.get(metric) if self.reference else None
+        return difference(mine, base)
+
+    @property
+    def pseudo_labelled(self) -> Trained | None:
+        """The model whose pseudo-labels speak for the arm: the accepted one's, else those of the last student tried."""
+        students = [model for model in self.iterations if model.iteration > 0]
+        if self.final is not None and self.final in students:
+            return self.final
+        return students[-1] if students else None
+
+    def pseudo(self, metric: str) -> float | None:
+        """A metric of the pseudo-labels that speak for the arm."""
+        return self.pseudo_labelled.metrics.get(metric) if self.pseudo_labelled else None
+
+    def measures(self) -> Measures:
+        """What the verdict needs; always by test F1 and recall."""
+        base = self.reference.metrics.get("test/f1") if self.reference else None
+        return Measures(
+            f1=self.value("test/f1"), baseline_f1=base, gain_f1=self.gain("test/f1"),
+            gain_recall=self.gain("test/recall"), particle_ratio=self.pseudo("pseudo/particle_ratio"),
+            target_ratio=self.pseudo("pseudo/target_ratio"), per_labelled=self.pseudo("pseudo/per_labelled"),
+            accepted_iteration=self.final.iteration if self.final else 0, rejected_gain_f1=self._rejected_gain(),
+        )
+
+    def _rejected_gain(self) -> float | None:
+        tried = self.pseudo_labelled
+        mine, base = (model.metrics.get("test/f1") if model else None for model in (tried, self.reference))
+        return None if tried is self.final else difference(mine, base)
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs behind the final model's gain."""
+        return tuple(model.run_id for model in (self.final, self.reference) if model is not None)
+
+
+def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
+    """Every arm of a tidy table of one data set and setting, in the order ratio, strategy, seed.
+
+    The baseline is an arm too, `supervised`. An arm is finished when nothing of it failed or is still to come. Gains
+    are counted from `supervised`, or from `supervised_long` where it has the higher mean validation F1 on the seeds of
+    a ratio and none of them lacks it: the baseline to beat is the better of the two, chosen without the test part.
+    """
+    cells: defaultdict[tuple[float, str, int], list[dict[Any, Any]]] = defaultdict(list)
+    names = metric_names(tidy.columns), setting_names(tidy.columns)
+    for row in tidy.to_dict("records"):
+        if row["state"] not in ("foreign", "duplicate", "superseded"):
+            cells[row["ratio_percent"], row["strategy"], int(row["seed"])].append(row)
+    baselines = {(ratio, seed): _trained(rows[0], *names) for (ratio, strategy, seed), rows in cells.items()
+                 if strategy == "supervised" and rows[0]["state"] == "finished"}
+    arms = [_arm(key, rows, baselines.get((key[0], key[2])), names) for key, rows in cells.items()]
+    arms.sort(key=lambda arm: (arm.ratio_percent, strategy_order(arm.strategy), arm.seed))
+    return tuple(_with_reference(arms))
+
+
+def strategy_order(strategy: str) -> tuple[int, str]:
+    """Controls first, then naive and what grows from it, then class_balanced and what it lost, then the others."""
+    bases = ("supervised", "supervised_long", "naive", "naive+", "class_balanced-", "class_balanced")
+    if strategy in bases:
+        return bases.index(strategy), strategy
+    start = [index for index, base in enumerate(bases) if base[-1] in "+-" and strategy.startswith(base)]
+    return (start[0] if start else len(bases)), strategy
+
+
+def _trained(row: Mapping[Any, Any], metrics: Sequence[str], settings: Sequence[str]) -> Trained:
+    return Trained(
+        run_id=str(row["run_id"]), iteration=int(row["iteration"]), state=str(row["state"]), note=str(row["note"]),
+        accepted=row["accepted"] if isinstance(row["accepted"], bool) else None,
+        labelled_count=_finite(row["labelled_count"]),
+        metrics={name: number for name in metrics if (number := _finite(row[name])) is not None},
+        settings={name: str(row[name]) for name in settings if not _blank(row[name])},
+    )
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _arm(key: tuple[float, str, int], rows: Sequence[Mapping[Any, Any]], baseline: Trained | None,
+         names: tuple[Sequence[str], Sequence[str]]) -> Arm:
+    ratio, strategy, seed = key
+    ordered = sorted(rows, key=lambda row: row["iteration"])
+    models = tuple(_trained(row, *names) for row in ordered if row["state"] not in ("missing", "empty"))
+    reasons = [str(row["stop_reason"]) for row in ordered if row["stop_reason"] and not _blank(row["stop_reason"])]
+    reason = reasons[-1] if reasons else ""
+    state, note = _state(strategy, ordered, baseline)
+    final = None
+    if state == "finished":
+        final = _final(strategy, models, baseline)
+        if strategy not in ("supervised", "supervised_long"):
+            reason = reason or _why_stopped(models, ordered)
+    return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason)
+
+
+def _state(strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained | None) -> tuple[State, str]:
+    """Whether an arm may enter a mean, and if not, why."""
+    for row in rows:
+        if row["state"] not in ("finished", "empty"):
+            state: State = row["state"] if row["state"] in ("unfinished", "missing") else "failed"
+            where = "" if state == "missing" else f"iteration {int(row['iteration'])}: "
+            return state, f"{where}{row['note']}"
+    status = rows[0]["arm_status"]
+    if isinstance(status, str) and status != "FINISHED":
+        return ("unfinished" if status in ("RUNNING", "SCHEDULED") else "failed"), f"arm run is {status}"
+    if baseline is None:
+        return "failed", "its supervised baseline is missing or failed"
+    if not isinstance(status, str) and _more_to_come(strategy, rows):
+        return "unfinished", "the loop ended before its last iteration"
+    return "finished", ""
+
+
+def _more_to_come(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> bool:
+    """Without the arm's own status: the last student was accepted and the setting allows another one."""
+    most = _finite_text(rows[-1].get("loop.max_iterations"))
+    return (not strategy.startswith("supervised") and rows[-1]["accepted"] is True and not rows[-1]["stop_reason"]
+            and most is not None and rows[-1]["iteration"] < most)
+
+
+def _finite_text(value: object) -> float | None:
+    try:
+        return _finite(float(str(value)))
+    except ValueError:
+        return None
+
+
+def _final(strategy: str, models: Sequence[Trained], baseline: Trained | None) -> Trained | None:
+    if strategy.startswith("supervised"):
+        return models[-1] if models else None
+    accepted = [model for model in models if model.accepted]
+    return accepted[-1] if accepted else baseline
+
+
+def _why_stopped(models: Sequence[Trained], rows: Sequence[Mapping[Any, Any]]) -> str:
+    if rows[-1]["state"] == "empty":
+        return str(rows[-1]["note"])
+    return "last iteration reached" if models[-1].accepted else "student not better on validation"
+
+
+def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
+    """Swap the reference for `supervised_long` where that is the better baseline of a ratio."""
+    found = []
+    for arm in arms:
+        long = {other.seed: other.final for other in arms
+                if other.strategy == "supervised_long" and other.ratio_percent == arm.ratio_percent and other.final}
+        base = {other.seed: other.final for other in arms
+                if other.strategy == "supervised" and other.ratio_percent == arm.ratio_percent and other.final}
+        better = base and base.keys() <= long.keys() and _validation(long, base) > _validation(base, base)
+        swap = better and not arm.strategy.startswith("supervised") and arm.seed in base
+        found.append(replace(arm, reference=long[arm.seed]) if swap else arm)
+    return found
+
+
+def _validation(models: Mapping[int, Trained], seeds: Mapping[int, Trained]) -> float:
+    mean = mean_of(models[seed].metrics.get("validation/f1") for seed in seeds)
+    return -math.inf if mean is None else mean
+
+
+def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:
+    """(ratio, strategy, its arms over seeds), in the order of the tables."""
+    keys = sorted({(arm.ratio_percent, arm.strategy) for arm in arms}, key=lambda key: (key[0], strategy_order(key[1])))
+    for ratio, strategy in keys:
+        yield ratio, strategy, [arm for arm in arms if (arm.ratio_percent, arm.strategy) == (ratio, strategy)]
+
+
+def finished(arms: Sequence[Arm], *, ratio_percent: float, strategy: str) -> dict[int, Arm]:
+    """Seed -> the finished arm."""
+    return {arm.seed: arm for arm in arms
+            if (arm.ratio_percent, arm.strategy, arm.state) == (ratio_percent, strategy, "finished")}
+
+
+def run_ids_of(arms: Iterable[Arm]) -> tuple[str, ...]:
+    """The runs behind the arms' gains, each once."""
+    return tuple(dict.fromkeys(run for arm in arms for run in arm.run_ids))
+
+
+def difference(one: float | None, other: float | None) -> float | None:
+    """How much one exceeds the other, where both are there."""
+    return None if one is None or other is None else one - other
+
+
+def labelled_text(arms: Sequence[Arm], ratio_percent: float) -> str:
+    """`5% (258)`: the ratio and the labelled count, where one is known and the same in all runs."""
+    counts = {model.labelled_count for arm in arms if arm.ratio_percent == ratio_percent for model in arm.iterations
+              if model.labelled_count is not None}
+    return f"{ratio_percent:g}%" + (f" ({int(counts.pop())})" if len(counts) == 1 else "")

@@ -1,0 +1,225 @@
+"""Tracked runs -> one tidy table: a row per data set, ratio, seed, strategy and iteration.
+
+Nothing is thrown away: a failed, unfinished, repeated, missing or foreign run keeps its row, says so in `state` and
+`note`, and is not `used` in any mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+COLUMNS = (
+    "dataset", "settings", "ratio_percent", "seed", "strategy", "iteration", "run_id", "parent_id", "start_time",
+    "fingerprint", "status", "state", "used", "note", "accepted", "labelled_count", "pool_count", "stop_reason",
+    "arm_status",
+)
+STATES = {"FINISHED": "finished", "RUNNING": "unfinished", "SCHEDULED": "unfinished", "FAILED": "failed",
+          "KILLED": "killed"}
+# What differs between runs that are meant to be compared, or decides where a run happens but not what it computes.
+NOT_SETTINGS = frozenset({"split.ratio", "split.seed", "selection.strategies", "training.device", "training.threads"})
+SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.")
+
+Row = dict[str, Any]
+
+
+def tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    """The tidy table of tracked runs.
+
+    Args:
+        frame: a row per run, as `cryossl.tracking` reads them: run_id, parent_id, status, start_time, then tags, params
+            and metrics under their own names (MLflow's prefixes `tags.`, `params.`, `metrics.` are taken off). Rows of
+            iteration runs are the table; rows of arm runs, where there are any, add why an arm stopped.
+
+    Returns:
+        `COLUMNS`, then every param (`section.field`) and every metric (`test/f1`) under its name. `state` is finished,
+        unfinished, failed, killed, empty (an arm that kept no pseudo-label), duplicate, superseded, missing or foreign.
+    """
+    records = [_plain(record) for record in frame.to_dict("records")]
+    arms = [record for record in records if record.get("cryossl.kind") == "arm"]
+    trained = [record for record in records if record.get("cryossl.kind") not in ("arm", "experiment")]
+    params = _params_by_fingerprint(records)
+    rows = [_row(record, params) for record in trained]
+    _add_arms(rows, arms, params)
+    _mark_superseded(rows)
+    _mark_duplicates(rows)
+    rows += _missing(rows)
+    for row in rows:
+        row["used"] = row["state"] in ("finished", "empty")
+    rows.sort(key=_order)
+    names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
+    return pd.DataFrame(rows, columns=names).astype({"used": bool})
+
+
+def metric_names(columns: Iterable[object]) -> list[str]:
+    """The columns that are metrics: the ones with a path, such as `test/f1`."""
+    return [name for name in map(str, columns) if "/" in name and not name.startswith(("cryossl.", "mlflow."))]
+
+
+def setting_names(columns: Iterable[object]) -> list[str]:
+    """The columns that are settings deciding a result: `section.field`, without ratio, seed, strategies and place."""
+    return [name for name in map(str, columns) if name.startswith(SECTIONS) and "/" not in name
+            and name not in NOT_SETTINGS]
+
+
+def _plain(record: Mapping[Any, Any]) -> Row:
+    """The record without MLflow's prefixes and without what is not there."""
+    plain: Row = {}
+    for key, value in record.items():
+        name = str(key)
+        for prefix in ("tags.", "params.", "metrics."):
+            name = name.removeprefix(prefix)
+        if not _absent(value):
+            plain[name] = value
+    return plain
+
+
+def _absent(value: object) -> bool:
+    return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+
+
+def _row(record: Row, params: Mapping[str, Row]) -> Row:
+    """A tidy row of an iteration run; one that is not ours, or cannot be read, is foreign."""
+    status = str(record.get("status", ""))
+    row: Row = {"run_id": record.get("run_id"), "parent_id": record.get("parent_id"), "status": status,
+                "start_time": record.get("start_time"), "note": "", "iteration": None,
+                "state": STATES.get(status, "failed"), "accepted": _truth(record.get("cryossl.accepted")),
+                "stop_reason": record.get("cryossl.stop_reason", ""), "arm_status": None,
+                "labelled_count": _number(record.get("cryossl.labelled_count")),
+                "pool_count": _number(record.get("cryossl.pool_count")),
+                "fingerprint": record.get("cryossl.experiment_fingerprint", "")}
+    row |= {name: value for name, value in record.items() if name in metric_names(record)}
+    own = {name: record[name] for name in record if name.startswith(SECTIONS) and "/" not in name}
+    row |= own or params.get(row["fingerprint"], {})
+    row["settings"] = settings_digest(row)
+    try:
+        row |= {"dataset": str(record.get("cryossl.dataset", "")), "strategy": str(record["cryossl.strategy"]),
+                "ratio_percent": float(record["cryossl.ratio_percent"]), "seed": int(float(record["cryossl.seed"])),
+                "iteration": int(float(record.get("cryossl.iteration", 0)))}
+    except (KeyError, ValueError):
+        return row | {"state": "foreign", "note": "not a run of cryossl, or its tags are damaged"}
+    if row["state"] in ("failed", "killed", "unfinished"):
+        row["note"] = f"run is {status or 'without a status'}"
+    return row
+
+
+def settings_digest(row: Mapping[str, Any]) -> str:
+    """Eight hex digits of the settings that decide a result, without ratio, seed and strategies; empty if unknown."""
+    settings = sorted((name, str(row[name])) for name in setting_names(row))
+    return hashlib.blake2s(repr(settings).encode(), digest_size=4).hexdigest() if settings else ""
+
+
+def _params_by_fingerprint(records: Iterable[Row]) -> dict[str, Row]:
+    found: dict[str, Row] = {}
+    for record in records:
+        own = {name: value for name, value in record.items() if name.startswith(SECTIONS) and "/" not in name}
+        if own:
+            found.setdefault(record.get("cryossl.experiment_fingerprint", ""), own)
+    found.pop("", None)
+    return found
+
+
+def _add_arms(rows: list[Row], arms: Iterable[Row], params: Mapping[str, Row]) -> None:
+    """Hand each arm's status and stop reason to its iterations; an arm without any gets a row of its own."""
+    own: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["state"] != "foreign":
+            own[_arm_key(row)].append(row)
+    for record in sorted(arms, key=lambda record: str(record.get("start_time", ""))):
+        arm = _row({"cryossl.iteration": 1, **record}, params)
+        iterations = own.get(_arm_key(arm), []) if arm["state"] != "foreign" else []
+        for row in iterations:
+            row |= {"arm_status": arm["status"], "stop_reason": arm["stop_reason"] or row["stop_reason"]}
+        if not iterations:
+            rows.append(_without_iterations(arm))
+
+
+def _without_iterations(arm: Row) -> Row:
+    arm = {name: value for name, value in arm.items() if "/" not in name}
+    arm |= {"iteration": 1, "arm_status": arm["status"]}
+    if arm["state"] == "finished":
+        return arm | {"state": "empty", "note": arm["stop_reason"] or "no pseudo-label was kept", "accepted": False}
+    return arm
+
+
+def _arm_key(row: Row) -> tuple[Any, ...]:
+    return (row.get("fingerprint"), row.get("dataset"), row.get("ratio_percent"), row.get("seed"), row.get("strategy"))
+
+
+def _cell_key(row: Row) -> tuple[Any, ...]:
+    return row["dataset"], row["settings"], row["ratio_percent"], row["seed"]
+
+
+def _mark_superseded(rows: list[Row]) -> None:
+    """Of several experiments at one ratio and seed keep the most complete, then the newest: they may not be mixed."""
+    cells: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["state"] != "foreign":
+            cells[_cell_key(row)].append(row)
+    for cell in cells.values():
+        finished = Counter(row["fingerprint"] for row in cell if row["state"] in ("finished", "empty"))
+        kept = max(cell, key=lambda row: (finished[row["fingerprint"]], started(row.get("start_time"))))["fingerprint"]
+        for row in cell:
+            if row["fingerprint"] != kept:
+                row |= {"state": "superseded", "note": "another experiment with this ratio and seed is more complete "
+                                                       "or newer"}
+
+
+def _mark_duplicates(rows: list[Row]) -> None:
+    """Of several runs of one iteration keep the finished one, then the newest."""
+    same: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["state"] not in ("foreign", "superseded"):
+            same[*_cell_key(row), row["strategy"], row["iteration"]].append(row)
+    for group in same.values():
+        kept = max(group, key=lambda row: (row["state"] in ("finished", "empty"), started(row.get("start_time"))))
+        for row in group:
+            if row is not kept:
+                row |= {"state": "duplicate", "note": f"run {kept['run_id']} stands for it"}
+
+
+def _missing(rows: list[Row]) -> list[Row]:
+    """A row for every strategy that other seeds of the same ratio have and a seed has not, baseline included."""
+    grid: defaultdict[tuple[Any, ...], defaultdict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        if row["state"] not in ("foreign", "superseded"):
+            grid[row["dataset"], row["settings"], row["ratio_percent"]][row["seed"]].add(row["strategy"])
+    missing = []
+    for (dataset, settings, ratio), seeds in grid.items():
+        for strategy in {"supervised"}.union(*seeds.values()):
+            missing += [
+                {"dataset": dataset, "settings": settings, "ratio_percent": ratio, "seed": seed, "strategy": strategy,
+                 "iteration": int(strategy != "supervised"), "state": "missing", "status": "", "run_id": None,
+                 "note": "no such run", "fingerprint": "", "stop_reason": ""}
+                for seed, present in seeds.items() if strategy not in present
+            ]
+    return missing
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    return (str(row.get("dataset", "")), str(row.get("settings", "")), row.get("ratio_percent", math.inf),
+            str(row.get("strategy", "")), row.get("seed", math.inf), row.get("iteration") or 0, str(row.get("run_id")))
+
+
+def started(start: object) -> float:
+    """Start of a run in seconds, from what the store says; without one it is the oldest."""
+    if isinstance(start, pd.Timestamp):  # NaT is no Timestamp
+        return start.timestamp()
+    return float(start) if isinstance(start, int | float) and math.isfinite(start) else -math.inf
+
+
+def _truth(value: object) -> bool | None:
+    return {"true": True, "false": False}.get(str(value).lower())
+
+
+def _number(value: object) -> float | None:
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,130 @@
+"""The short tables: the note's naive against class-balanced, every strategy at each ratio, and the verdicts. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.arms import Arm, by_arm, difference, finished, labelled_text, run_ids_of
+from analysis.statistics import Grade, grade, seed_interval
+from analysis.tables import Cell, Column, Table, mean_cell, spread_cell
+from analysis.verdict import Verdict, judge
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on one strategy at one ratio; `missing` names the seeds that are not in it and why."""
+
+    ratio_percent: float
+    labelled: str
+    strategy: str
+    verdict: Verdict
+    grade: Grade
+    missing: tuple[str, ...]
+    run_ids: tuple[str, ...]
+
+
+def judge_arms(arms: Sequence[Arm]) -> tuple[Judged, ...]:
+    """A verdict for each strategy at each ratio, the baseline left out; by test F1 and recall."""
+    judged = []
+    for ratio, strategy, group in by_arm(arms):
+        if strategy == "supervised":
+            continue
+        done = [arm for arm in group if arm.state == "finished" and arm.gain("test/f1") is not None]
+        gain, recall = (_lower([arm.gain(name) for arm in done]) for name in ("test/f1", "test/recall"))
+        verdict = judge([arm.measures() for arm in done], strategy=strategy, ratio_percent=ratio, gain_lower=gain,
+                        recall_lower=recall)
+        missing = tuple(f"seed {arm.seed}: {arm.note or 'no test F1'}" for arm in group if arm not in done)
+        judged.append(Judged(ratio, labelled_text(arms, ratio), strategy, verdict, grade(len(done)), missing,
+                             run_ids_of(done)))
+    return tuple(judged)
+
+
+def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
+    """A row per ratio and strategy: score of the accepted model, gain, recall, pseudo-labels, verdict, seeds."""
+    outcomes = {(judged.ratio_percent, judged.strategy): judged.verdict.outcome for judged in verdicts}
+    columns = (
+        Column("labelled", "Labelled"), Column("strategy", "Strategy"), score_column("score", metric),
+        Column("gain", "Gain", "points", 2, signed=True), Column("recall", "Recall", "%", 2),
+        Column("pseudo_count", "Pseudo", "", 0), Column("per_labelled", "Per label", "", 2),
+        Column("particle_ratio", "Particles", "%", 2), Column("verdict", "Verdict"), Column("seeds", "Seeds"),
+    )
+    rows = []
+    for ratio, strategy, group in by_arm(arms):
+        done = [arm for arm in group if arm.state == "finished"]
+        gains = [] if strategy == "supervised" else [arm.gain(metric) for arm in done]
+        ids = run_ids_of(done)
+        pseudo_ids = [arm.pseudo_labelled.run_id for arm in done if arm.pseudo_labelled]
+        rows.append((
+            columns[0].cell(labelled_text(arms, ratio)), columns[1].cell(strategy),
+            spread_cell(columns[2], (arm.value(metric) for arm in done), run_ids=ids, factor=100),
+            spread_cell(columns[3], gains, run_ids=ids, factor=100),
+            mean_cell(columns[4], (arm.value("test/recall") for arm in done), run_ids=ids, factor=100),
+            mean_cell(columns[5], (arm.pseudo("pseudo/count") for arm in done), run_ids=pseudo_ids),
+            mean_cell(columns[6], (arm.pseudo("pseudo/per_labelled") for arm in done), run_ids=pseudo_ids),
+            mean_cell(columns[7], (arm.pseudo("pseudo/particle_ratio") for arm in done), run_ids=pseudo_ids,
+                      factor=100),
+            columns[8].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[9], group, done),
+        ))
+    return Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(_reference_notes(arms)))
+
+
+def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
+    """The note's table: labelled part, naive, class-balanced, improvement of the one over the other, verdict."""
+    outcomes = {judged.ratio_percent: judged.verdict.outcome for judged in verdicts
+                if judged.strategy == "class_balanced"}
+    columns = (
+        Column("labelled", "Labelled"), score_column("naive", metric, "Naive"),
+        score_column("class_balanced", metric, "Class-balanced"),
+        Column("improvement", "Improvement", "points", 2, signed=True), Column("verdict", "Verdict"),
+    )
+    rows, notes = [], []
+    for ratio in sorted({arm.ratio_percent for arm in arms}):
+        naive = finished(arms, ratio_percent=ratio, strategy="naive")
+        balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
+        shared = sorted(naive.keys() & balanced.keys())
+        if not naive and not balanced:
+            continue
+        if shared and naive.keys() != balanced.keys():
+            number = f"{len(shared)} seed{'s' * (len(shared) != 1)}"
+            notes.append(f"improvement at {ratio:g}% from the {number} that both have")
+        better = [difference(balanced[seed].value(metric), naive[seed].value(metric)) for seed in shared]
+        pairs = run_ids_of(arm for seed in shared for arm in (naive[seed], balanced[seed]))
+        rows.append((
+            columns[0].cell(labelled_text(arms, ratio)),
+            *(spread_cell(column, (arm.value(metric) for arm in group.values()), run_ids=run_ids_of(group.values()),
+                          factor=100) for column, group in zip(columns[1:3], (naive, balanced), strict=True)),
+            spread_cell(columns[3], better, run_ids=pairs, factor=100),
+            columns[4].cell(outcomes.get(ratio), run_ids=run_ids_of(balanced.values())),
+        ))
+    return Table("note", "Naive against class-balanced", columns, tuple(rows), tuple(notes))
+
+
+def score_column(name: str, metric: str, title: str = "") -> Column:
+    """The column of a score in percent, headed by the metric's usual name."""
+    words = {"test/f1": "F1", "test/recall": "Recall", "test/precision": "Precision"}
+    return Column(name, f"{title} {words.get(metric, metric)}".strip(), "%", 2)
+
+
+def _lower(gains: Sequence[float | None]) -> float | None:
+    interval = seed_interval(np.array([gain for gain in gains if gain is not None], dtype=np.float64))
+    return interval.lower if interval else None
+
+
+def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Cell:
+    if len(done) == len(group):
+        return column.cell(str(len(done)))
+    counts = Counter(arm.state for arm in group if arm.state != "finished")
+    why = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    return column.cell(f"{len(done)} of {len(group)} ({why})")
+
+
+def _reference_notes(arms: Sequence[Arm]) -> Iterable[str]:
+    for ratio in sorted({arm.ratio_percent for arm in arms}):
+        plain = {seed: arm.final for seed, arm in finished(arms, ratio_percent=ratio, strategy="supervised").items()}
+        if any(arm.reference is not None and arm.reference != plain.get(arm.seed) for arm in arms
+               if arm.ratio_percent == ratio):
+            yield f"at {ratio:g}% gains are over supervised_long, the better baseline on validation"

@@ -1,0 +1,88 @@
+"""A table whose every cell knows its value, its text and the runs it comes from. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+
+Value = str | int | float | bool | None
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: the value in its column's unit (None: there is none), the text to show, the runs it was made from."""
+
+    value: Value
+    text: str
+    run_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: `name` for programs, `title` for people; `unit` is that of every value in it.
+
+    `decimals` None means words, which are aligned to the left; numbers are aligned to the right.
+    """
+
+    name: str
+    title: str
+    unit: str = ""
+    decimals: int | None = None
+    signed: bool = False
+
+    def cell(self, value: Value, *, run_ids: Sequence[str] = (), text: str | None = None) -> Cell:
+        """The cell of this column for a value; what is not finite is nothing."""
+        if isinstance(value, float) and not math.isfinite(value):
+            value, text = None, None
+        shown = text if text is not None else self.show(value)
+        return Cell(value, shown, tuple(dict.fromkeys(run_ids)))
+
+    def show(self, value: Value) -> str:
+        """The text of a value."""
+        if value is None:
+            return NOTHING
+        if self.decimals is None or isinstance(value, str | bool):
+            return str(value)
+        return f"{value:{'+' if self.signed else ''}.{self.decimals}f}"
+
+    @property
+    def heading(self) -> str:
+        """Title with the unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows of equal length; `notes` are sentences that belong below it."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, Cell]]:
+        """Each row as column name -> cell."""
+        return [dict(zip((column.name for column in self.columns), row, strict=True)) for row in self.rows]
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Mean of the numbers that are there; None without any."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+def mean_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1) -> Cell:
+    """The mean times `factor`, of the values that are there."""
+    mean = mean_of(values)
+    return column.cell(None if mean is None else factor * mean, run_ids=run_ids)
+
+
+def spread_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1) -> Cell:
+    """The mean; from two values up its text has the standard deviation too, as `72.10 ± 0.40`."""
+    known = [factor * value for value in values if value is not None]
+    cell = mean_cell(column, known, run_ids=run_ids)
+    return replace(cell, text=f"{cell.text} ± {stdev(known):.{column.decimals}f}") if len(known) > 1 else cell

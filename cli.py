@@ -1,0 +1,183 @@
+"""The command line: options -> config -> one call. No logic here; importing this file loads neither torch nor mlflow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cryossl.config import Config, default_text, fields
+from cryossl.configfile import load
+from cryossl.errors import CryosslError
+
+FORMATS = ("table", "markdown", "csv", "json", "latex")
+
+
+def settings_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each setting, in the order of declaration; each arrives as text or None."""
+    for name, (section, field) in reversed(fields().items()):
+        default = default_text(field) or "none"
+        option = f"--{name.replace('_', '-')}"
+        command = click.option(option, name, metavar="VALUE", help=f"{field.description}  [{section}; {default}]")(command)
+    command = click.option("--defaults-yield", is_flag=True, hidden=True,
+                           help="an option at its default gives way to the config file (used by MLproject)")(command)
+    return click.option("--config", "config_file", metavar="FILE", type=click.Path(path_type=Path),
+                        help="YAML file of settings; options win over it")(command)
+
+
+def config_of(config_file: Path | None, defaults_yield: bool, options: dict[str, str | None]) -> Config:  # noqa: FBT001
+    """The config that a command was given; says which filled-in defaults gave way to the file."""
+    typed = {name: text for name, text in options.items() if text is not None}
+    defaults = {name: default_text(field) for name, (_, field) in fields().items()} if defaults_yield else {}
+    if config_file is not None and not str(config_file).strip("."):
+        config_file = None  # MLproject passes an empty text where no file was named
+    config, overridden = load(config_file, typed, yielding=defaults)
+    if overridden:
+        click.echo(f"from {config_file}: {', '.join(overridden)} (the defaults of MLproject give way to it)")
+    return config
+
+
+def dashes(token: str) -> str:
+    """`--learning_rate`, as `mlflow run -P` writes it, is `--learning-rate`."""
+    return token.replace("_", "-")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120,
+                               "token_normalize_func": dashes})
+@click.version_option(package_name="cryossl")
+def cli() -> None:
+    """Does self-training improve particle segmentation when few micrographs are labelled? Run the experiment and see."""
+
+
+@cli.command()
+@settings_options
+@click.option("--dry-run", is_flag=True, help="print the settings, the counts and the estimates; train nothing")
+def run(config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **options: str | None) -> None:
+    """Train the baseline once, then every strategy from it; print the comparison and the verdict."""
+    config = config_of(config_file, defaults_yield, options)
+    from cryossl import launch
+
+    (launch.dry_run if dry_run else launch.run)(config)
+
+
+@cli.command()
+@settings_options
+def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str | None) -> None:
+    """Train and score the supervised baseline alone."""
+    config = config_of(config_file, defaults_yield, options)
+    from cryossl import launch
+
+    launch.run(config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})}))
+
+
+@cli.command()
+@click.option("--ratio", type=float, help="only this labelled part, in percent")
+@click.option("--metric", default="test/f1", show_default=True, help="metric of the comparison")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--tracking-uri", default=None, help="MLflow tracking store  [sqlite:///mlflow.db]")
+@click.option("--experiment", default=None, help="MLflow experiment  [cryossl]")
+def compare(ratio: float | None, metric: str, form: str, tracking_uri: str | None, experiment: str | None) -> None:
+    """Compare the strategies in the tracking store: the naive-vs-balanced tables and the verdict."""
+    from cryossl import reading
+
+    reading.compare(ratio=ratio, metric=metric, form=form, tracking_uri=tracking_uri, experiment=experiment)
+
+
+@cli.command()
+@click.option("--name", default="pseudolabel_balanced", show_default=True, help="name of the results folder")
+@click.option("--results", type=click.Path(path_type=Path), default=Path("experiments"), show_default=True)
+@click.option("--watch", is_flag=True, help="redraw every two seconds until the run ends")
+@click.option("--json", "as_json", is_flag=True, help="print the status as JSON")
+def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
+    """Show what the experiment is doing now."""
+    from cryossl import reading
+
+    reading.status(results / name, watch=watch, as_json=as_json)
+
+
+@cli.command()
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="print the checks as JSON")
+def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, **options: str | None) -> None:
+    """Check the environment, the GPU, the tracking store and the disk."""
+    config = config_of(config_file, defaults_yield, options)
+    from cryossl import reading
+
+    reading.doctor(config, as_json=as_json)
+
+
+@cli.group()
+def data() -> None:
+    """Check, make, fetch and look at data sets."""
+
+
+@data.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--border", default="auto", show_default=True, help="unlabelled band at each edge: auto or px")
+@click.option("--json", "as_json", is_flag=True, help="print the faults as JSON")
+def data_check(path: Path, border: str, *, as_json: bool) -> None:
+    """List all faults of a data set at once, then what is in it."""
+    from cryossl import reading
+
+    reading.check_data(path, border=border, as_json=as_json)
+
+
+@data.command("synth")
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to write")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--train", type=click.IntRange(6), default=100, show_default=True, help="training micrographs")
+@click.option("--validation", type=click.IntRange(2), default=20, show_default=True, help="validation micrographs")
+@click.option("--test", type=click.IntRange(1), default=40, show_default=True, help="test micrographs")
+@click.option("--size-px", type=click.IntRange(64, 4096), default=128, show_default=True, help="side of a micrograph")
+def data_synth(folder: Path, **counts: Any) -> None:
+    """Write the simulator's micrographs as a COCO data set."""
+    from cryossl import launch
+
+    launch.synthesise(folder, **counts)
+
+
+@data.command("fetch")
+@click.argument("what", type=click.Choice(["cryotransformer"]))
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to unpack into")
+@click.option("--url", default=None, help="other address of the archive")
+def data_fetch(what: str, folder: Path, url: str | None) -> None:
+    """Download and unpack a public data set."""
+    from cryossl import launch
+
+    launch.fetch(what, folder, url=url)
+
+
+@data.command("show")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("pictures"), show_default=True)
+@click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="micrographs to draw")
+def data_show(path: Path, folder: Path, count: int) -> None:
+    """Draw micrographs with their particles to PNG files."""
+    from cryossl import launch
+
+    launch.show(path, folder, count=count)
+
+
+def main() -> None:
+    """Run a command; a fault becomes one line on standard error and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        code = _fail(error.format_message(), error.exit_code)
+    except CryosslError as error:
+        code = _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        code = _fail("interrupted; the same command continues from the last checkpoint", 130)
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""What is said, tracked and filed of each step: tracked runs, key messages, and the files of the results folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from analysis.verdict import Verdict, from_metrics, health, judge
+from cryossl import portraits
+from cryossl.experiment import Experiment, Model
+from cryossl.metrics import Counts, pooled
+from cryossl.narration import Narrator
+from cryossl.pseudolabels import Selected
+from cryossl.reckoning import Scored, checkpoint_numbers, gains, selection_numbers
+from cryossl.results import write_arm, write_summary
+from cryossl.scorecard import Numbers
+from cryossl.selection import Selection, SelectionSummary
+from cryossl.trackedrun import TrackedRun
+from cryossl.tracking import Tracker
+from cryossl.training import EpochRecord
+
+BASELINE = "supervised"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with its scores, the pseudo-labels it learned from, and the run that records it."""
+
+    iteration: int
+    accepted: bool
+    model: Model
+    scored: Scored
+    selected: Selected | None
+    run: TrackedRun
+
+
+class Bookkeeper:
+    """Keeps the books of one experiment under one parent run. Decides nothing."""
+
+    def __init__(self, experiment: Experiment, tracker: Tracker, parent: TrackedRun, narrator: Narrator, *,
+                 tags: Mapping[str, str]) -> None:
+        self._experiment, self._tracker, self._parent, self._narrator = experiment, tracker, parent, narrator
+        self._config = experiment.config
+        self._fingerprint = experiment.fingerprint()
+        self._tags = dict(tags)
+        self._numbers: dict[str, Numbers] = {}
+
+    def arm(self, strategy: str) -> TrackedRun:
+        """The run of a strategy: its metrics by iteration."""
+        run = self._run(strategy, "arm", "arm", name=f"{strategy} {self._where()}")
+        run.params(self._config.flat())
+        return run
+
+    def iteration(self, strategy: str, iteration: int) -> TrackedRun:
+        """The run of one trained model."""
+        name = f"{strategy} {self._where()}" + (f" iteration {iteration}" if strategy != BASELINE else "")
+        run = self._run(strategy, f"iteration-{iteration}", "iteration", name=name, iteration=iteration)
+        run.params(self._config.flat())
+        return run
+
+    def epochs(self, run: TrackedRun) -> Callable[[EpochRecord], None]:
+        """A listener that tracks every epoch of a training."""
+        def track(record: EpochRecord) -> None:
+            run.metrics({"epoch/loss": record.loss, "epoch/learning_rate": record.learning_rate,
+                         "epoch/validation_f1": record.validation_f1, "epoch/seconds": record.seconds}, step=record.epoch)
+            score = "" if record.validation_f1 is None else f"  validation F1 {_percent(record.validation_f1)}"
+            self._narrator.note(f"epoch {record.epoch}  loss {record.loss:.4f}{score}")
+
+        return track
+
+    def tell_selection(self, strategy: str, summary: SelectionSummary) -> None:
+        """The note's key messages and health signs."""
+        kind = "class-balanced" if strategy.startswith("class_balanced") else strategy
+        self._narrator.say(f"✅ Generated {summary.count} {kind} pseudo-labels of {summary.pool} "
+                           f"({summary.per_labelled:.1f} per labelled)")
+        if summary.particle_ratio is None:
+            return
+        self._narrator.say(f"   Average particle ratio: {_percent(summary.particle_ratio)}% "
+                           f"(target: {_percent(summary.target_ratio)}%)")
+        signs = health(summary.particle_ratio / summary.target_ratio, summary.per_labelled, None)
+        for sign in signs:
+            if sign.good is not None:
+                self._narrator.say(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")
+
+    def tell_gate(self, strategy: str, iteration: int, best: Mapping[str, Counts], student: Mapping[str, Counts], *,
+                  accepted: bool) -> None:
+        """What the gate saw and decided."""
+        before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
+        decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
+        self._narrator.say(f"   {strategy} iteration {iteration}: validation F1 {_percent(before)} → {_percent(after)}: {decision}")
+
+    def selection(self, run: TrackedRun, iteration: int, selected: Selected, selection: Selection) -> None:
+        """The pseudo-labels of an iteration, before the student is trained: numbers, table, and the best and worst of them."""
+        if run.finished:
+            return
+        audit = self._experiment.pool.audit(selected) if self._config.loop.audit else None
+        run.metrics(selection_numbers(selected.summary(), selection, audit), step=iteration)
+        chosen = set(selected.ids)
+        run.table([{"item": item, "selected": item in chosen, **asdict(one)}
+                   for item, one in sorted(selected.assessments.items(), key=lambda pair: -pair[1].quality)],
+                  "selection.json")
+        run.image(portraits.selection_sheet(self._experiment, selected), key="pseudo_labels", step=iteration)
+
+    def record(self, trained: Trained, *, strategy: str, baseline: Trained | None,
+               selection: Selection | None = None) -> None:
+        """All numbers and pictures of a trained model."""
+        numbers = self._reckon(trained, selection)
+        self._numbers[trained.run.key] = numbers
+        if baseline is not None:
+            numbers |= gains(numbers, self._numbers[baseline.run.key])
+        run = trained.run
+        run.tags({"cryossl.accepted": trained.accepted})
+        run.metrics(numbers, step=trained.iteration)
+        run.json(trained.scored.counts(), "counts.json")
+        run.file(trained.model.stage.folder / "last.safetensors", folder="model")
+        if not run.finished:
+            for place, picture in portraits.prediction_pictures(self._experiment, trained.model, trained.scored).items():
+                run.image(picture, key=f"validation_{place}", step=trained.iteration)
+        f1, gain = numbers["test/f1"], numbers.get("gain/f1")
+        change = "" if gain is None else f" ({100 * gain:+.2f} over the baseline)"
+        self._narrator.say(f"   {strategy}{f' iteration {trained.iteration}' if trained.iteration else ''}: "
+                           f"test F1 {_percent(f1)}{change}")
+        run.describe(self._story(trained, strategy, numbers))
+
+    def close_arm(self, arm: TrackedRun, strategy: str, models: Sequence[Trained], stop_reason: str,
+                  empty: SelectionSummary | None) -> None:
+        """The arm's curve by iteration, its verdict, and its result files."""
+        best = [model for model in models if model.accepted][-1]
+        for model in models:
+            arm.metrics(self._numbers[model.run.key], step=model.iteration)
+        measured = {name: value for name, value in self._numbers[models[-1].run.key].items() if value is not None}
+        accepted = {name: value for name, value in self._numbers[best.run.key].items() if value is not None}
+        verdict = judge([from_metrics({**measured, **accepted, **({} if best.iteration else {"gain/f1": 0.0, "gain/recall": 0.0})},
+                                      accepted_iteration=best.iteration)],
+                        strategy=strategy, ratio_percent=self._config.split.ratio)
+        arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason,
+                  "cryossl.verdict": verdict.outcome})
+        arm.describe(f"**{strategy}**, {self._where()}: {verdict.sentence}\n\nThe loop stopped: {stop_reason}.\n\n{verdict.next_steps}")
+        self._file(strategy, models, best, verdict, stop_reason, empty)
+
+    def _file(self, strategy: str, models: Sequence[Trained], best: Trained, verdict: Verdict, stop_reason: str,
+              empty: SelectionSummary | None) -> None:
+        split = self._experiment.split
+        numbers = {model.iteration: self._numbers[model.run.key] for model in models}
+        arm = {
+            "summary": {"labelled": len(split.labelled), "unlabelled": len(split.unlabelled),
+                        "baseline_f1": numbers[0]["test/f1"], "f1": numbers[best.iteration]["test/f1"],
+                        "gain_f1": numbers[best.iteration].get("gain/f1", 0.0), "best_iteration": best.iteration,
+                        "stop_reason": stop_reason, "verdict": verdict.outcome},
+            "verdict": asdict(verdict),
+            "iterations": [{"iteration": model.iteration, "accepted": model.accepted, "mlflow_run_id": model.run.run_id,
+                            "numbers": numbers[model.iteration]} for model in models],
+            "empty_selection": None if empty is None else asdict(empty),
+            "fingerprint": self._fingerprint, "split_sha256": split.digest(), "settings": self._config.flat(),
+        }
+        folder = self._config.run.results / self._config.run.name
+        write_arm(folder, strategy=strategy, ratio_percent=self._config.split.ratio, seed=self._config.split.seed, arm=arm)
+        write_summary(folder, strategy=strategy)
+
+    def _reckon(self, trained: Trained, selection: Selection | None) -> Numbers:
+        model = trained.model
+        numbers: Numbers = {**trained.scored.numbers(), "train/steps": model.steps, "time/seconds": model.seconds,
+                            **checkpoint_numbers(self._experiment.evaluate(model, "validation", weights="best"),
+                                                 self._experiment.evaluate(model, "test", weights="best"),
+                                                 step=model.best_step)}
+        if trained.selected is not None and selection is not None:
+            audit = self._experiment.pool.audit(trained.selected) if self._config.loop.audit else None
+            numbers |= selection_numbers(trained.selected.summary(), selection, audit)
+        return numbers
+
+    def _story(self, trained: Trained, strategy: str, numbers: Numbers) -> str:
+        if trained.selected is None:
+            learned = f"{len(self._experiment.split.labelled)} labelled items"
+        else:
+            told = trained.selected.summary()
+            learned = (f"{told.labelled_count} labelled items and {told.count} pseudo-labels of {told.pool} "
+                       f"(particle ratio {_percent(told.particle_ratio)}%, target {_percent(told.target_ratio)}%)")
+        gain = numbers.get("gain/f1")
+        change = "" if gain is None else f", {100 * gain:+.2f} points over the supervised baseline"
+        decided = "" if strategy.startswith(BASELINE) else (
+            " The student was accepted on validation." if trained.accepted else " The student was not accepted on validation.")
+        return (f"**{strategy}**, {self._where()}, iteration {trained.iteration}: trained for {trained.model.steps} steps on "
+                f"{learned}. Test F1 **{_percent(numbers['test/f1'])}**{change}.{decided}")
+
+    def _run(self, strategy: str, part: str, kind: str, *, name: str, iteration: int | None = None) -> TrackedRun:
+        tags = {**self._tags, "cryossl.kind": kind, "cryossl.strategy": strategy,
+                "cryossl.experiment_fingerprint": self._fingerprint}
+        if iteration is not None:
+            tags["cryossl.iteration"] = str(iteration)
+        return self._tracker.run(f"{self._fingerprint}-{strategy}-{part}", name=name, parent=self._parent, tags=tags)
+
+    def _where(self) -> str:
+        return f"{self._config.split.ratio:g}% seed {self._config.split.seed}"
+
+
+def _percent(fraction: float | None) -> str:
+    return "undefined" if fraction is None else f"{100 * fraction:.2f}"

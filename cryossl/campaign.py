@@ -1,0 +1,136 @@
+"""One invocation on one (data set, ratio, seed): the baseline once, then every arm from it. What it does is told and tracked.
+
+The method is `selftraining.self_train`; here its steps are given their names, and its results to the bookkeeper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from cryossl import gates
+from cryossl.bookkeeping import BASELINE, Bookkeeper, Trained
+from cryossl.experiment import Experiment, Model
+from cryossl.metrics import Counts
+from cryossl.narration import Narrator
+from cryossl.pace import PlannedPhase
+from cryossl.pseudolabels import Selected
+from cryossl.randomness import generator
+from cryossl.reckoning import Scored
+from cryossl.recipes import LONG
+from cryossl.scorecard import Evaluation
+from cryossl.selftraining import IterationResult, follow, self_train
+from cryossl.strategies import selection_for
+from cryossl.trackedrun import TrackedRun
+
+Result = IterationResult[Model, Evaluation]
+
+
+def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
+    """The phases of an invocation in order, for the estimate of the time that is left."""
+    phases = [PlannedPhase("Load the data"), PlannedPhase(f"{BASELINE}: training")]
+    for strategy in _ordered(strategies, iterations):
+        rounds = 1 if strategy == LONG else iterations
+        phases += [PlannedPhase(_title(strategy, number)) for number in range(1, rounds + 1)]
+    return phases
+
+
+class Campaign:
+    """Runs the arms of one experiment."""
+
+    def __init__(self, experiment: Experiment, bookkeeper: Bookkeeper, narrator: Narrator) -> None:
+        self._experiment, self._books, self._narrator = experiment, bookkeeper, narrator
+        self._settings = experiment.config
+        self._longest_steps = 0
+
+    def run(self) -> None:
+        """The baseline, then every strategy; `supervised_long` last, for it takes as many steps as the longest student."""
+        self._narrator.begin(f"{BASELINE}: training")
+        with self._books.iteration(BASELINE, 0) as run:
+            model = self._experiment.fit(self._experiment.split.labelled, None, iteration=0, on_epoch=self._books.epochs(run))
+            baseline = Trained(0, True, model, self._scored(model), None, run)
+            self._books.record(baseline, strategy=BASELINE, baseline=None)
+        for strategy in _ordered(self._settings.selection.strategies, self._settings.loop.max_iterations):
+            if strategy == LONG:
+                self._long_arm(baseline)
+            else:
+                self._arm(strategy, baseline)
+        self._experiment.finish()
+
+    def _arm(self, strategy: str, baseline: Trained) -> None:
+        """One strategy: the loop on validation first, then the test part, opened once for all its models."""
+        selection = selection_for(strategy, self._settings.selection)
+        open_runs = ExitStack()
+        students: dict[int, tuple[TrackedRun, Selected]] = {}
+
+        def pseudo_label(teacher: Model, _unlabelled: tuple[str, ...], *, iteration: int) -> Selected:
+            self._narrator.begin(_title(strategy, iteration))
+            selected = self._experiment.pseudo_label(teacher, selection)
+            self._books.tell_selection(strategy, selected.summary())
+            return selected
+
+        def fit(labelled: tuple[str, ...], selected: Selected | None, *, iteration: int) -> Model:
+            if selected is None:
+                return baseline.model
+            run = open_runs.enter_context(self._books.iteration(strategy, iteration))
+            students[iteration] = run, selected
+            self._books.selection(run, iteration, selected, selection)
+            model = self._experiment.fit(labelled, selected, iteration=iteration, on_epoch=self._books.epochs(run))
+            self._longest_steps = max(self._longest_steps, model.steps)
+            return model
+
+        with open_runs:
+            arm = open_runs.enter_context(self._books.arm(strategy))
+            results: list[Result] = []
+            outcome = follow(
+                self_train(self._experiment.split, iterations=self._settings.loop.max_iterations, fit=fit,
+                           pseudo_label=pseudo_label, accept=self._gate(strategy),
+                           evaluate=lambda model: self._experiment.evaluate(model, "validation")),
+                results.append)
+            trained = [baseline]
+            for result in results[1:]:
+                run, selected = students[result.iteration]
+                trained.append(Trained(result.iteration, result.accepted, result.model, self._scored(result.model), selected, run))
+                self._books.record(trained[-1], strategy=strategy, baseline=baseline, selection=selection)
+            self._books.close_arm(arm, strategy, trained, outcome.stop_reason, outcome.empty)
+
+    def _long_arm(self, baseline: Trained) -> None:
+        """The control: labels alone, for as many steps as the longest student of this invocation (or the longest possible)."""
+        self._narrator.begin(_title(LONG, 1))
+        steps = self._longest_steps or self._experiment.most_steps()
+        with self._books.arm(LONG) as arm, self._books.iteration(LONG, 1) as run:
+            model = self._experiment.fit(self._experiment.split.labelled, None, iteration=1, steps=steps,
+                                         on_epoch=self._books.epochs(run))
+            trained = Trained(1, True, model, self._scored(model), None, run)
+            self._books.record(trained, strategy=LONG, baseline=baseline)
+            self._books.close_arm(arm, LONG, [baseline, trained], "iterations done", None)
+
+    def _scored(self, model: Model) -> Scored:
+        validation = self._experiment.evaluate(model, "validation")
+        return Scored(validation, self._experiment.evaluate(model, "test"), validation.decision_threshold())
+
+    def _gate(self, strategy: str) -> Callable[[Result, Result], bool]:
+        def accept(best: Result, student: Result) -> bool:
+            ours, theirs = _counts(best.validation), _counts(student.validation)
+            if self._settings.loop.accept == "improved":
+                accepted = gates.improved(ours, theirs)
+            else:
+                rng = generator(self._settings.split.seed, "gate", strategy, student.iteration)
+                accepted = gates.confident(ours, theirs, rng=rng)
+            self._books.tell_gate(strategy, student.iteration, ours, theirs, accepted=accepted)
+            return accepted
+
+        return accept
+
+
+def _counts(evaluation: Evaluation) -> dict[str, Counts]:
+    """Validation micrograph -> counts at the model's own threshold."""
+    return dict(zip(evaluation.ids, evaluation.micrograph_counts(evaluation.decision_threshold()), strict=True))
+
+
+def _ordered(strategies: Sequence[str], iterations: int) -> list[str]:
+    return sorted(strategies, key=lambda name: name == LONG) if iterations else []
+
+
+def _title(strategy: str, iteration: int) -> str:
+    return f"{strategy}: iteration {iteration}"

@@ -1,0 +1,276 @@
+"""A COCO data set of micrographs -> micrographs, particles and label maps; CryoTransformer's quirks end here.
+
+COCO's x, y turn to (y, x) here. Every particle counts, whatever its `iscrowd`; the box [0, 0, 0, 0] means that
+the coordinates are missing, so that the micrograph is unlabelled; categories go by name, images by id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from cryossl.annotations import Fault, FaultList, ImageRecord, Particles, Records, read_records
+from cryossl.errors import DataError
+from cryossl.folders import PartFiles, find_parts, locate, pictures, real
+from cryossl.images import read_size
+from cryossl.rasterising import rasterise
+from cryossl.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
+from cryossl.strictjson import read_json
+
+__all__ = ["DataSet", "Fault", "Micrograph", "Part", "Particles", "measured", "rasterise", "read_dataset", "scan"]
+
+
+Boxes = Float64[np.ndarray, "n 4"]
+
+
+@dataclass(frozen=True)
+class Micrograph:
+    """One picture. `id` is its path relative to the data root, with `/`; sizes are in px of the file."""
+
+    id: str
+    path: Path
+    height_px: int
+    width_px: int
+    source: str
+    pixel_size_angstrom: float | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Train, validation or test; micrographs sorted by id.
+
+    A micrograph that is no key of `particles` is unlabelled; one whose particles are none is truly empty.
+    """
+
+    micrographs: tuple[Micrograph, ...]
+    particles: Mapping[str, Particles]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a data folder holds.
+
+    `border_px` and `diameter_px` are by source, in px of the file; a source without labels has no diameter.
+    """
+
+    root: Path
+    train: Part
+    validation: Part
+    test: Part | None
+    border_px: Mapping[str, int]
+    diameter_px: Mapping[str, float]
+    notes: tuple[str, ...]
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Part name -> part, for those there are."""
+        parts = {"train": self.train, "validation": self.validation}
+        return parts if self.test is None else parts | {"test": self.test}
+
+
+def read_dataset(root: Path, *, border: Literal["auto"] | int, max_megapixels: float) -> DataSet:
+    """The data set in a folder; headers are read, no picture is decoded.
+
+    `border` in px of the file, or `auto`: estimated per source from all labels (`measured` narrows them).
+    Raises DataError with the first fault and the number of the others.
+    """
+    dataset, faults = scan(root, border=border, max_megapixels=max_megapixels)
+    if faults or dataset is None:
+        more = f"; {len(faults) - 1} more faults, `cryossl data check` lists them" if len(faults) > 1 else ""
+        raise DataError(str(faults[0]), cure=faults[0].cure + more)
+    return dataset
+
+
+def scan(
+    root: Path, *, border: Literal["auto"] | int, max_megapixels: float
+) -> tuple[DataSet | None, tuple[Fault, ...]]:
+    """As `read_dataset`, but with all faults in one list; no data set if it cannot be read past one of them."""
+    try:
+        parts, layout_notes = find_parts(root)
+        table_file = root / "sources.csv"
+        table = parse_table(_text(table_file), name=table_file.name) if table_file.is_file() else ()
+    except DataError as error:
+        return None, (Fault(str(root), "", *_split(error)),)
+    faults: list[Fault] = []
+    notes = list(layout_notes)
+    found: dict[str, dict[str, _Found]] = {}
+    for name, files in parts.items():
+        found[name], part_notes = _read_part(root, files, max_megapixels, faults)
+        notes += part_notes
+    _check_parts(root, found, faults)
+    descriptions = [entry.description() for part in found.values() for entry in part.values()]
+    sources, source_notes = assign(descriptions, table=table)
+    notes += source_notes
+    faults += [Fault(micrograph_id, "", f"its source {source[:80]!r} is no plain name",
+                     "use up to 64 letters, digits, dots, dashes, underscores and blanks")
+               for source, micrograph_id in sorted({source: key for key, source in sources.items()}.items())
+               if not is_plain(source)]
+    built = {name: _part(entries, sources) for name, entries in found.items()}
+    test = built.get("test")
+    if test is not None and not test.particles:
+        notes.append("the test part has no labelled micrograph and is left out")
+        test = None
+    if faults:
+        return None, tuple(faults)
+    dataset = DataSet(root, built["train"], built["validation"], test, {}, {}, tuple(notes))
+    return measured(dataset, border=border, visible=None), ()
+
+
+def measured(dataset: DataSet, *, border: Literal["auto"] | int, visible: Collection[str] | None) -> DataSet:
+    """The data set with border and diameter measured on the labels of the `visible` micrographs only; None for all.
+
+    A benchmark hides most labels: what it measures on the hidden ones would leak into training.
+    """
+    bounds: dict[str, list[tuple[Boxes, int, int]]] = defaultdict(list)
+    for part in dataset.parts.values():
+        for micrograph in part.micrographs:
+            seen = micrograph.id in part.particles and (visible is None or micrograph.id in visible)
+            labels = [(part.particles[micrograph.id].bounds, micrograph.height_px, micrograph.width_px)] if seen else []
+            bounds[micrograph.source] += labels
+    borders = {source: border_px(bounds[source]) if border == "auto" else border for source in sorted(bounds)}
+    diameters = {source: diameter_px([boxes for boxes, _, _ in bounds[source]]) for source in sorted(bounds)}
+    return dataclasses.replace(dataset, border_px=borders,
+                               diameter_px={source: value for source, value in diameters.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A picture on disk and what is known of it, before its source is."""
+
+    id: str
+    path: Path
+    size: tuple[int, int]
+    record: ImageRecord | None
+    particles: Particles | None
+
+    def description(self) -> Description:
+        width = None if self.particles is None else diameter_px([self.particles.bounds])
+        return Description(self.id, *self.size, self.record.source if self.record else "", width)
+
+
+def _read_part(
+    root: Path, files: PartFiles, max_megapixels: float, faults: list[Fault]
+) -> tuple[dict[str, _Found], tuple[str, ...]]:
+    """The pictures of a part by id: those the annotation file names and those it does not."""
+    try:
+        document = read_json(files.annotations)
+    except DataError as error:
+        faults.append(Fault(_relative(files.annotations, root), "", *_split(error)))
+        return {}, ()
+    collected = FaultList(_relative(files.annotations, root))
+    paths: dict[str, Path] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for name in _names(document):
+        try:
+            paths[name] = locate(name, folder=files.folder, root=root)
+        except DataError as error:
+            collected.add("", *_split(error))
+            continue
+        try:
+            sizes[name] = read_size(paths[name], max_megapixels=max_megapixels)
+        except DataError as error:
+            faults.append(picture_fault(paths[name], root, error))
+    records = read_records(document, collected, sizes=sizes)
+    found = _match(root, paths, sizes, records, collected)
+    listed = {real(path) for path in paths.values()}
+    for path in pictures(files.folder):
+        if real(path) not in listed:
+            _add_unlisted(root, files.folder, path, max_megapixels, found, faults)
+    faults += collected.faults
+    return found, records.notes
+
+
+def _names(document: object) -> list[str]:
+    images = document.get("images") if isinstance(document, dict) else None
+    entries = images if isinstance(images, list) else []
+    return list(dict.fromkeys(entry["file_name"] for entry in entries
+                              if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)))
+
+
+def _match(
+    root: Path, paths: Mapping[str, Path], sizes: Mapping[str, tuple[int, int]], records: Records, faults: FaultList
+) -> dict[str, _Found]:
+    found: dict[str, _Found] = {}
+    for image_id, record in records.images.items():
+        size = sizes.get(record.file_name)
+        if size is None:
+            continue
+        stated = (record.height_px or size[0], record.width_px or size[1])
+        if stated != size:
+            faults.add(f"image {image_id}", f"{record.file_name!r} is {size[0]} x {size[1]} px (height x width), "
+                       f"the entry says {stated[0]} x {stated[1]}", "use the picture that the entry was made for")
+            continue
+        micrograph_id = _relative(paths[record.file_name], root)
+        if micrograph_id in found:
+            faults.add(f"image {image_id}", f"{record.file_name!r} is also another entry's", "list each picture once")
+        else:
+            found[micrograph_id] = _Found(micrograph_id, paths[record.file_name], size, record,
+                                          records.particles.get(image_id))
+    return found
+
+
+def _add_unlisted(
+    root: Path, folder: Path, path: Path, max_megapixels: float, found: dict[str, _Found], faults: list[Fault]
+) -> None:
+    """A picture that the annotation file does not name is unlabelled."""
+    try:
+        located = locate(path.relative_to(folder).as_posix(), folder=folder, root=root)
+        micrograph_id = _relative(located, root)
+        size = read_size(located, max_megapixels=max_megapixels)
+        found[micrograph_id] = _Found(micrograph_id, located, size, None, None)
+    except DataError as error:
+        faults.append(picture_fault(path, root, error))
+
+
+def picture_fault(path: Path, root: Path, error: DataError) -> Fault:
+    """What `read_size` or `read_picture` found wrong, under the micrograph's id."""
+    problem, cure = _split(error)
+    return Fault(_relative(path, root), "", problem.removeprefix(f"{path}: "), cure)
+
+
+def _check_parts(root: Path, found: Mapping[str, Mapping[str, _Found]], faults: list[Fault]) -> None:
+    seen: dict[str, str] = {}
+    for name, entries in found.items():
+        for micrograph_id in entries:
+            if micrograph_id in seen:
+                faults.append(Fault(micrograph_id, "", f"it is both in {seen[micrograph_id]} and in {name}",
+                                    "keep it in one part"))
+            seen[micrograph_id] = name
+    if faults:
+        return
+    for name in ("train", "validation"):
+        if not any(entry.particles is not None and entry.particles.count for entry in found[name].values()):
+            faults.append(Fault(str(root), "", f"the {name} part has no labelled particle",
+                                "annotate some of its micrographs"))
+
+
+def _part(entries: Mapping[str, _Found], sources: Mapping[str, str]) -> Part:
+    ordered = [entries[micrograph_id] for micrograph_id in sorted(entries)]
+    micrographs = tuple(
+        Micrograph(entry.id, entry.path, *entry.size, sources[entry.id],
+                   entry.record.pixel_size_angstrom if entry.record else None) for entry in ordered)
+    return Part(micrographs, {entry.id: entry.particles for entry in ordered if entry.particles is not None})
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def _split(error: DataError) -> tuple[str, str]:
+    """The cause and the cure of an error; the cure follows the last `; `."""
+    cause, _, cure = str(error).rpartition("; ")
+    return (cause, cure) if cause else (cure, "")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name}: not UTF-8 text", cure="save it as UTF-8") from None

@@ -1,0 +1,220 @@
+"""Every setting once: default, meaning, unit, check.
+
+The command-line options, the parameters of MLproject, docs/settings.md and the logged parameters are all derived from
+these fields, or tested against them. Field names are unique over all sections, so that an option needs no prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from cryossl.errors import ConfigError
+from cryossl.recipes import check_strategies
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Auto = Literal["auto"]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputSettings(Section):
+    """What is read, and how a micrograph becomes the tiles that the network sees."""
+
+    data: str = Field("synthetic", min_length=1, description="folder of a COCO data set, or `synthetic`")
+    particle_radius_fraction: float = Field(
+        1.0, gt=0, le=1.5, description="radius of a particle's disc, as a fraction of half its box width"
+    )
+    border: Auto | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="unlabelled band at each edge, in original px; auto: estimated per source from the labels"
+    )
+    particle_diameter_px: float = Field(
+        0.0, ge=0, le=512, description="rescale each source so that a particle is this wide; 0: no rescaling by particle"
+    )
+    image_px: int = Field(
+        1024, ge=0, description="longest side of a micrograph after reduction, never enlarged; 0: as it is"
+    )
+    tile_px: int = Field(
+        256, ge=0, le=8192, description="side of the square the network trains and predicts on; 0: the whole picture"
+    )
+    max_megapixels: float = Field(256.0, gt=0, description="largest picture that is opened, in millions of pixels")
+
+
+class SplitSettings(Section):
+    """Which part of the training micrographs counts as labelled."""
+
+    ratio: float = Field(5.0, gt=0, le=100, description="labelled part of the training data, in percent")
+    label_unit: Literal["micrograph", "tile"] = Field("micrograph", description="what the ratio counts")
+    labelled: Path | None = Field(
+        None, description="file that lists the labelled micrographs, one name a line; replaces the draw"
+    )
+    seed: int = Field(0, ge=0, lt=2**31, description="seed of the split, the initial weights and every other draw")
+
+
+class NetworkSettings(Section):
+    """The segmentation network, built by segmentation-models-pytorch."""
+
+    architecture: Literal["unet", "unetplusplus", "fpn", "manet", "linknet"] = Field(
+        "unet", description="decoder of the network"
+    )
+    encoder: str = Field("tu-lcnet_050", min_length=1, description="encoder, by its name in segmentation-models-pytorch")
+    encoder_depth: int = Field(3, ge=3, le=5, description="halvings of the picture inside the encoder")
+    decoder_width: int = Field(
+        16, ge=4, le=256, description="channels of the decoder's finest stage; each coarser one has twice as many"
+    )
+    encoder_weights: Literal["none", "imagenet"] = Field(
+        "none", description="initial weights of the encoder; imagenet downloads them"
+    )
+
+
+class TrainingSettings(Section):
+    """One training of one network."""
+
+    baseline_epochs: int = Field(100, ge=1, description="passes over the labelled tiles for the supervised baseline")
+    student_epochs: int = Field(50, ge=1, description="passes over labelled and pseudo-labelled tiles for each student")
+    batch_size: int = Field(8, ge=1, description="tiles per optimiser step")
+    learning_rate: float = Field(3e-3, gt=0, le=1, description="peak learning rate of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
+    validations: int = Field(10, ge=1, description="times the validation part is scored during one training, evenly spaced")
+    model: Literal["last", "best"] = Field(
+        "last", description="weights that are the model: the last step's, or the best on validation"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the network runs")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="number format of the forward pass; auto: bf16 on CUDA, else fp32"
+    )
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: one per core this process may use")
+
+
+class SelectionSettings(Section):
+    """From the teacher's probabilities to pseudo-labels. The defaults are the note's."""
+
+    strategies: Annotated[tuple[str, ...], AfterValidator(check_strategies)] = Field(
+        ("naive", "class_balanced"), min_length=1, description="strategies to run, separated by commas"
+    )
+    naive_threshold: float = Field(
+        0.70, ge=0.5, le=1, description="naive: least confidence of a pixel, and least mean confidence of an image"
+    )
+    particle_threshold: Share = Field(0.60, description="class_balanced: least p of a PARTICLE pixel")
+    background_threshold: Share = Field(0.80, description="class_balanced: least 1 - p of a BACKGROUND pixel")
+    quality_particle: Share = Field(0.3, description="class_balanced: weight of the mean confidence of PARTICLE pixels")
+    quality_background: Share = Field(0.2, description="class_balanced: weight of the mean confidence of BACKGROUND pixels")
+    quality_balance: Share = Field(0.5, description="class_balanced: weight of the closeness to the target particle ratio")
+    target_particle_ratio: Literal["measured"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        "measured", description="particle ratio to aim at: a number (the note: 0.04), or measured on the labelled part"
+    )
+    max_pseudo_per_labelled: float = Field(
+        2.0, gt=0, description="class_balanced: most pseudo-labels per labelled item"
+    )
+    uncertain_pixels: Literal["ignore", "background"] = Field(
+        "ignore", description="what a doubtful pixel of a pseudo-label becomes"
+    )
+
+
+class LoopSettings(Section):
+    """The self-training iterations."""
+
+    max_iterations: int = Field(3, ge=0, le=100, description="most students in a row; 0: the supervised baseline alone")
+    accept: Literal["improved", "confident"] = Field(
+        "improved",
+        description="a student is accepted if its validation F1 is higher, or if that is so with 90% confidence",
+    )
+    audit: bool = Field(
+        False, description="score the pseudo-labels against the hidden truth; it reaches neither training nor selection"
+    )
+
+
+class RunSettings(Section):
+    """Where results and records go. None of these changes a number."""
+
+    name: str = Field(
+        "pseudolabel_balanced", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the results folder"
+    )
+    results: Path = Field(Path("experiments"), description="folder of the results folders")
+    work: Path = Field(Path("work"), description="folder of decoded micrographs and finished stages; may be shared")
+    tracking_uri: str = Field(
+        "sqlite:///mlflow.db", min_length=1, description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place"
+    )
+    experiment: str = Field("cryossl", min_length=1, description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place")
+
+
+class Config(Section):
+    """All settings of one invocation."""
+
+    input: InputSettings = InputSettings()
+    split: SplitSettings = SplitSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    selection: SelectionSettings = SelectionSettings()
+    loop: LoopSettings = LoopSettings()
+    run: RunSettings = RunSettings()
+
+    def flat(self) -> dict[str, Any]:
+        """`section.field` -> value in JSON's types, in the order of declaration."""
+        return {f"{section}.{name}": value for section, fields in self.model_dump(mode="json").items()
+                for name, value in fields.items()}
+
+
+def sections() -> dict[str, type[Section]]:
+    """Section name -> its model, in the order of declaration."""
+    return {name: field.annotation for name, field in Config.model_fields.items()  # type: ignore[misc]
+            if field.annotation is not None}
+
+
+def fields() -> dict[str, tuple[str, FieldInfo]]:
+    """Field name -> (section, pydantic's description of the field), in the order of declaration."""
+    return {name: (section, field) for section, model in sections().items() for name, field in model.model_fields.items()}
+
+
+def default_text(field: FieldInfo) -> str:
+    """The default of a setting as it is typed on the command line; empty if there is none."""
+    value = field.default
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """Config from field name -> value (text as typed, or the field's own type); the rest are defaults.
+
+    Raises ConfigError, one line a fault, for an unknown name or a value that fails its check.
+    """
+    known = fields()
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"unknown setting {unknown[0]!r}", cure="`cryossl run --help` lists the settings")
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        section, field = known[name]
+        nested.setdefault(section, {})[name] = _typed(value, field)
+    try:
+        return Config.model_validate(nested)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_fault(fault) for fault in error.errors())) from None
+
+
+def _typed(value: object, field: FieldInfo) -> object:
+    """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default."""
+    if isinstance(value, str) and isinstance(field.default, tuple):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(value, list):
+        return tuple(value)
+    return None if value == "" and field.default is None else value
+
+
+def _fault(fault: Any) -> str:
+    name = fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0]
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}, got {fault['input']!r}"

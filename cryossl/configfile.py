@@ -1,0 +1,72 @@
+"""Config file + options -> Config. Options win; a config file is YAML without aliases or tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cryossl.config import Config, build, sections
+from cryossl.errors import ConfigError
+
+_LARGEST_BYTES = 2**20
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Scalars, lists and mappings only: an alias could expand without bound."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ConfigError("aliases are not allowed in a config file", cure="write the value out")
+        return super().compose_node(parent, index)
+
+
+def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str, str]) -> tuple[Config, list[str]]:
+    """The config of a file and options, and the names of options that gave way to the file.
+
+    Args:
+        path: config file, or None. Settings stand at the top level or below their section's name.
+        options: field name -> text as typed; these win over the file.
+        yielding: field name -> text of options that were not typed by a user but filled in with their defaults by the
+            project file; they give way to the config file.
+
+    Raises:
+        ConfigError: unreadable file, unknown setting, value out of range.
+    """
+    filed = _read(path) if path is not None else {}
+    overridden = [name for name, text in options.items() if name in filed and yielding.get(name) == text]
+    typed = {name: text for name, text in options.items() if name not in overridden}
+    return build({**filed, **typed}), overridden
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ConfigError(f"config file {path} is larger than 1 MB")
+        # The loader is PlainLoader, a SafeLoader without aliases: it builds plain values only.
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506
+    except OSError as error:
+        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"config file {path} is not UTF-8 text") from None
+    except RecursionError:
+        raise ConfigError(f"config file {path} is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"config file {path}{where}: {error.problem}") from None
+    except yaml.YAMLError:
+        raise ConfigError(f"config file {path} is not YAML") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise ConfigError(f"config file {path} must hold `setting: value` lines")
+    values: dict[str, Any] = {}
+    for name, value in document.items():
+        group = value if name in sections() and isinstance(value, dict) else {name: value}
+        for setting, given in group.items():
+            if setting in values:
+                raise ConfigError(f"config file {path} sets {setting} twice")
+            values[str(setting)] = given
+    return values

@@ -1,0 +1,120 @@
+"""Everything that is wrong with a data folder in one list, and what is in it in one table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cryossl.annotations import Fault
+from cryossl.coco import DataSet, Micrograph, Particles, picture_fault, rasterise, scan
+from cryossl.errors import DataError
+from cryossl.folders import find_parts, pictures, real
+from cryossl.images import read_picture
+from cryossl.progress import Progress, Report
+
+__all__ = ["Fault", "SourceSummary", "check", "summary"]
+
+_SUMMARY_SIDE_PX = 1024
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What a data set holds of one source; px of the original pictures, ratio in [0, 1] outside the border band.
+
+    `diameter_px` and `particle_ratio` are None without labels.
+    """
+
+    source: str
+    micrographs: int
+    labelled: int
+    particles: int
+    diameter_px: float | None
+    border_px: int
+    particle_ratio: float | None
+
+
+def check(root: Path, *, max_megapixels: float, report: Report) -> tuple[Fault, ...]:
+    """All faults of a data folder: its annotation files, and every picture, decoded in full.
+
+    A picture with one value all over, and the same picture in two places, are faults here: in train and test at once
+    it would leak, in train twice it would count twice. An empty tuple means that nothing is wrong.
+    """
+    _, found = scan(root, border=0, max_megapixels=max_megapixels)
+    faults = list(found)
+    paths = _picture_paths(root)
+    twins: dict[str, list[Path]] = defaultdict(list)
+    for done, path in enumerate(paths):
+        report(Progress("check", done, len(paths), "picture"))
+        try:
+            picture = read_picture(path, max_megapixels=max_megapixels)
+            twins[_digest(path)].append(path)
+            if float(picture.min()) == float(picture.max()):
+                raise DataError(f"{path}: every pixel has the same value", cure="take it out of the data set")
+        except DataError as error:
+            fault = picture_fault(path, root, error)
+            # The header's faults are among those found already.
+            if fault not in faults:
+                faults.append(fault)
+    report(Progress("check", len(paths), len(paths), "picture"))
+    for same in twins.values():
+        faults += [Fault(twin.relative_to(root).as_posix(), "",
+                         f"it is the same picture as {same[0].relative_to(root).as_posix()}", "keep one of them")
+                   for twin in same[1:]]
+    return tuple(faults)
+
+
+def _picture_paths(root: Path) -> list[Path]:
+    try:
+        parts, _ = find_parts(root)
+    except DataError:
+        return []
+    inside = root.resolve()
+    # Links that lead out of the data set or nowhere are a fault of their own; they are not followed.
+    found = [(path, real(path)) for files in parts.values() for path in pictures(files.folder)]
+    return [path for path, target in found if target is not None and target.is_relative_to(inside)]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def summary(dataset: DataSet, *, particle_radius_fraction: float) -> tuple[SourceSummary, ...]:
+    """One row per source, sorted by name, over all parts."""
+    members: dict[str, list[tuple[Micrograph, Particles | None]]] = defaultdict(list)
+    for part in dataset.parts.values():
+        for micrograph in part.micrographs:
+            members[micrograph.source].append((micrograph, part.particles.get(micrograph.id)))
+    return tuple(_summarise(dataset, source, members[source], particle_radius_fraction) for source in sorted(members))
+
+
+def _summarise(
+    dataset: DataSet, source: str, members: list[tuple[Micrograph, Particles | None]], particle_radius_fraction: float
+) -> SourceSummary:
+    labelled = [(micrograph, particles) for micrograph, particles in members if particles is not None]
+    border = dataset.border_px[source]
+    counts = np.array(list(_count(labelled, border, particle_radius_fraction)), dtype=np.int64).reshape(-1, 2)
+    particle_px, valid_px = (int(total) for total in counts.sum(axis=0))
+    return SourceSummary(
+        source, micrographs=len(members), labelled=len(labelled),
+        particles=sum(particles.count for _, particles in labelled), diameter_px=dataset.diameter_px.get(source),
+        border_px=border, particle_ratio=particle_px / valid_px if valid_px else None)
+
+
+def _count(
+    labelled: list[tuple[Micrograph, Particles]], border: int, particle_radius_fraction: float
+) -> Iterator[tuple[int, int]]:
+    """PARTICLE and valid pixels of each picture, at a reduced size: a ratio needs no more."""
+    for micrograph, particles in labelled:
+        scale = min(1.0, _SUMMARY_SIDE_PX / max(micrograph.height_px, micrograph.width_px))
+        label_map = rasterise(particles, height_px=max(1, round(micrograph.height_px * scale)),
+                              width_px=max(1, round(micrograph.width_px * scale)), scale=scale,
+                              particle_radius_fraction=particle_radius_fraction)
+        band = round(border * scale)
+        inner = label_map[band:label_map.shape[0] - band, band:label_map.shape[1] - band]
+        yield int(np.count_nonzero(inner)), inner.size

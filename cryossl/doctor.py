@@ -1,0 +1,220 @@
+"""Is this machine fit to run the project: environment, GPU, tracking store, disk. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from cryossl.diagnosis import Check
+from cryossl.packages import check_installation
+
+# Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
+NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"})
+SPARE_FACTOR = 1.2
+HOSTED_STORES = ("databricks", "databricks-uc")
+STORE_TIMEOUT_SECONDS = 3.0
+GPU_TIMEOUT_SECONDS = 180.0
+
+# In its own process: a pair of torch and torchvision that does not match, or a driver that crashes, ends only that.
+_GPU_PROBE = """
+import json, torch, torchvision
+found = {"torch": torch.__version__, "cuda_build": torch.version.cuda, "device": "cpu", "name": "", "bytes": 0}
+if torch.cuda.is_available():
+    side = torch.ones(64, 64, device="cuda")
+    assert float((side @ side).sum()) == 64.0 ** 3
+    free, total = torch.cuda.mem_get_info()
+    found |= {"device": "cuda", "name": torch.cuda.get_device_name(), "bytes": free}
+elif torch.backends.mps.is_available():
+    found |= {"device": "mps", "name": "Apple GPU"}
+print(json.dumps(found))
+"""
+
+
+def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) -> tuple[Check, ...]:
+    """Everything; takes as long as importing torch does.
+
+    Args:
+        tracking_uri: where runs are recorded.
+        work: folder of decoded micrographs and finished stages; need not exist yet.
+        device: the setting `device`.
+        needed_bytes: what the run will write into `work`, as far as that is known.
+    """
+    installation = check_installation()
+    broken = any(check.state == "fail" for check in installation)
+    gpu = Check("gpu", "warn", "not tried before the packages are well") if broken else check_gpu(device)
+    surroundings = preflight(tracking_uri=tracking_uri, work=work, needed_bytes=needed_bytes)
+    return (check_machine(), *installation, gpu, *surroundings)
+
+
+def preflight(*, tracking_uri: str, work: Path, needed_bytes: int) -> tuple[Check, ...]:
+    """What is looked at before each training: the tracking store and the work folder. Under a second if all is well."""
+    return (check_tracking(tracking_uri), check_disk(work, needed_bytes=needed_bytes), check_locks(work))
+
+
+def check_machine() -> Check:
+    """Platform, cores this process may use, memory."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = psutil.virtual_memory()
+    return Check("machine", "ok", f"{platform.system()} {platform.machine()}, {cores} cores, "
+                                  f"{_size(memory.available)} of {_size(memory.total)} memory free")
+
+
+def check_gpu(device: str) -> Check:
+    """Is there a GPU that torch can compute on; one process is started to import torch and try."""
+    try:
+        probe = subprocess.run([sys.executable, "-c", _GPU_PROBE], capture_output=True, text=True, check=False,
+                               timeout=GPU_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return Check("gpu", "fail", f"torch did not answer in {GPU_TIMEOUT_SECONDS:.0f} s",
+                     "a hanging driver: `nvidia-smi` should answer at once")
+    if probe.returncode != 0:
+        said = probe.stderr.strip().splitlines() or [f"ended by signal {-probe.returncode}"]
+        return Check("gpu", "fail", f"torch cannot be used: {said[-1]}", "`make venv`; if it stays, the GPU's driver")
+    return judge_gpu(json.loads(probe.stdout), device=device, driver_present=Path("/dev/nvidiactl").exists())
+
+
+def judge_gpu(found: dict[str, str | int | None], *, device: str, driver_present: bool) -> Check:
+    """The finding of the probe against the setting `device` and the presence of an NVIDIA driver."""
+    if found["device"] == device or (device == "auto" and found["device"] != "cpu"):
+        room = f", {_size(int(found['bytes'] or 0))} free" if found["bytes"] else ""
+        return Check("gpu", "ok", f"{found['name']}{room}" if found["name"] else "the CPU, as set")
+    if device in ("cuda", "mps"):
+        return Check("gpu", "fail", f"device = {device}, but torch {found['torch']} finds none",
+                     "`device=auto` takes the CPU")
+    if driver_present and found["device"] == "cpu":
+        build = f"torch {found['torch']} (CUDA {found['cuda_build']})"
+        return Check("gpu", "warn", f"an NVIDIA driver is here, but {build} cannot use it",
+                     "update the driver, or install a torch for its CUDA version")
+    return Check("gpu", "ok", "none; the CPU does the work" if device == "auto" else "not used, as set")
+
+
+def check_disk(folder: Path, *, needed_bytes: int) -> Check:
+    """Can the work folder be written, and has it room for what is needed and a fifth more."""
+    name = "disk"
+    place = _nearest_existing(folder)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            free = shutil.disk_usage(place).free
+    except OSError as error:
+        return Check(name, "fail", f"{place} cannot be written: {error.strerror}", "`work=FOLDER` names another folder")
+    wanted = int(needed_bytes * SPARE_FACTOR)
+    if free < wanted:
+        return Check(name, "fail", f"{_size(free)} free in {place}, {_size(wanted)} needed",
+                     "free some space, or `work=FOLDER` on another disk")
+    return Check(name, "ok", f"{_size(free)} free in {place}")
+
+
+def check_locks(folder: Path) -> Check:
+    """Is the folder on a disk of this machine, where file locks and memory maps can be trusted."""
+    mounts = [(one.mountpoint, one.fstype) for one in psutil.disk_partitions(all=True)]
+    return judge_file_system(_nearest_existing(folder).resolve(), mounts)
+
+
+def judge_file_system(folder: Path, mounts: Sequence[tuple[str, str]]) -> Check:
+    """The file system of `folder` by a table of (mount point, type); the deepest mount point above it counts."""
+    above = [(len(point), kind) for point, kind in mounts if folder.is_relative_to(point)]
+    kind = max(above)[1] if above else "unknown"
+    if kind.lower() in NETWORK_FILE_SYSTEMS:
+        return Check("file system", "warn", f"{folder} is on {kind}: locks may not hold, and reading tiles is slow",
+                     "`work=FOLDER` on a local disk; never two runs on one such folder")
+    return Check("file system", "ok", f"{folder} is on {kind}")
+
+
+def check_tracking(uri: str) -> Check:
+    """Can the tracking store be reached: a SQLite file be written, a server answer within three seconds."""
+    parts = urlsplit(uri)
+    kind = parts.scheme.split("+")[0]
+    if kind == "sqlite":
+        return _check_sqlite(uri)
+    if kind in ("http", "https"):
+        return _check_server(uri)
+    if kind in ("postgresql", "postgres", "mysql", "mssql"):
+        return _check_database(uri)
+    if kind == "file" or (kind == "" and uri not in HOSTED_STORES):
+        return Check("tracking", "fail", f"{uri or 'no store'}: MLflow no longer writes into plain folders",
+                     "`tracking_uri=sqlite:///mlflow.db`")
+    return Check("tracking", "warn", f"{redacted(uri)}: not tried, this kind of store is unknown here")
+
+
+def redacted(uri: str) -> str:
+    """The address without user name and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "***@", uri)
+
+
+def _check_sqlite(uri: str) -> Check:
+    path = Path(uri.split("://", 1)[1].removeprefix("/").split("?")[0])
+    elsewhere = "`tracking_uri=sqlite:///FILE` names another"
+    if not path.exists():
+        parent = _nearest_existing(path.parent)
+        if os.access(parent, os.W_OK | os.X_OK):
+            return Check("tracking", "ok", f"{path} will be made")
+        return Check("tracking", "fail", f"{path} cannot be made: {parent} cannot be written", elsewhere)
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)) as store:
+            store.execute("BEGIN IMMEDIATE")
+            store.execute("ROLLBACK")
+    except sqlite3.DatabaseError as error:
+        if "locked" in str(error):
+            return Check("tracking", "warn", f"{path} is locked by another process", f"wait for it; {elsewhere}")
+        return Check("tracking", "fail", f"{path} cannot be written: {error}", elsewhere)
+    return Check("tracking", "ok", f"{path} can be written")
+
+
+def _check_server(uri: str) -> Check:
+    shown = redacted(uri).rstrip("/")
+    address = re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=STORE_TIMEOUT_SECONDS):
+            return Check("tracking", "ok", f"{shown} answers")
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code in (401, 403):
+                return Check("tracking", "warn", f"{shown} answers and asks who you are ({error.code})",
+                             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
+            return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({error.code})",
+                         "compare the address with what `mlflow server` printed")
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        # Not a failure: a run keeps its own journal and sends it when the server is back.
+        return Check("tracking", "warn", f"{shown} does not answer: {reason}",
+                     "start the server, or `tracking_uri=sqlite:///mlflow.db`")
+
+
+def _check_database(uri: str) -> Check:
+    parts = urlsplit(uri)
+    port = parts.port or {"mysql": 3306, "mssql": 1433}.get(parts.scheme.split("+")[0], 5432)
+    try:
+        with socket.create_connection((parts.hostname or "localhost", port), timeout=STORE_TIMEOUT_SECONDS):
+            return Check("tracking", "ok", f"{redacted(uri)} answers")
+    except OSError as error:
+        return Check("tracking", "fail", f"{redacted(uri)} does not answer: {error}",
+                     "start the database, or correct the address")
+
+
+def _nearest_existing(folder: Path) -> Path:
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,48 @@
+"""What can go wrong, in one line: what was wrong, where, what to do. Each class has its exit code."""
+
+from __future__ import annotations
+
+
+class CryosslError(Exception):
+    """A fault that a user can mend. `str()` is one line; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+    def __init__(self, cause: str, *, cure: str = "") -> None:
+        super().__init__(f"{cause}; {cure}" if cure else cause)
+
+
+class ConfigError(CryosslError):
+    """A setting, an option or a config file is wrong."""
+
+    exit_code = 2
+
+
+class DataError(CryosslError):
+    """The data set cannot be used as it is. The message names the file and the record."""
+
+    exit_code = 2
+
+
+class NumericError(CryosslError):
+    """A loss, a gradient or a weight is not finite."""
+
+    exit_code = 5
+
+
+class StorageError(CryosslError):
+    """A file cannot be written or read: no space, no permission, damaged."""
+
+    exit_code = 6
+
+
+class TrackingError(CryosslError):
+    """The tracking store cannot be reached or refuses."""
+
+    exit_code = 3
+
+
+class BusyError(CryosslError):
+    """Another process holds the lock; the message names it."""
+
+    exit_code = 6

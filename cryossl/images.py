@@ -1,0 +1,261 @@
+"""Picture files (JPEG, PNG, TIFF, MRC) -> grey arrays, reduced and normalised.
+
+The format is told from the first bytes, never from the name. Rows are in the order of the file: an MRC's first row is
+row 0, so labels drawn on an MRC belong to the MRC and labels drawn on a jpg to the jpg. An EXIF orientation is not
+applied, because annotation programs count pixels as they are stored.
+"""
+
+from __future__ import annotations
+
+import stat
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mrcfile
+import numpy as np
+import tifffile
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+from cryossl.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc")
+NEUTRAL = 128
+"""The normalised value of the median: what a window is padded with where it runs over the edge."""
+
+_CLIP = 5.0
+_LEVELS_PER_SIGMA = 25.5
+_MAD_TO_SIGMA = 1.4826  # standard deviation / median absolute deviation of a normal distribution
+_MEAN_DEVIATION_TO_SIGMA = 1.2533  # sqrt(pi / 2), the same for the mean absolute deviation
+_MRC_HEADER_BYTES = 1024
+_PILLOW_LIMIT = threading.Lock()
+_GREY_MODES = ("L", "I;16", "I;16L", "I;16B", "I", "F")
+
+
+def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
+    """(height, width) in px, from the header; no pixel is decoded.
+
+    Raises DataError if the file is missing, no regular file, of another format, empty, larger than `max_megapixels`,
+    or holds several frames.
+    """
+    with _door(path):
+        match _format(path):
+            case "tiff":
+                with _quiet(), tifffile.TiffFile(path) as file:
+                    return _tiff_size(file, path, max_megapixels)
+            case "mrc":
+                with _quiet(), mrcfile.open(path, header_only=True, permissive=True) as file:
+                    return _mrc_size(file, path, max_megapixels)
+            case _:
+                with _pillow(path, ("JPEG", "PNG")) as picture:
+                    return _pillow_size(picture, path, max_megapixels)
+
+
+def read_picture(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
+    """The grey values as stored: 0 to 255 of 8 bits, 0 to 65535 of 16, floats as they are; colour becomes luma.
+
+    Raises DataError as `read_size` does, and if the file is damaged or a value is not finite.
+    """
+    with _door(path):
+        match _format(path):
+            case "tiff":
+                picture = _read_tiff(path, max_megapixels)
+            case "mrc":
+                picture = _read_mrc(path, max_megapixels)
+            case _:
+                with _pillow(path, ("JPEG", "PNG")) as opened:
+                    _pillow_size(opened, path, max_megapixels)
+                    picture = _pillow_grey(opened)
+    bad = picture.size - int(np.count_nonzero(np.isfinite(picture)))
+    if bad:
+        raise DataError(f"{path}: {bad} of {picture.size} pixels are not finite numbers",
+                        cure="repair the picture or take it out of the data set")
+    return picture
+
+
+def resize(
+    picture: Float32[np.ndarray, "height width"], *, height_px: int, width_px: int
+) -> Float32[np.ndarray, "height_px width_px"]:
+    """The picture at another size, low-pass filtered before it is thinned out. Not for label maps.
+
+    A reduction by whole numbers is plain binning (the mean of each block), as cryo-EM programs do; anything else is
+    Pillow's bilinear filter, whose support grows with the reduction, so that noise does not alias.
+    Raises ValueError for a size below 1.
+    """
+    height, width = picture.shape
+    if height_px < 1 or width_px < 1:
+        raise ValueError(f"a picture cannot be resized to {height_px} x {width_px} px")
+    if (height, width) == (height_px, width_px):
+        return picture
+    binning = height % height_px == 0 and width % width_px == 0
+    method = Image.Resampling.BOX if binning else Image.Resampling.BILINEAR
+    resized = Image.fromarray(np.ascontiguousarray(picture)).resize((width_px, height_px), method)
+    return np.array(resized, dtype=np.float32)
+
+
+def normalise(picture: Float32[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    """Normalise robustly: z = (x - median) / (1.4826 MAD), clipped to [-5, 5], as round(25.5 (z + 5)).
+
+    The result is 0 to 255, the median at 128.
+
+    Median and median absolute deviation, because ice crystals, carbon edges and dead pixels hold a few percent of a
+    micrograph at values many sigma away: they drag a mean and a standard deviation, and move percentiles as soon as
+    they cover more than the percentile, but leave these two alone. 25.5 levels per sigma are finer than the noise.
+    Where more than half of the pixels are equal (MAD 0) the mean absolute deviation takes its place. A constant
+    picture holds no signal and becomes 128 everywhere.
+    """
+    peak = float(np.abs(picture).max())
+    # Differences of values beyond 1e30 could overflow float32.
+    work = picture / np.float32(peak) if peak > 1e30 else picture.copy()
+    work -= np.float32(np.median(work))
+    deviation = np.abs(work)
+    sigma = _MAD_TO_SIGMA * float(np.median(deviation))
+    if sigma == 0:
+        sigma = _MEAN_DEVIATION_TO_SIGMA * float(deviation.mean(dtype=np.float64))
+    if sigma == 0:
+        return np.full(picture.shape, NEUTRAL, dtype=np.uint8)
+    # Float64, because a sigma among float32's denormals has an inverse beyond float32.
+    z = np.clip(work / np.float64(sigma), -_CLIP, _CLIP)
+    return np.rint((z + _CLIP) * _LEVELS_PER_SIGMA).astype(np.uint8)
+
+
+@contextmanager
+def _door(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises on a damaged file leaves as one DataError."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    # Decoders raise OSError, ValueError, SyntaxError, struct.error, KeyError and more on damaged input.
+    except Exception as error:
+        reason = " ".join(str(error).replace(str(path), "the file").split())[:160] or type(error).__name__
+        raise DataError(f"{path}: the picture cannot be read ({reason})",
+                        cure="restore the file or take it out of the data set") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Decoders warn of oddities that are checked here anyway; where tests run, a warning is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _format(path: Path) -> str:
+    """`jpeg`, `png`, `tiff` or `mrc`, from the first bytes. Raises DataError."""
+    # A FIFO in a data folder would block the open for ever.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError(f"{path}: not a regular file", cure="take it out of the data set")
+    with path.open("rb") as file:
+        head = file.read(_MRC_HEADER_BYTES)
+    if not head:
+        raise DataError(f"{path}: the file is empty", cure="restore it or take it out of the data set")
+    for name, marks in (("jpeg", (b"\xff\xd8\xff",)), ("png", (b"\x89PNG\r\n\x1a\n",)),
+                        ("tiff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))):
+        if head.startswith(marks):
+            return name
+    # MRC files from before 2000 carry no mark; their name has to do.
+    if head[208:212] == b"MAP " or path.suffix.lower() == ".mrc":
+        return "mrc"
+    raise DataError(f"{path}: neither JPEG, PNG, TIFF nor MRC", cure="convert it or take it out of the data set")
+
+
+def _checked_size(size: tuple[int, int], frames: int, path: Path, max_megapixels: float) -> tuple[int, int]:
+    height, width = size
+    if height < 1 or width < 1:
+        raise DataError(f"{path}: the picture has no pixels ({height} x {width})", cure="restore the file")
+    if frames > 1:
+        raise DataError(f"{path}: {frames} frames in one file", cure="give the motion-corrected sum alone")
+    if height * width > max_megapixels * 1e6:
+        raise DataError(f"{path}: {height} x {width} px are more than max_megapixels = {max_megapixels:g}",
+                        cure="raise max_megapixels if the picture is genuine")
+    return height, width
+
+
+@contextmanager
+def _pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+    # Pillow's own limit (89 Mpx, a global) would refuse legitimate super-resolution pictures; ours is checked on the
+    # header right after. The lock keeps two threads from restoring each other's value.
+    with _PILLOW_LIMIT:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            picture = Image.open(path, formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+    with picture:
+        yield picture
+
+
+def _pillow_size(picture: Image.Image, path: Path, max_megapixels: float) -> tuple[int, int]:
+    width, height = picture.size
+    return _checked_size((height, width), getattr(picture, "n_frames", 1), path, max_megapixels)
+
+
+def _pillow_grey(picture: Image.Image) -> Float32[np.ndarray, "height width"]:
+    grey = picture if picture.mode in _GREY_MODES else picture.convert("L")
+    return np.asarray(grey).astype(np.float32)
+
+
+def _tiff_size(file: tifffile.TiffFile, path: Path, max_megapixels: float) -> tuple[int, int]:
+    page: Any = file.pages.first
+    return _checked_size((int(page.imagelength), int(page.imagewidth)),
+                         max(len(file.pages), int(page.imagedepth)), path, max_megapixels)
+
+
+def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
+    with _quiet(), tifffile.TiffFile(path) as file:
+        _tiff_size(file, path, max_megapixels)
+        page: Any = file.pages.first
+        try:
+            values = np.asarray(page.asarray())
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            # LZW and JPEG inside TIFF: Pillow's libtiff reads them, tifffile needs another package to.
+            with _pillow(path, ("TIFF",)) as picture:
+                return _pillow_grey(picture)
+        # 0 is white in such files.
+        inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    grey = _luma(values, path)
+    return grey.max() - grey if inverted else grey
+
+
+def _luma(values: np.ndarray, path: Path) -> Float32[np.ndarray, "height width"]:
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{path}: pixels of type {values.dtype}", cure="give integer or float pixels")
+    if values.ndim == 3 and values.shape[-1] in (3, 4):
+        # ITU-R 601, the weights Pillow uses for JPEG and PNG.
+        return np.asarray(values[..., :3] @ np.array([0.299, 0.587, 0.114]), dtype=np.float32)
+    if values.ndim != 2:
+        raise DataError(f"{path}: an array of shape {values.shape}", cure="give one grey picture a file")
+    return values.astype(np.float32)
+
+
+def _mrc_size(file: Any, path: Path, max_megapixels: float) -> tuple[int, int]:
+    header = file.header
+    if header is None:
+        raise DataError(f"{path}: the MRC header is damaged", cure="restore the file")
+    size = _checked_size((int(header.ny), int(header.nx)), int(header.nz), path, max_megapixels)
+    mode = int(header.mode)
+    if mode not in (0, 1, 2, 6, 12):
+        raise DataError(f"{path}: MRC mode {mode}", cure="give mode 0, 1, 2, 6 or 12 (integers or floats)")
+    pixel_bytes = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}[mode]
+    expected = _MRC_HEADER_BYTES + max(int(header.nsymbt), 0) + size[0] * size[1] * pixel_bytes
+    if path.stat().st_size < expected:
+        raise DataError(f"{path}: {path.stat().st_size} bytes where the MRC header promises {expected}",
+                        cure="restore the file")
+    return size
+
+
+def _read_mrc(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
+    with _quiet(), mrcfile.open(path, header_only=True, permissive=True) as file:
+        size = _mrc_size(file, path, max_megapixels)
+    with _quiet(), mrcfile.open(path, permissive=True) as file:
+        if file.data is None:
+            raise DataError(f"{path}: the MRC data block is damaged", cure="restore the file")
+        return np.asarray(file.data).reshape(size).astype(np.float32)

@@ -1,0 +1,245 @@
+"""What a run has recorded, line by line on disk: the truth that a tracking store is a view of.
+
+Every line carries its own timestamp and checksum. A point keeps the timestamp of its first writing, and a store keeps
+one row per (key, value, timestamp, step), so sending the whole journal again changes nothing: each point is there once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from cryossl.durable import sync_folder, write_durably
+from cryossl.errors import BusyError, StorageError
+
+Kind = Literal["start", "parent", "status", "tag", "param", "metric", "artifact", "dataset"]
+LOCK_SECONDS = 120.0
+
+# A point or a param that is there stays as it is (a store could not forget the old one); of these the newest holds.
+_LAST_WINS = frozenset({"parent", "status", "tag", "artifact"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One recorded fact. `step` is 0 except for metrics; `value` is a float for metrics only."""
+
+    kind: Kind
+    key: str
+    value: float | str
+    step: int = 0
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """How far a store has followed: its run, and the bytes of the journal it holds."""
+
+    run_id: str | None = None
+    end_bytes: int = 0
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970, as MLflow counts them."""
+    return time.time_ns() // 1_000_000
+
+
+class Journal:
+    """The journal of one run: `journal.jsonl`, the files it names in `artifacts/`, and `sent.json`.
+
+    Several processes may hold the same journal; each operation takes the kernel's lock for its short duration, so a
+    killed holder leaves nothing to clear away. A last line without its newline is the mark of a killed writer and is
+    dropped; a line that fails its checksum counts as absent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "journal.jsonl"
+        self._entries: list[tuple[int, Entry]] = []
+        self._newest: dict[tuple[str, str, int], Entry] = {}
+        self._read_bytes = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _storage(folder, error) from None
+        self._lock = FileLock(folder / "journal.lock", timeout=LOCK_SECONDS)
+        self._send_lock = FileLock(folder / "send.lock", timeout=LOCK_SECONDS)
+        with self._holding(self._lock):
+            self._refresh()
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All that is recorded, oldest first, as of the last operation of this object."""
+        return tuple(entry for _, entry in self._entries)
+
+    def newest(self, kind: Kind, key: str, *, step: int = 0) -> Entry | None:
+        """What holds now for this key, or None."""
+        return self._newest.get((kind, key, step))
+
+    def append(self, candidates: Iterable[Entry]) -> tuple[Entry, ...]:
+        """Write down what is new and make it durable; returns what was new.
+
+        Metrics, params and datasets: the first writing wins, later ones are dropped, whatever their value. Tags, files,
+        status and parent: one that says what holds already is dropped. A timestamp of 0 becomes the present.
+        Raises StorageError, with the journal as it was, if it cannot be written.
+        """
+        with self._holding(self._lock):
+            self._refresh()
+            fresh = self._fresh(candidates)
+            if fresh:
+                self._write(fresh)
+                self._refresh()
+        return tuple(fresh)
+
+    def keep_file(self, name: str, source: Path | bytes) -> Path:
+        """Put a file into `artifacts/` under its name, in place of an older one; a path is linked where that works.
+
+        Raises StorageError.
+        """
+        target = self.artifact(name)
+        with self._holding(self._lock):
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if isinstance(source, bytes):
+                    write_durably(target, source)
+                else:
+                    _link_or_copy(source, target)
+            except OSError as error:
+                raise _storage(target, error) from None
+        return target
+
+    def artifact(self, name: str) -> Path:
+        """Where the file of this name is kept."""
+        return self.folder / "artifacts" / name
+
+    @contextmanager
+    def sending(self) -> Iterator[None]:
+        """Hold the right to send this journal. Raises BusyError if another process has it for two minutes."""
+        with self._holding(self._send_lock):
+            with self._holding(self._lock):
+                self._refresh()
+            yield
+
+    def sent(self, store: str) -> Sent | None:
+        """How far this store has followed; None if this journal was never meant for it."""
+        record = self._sent_records().get(store)
+        return None if record is None else Sent(**record)
+
+    def pending(self, store: str) -> tuple[tuple[Entry, ...], int]:
+        """What this store has not been told yet, oldest first, and the bytes of the journal up to there."""
+        after_bytes = (self.sent(store) or Sent()).end_bytes
+        return tuple(entry for end_bytes, entry in self._entries if end_bytes > after_bytes), self._read_bytes
+
+    def mark_sent(self, store: str, sent: Sent) -> None:
+        """Note how far this store has followed."""
+        records = self._sent_records()
+        records[store] = asdict(sent)
+        try:
+            write_durably(self.folder / "sent.json", json.dumps(records, indent=1).encode())
+        except OSError as error:
+            raise _storage(self.folder, error) from None
+
+    def _sent_records(self) -> dict[str, Any]:
+        # A lost or damaged record costs sending everything once more, which changes nothing.
+        with suppress(OSError, ValueError):
+            records = json.loads((self.folder / "sent.json").read_bytes())
+            if isinstance(records, dict):
+                return records
+        return {}
+
+    def _fresh(self, candidates: Iterable[Entry]) -> list[Entry]:
+        fresh: dict[tuple[str, str, int], Entry] = {}
+        for entry in candidates:
+            place = (entry.kind, entry.key, entry.step)
+            old = fresh.get(place) or self._newest.get(place)
+            if old is None or (entry.kind in _LAST_WINS and old.value != entry.value):
+                fresh[place] = entry if entry.timestamp_ms else Entry(**{**asdict(entry), "timestamp_ms": now_ms()})
+        return list(fresh.values())
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        """Append in one write; a torn end is cut off first, and a failed write is undone."""
+        try:
+            with self._path.open("ab") as stream:
+                stream.truncate(self._read_bytes)
+                try:
+                    stream.write("".join(map(_line, entries)).encode())
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                except OSError:
+                    os.ftruncate(stream.fileno(), self._read_bytes)
+                    raise
+            if self._read_bytes == 0:
+                sync_folder(self.folder)
+        except OSError as error:
+            raise _storage(self._path, error) from None
+
+    def _refresh(self) -> None:
+        """Read what this or another process has appended since."""
+        try:
+            with self._path.open("rb") as stream:
+                stream.seek(self._read_bytes)
+                block = stream.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _storage(self._path, error) from None
+        for line in block[:block.rfind(b"\n") + 1].splitlines(keepends=True):
+            self._read_bytes += len(line)
+            entry = _parse(line)
+            if entry is not None:
+                self._entries.append((self._read_bytes, entry))
+                place = (entry.kind, entry.key, entry.step)
+                if entry.kind in _LAST_WINS or place not in self._newest:
+                    self._newest[place] = entry
+
+    @contextmanager
+    def _holding(self, lock: FileLock) -> Iterator[None]:
+        try:
+            lock.acquire()
+        except Timeout:
+            raise BusyError(f"{lock.lock_file} is held by another process", cure="wait for it, or end it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def _line(entry: Entry) -> str:
+    fields = json.dumps(asdict(entry), allow_nan=False)
+    return f'{fields[:-1]}, "crc": {zlib.crc32(fields.encode())}}}\n'
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        fields = json.loads(line)
+        crc = fields.pop("crc")
+        entry = Entry(**fields)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return entry if zlib.crc32(json.dumps(asdict(entry)).encode()) == crc else None
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A link costs no space; a file that is later replaced at its source keeps its content here."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
+    # Renaming a link onto another link of the same file does nothing and leaves the temporary name.
+    temporary.unlink(missing_ok=True)
+
+
+def _storage(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write {path}: {error.strerror}", cure="free space, or check the permissions")

@@ -1,0 +1,105 @@
+"""SHA-256 of the data set's files, remembered so that an unchanged file is read once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock
+
+from cryossl.durable import write_durably
+from cryossl.errors import DataError
+from cryossl.progress import Progress, Report
+
+_BATCH_FILES = 500
+# A file may be written again within one tick of the file system's clock, which the times then do not tell. The coarsest
+# clock in use is FAT's, with 2 s; so a file is remembered only once it has lain still for longer.
+_SETTLED_NS = 2_000_000_000
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What tells a changed file without reading it; the inode's change time cannot be set back by a program."""
+
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """A file's content by its SHA-256 in hex, and the state in which it was read."""
+
+    sha256: str
+    state: FileState
+
+
+def file_state(path: Path) -> FileState:
+    """The present state of a file. Raises DataError if it is not there or cannot be read."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}", cure="check the data folder") from None
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def hash_files(paths: Iterable[Path], *, memory: Path, report: Report) -> dict[Path, HashedFile]:
+    """Path -> content and state of each file; files that `memory` (a JSON file) knows in their state are not read.
+
+    Killed and called again it goes on where it was. Reports "hash" in files. Raises DataError for a file that cannot be
+    read or changes meanwhile, OSError if the memory cannot be written.
+    """
+    wanted = sorted(set(paths))
+    with FileLock(memory.with_suffix(".lock")), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        known = _recall(memory)
+        hashed: dict[Path, HashedFile] = {}
+        for start in range(0, len(wanted), _BATCH_FILES):
+            batch = wanted[start:start + _BATCH_FILES]
+            fresh = dict(zip(batch, pool.map(partial(_hash_file, known=known), batch), strict=True))
+            hashed |= fresh
+            news = {str(path.absolute()): file for path, file in fresh.items() if _settled(file.state)}
+            if not news.items() <= known.items():
+                known |= news
+                write_durably(memory, _as_json(known))
+            report(Progress("hash", len(hashed), len(wanted), "file"))
+    return hashed
+
+
+def _hash_file(path: Path, *, known: dict[str, HashedFile]) -> HashedFile:
+    state = file_state(path)
+    remembered = known.get(str(path.absolute()))
+    if remembered is not None and remembered.state == state:
+        return remembered
+    try:
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}", cure="check the data folder") from None
+    if file_state(path) != state:
+        raise DataError(f"{path} changed while it was read", cure="start again when the data set is complete")
+    return HashedFile(content, state)
+
+
+def _settled(state: FileState) -> bool:
+    return time.time_ns() - state.changed_ns > _SETTLED_NS
+
+
+def _recall(memory: Path) -> dict[str, HashedFile]:
+    """What is remembered; nothing if the file is missing or damaged, for it only saves time."""
+    try:
+        return {path: HashedFile(content, FileState(*map(int, state)))
+                for path, (content, *state) in json.loads(memory.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _as_json(known: dict[str, HashedFile]) -> bytes:
+    return json.dumps({path: [file.sha256, *astuple(file.state)] for path, file in sorted(known.items())}).encode()

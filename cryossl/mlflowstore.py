@@ -1,0 +1,278 @@
+"""The only module that imports mlflow: one experiment in one tracking store, and what is asked of it.
+
+mlflow is imported when a store is made, not with this module: that takes seconds, and the settings that keep it quiet,
+quick to give up and safe have to be in the environment before.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from cryossl.errors import TrackingError
+from cryossl.journal import LOCK_SECONDS, Entry
+from cryossl.provenance import PROJECT
+from cryossl.storeuri import redacted, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+FINGERPRINT = "cryossl.fingerprint"
+PARENT = "mlflow.parentRunId"
+DEFAULT_EXPERIMENT_ID = "0"
+
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS",
+                       "PERMISSION_DENIED", "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE",
+                       "FEATURE_DISABLED", "MALFORMED_REQUEST"})
+_METRICS_PER_CALL, _TAGS_PER_CALL = 800, 80  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
+_RUNS_PER_PAGE = 1000
+
+_LOG = logging.getLogger(__name__)
+
+
+class StoreAwayError(Exception):
+    """The store does not answer now; the same call may succeed later."""
+
+
+class RefusedError(Exception):
+    """The store answered no, and will again."""
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What the store says of a run."""
+
+    run_id: str
+    status: str
+    deleted: bool
+    tags: Mapping[str, str]
+
+
+class MlflowStore:
+    """One experiment of one tracking store. Every method may raise StoreAwayError or RefusedError."""
+
+    def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+        # Each outage is told once, by us; alembic recites its migrations.
+        for name in ("urllib3.connectionpool", "alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self.uri = uri
+        self._experiment = experiment
+        self._given_id = experiment_id
+        self.experiment_id = ""
+        with _translated():
+            self._client: MlflowClient = MlflowClient(self.uri, registry_uri=self.uri)
+
+    @property
+    def identity(self) -> str:
+        """Names the store and the experiment, without a password."""
+        return f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
+
+    def connect(self, locks: Path, *, adopted: str | None) -> None:
+        """Make sure that the store and the experiment are there; of an adopted run, its experiment.
+
+        Several processes that open a fresh database at once break it: only one at a time, under a file lock.
+        """
+        self._knock()
+        path = sqlite_path(self.uri)
+        lock = locks / "store.lock" if path is None else path.with_name(f"{path.name}.lock")
+        with _translated():
+            lock.parent.mkdir(parents=True, exist_ok=True)
+        with _translated(), FileLock(lock, timeout=LOCK_SECONDS):
+            # Children are shown below their parent only within one experiment, so an adopted parent's it is.
+            self.experiment_id = (self._client.get_run(adopted).info.experiment_id if adopted
+                                  else self._given_id or self._named_experiment())
+
+    def existing_experiments(self) -> list[str]:
+        """Ids of the experiments to read: the named one, and the default one, where a bare `mlflow run .` writes."""
+        self._knock()
+        with _translated():
+            named = self._client.get_experiment_by_name(self._experiment)
+        found = [DEFAULT_EXPERIMENT_ID, named.experiment_id if named else None, self._given_id]
+        return [identifier for identifier in dict.fromkeys(found) if identifier is not None]
+
+    def run(self, run_id: str) -> StoredRun:
+        """The run of this id. Raises RefusedError if there is none."""
+        with _translated():
+            return _stored(self._client.get_run(run_id))
+
+    def find(self, tags: Mapping[str, str], *, status: str | None = None) -> list[StoredRun]:
+        """Runs of the experiment that are not deleted and have these tags (and status), the oldest first."""
+        query = tag_filter(tags) + (f" and attributes.status = '{status}'" if status else "")
+        return [_stored(run) for run in self.search([self.experiment_id], query)]
+
+    def search(self, experiment_ids: Sequence[str], query: str) -> Iterator[Run]:
+        """All runs that the query finds, the oldest first, page by page."""
+        token = None
+        while True:
+            with _translated():
+                page = self._client.search_runs(list(experiment_ids), query, max_results=_RUNS_PER_PAGE,
+                                                order_by=["attributes.start_time ASC"], page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def create(self, *, tags: Mapping[str, str], started_ms: int) -> StoredRun:
+        """A new run; `mlflow.runName` among the tags names it."""
+        with _translated():
+            return _stored(self._client.create_run(self.experiment_id, start_time=started_ms, tags=dict(tags),
+                                                   run_name=tags.get("mlflow.runName")))
+
+    def history(self, run_id: str) -> list[Entry]:
+        """The params and points that a run holds already, without `system/`."""
+        with _translated():
+            data = self._client.get_run(run_id).data
+            points = [point for key in data.metrics if not key.startswith("system/")
+                      for point in self._client.get_metric_history(run_id, key)]
+        return [*(Entry("param", key, value) for key, value in data.params.items()),
+                *(Entry("metric", point.key, point.value, point.step, point.timestamp) for point in points
+                  if math.isfinite(point.value))]
+
+    def log(self, run_id: str, *, metrics: Sequence[Entry], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Write values in as few calls as MLflow allows; a single refused one is left out with a warning."""
+        from mlflow.entities import Metric, Param, RunTag
+        points = [Metric(entry.key, float(entry.value), entry.timestamp_ms, entry.step) for entry in metrics]
+        texts = [Param(key, value) for key, value in params.items()]
+        labels = [RunTag(key, value) for key, value in tags.items()]
+        while points or texts or labels:
+            self._log_batch(run_id, points[:_METRICS_PER_CALL], texts[:_TAGS_PER_CALL], labels[:_TAGS_PER_CALL])
+            points, texts, labels = points[_METRICS_PER_CALL:], texts[_TAGS_PER_CALL:], labels[_TAGS_PER_CALL:]
+
+    def set_status(self, run_id: str, status: str, *, timestamp_ms: int) -> None:
+        """Open a run again (RUNNING), or end it at this time."""
+        with _translated():
+            if status == "RUNNING":
+                self._client.update_run(run_id, status=status)
+            else:
+                self._client.set_terminated(run_id, status, end_time=timestamp_ms)
+
+    def upload(self, run_id: str, name: str, path: Path) -> None:
+        """Write a file under its name, in place of one that is there."""
+        folder = str(PurePosixPath(name).parent)
+        with _translated():
+            self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
+
+    def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
+        """Note a data set that a run read. The same name and digest twice is once."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        with _translated():
+            self._client.log_inputs(run_id, datasets=[DatasetInput(
+                Dataset(**dataset), tags=[InputTag("mlflow.data.context", context)])])
+
+    def watch_machine(self, run_id: str) -> Callable[[], None]:
+        """Start the thread that logs `system/` metrics; returns what ends it.
+
+        Its steps go on behind those that the run has already, so that a resumed run has none twice.
+        """
+        from mlflow.system_metrics import system_metrics_monitor
+        make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
+        with _translated():
+            monitor = make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
+            monitor.start()
+        stop: Callable[[], None] = monitor.finish
+        return stop
+
+    def _log_batch(self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]) -> None:
+        try:
+            with _translated():
+                self._client.log_batch(run_id, metrics=points, params=params, tags=tags)
+        except RefusedError as error:
+            if self.run(run_id).deleted:
+                raise
+            if len(points) + len(params) + len(tags) > 1:
+                for single in (*(([point], [], []) for point in points), *(([], [param], []) for param in params),
+                               *(([], [], [tag]) for tag in tags)):
+                    self._log_batch(run_id, *single)
+            else:
+                _LOG.warning("the tracking store refuses %s: %s", (points + params + tags)[0].key, error)
+
+    def _named_experiment(self) -> str:
+        experiment = self._client.get_experiment_by_name(self._experiment)
+        if experiment is None:
+            try:
+                return self._client.create_experiment(self._experiment, artifact_location=self._artifacts())
+            except Exception:  # another process may have been quicker, through a lock that it does not share
+                experiment = self._client.get_experiment_by_name(self._experiment)
+                if experiment is None:
+                    raise
+        if experiment.lifecycle_stage != "active":
+            raise TrackingError(f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
+                                cure="restore it in MLflow, or choose another name")
+        return experiment.experiment_id
+
+    def _artifacts(self) -> str | None:
+        """Where files go. A server decides itself; MLflow would take a database's from the current folder."""
+        if urlsplit(self.uri).scheme in ("http", "https", "databricks"):
+            return None
+        path = sqlite_path(self.uri)
+        folder = (PROJECT if path is None else path.parent) / "mlruns"
+        return (folder / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self._experiment)
+                ).as_uri()
+
+    def _knock(self) -> None:
+        """Fail at once where no database listens: MLflow would try for minutes."""
+        address = urlsplit(self.uri)
+        port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
+        if port is None or not address.hostname:
+            return
+        try:
+            socket.create_connection((address.hostname, address.port or port), timeout=10).close()
+        except OSError as error:
+            raise StoreAwayError(f"no database at {address.hostname}:{address.port or port} ({error})") from None
+
+
+def tag_filter(tags: Mapping[str, str]) -> str:
+    """MLflow's query for runs that have all these tags. Raises TrackingError for a value with both kinds of quotes."""
+    for key, value in tags.items():
+        if "'" in value and '"' in value:
+            raise TrackingError(f"tag {key} = {value} cannot be searched for", cure="use one kind of quotes")
+    return " and ".join(f"tags.`{key}` = " + (f'"{value}"' if "'" in value else f"'{value}'")
+                        for key, value in tags.items())
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """MLflow's many exceptions as two: away, or refused."""
+    from mlflow.exceptions import MlflowException
+    from requests import HTTPError
+    from sqlalchemy.exc import SQLAlchemyError
+    try:
+        yield
+    except MlflowException as error:
+        text = " ".join(str(error).split())[:300]
+        raise (RefusedError if error.error_code in _REFUSALS else StoreAwayError)(text) from error
+    except HTTPError as error:
+        code = error.response.status_code if error.response is not None else 500
+        gone = 400 <= code < 500 and code not in (408, 429)
+        raise (RefusedError if gone else StoreAwayError)(str(error)) from error
+    except (SQLAlchemyError, OSError) as error:
+        raise StoreAwayError(" ".join(str(error).split())[:300]) from error
+
+
+def _stored(run: Run) -> StoredRun:
+    return StoredRun(run.info.run_id, run.info.status, run.info.lifecycle_stage != "active", dict(run.data.tags))

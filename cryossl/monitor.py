@@ -1,0 +1,246 @@
+"""What a run is doing now: a live file that another process reads, and a log file that `tail -f` follows."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import psutil
+from pydantic import TypeAdapter, ValidationError
+
+from cryossl.errors import StorageError
+from cryossl.pace import Pace, PlannedPhase, duration_text
+from cryossl.progress import Progress
+
+State = Literal["running", "finished", "failed", "stopped"]
+
+SECONDS_BETWEEN_WRITES = 0.5
+MESSAGES_KEPT = 12
+# Two readings of a process's start time differ by the clock's ticks, and by more if the clock is set in between.
+START_TOLERANCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """One reading of a run's live file; times are seconds since the epoch, remaining times are seconds or None."""
+
+    run: str
+    pid: int
+    host: str
+    process_started: float
+    started: float
+    updated: float
+    state: State = "running"
+    title: str = ""
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    upcoming: tuple[str, ...] = ()
+    phase_seconds_left: float | None = None
+    whole_seconds_left: float | None = None
+    messages: tuple[str, ...] = ()
+    alive: bool | None = None
+    """Whether the process lives; None where that cannot be known from this host. Set by `read_status`."""
+
+
+class StatusFile:
+    """The live file of one run: written whole or not at all, at most twice a second while a phase goes on.
+
+    It is a view for people: nothing is read back from it by a resumed run, so it is not synced to the disk.
+    """
+
+    def __init__(self, path: Path, *, run: str, plan: Sequence[PlannedPhase] = ()) -> None:
+        now = time.time()
+        self._path = path
+        self._pace = Pace(plan)
+        self._written = float("-inf")
+        self._status = Status(
+            run=run, pid=os.getpid(), host=socket.gethostname(), process_started=psutil.Process().create_time(),
+            started=now, updated=now, upcoming=self._pace.upcoming(),
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._write()
+
+    def begin(self, title: str) -> None:
+        """A phase of the plan starts."""
+        self._pace.begin(title)
+        self._status = replace(self._status, title=title, phase="", done=0, total=0, unit="")
+        self._write()
+
+    def update(self, event: Progress) -> None:
+        """Work inside the phase went on; this is a `progress.Report`."""
+        same = event.phase == self._status.phase
+        if event.total > 0:
+            fraction = min(1.0, event.done / event.total)
+            self._pace.progress(fraction=fraction, seconds=time.monotonic(), anew=not same)
+        self._status = replace(
+            self._status, phase=event.phase, done=event.done, total=event.total, unit=event.unit,
+            title=self._status.title or event.phase,
+        )
+        due = time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES
+        if due or not same or 0 < event.total <= event.done:
+            self._write()
+
+    def message(self, text: str) -> None:
+        """Keep a key message; the last dozen are shown."""
+        self._status = replace(self._status, messages=(*self._status.messages, text)[-MESSAGES_KEPT:])
+        self._write()
+
+    def close(self, state: State) -> None:
+        """The run ended so."""
+        self._status = replace(self._status, state=state, upcoming=())
+        self._write()
+
+    def _write(self) -> None:
+        self._written = time.monotonic()
+        running = self._status.state == "running"
+        self._status = replace(
+            self._status, updated=time.time(), upcoming=self._pace.upcoming() if running else (),
+            phase_seconds_left=self._pace.phase_seconds_left() if running else None,
+            whole_seconds_left=self._pace.whole_seconds_left() if running else None,
+        )
+        part = self._path.with_name(f"{self._path.name}.part")
+        # A run outlives a live file that cannot be written; a full disk stops it at its next checkpoint, with a cure.
+        with contextlib.suppress(OSError):
+            part.write_text(json.dumps(_as_json(self._status), ensure_ascii=False, indent=1), encoding="utf-8")
+            part.replace(self._path)
+
+
+def read_status(path: Path) -> Status:
+    """The last reading of a run, with `alive` found out now. Raises StorageError if there is none or it is damaged."""
+    try:
+        status = TypeAdapter(Status).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise StorageError(f"no run has written {path}", cure="start one with `python cli.py run`") from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError:
+        raise StorageError(f"{path} is not the live file of a run of this version") from None
+    return replace(status, alive=_alive(status))
+
+
+def status_as_dict(status: Status) -> dict[str, Any]:
+    """The status in JSON's types."""
+    return _as_json(status) | {"alive": status.alive}
+
+
+def render_status(status: Status) -> str:
+    """The block of lines that tells a person what the run is doing."""
+    lines = [_headline(status)]
+    if status.state == "running":
+        if status.title:
+            lines.append(f"⏳ {_position(status)}{_left(status.phase_seconds_left)}")
+        words = ("Next", *("Then" for _ in status.upcoming))
+        lines += [f"⏳ {word}: {title}" for word, title in zip(words, status.upcoming[:3], strict=False)]
+        if len(status.upcoming) > 3:
+            lines.append(f"⏳ and {len(status.upcoming) - 3} more")
+        if status.whole_seconds_left is not None:
+            lines.append(f"⏱ Whole run:{_left(status.whole_seconds_left).removeprefix(',')}")
+    if status.messages:
+        lines += ["", *status.messages]
+    return "\n".join(lines)
+
+
+class TrainingLog:
+    """A text file of time-stamped lines, on the disk's way as soon as they are written, so that `tail -f` shows them.
+
+    A second start of the same run goes on at the end of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        torn = _ends_within_a_line(path)
+        # Unbuffered: a line that the disk refused is not tried again by close().
+        self._file = path.open("ab", buffering=0)
+        if torn:
+            self._file.write(b"\n")
+
+    def line(self, text: str) -> None:
+        """Append a message; each of its lines carries the time. Raises StorageError if the disk refuses."""
+        stamp = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        lines = "".join(f"{stamp}  {part}\n" for part in text.splitlines() or [""])
+        try:
+            self._file.write(lines.encode())
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be written: {error.strerror}", cure="free some space") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _as_json(status: Status) -> dict[str, Any]:
+    record = asdict(status)
+    del record["alive"]
+    return record | {name: list(value) for name, value in record.items() if isinstance(value, tuple)}
+
+
+def _alive(status: Status) -> bool | None:
+    if status.host != socket.gethostname():
+        return None
+    try:
+        process = psutil.Process(status.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        # The number of a process that ended is given to another one: only number and start time together are it.
+        return abs(process.create_time() - status.process_started) <= START_TOLERANCE_SECONDS
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return None
+
+
+def _headline(status: Status) -> str:
+    process = f"process {status.pid} on {status.host}"
+    took = duration_text(status.updated - status.started)
+    if status.state == "finished":
+        return f"✅ Finished after {took} ({process})"
+    if status.state == "failed":
+        return f"❌ Failed after {took} ({process}); the same command continues it"
+    if status.state == "stopped":
+        return f"⏹ Stopped after {took} ({process}); the same command continues it"
+    if status.alive is False:
+        return f"❌ Not running: {process} is gone, last heard of after {took}; the same command continues it"
+    if status.alive:
+        return f"✅ Running ({process})"
+    return f"❔ Running, as far as this host can know ({process}); last heard of {_age(status)} ago"
+
+
+def _age(status: Status) -> str:
+    return duration_text(time.time() - status.updated)
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() != b"\n"
+
+
+def _position(status: Status) -> str:
+    doing = "" if status.phase in ("", status.title) else f": {status.phase}"
+    return f"{status.title}{doing}" + (f" ({status.unit} {status.done}/{status.total})" if status.total else "")
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else f", about {duration_text(seconds)} left"

@@ -1,0 +1,68 @@
+"""One voice of a run: what it says goes to the terminal, to the log file and to the live status alike."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryossl.console import ProgressConsole
+from cryossl.errors import CryosslError
+from cryossl.monitor import StatusFile, TrainingLog
+from cryossl.pace import PlannedPhase
+from cryossl.progress import Progress
+
+STATUS_FILE = "status.json"
+
+
+class Narrator:
+    """Says key messages, begins phases, and is a `Report` for the work inside them."""
+
+    def __init__(self, console: ProgressConsole, log: TrainingLog, status: StatusFile) -> None:
+        self._console, self._log, self._status = console, log, status
+
+    def __call__(self, event: Progress) -> None:
+        """Work went on."""
+        self._console(event)
+        self._status.update(event)
+
+    def say(self, text: str) -> None:
+        """A key message."""
+        self._console.line(text)
+        self._log.line(text)
+        self._status.message(text)
+
+    def begin(self, title: str) -> None:
+        """A phase of the plan starts."""
+        self._console.line(f"\n▸ {title}")
+        self._log.line(title)
+        self._status.begin(title)
+
+    def note(self, text: str) -> None:
+        """A detail for the log file alone."""
+        self._log.line(text)
+
+
+@contextmanager
+def narrated(folder: Path, *, name: str, plan: Sequence[PlannedPhase]) -> Iterator[Narrator]:
+    """A narrator whose log and live status lie in `folder`; the status says how the run ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    status = StatusFile(folder / STATUS_FILE, run=name, plan=plan)
+    with TrainingLog(folder / f"{name}_training.log") as log, ProgressConsole(sys.stdout) as console:
+        narrator = Narrator(console, log, status)
+        try:
+            yield narrator
+        except CryosslError as error:
+            log.line(f"❌ {error}")
+            status.close("failed")
+            raise
+        except Exception as error:
+            log.line(f"❌ {type(error).__name__}: {error}")
+            status.close("failed")
+            raise
+        except BaseException:
+            log.line("⏹ interrupted; the same command continues from the last checkpoint")
+            status.close("stopped")
+            raise
+        status.close("finished")

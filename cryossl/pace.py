@@ -1,0 +1,83 @@
+"""How long it will still take, from what was done so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PlannedPhase:
+    """One step of a run. `share` is its expected cost relative to the other steps, in any unit."""
+
+    title: str
+    share: float = 1.0
+
+
+class Pace:
+    """Remaining time from what was done so far; work that an earlier start had finished counts for nothing."""
+
+    def __init__(self, plan: Sequence[PlannedPhase]) -> None:
+        self._plan = tuple(plan)
+        self._index = -1
+        self._worked_seconds = 0.0
+        self._worked_share = 0.0
+        self._origin: tuple[float, float] | None = None
+        self._now = (0.0, 0.0)
+
+    def begin(self, title: str) -> None:
+        """Go on to the next planned phase of that title; a title that was not planned leaves the plan where it is."""
+        seconds, share = self._current()
+        self._worked_seconds += seconds
+        self._worked_share += share
+        self._origin = None
+        ahead = [index for index, phase in enumerate(self._plan) if index > self._index and phase.title == title]
+        if ahead:
+            self._index = ahead[0]
+
+    def progress(self, *, fraction: float, seconds: float, anew: bool = False) -> None:
+        """`fraction` of the phase, in [0, 1], is done at `seconds` on a steady clock; `anew`: another count starts."""
+        if self._origin is None or anew or fraction < self._now[0]:
+            self._origin = (fraction, seconds)
+        self._now = (fraction, seconds)
+
+    def upcoming(self) -> tuple[str, ...]:
+        """Titles still to come."""
+        return tuple(phase.title for phase in self._plan[self._index + 1:])
+
+    def phase_seconds_left(self) -> float | None:
+        """Remaining time of the phase at its own pace; None before a second report of it."""
+        if self._origin is None or self._now[0] <= self._origin[0]:
+            return None
+        done, seconds = self._now[0] - self._origin[0], self._now[1] - self._origin[1]
+        return (1.0 - self._now[0]) * seconds / done
+
+    def whole_seconds_left(self) -> float | None:
+        """Remaining time of this phase and those to come, which are taken to cost what their shares say."""
+        seconds, share = self._current()
+        seconds, share = seconds + self._worked_seconds, share + self._worked_share
+        if share <= 0:
+            return None
+        later = sum(phase.share for phase in self._plan[self._index + 1:])
+        here = self.phase_seconds_left()
+        if here is None:
+            here = (1.0 - self._now[0] if self._origin else 1.0) * self._share() * seconds / share
+        return here + later * seconds / share
+
+    def _share(self) -> float:
+        return self._plan[self._index].share if self._index >= 0 else 0.0
+
+    def _current(self) -> tuple[float, float]:
+        if self._origin is None:
+            return 0.0, 0.0
+        return self._now[1] - self._origin[1], (self._now[0] - self._origin[0]) * self._share()
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as people say them: `40 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

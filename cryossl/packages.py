@@ -1,0 +1,106 @@
+"""Are the installed packages those the project was tried with: read from their metadata, none of them imported."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from cryossl.diagnosis import Check
+
+PROJECT = Path(__file__).resolve().parents[1]
+REINSTALL = "`make venv` installs what requirements.lock names"
+
+
+def requirements(pyproject: Path) -> tuple[Requirement, ...]:
+    """The project's direct dependencies that apply to this Python and platform."""
+    listed = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
+    return tuple(one for one in map(Requirement, listed) if one.marker is None or one.marker.evaluate())
+
+
+def locked_versions(lock: Path) -> dict[str, str]:
+    """Package name -> the version that the lock file names for this Python and platform."""
+    lines = re.findall(r"^([A-Za-z0-9][^\\\n#]*?)\s*\\?$", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    pins = [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate()]
+    return {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
+
+
+def installed_version(name: str) -> str | None:
+    """Version of an installed package, None if it is not there."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def check_python(pyproject: Path) -> Check:
+    """Is this Python in the range the project supports."""
+    wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["requires-python"]
+    version = ".".join(map(str, sys.version_info[:3]))
+    if Version(version) in Requirement(f"python{wanted}").specifier:
+        return Check("python", "ok", f"{version}, {sys.executable}")
+    return Check("python", "fail", f"{version}, the project needs {wanted}",
+                 "remove .venv, then `make venv PYTHON=python3.11`")
+
+
+def check_packages(wanted: tuple[Requirement, ...], *, installed: Mapping[str, str | None],
+                   locked: Mapping[str, str]) -> Check:
+    """Missing packages and versions out of range fail; versions other than the locked ones warn."""
+    missing = [one.name for one in wanted if installed[one.name] is None]
+    if missing:
+        return Check("packages", "fail", f"not installed: {', '.join(missing)}", REINSTALL)
+    present = {one.name: str(installed[one.name]) for one in wanted}
+    outside = [f"{one.name} {present[one.name]} (needs {one.specifier})" for one in wanted
+               if not one.specifier.contains(present[one.name], prereleases=True)]
+    if outside:
+        return Check("packages", "fail", f"out of range: {', '.join(outside)}", REINSTALL)
+    other = [f"{name} {version} (locked: {locked.get(name, 'none')})" for name, version in present.items()
+             if version != locked.get(name)]
+    if other:
+        return Check("packages", "warn", f"not as locked: {', '.join(other)}", REINSTALL)
+    return Check("packages", "ok", f"{len(wanted)} direct dependencies, all as locked")
+
+
+def check_torch_pair(torch: str | None, torchvision: str | None) -> Check:
+    """Do torch and torchvision belong together: torch 2.N with torchvision 0.(N + 15), both of the same build.
+
+    The build is the local label of a version, as in `2.13.0+cpu`. A pair that does not match dies at import with
+    "operator torchvision::nms does not exist", which says nothing of the cause.
+    """
+    name = "torch pair"
+    if torch is None or torchvision is None:
+        absent = "torch" if torch is None else "torchvision"
+        return Check(name, "fail", f"{absent} is not installed", REINSTALL)
+    first, second = Version(torch), Version(torchvision)
+    pair = f"torch {torch} with torchvision {torchvision}"
+    if first.local != second.local:
+        builds = " and ".join(version.local or "no label" for version in (first, second))
+        return Check(name, "fail", f"{pair}: the builds differ, {builds}", REINSTALL)
+    if first.major != 2 or second.major != 0:
+        return Check(name, "warn", f"{pair}: a pair this project does not know", REINSTALL)
+    if second.minor != first.minor + 15:
+        return Check(name, "fail", f"{pair}: torch 2.{first.minor} belongs with torchvision 0.{first.minor + 15}",
+                     REINSTALL)
+    return Check(name, "ok", pair)
+
+
+def check_installation(project: Path = PROJECT) -> tuple[Check, ...]:
+    """All checks of this file on the running Python and the given checkout."""
+    wanted = requirements(project / "pyproject.toml")
+    installed = {one.name: installed_version(one.name) for one in wanted}
+    lock = project / "requirements.lock"
+    if lock.exists():
+        packages = check_packages(wanted, installed=installed, locked=locked_versions(lock))
+    else:
+        packages = Check("packages", "warn", f"{lock} is missing", "`git checkout requirements.lock`")
+    return (
+        check_python(project / "pyproject.toml"),
+        packages,
+        check_torch_pair(installed_version("torch"), installed_version("torchvision")),
+    )

@@ -1,0 +1,229 @@
+"""Pictures to look at: a micrograph with truth, prediction and errors, and a sheet of pseudo-labels with their quality.
+
+Colours are from Okabe and Ito's palette (jfly.uni-koeln.de/color): they stay apart for every common kind of colour
+blindness, and differ in lightness, so also in grey print. What is not scored is grey and hatched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from cryossl.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.metrics import Counts, audit
+from cryossl.selection import Assessment
+
+Colour = tuple[int, int, int]
+Rgb = UInt8[np.ndarray, "rows columns 3"]
+AnyRgb = UInt8[np.ndarray, "_ _ 3"]  # of several, each has a size of its own
+Mask = Bool[np.ndarray, "height width"]
+
+BLUE: Colour = (0, 114, 178)
+YELLOW: Colour = (240, 228, 66)
+VERMILLION: Colour = (213, 94, 0)
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = BLUE, YELLOW, VERMILLION
+MASK = BLUE
+HATCH: Colour = (200, 200, 200)
+VEIL = 120
+PAPER: Colour = (24, 24, 24)
+INK: Colour = (235, 235, 235)
+
+OPACITY = 0.7
+HATCH_PERIOD_PX = 8
+LINE_PX = 16
+GAP_PX = 4
+FONT_PX = 12
+
+
+@dataclass(frozen=True)
+class PseudoLabelExample:
+    """One pseudo-label to show: a micrograph or tile as the network saw it, its label map, what it was selected by."""
+
+    name: str
+    picture: UInt8[np.ndarray, "height width"]
+    label_map: LabelMap
+    assessment: Assessment
+
+
+def prediction_picture(
+    picture: UInt8[np.ndarray, "height width"],
+    truth: LabelMap,
+    probabilities: UInt8[np.ndarray, "height width"],
+    *,
+    threshold8: int,
+    name: str,
+    side_px: int,
+) -> Rgb:
+    """Image | truth | prediction | errors, under a caption with the name and the pixel scores at p8 >= threshold8.
+
+    Each panel is `side_px` wide or high, whichever side is longer; pictures are reduced but never enlarged. Prediction
+    is shown everywhere; errors only where the truth is valid, its IGNORE pixels are veiled and
+    hatched.
+    """
+    predicted, there, ignored = probabilities >= threshold8, truth == PARTICLE, truth == IGNORE
+    grey = _contrast(_reduce(picture.astype(np.float32), side_px))
+    panels = [
+        _paint(grey, []),
+        _hatch(_paint(grey, [(there, MASK)]), ignored),
+        _paint(grey, [(predicted, MASK)]),
+        _hatch(_paint(grey, [(predicted & there, TRUE_POSITIVE), (predicted & ~there & ~ignored, FALSE_POSITIVE),
+                             (~predicted & there, FALSE_NEGATIVE)]), ignored),
+    ]
+    scores = audit(predicted.astype(np.uint8), truth).scores()
+    numbers = "  ".join(f"{word} {_percent(value)}" for word, value in (
+        ("F1", scores.f1), ("precision", scores.precision), ("recall", scores.recall)))
+    strip = _Strip(sum(panel.shape[1] for panel in panels) + 3 * GAP_PX, lines=2)
+    strip.text(0, 0, f"{numbers}  at p >= {threshold8 / 255:.3f}   {name}")
+    step = panels[0].shape[1] + GAP_PX
+    for place, title in enumerate(("image", "truth", "prediction")):
+        strip.text(place * step, 1, title, width_px=step)
+    strip.legend(3 * step, 1, (("true pos.", TRUE_POSITIVE), ("false pos.", FALSE_POSITIVE),
+                               ("false neg.", FALSE_NEGATIVE)))
+    return _stack([strip.pixels(), _beside(panels)])
+
+
+def pseudo_label_sheet(
+    best: Sequence[PseudoLabelExample], worst: Sequence[PseudoLabelExample], *, side_px: int
+) -> Rgb:
+    """The best pseudo-labels on the left, the worst on the right; each as image and label map over its quality terms.
+
+    PARTICLE is coloured, doubtful (IGNORE) pixels are hatched. Raises ValueError if there is nothing to show.
+    """
+    if not best and not worst:
+        raise ValueError("there is no pseudo-label to draw")
+    columns = [_column(title, examples, side_px) for title, examples in (("best", best), ("worst", worst)) if examples]
+    return _beside(columns, gap_px=4 * GAP_PX)
+
+
+def worst_median_best(counts: Mapping[str, Counts]) -> dict[str, str]:
+    """`worst`, `median`, `best` -> the micrograph with that F1, ties by id; undefined F1 is left out.
+
+    Empty if no F1 is defined. With fewer than three micrographs one may have several places.
+    """
+    exact = {item: count.exact_f1() for item, count in counts.items()}
+    ranked = [item for _, item in sorted((f1, item) for item, f1 in exact.items() if f1 is not None)]
+    if not ranked:
+        return {}
+    return {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+
+
+class _Strip:
+    """A dark strip of text lines."""
+
+    def __init__(self, width_px: int, *, lines: int) -> None:
+        self._image = Image.new("RGB", (width_px, lines * LINE_PX), PAPER)
+        self._draw = ImageDraw.Draw(self._image)
+        self._font = ImageFont.load_default(FONT_PX)
+
+    def text(self, x_px: int, line: int, text: str, *, width_px: int | None = None) -> None:
+        """Write, shortened in the middle to what fits."""
+        room = (self._image.width - x_px if width_px is None else width_px) - 4
+        shown, kept = text, len(text)
+        while kept > 1 and self._draw.textlength(shown, font=self._font) > room:
+            kept -= 1
+            shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+        self._draw.text((x_px + 2, line * LINE_PX + 1), shown, fill=INK, font=self._font)
+
+    def legend(self, x_px: int, line: int, entries: Sequence[tuple[str, Colour]]) -> None:
+        """A coloured square before each word."""
+        for word, colour in entries:
+            top = line * LINE_PX + 4
+            self._draw.rectangle((x_px + 2, top, x_px + 10, top + 8), fill=colour)
+            self._draw.text((x_px + 14, line * LINE_PX + 1), word, fill=INK, font=self._font)
+            x_px += 22 + int(self._draw.textlength(word, font=self._font))
+
+    def pixels(self) -> Rgb:
+        """The strip as drawn."""
+        return np.asarray(self._image)
+
+
+def _column(title: str, examples: Sequence[PseudoLabelExample], side_px: int) -> Rgb:
+    heading = _Strip(2 * side_px + GAP_PX, lines=1)
+    heading.text(0, 0, title)
+    return _stack([heading.pixels(), *(_cell(example, side_px) for example in examples)])
+
+
+def _cell(example: PseudoLabelExample, side_px: int) -> Rgb:
+    grey = _contrast(_reduce(example.picture.astype(np.float32), side_px))
+    labels = _hatch(_paint(grey, [(example.label_map == PARTICLE, MASK)]), example.label_map == IGNORE)
+    found = example.assessment
+    caption = _Strip(2 * side_px + GAP_PX, lines=3)
+    caption.text(0, 0, example.name)
+    caption.text(0, 1, f"quality {found.quality:.3f}  confidence {found.mean_confidence:.3f}  "
+                       f"balance {found.balance:.3f}")
+    caption.text(0, 2, f"particle {found.particle_confidence:.3f}  background {found.background_confidence:.3f}  "
+                       f"ratio {_percent(found.particle_ratio)}%  ignored {_percent(found.ignored_fraction)}%")
+    return _stack([_beside([_paint(grey, []), labels]), caption.pixels()])
+
+
+def _reduce(picture: Float32[np.ndarray, "height width"], side_px: int) -> Float32[np.ndarray, "rows columns"]:
+    """Box average to at most side_px on the longer side; as it is if it is no larger."""
+    height, width = picture.shape
+    scale = min(1.0, side_px / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    reduced: Float32[np.ndarray, "rows columns"] = np.asarray(
+        Image.fromarray(picture).resize(size, Image.Resampling.BOX), dtype=np.float32)
+    return reduced
+
+
+def _contrast(grey: Float32[np.ndarray, "rows columns"]) -> Float32[np.ndarray, "rows columns"]:
+    """Stretch the middle 98% of the grey values over 0..255, for the eye only; a constant picture becomes mid grey."""
+    low, high = np.percentile(grey, [1, 99])
+    if high <= low:
+        return np.full_like(grey, 128)
+    stretched: Float32[np.ndarray, "rows columns"] = np.interp(grey, [low, high], [0, 255]).astype(np.float32)
+    return stretched
+
+
+def _paint(grey: Float32[np.ndarray, "rows columns"], layers: Sequence[tuple[Mask, Colour]]) -> Rgb:
+    """Tint a grey picture; where it was reduced, by the share of each mask in a pixel, so that thin parts stay."""
+    colours: Float32[np.ndarray, "rows columns 3"] = np.repeat(grey[:, :, None], 3, axis=2)
+    for mask, colour in layers:
+        share = OPACITY * _reduce(mask.astype(np.float32), max(grey.shape))[:, :, None]
+        colours = colours * (1 - share) + share * np.array(colour, dtype=np.float32)
+    painted: Rgb = np.rint(colours).astype(np.uint8)
+    return painted
+
+
+def _hatch(colours: Rgb, mask: Mask) -> Rgb:
+    """A grey veil with diagonal lines where most of a pixel is in the mask."""
+    rows, columns = np.indices(colours.shape[:2])
+    covered = _reduce(mask.astype(np.float32), max(colours.shape[:2])) > 0.5
+    hatched = colours.copy()
+    hatched[covered] = colours[covered] // 4 + np.uint8(3 * VEIL // 4)
+    hatched[covered & ((rows + columns) % HATCH_PERIOD_PX < 2)] = HATCH
+    return hatched
+
+
+def _beside(pictures: Sequence[AnyRgb], *, gap_px: int = GAP_PX) -> Rgb:
+    """Pictures from left to right, aligned at the top, on dark paper."""
+    return _place(pictures, gap_px=gap_px, axis=1)
+
+
+def _stack(pictures: Sequence[AnyRgb]) -> Rgb:
+    """Pictures from top to bottom, aligned at the left, on dark paper."""
+    return _place(pictures, gap_px=0, axis=0)
+
+
+def _place(pictures: Sequence[AnyRgb], *, gap_px: int, axis: int) -> Rgb:
+    along = sum(picture.shape[axis] for picture in pictures) + gap_px * (len(pictures) - 1)
+    across = max(picture.shape[1 - axis] for picture in pictures)
+    sheet: Rgb = np.empty((along, across, 3) if axis == 0 else (across, along, 3), dtype=np.uint8)
+    sheet[:] = PAPER
+    start = 0
+    for picture in pictures:
+        end = start + picture.shape[axis]
+        if axis == 0:
+            sheet[start:end, : picture.shape[1]] = picture
+        else:
+            sheet[: picture.shape[0], start:end] = picture
+        start = end + gap_px
+    return sheet
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,158 @@
+"""The unlabelled pool: a teacher's probabilities on disk, what was selected from them, and the pseudo-labels themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cryossl.durable import write_durably
+from cryossl.labels import IGNORE, LabelMap
+from cryossl.metrics import Counts, audit
+from cryossl.progress import Progress, Report
+from cryossl.selection import Assessment, Selection, SelectionSummary, assess, label_map, select, summarise
+from cryossl.stages import Stage
+from cryossl.store import Store
+from cryossl.tiling import micrograph_of
+
+CHUNK_MICROGRAPHS = 32
+PSEUDO_LABELS = "pseudo.u8"
+
+Predictor = Callable[[Sequence[str]], Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]]
+Region = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Pseudo-labels that were selected: best first, with what is known of every item of the pool.
+
+    `maps` holds a label map for each micrograph of a selected item; a pixel that no selected item answers for is IGNORE.
+    The maps stay on disk until they are looked at.
+    """
+
+    stage: Stage
+    ids: tuple[str, ...]
+    assessments: Mapping[str, Assessment]
+    told: SelectionSummary
+    maps: Mapping[str, LabelMap]
+
+    def __len__(self) -> int:
+        """How many items were selected."""
+        return len(self.ids)
+
+    def summary(self) -> SelectionSummary:
+        """What was selected and how."""
+        return self.told
+
+
+class Pool:
+    """The unlabelled items of a split. It is given no true label; `audit` alone reads the hidden ones."""
+
+    def __init__(self, store: Store, items: Sequence[str]) -> None:
+        self._store = store
+        self.items = tuple(items)
+        self.micrographs = tuple(sorted({micrograph_of(item) for item in items}))
+
+    def predict(self, folder: Path, predictor: Predictor, *, report: Report) -> None:
+        """Write the p8 maps of the pool's micrographs into `folder`, a chunk of micrographs a file.
+
+        A chunk that is there from an interrupted call is kept, so at most one chunk of work is lost.
+        """
+        chunks = self._chunks()
+        for number, chunk in enumerate(chunks):
+            path = folder / _chunk_name(number)
+            if not path.exists():
+                maps = [probabilities.ravel() for _, probabilities in predictor(chunk)]
+                write_durably(path, np.concatenate(maps).tobytes())
+            report(Progress("predict", number + 1, len(chunks), "chunk"))
+
+    def select(self, predicted: Path, folder: Path, selection: Selection, *, target_ratio: float, labelled_count: int,
+               report: Report) -> None:
+        """Assess every item, choose, and write the chosen label maps one behind the other, with a record of why."""
+        assessments = {}
+        for done, (item, probabilities) in enumerate(self._probabilities(predicted, self.items), start=1):
+            assessments[item] = assess(probabilities, selection, target_ratio=target_ratio)
+            report(Progress("assess", done, len(self.items), "item"))
+        chosen = select(assessments, selection, labelled_count=labelled_count)
+        self._write_maps(predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection)
+        sources = {item: self._store.micrographs[micrograph_of(item)].source for item in chosen}
+        summary = summarise(assessments, chosen, selection, labelled_count=labelled_count, target_ratio=target_ratio,
+                            sources=sources)
+        record = {"chosen": list(chosen), "summary": asdict(summary),
+                  "assessments": {item: asdict(one) for item, one in assessments.items()}}
+        write_durably(folder / "selection.json", json.dumps(record).encode())
+
+    def selected(self, stage: Stage) -> Selected:
+        """The pseudo-labels of a finished selection."""
+        record = json.loads((stage.folder / "selection.json").read_text())
+        chosen = tuple(record["chosen"])
+        flat = np.memmap(stage.folder / PSEUDO_LABELS, np.uint8, mode="r") if chosen else np.empty(0, np.uint8)
+        maps: dict[str, LabelMap] = {}
+        start = 0
+        for micrograph in sorted({micrograph_of(item) for item in chosen}):
+            stored = self._store.micrographs[micrograph]
+            end = start + stored.height_px * stored.width_px
+            maps[micrograph] = np.asarray(flat[start:end]).reshape(stored.height_px, stored.width_px)
+            start = end
+        return Selected(stage, chosen, {item: Assessment(**one) for item, one in record["assessments"].items()},
+                        SelectionSummary(**record["summary"]), maps)
+
+    def audit(self, selected: Selected) -> Counts:
+        """Counts of the pseudo-labels against the hidden truth. For reports alone; unannotated micrographs are left out."""
+        return sum((audit(label_map, self._store.truth(micrograph, border=True))
+                    for micrograph, label_map in selected.maps.items() if self._store.micrographs[micrograph].annotated),
+                   start=Counts(0, 0, 0))
+
+    def cut(self, item: str, whole: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "own_height own_width"]:
+        """The part of its micrograph's map that an item answers for."""
+        y0, y1, x0, x1 = self._region(item)
+        return whole[y0:y1, x0:x1]
+
+    def _write_maps(self, predicted: Path, path: Path, chosen: frozenset[str], selection: Selection) -> None:
+        """A label map per micrograph of a chosen item, one behind the other, in the order of ids."""
+        items = sorted(chosen, key=lambda item: (micrograph_of(item), item))
+        with path.open("wb") as stream:
+            for micrograph, members in groupby(self._probabilities(predicted, items), key=lambda pair: micrograph_of(pair[0])):
+                stored = self._store.micrographs[micrograph]
+                whole = np.full((stored.height_px, stored.width_px), IGNORE, dtype=np.uint8)
+                for item, probabilities in members:
+                    self.cut(item, whole)[...] = label_map(probabilities, selection)
+                stream.write(whole.tobytes())
+
+    def _region(self, item: str) -> Region:
+        """The pixels of its micrograph that an item answers for."""
+        stored = self._store.micrographs[micrograph_of(item)]
+        if item == stored.id:
+            return 0, stored.height_px, 0, stored.width_px
+        return self._store.tiles(item)[0].own
+
+    def _chunks(self) -> list[tuple[str, ...]]:
+        return [self.micrographs[start:start + CHUNK_MICROGRAPHS]
+                for start in range(0, len(self.micrographs), CHUNK_MICROGRAPHS)]
+
+    def _probabilities(self, folder: Path, items: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
+        """The p8 map of each item, in the order of micrographs; one chunk is mapped at a time."""
+        wanted: dict[str, list[str]] = {}
+        for item in items:
+            wanted.setdefault(micrograph_of(item), []).append(item)
+        for number, chunk in enumerate(self._chunks()):
+            if not any(micrograph in wanted for micrograph in chunk):
+                continue
+            flat = np.memmap(folder / _chunk_name(number), np.uint8, mode="r")
+            offset = 0
+            for micrograph in chunk:
+                stored = self._store.micrographs[micrograph]
+                size = stored.height_px * stored.width_px
+                whole = np.asarray(flat[offset:offset + size]).reshape(stored.height_px, stored.width_px)
+                offset += size
+                for item in wanted.get(micrograph, ()):
+                    yield item, self.cut(item, whole)
+
+
+def _chunk_name(number: int) -> str:
+    return f"probabilities-{number:05d}.u8"

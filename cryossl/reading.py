@@ -1,0 +1,77 @@
+"""One function per command that only reads: compare, status, doctor, data check. None of them imports torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from cryossl.config import Config, RunSettings, build
+from cryossl.errors import ConfigError, DataError
+
+
+def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | None, experiment: str | None) -> None:
+    """Print the comparison of the runs in the tracking store."""
+    import pandas as pd
+
+    from analysis.comparison import compare as compared
+    from analysis.rendering import render
+    from cryossl.tracking import read_runs
+
+    settings = RunSettings()
+    where = tracking_uri or settings.tracking_uri, experiment or settings.experiment
+    frames = [read_runs(*where, kind=kind, tags={}) for kind in ("iteration", "arm")]
+    click.echo(render(compared(pd.concat(frames, ignore_index=True), ratio=ratio, metric=metric), form))
+
+
+def status(folder: Path, *, watch: bool, as_json: bool) -> None:
+    """Print what the run of a results folder is doing; `watch` redraws until it ends."""
+    from cryossl.monitor import read_status, render_status, status_as_dict
+    from cryossl.narration import STATUS_FILE
+
+    while True:
+        found = read_status(folder / STATUS_FILE)
+        if watch:
+            click.clear()
+        click.echo(json.dumps(status_as_dict(found)) if as_json else render_status(found))
+        if not watch or found.state != "running" or found.alive is False:
+            return
+        time.sleep(2)
+
+
+def doctor(config: Config, *, as_json: bool) -> None:
+    """Print the checks of this machine. Raises ConfigError if one of them fails."""
+    from cryossl.doctor import examine, render
+
+    checks = examine(tracking_uri=config.run.tracking_uri, work=config.run.work, device=config.training.device, needed_bytes=0)
+    click.echo(json.dumps([asdict(check) for check in checks]) if as_json else render(checks))
+    failed = [check.name for check in checks if check.state == "fail"]
+    if failed:
+        raise ConfigError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", cure="the lines above say how")
+
+
+def check_data(path: Path, *, border: str, as_json: bool) -> None:
+    """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
+    from cryossl.datacheck import check, summary
+    from cryossl.coco import read_dataset
+    from cryossl.progress import silent
+
+    settings = build({"border": border, "data": str(path)}).input
+    faults = check(path, max_megapixels=settings.max_megapixels, report=silent)
+    rows = () if faults else summary(
+        read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),
+        particle_radius_fraction=settings.particle_radius_fraction)
+    if as_json:
+        click.echo(json.dumps({"faults": [asdict(fault) for fault in faults], "sources": [asdict(row) for row in rows]}, indent=1))
+    for fault in () if as_json else faults:
+        click.echo(f"❌ {fault}; {fault.cure}")
+    for row in () if as_json else rows:
+        ratio = "no labels" if row.particle_ratio is None else f"particle ratio {100 * row.particle_ratio:.1f}%"
+        diameter = "" if row.diameter_px is None else f", {row.diameter_px:g} px wide"
+        click.echo(f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, {row.particles} particles{diameter}, "
+                   f"unlabelled band {row.border_px} px, {ratio}")
+    if faults:
+        raise DataError(f"{path} has {len(faults)} faults", cure="mend them and check again")

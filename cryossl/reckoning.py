@@ -1,0 +1,80 @@
+"""Everything that is tracked of one trained model, as names and values; docs/tracking.md lists them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryossl.metrics import Counts, counts_at, f1_cap
+from cryossl.scorecard import Evaluation, Numbers, scores
+from cryossl.selection import Selection, SelectionSummary
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's evaluations, and the decision threshold that validation chose for it (p8, 1 to 255)."""
+
+    validation: Evaluation
+    test: Evaluation
+    threshold8: int
+
+    def numbers(self) -> Numbers:
+        """`validation/...` and `test/...` scores and the decision threshold as a probability."""
+        found: Numbers = {"threshold/decision": self.threshold8 / 255}
+        for part, evaluation in (("validation", self.validation), ("test", self.test)):
+            found.update({f"{part}/{name}": value for name, value in scores(evaluation, self.threshold8).items()})
+        return found
+
+    def counts(self) -> dict[str, Any]:
+        """Integer counts per micrograph at the decision threshold: what intervals and tests are computed from."""
+        return {
+            "schema": "cryossl-counts/1",
+            "threshold8": self.threshold8,
+            **{part: [{"id": name, "source": source, "tp": counts.tp, "fp": counts.fp, "fn": counts.fn}
+                      for name, source, counts in zip(evaluation.ids, evaluation.sources,
+                                                      evaluation.micrograph_counts(self.threshold8), strict=True)]
+               for part, evaluation in (("validation", self.validation), ("test", self.test))},
+            "test_histogram": self.test.pooled().tolist(),
+        }
+
+
+def selection_numbers(summary: SelectionSummary, selection: Selection, audit: Counts | None) -> Numbers:
+    """`threshold/...`, `pseudo/...` and `quality/...` of one selection; `audit` where the hidden truth was asked for."""
+    ratio = summary.particle_ratio
+    found: Numbers = {
+        "threshold/particle": selection.particle_threshold, "threshold/background": selection.background_threshold,
+        "pseudo/count": summary.count, "pseudo/candidates": summary.candidates, "pseudo/pool": summary.pool,
+        "pseudo/per_labelled": summary.per_labelled, "pseudo/particle_ratio": ratio,
+        "pseudo/particle_ratio_valid": summary.particle_ratio_valid, "pseudo/target_ratio": summary.target_ratio,
+        "pseudo/f1_cap": None if ratio is None else f1_cap(ratio, summary.target_ratio),
+        "pseudo/ignored_fraction": summary.ignored_fraction,
+        "quality/mean": summary.quality, "quality/confidence": summary.mean_confidence,
+        "quality/particle": summary.particle_confidence, "quality/background": summary.background_confidence,
+        "quality/balance": summary.balance,
+        **{f"pseudo/particle_ratio/{source}": value for source, value in summary.particle_ratio_by_source.items()},
+    }
+    if audit is not None:
+        audited = audit.scores()
+        found |= {"pseudo/audit_precision": audited.precision, "pseudo/audit_recall": audited.recall,
+                  "pseudo/audit_f1": audited.f1}
+    return found
+
+
+def checkpoint_numbers(best_on_validation: Evaluation, best_on_test: Evaluation, *, step: int) -> Numbers:
+    """Scores of the weights that were best on validation, beside those of the last step; its own threshold."""
+    threshold8 = best_on_validation.decision_threshold()
+    return {"best_step/step": step,
+            "best_step/validation_f1": counts_at(best_on_validation.pooled(), threshold8).scores().f1,
+            "best_step/test_f1": counts_at(best_on_test.pooled(), threshold8).scores().f1}
+
+
+def gains(student: Mapping[str, float | None], baseline: Mapping[str, float | None]) -> Numbers:
+    """Differences to the supervised baseline of the numbers a verdict rests on; None where either is undefined."""
+    wanted = {"gain/f1": "test/f1", "gain/recall": "test/recall", "gain/precision": "test/precision",
+              "gain/validation_f1": "validation/f1"}
+    return {gain: _difference(student.get(name), baseline.get(name)) for gain, name in wanted.items()}
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b

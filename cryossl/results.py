@@ -1,0 +1,54 @@
+"""The result files of an experiment's folder, named as in the lab's own note; schema in docs/results-files.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryossl.durable import write_durably
+
+SCHEMA = "cryossl-results/1"
+
+
+def file_prefix(strategy: str) -> str:
+    """`class_balanced` writes the files the note calls `balanced_...`; every other strategy its own name."""
+    return strategy.replace("class_balanced", "balanced", 1)
+
+
+def write_arm(folder: Path, *, strategy: str, ratio_percent: float, seed: int, arm: Mapping[str, Any]) -> Path:
+    """Write one arm into `<prefix>_pseudolabel_ratio_<ratio>.json`; other seeds in the file stay as they are."""
+    path = folder / f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
+    seeds = {**_read(path).get("seeds", {}), str(seed): dict(arm)}
+    document = {"schema": SCHEMA, "strategy": strategy, "ratio_percent": ratio_percent,
+                "seeds": {key: seeds[key] for key in sorted(seeds, key=int)}}
+    write_durably(path, _text(document))
+    return path
+
+
+def write_summary(folder: Path, *, strategy: str) -> Path:
+    """Gather the ratio files of a strategy into `<prefix>_pseudolabel_summary.json`: one row per ratio and seed."""
+    prefix = file_prefix(strategy)
+    rows = []
+    for path in sorted(folder.glob(f"{prefix}_pseudolabel_ratio_*.json")):
+        document = _read(path)
+        for seed, arm in document.get("seeds", {}).items():
+            rows.append({"ratio_percent": document["ratio_percent"], "seed": int(seed), **arm["summary"]})
+    rows.sort(key=lambda row: (row["ratio_percent"], row["seed"]))
+    target = folder / f"{prefix}_pseudolabel_summary.json"
+    write_durably(target, _text({"schema": SCHEMA, "strategy": strategy, "rows": rows}))
+    return target
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The document of an earlier run, or an empty one if there is none that can be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) and document.get("schema") == SCHEMA else {}
+
+
+def _text(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, allow_nan=False) + "\n").encode()

@@ -1,0 +1,196 @@
+"""Which protein or data set a micrograph is from, and what the labels of a source tell: diameter and unlabelled border.
+
+Neither COCO nor CryoTransformer's files name the EMPIAR entry reliably, and without it nothing can be balanced over
+proteins. All functions are pure: names, sizes and boxes in, values out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from jaxtyping import Float64
+
+from cryossl.errors import DataError
+
+_EMPIAR = re.compile(r"^(\d{4,})[_-]")
+_PREFIX = re.compile(r"^([A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)[_-]")
+# Microscope and processing programs begin every file like this, whatever the sample.
+_GENERIC = frozenset((
+    "foilhole", "gridsquare", "data", "image", "images", "img", "mic", "micrograph", "micrographs", "movie", "movies",
+    "frame", "frames", "stack", "sum", "corrected", "aligned", "ali", "integrated", "train", "val", "test"))
+_PLAIN = re.compile(r"\w[\w.\- ]{0,63}")
+_SAME_WIDTH = 1.1
+
+_OUTLIERS = 0.01
+"""Share of the particles expected in a band that may lie there all the same, by a stray click."""
+_EVIDENCE = 8.0
+"""Particles expected in a band before its emptiness counts: exp(-8) = 0.0003 is the chance of none by accident."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a micrograph when its source is sought; `box_width_px` is None without labels."""
+
+    id: str
+    height_px: int
+    width_px: int
+    stated: str
+    box_width_px: float | None
+
+
+def is_plain(source: str) -> bool:
+    """Whether a source's name can stand in the name of a metric and of a file."""
+    return _PLAIN.fullmatch(source) is not None
+
+
+def parse_table(text: str, *, name: str) -> tuple[tuple[str, str], ...]:
+    """`sources.csv` -> rows (file name or glob, source). Raises DataError that names the line."""
+    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), skipinitialspace=True)
+    try:
+        if not {"file", "source"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{name}: its first line must be `file,source`", cure="add the header")
+        rows = []
+        for row in reader:
+            file, source = (row["file"] or "").strip(), (row["source"] or "").strip()
+            if not file or not source:
+                raise DataError(f"{name}: line {reader.line_num} lacks a file or a source", cure="complete it")
+            rows.append((file, source))
+    except csv.Error as error:
+        raise DataError(f"{name}: line {reader.line_num}: {error}", cure="save it as plain CSV") from None
+    return tuple(rows)
+
+
+def assign(
+    descriptions: Sequence[Description], *, table: Sequence[tuple[str, str]]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Micrograph id -> source, and notes for the user.
+
+    In this order: the table (a file name or id before a glob, the first glob that fits), the source stated in the
+    annotation file, the beginning of the file name (four or more digits before `_` or `-`; else letters and digits
+    that several files share and that no microscope program gives), the group of like picture size and box width.
+    """
+    exact = dict(reversed(table))
+    globs = [(file, source) for file, source in table if any(mark in file for mark in "*?[")]
+    shared = Counter(_prefix(_name(description)) for description in descriptions)
+    sources: dict[str, str] = {}
+    rest: list[Description] = []
+    for description in descriptions:
+        prefix = _prefix(_name(description))
+        source = _from_table(description, exact, globs) or description.stated
+        if not source and prefix and (prefix.isdigit() or shared[prefix] > 1):
+            source = prefix
+        if source:
+            sources[description.id] = source
+        else:
+            rest.append(description)
+    sources |= _grouped(rest)
+    return sources, _notes(rest, sources, descriptions, table)
+
+
+def _name(description: Description) -> str:
+    return description.id.rsplit("/", 1)[-1]
+
+
+def _prefix(name: str) -> str:
+    match = _EMPIAR.match(name) or _PREFIX.match(name)
+    return "" if match is None or match[1].lower() in _GENERIC else match[1]
+
+
+def _from_table(description: Description, exact: Mapping[str, str], globs: Sequence[tuple[str, str]]) -> str:
+    for key in (description.id, _name(description)):
+        if key in exact:
+            return exact[key]
+    return next((source for glob, source in globs
+                 if fnmatchcase(_name(description), glob) or fnmatchcase(description.id, glob)), "")
+
+
+def _notes(
+    rest: Sequence[Description], sources: Mapping[str, str], descriptions: Sequence[Description],
+    table: Sequence[tuple[str, str]],
+) -> tuple[str, ...]:
+    notes = []
+    if rest:
+        groups = sorted({sources[description.id] for description in rest})
+        notes.append(f"the source of {len(rest)} micrographs is not known: grouped by picture size and box width into "
+                     f"{', '.join(groups)}; name them in sources.csv")
+    unused = [file for file, _ in table
+              if not any(fnmatchcase(key, file) or key == file
+                         for description in descriptions for key in (description.id, _name(description)))]
+    if unused:
+        notes.append(f"sources.csv: {len(unused)} lines fit no micrograph, the first is {unused[0]!r}")
+    return tuple(notes)
+
+
+def _grouped(rest: Sequence[Description]) -> dict[str, str]:
+    """Groups of one picture size and box widths within 10% of each other; without labels, the size's largest group."""
+    by_size: dict[tuple[int, int], list[Description]] = defaultdict(list)
+    for description in rest:
+        by_size[description.height_px, description.width_px].append(description)
+    sources: dict[str, str] = {}
+    for (height, width), members in by_size.items():
+        names: Counter[str] = Counter()
+        labelled = [(member.box_width_px, member.id) for member in members if member.box_width_px is not None]
+        for group in _chains(sorted(labelled)):
+            middle = float(np.median([box for box, _ in group]))
+            name = f"{width}x{height}_box{middle:.0f}"
+            names[name] += len(group)
+            sources |= {member: name for _, member in group}
+        largest = min(names, key=lambda name: (-names[name], name), default=f"{width}x{height}")
+        sources |= {member.id: largest for member in members if member.box_width_px is None}
+    return sources
+
+
+def _chains(sorted_widths: Iterable[tuple[float, str]]) -> list[list[tuple[float, str]]]:
+    chains: list[list[tuple[float, str]]] = []
+    for width, member in sorted_widths:
+        if chains and width <= chains[-1][-1][0] * _SAME_WIDTH:
+            chains[-1].append((width, member))
+        else:
+            chains.append([(width, member)])
+    return chains
+
+
+def diameter_px(bounds: Iterable[Float64[np.ndarray, "_ 4"]]) -> float | None:
+    """Median box width in px over all particles of a source, None without any."""
+    widths = [boxes[:, 3] for boxes in bounds if len(boxes)]
+    return float(np.median(np.concatenate(widths))) if widths else None
+
+
+def border_px(labelled: Sequence[tuple[Float64[np.ndarray, "_ 4"], int, int]]) -> int:
+    """Width in px of the band along the edges in which a source's particles are not labelled; 0 if they are.
+
+    `labelled` has the boxes, height and width of each labelled micrograph. Particles do not know where the picture
+    ends, so where labelling reaches the edge their centres lie in every band along it, in proportion to its area. The
+    border is the distance m of a centre from its nearest edge below which (nearly) no centre lies: the largest m with
+    at most 1% of the expected centres nearer to the edge, and at least 8 expected, so that a few labels do not make a
+    border by accident. Centres, not box edges: a particle is left out when its *box*, often larger than the one
+    drawn, does not fit in, and then it is missing wherever its centre is in the band.
+    """
+    distances = np.sort(np.concatenate([np.zeros(0), *(_edge_distance(*picture) for picture in labelled)]))
+    if not len(distances):
+        return 0
+    bands = np.arange(1, max(1, int(distances[-1])) + 1)
+    # Few sizes, many pictures: the share of a picture that a band covers is computed once for each size.
+    particles: Counter[tuple[int, int]] = Counter()
+    for boxes, height, width in labelled:
+        particles[height, width] += len(boxes)
+    expected = np.zeros(len(bands))
+    for (height, width), number in particles.items():
+        inner = np.clip(height - 2 * bands, 0, None) * np.clip(width - 2 * bands, 0, None)
+        expected += number * (1 - inner / (height * width))
+    nearer = np.searchsorted(distances, bands, side="left")
+    empty = bands[(nearer <= _OUTLIERS * expected) & (expected >= _EVIDENCE)]
+    return int(empty.max()) if len(empty) else 0
+
+
+def _edge_distance(boxes: Float64[np.ndarray, "n 4"], height: int, width: int) -> Float64[np.ndarray, " n"]:
+    centre_y, centre_x = boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2
+    nearest: Float64[np.ndarray, " n"] = np.minimum.reduce([centre_y, height - centre_y, centre_x, width - centre_x])
+    return nearest

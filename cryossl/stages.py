@@ -1,0 +1,108 @@
+"""Durable, content-addressed results of finished stages: what resume and sharing rest on.
+
+A stage is named by what it depends on. Its folder appears under its final name only when every file in it is complete,
+so a folder that is there can be trusted, and a killed run leaves nothing that another could mistake for a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cryossl.durable import sync_folder, write_durably
+from cryossl.errors import StorageError
+
+MANIFEST = "stage.json"
+_HASHED_UP_TO_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage: its key, its folder, and whether it was there already."""
+
+    kind: str
+    key: str
+    folder: Path
+    reused: bool
+
+
+def digest(value: object) -> str:
+    """sha256 in hex of the canonical JSON text of a value. Equal values, equal digests, on any machine."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Stages:
+    """The stages below one work folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def once(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]) -> Stage:
+        """The stage of these inputs; computed only if no finished one is there.
+
+        Args:
+            kind: what the stage is, e.g. `train`; the name of its shelf.
+            inputs: all that its content depends on, as JSON values; their digest is the key.
+            compute: fills the folder it is given. The folder may hold what an interrupted computation left there.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        key = digest({"kind": kind, **inputs})[:20]
+        folder = self._root / kind / key
+        partial = folder.with_name(f"{key}.partial")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f"{key}.lock")):
+                if _is_whole(folder):
+                    return Stage(kind, key, folder, reused=True)
+                partial.mkdir(exist_ok=True)
+                compute(partial)
+                _seal(partial, {"kind": kind, "inputs": dict(inputs)})
+                shutil.rmtree(folder, ignore_errors=True)
+                partial.rename(folder)
+                sync_folder(folder.parent)
+        except OSError as error:
+            raise StorageError(f"cannot write the stage {folder}: {error.strerror or error}",
+                               cure="free space or choose another folder with --work") from None
+        return Stage(kind, key, folder, reused=False)
+
+    def discard(self, stage: Stage) -> None:
+        """Remove a stage that only served others (the probability maps behind selections)."""
+        shutil.rmtree(stage.folder, ignore_errors=True)
+
+
+def _seal(folder: Path, record: Mapping[str, Any]) -> None:
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != MANIFEST:
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            files[path.relative_to(folder).as_posix()] = _fingerprint(path)
+    write_durably(folder / MANIFEST, json.dumps({**record, "files": files}, indent=1).encode())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the folder holds all its files, unchanged; large files are compared by size alone."""
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+        return all(_fingerprint(folder / name) == expected for name, expected in files.items())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    size = path.stat().st_size
+    if size > _HASHED_UP_TO_BYTES:
+        return {"bytes": size}
+    with path.open("rb") as stream:
+        return {"bytes": size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

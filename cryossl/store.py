@@ -1,0 +1,203 @@
+"""Decode and rasterise once: a memory-mapped store of pictures and label maps, keyed by what it was made from."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from jaxtyping import UInt8
+
+from cryossl.blueprint import Blueprint, StoredMicrograph, digest, draw_blueprint, members
+from cryossl.coco import DataSet
+from cryossl.config import InputSettings
+from cryossl.decoding import decode_into
+from cryossl.durable import sync_folder, write_durably
+from cryossl.errors import DataError, StorageError
+from cryossl.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.manifest import HashedFile, hash_files
+from cryossl.progress import Report
+from cryossl.tiling import Tile, cut, micrograph_of, tile_grid
+
+PICTURES, TRUTH, INDEX, PROGRESS = "pictures.u8", "truth.u8", "index.json", "progress.json"
+
+# Pages of the files that may stay mapped before they are handed back to the system; they stay in its cache.
+_RESIDENT_BYTES = 16 * 2**20
+
+
+class PixelFile:
+    """A flat file of uint8 maps, memory-mapped and read-only."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self._handed_out_bytes = 0
+        try:
+            with path.open("rb") as stream:
+                found = path.stat().st_size
+                if found != size_bytes:
+                    raise StorageError(f"{path} has {found} bytes instead of {size_bytes}",
+                                       cure="remove its folder; it is made again")
+                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size_bytes else None
+        except OSError as error:
+            raise StorageError(f"{path}: {error.strerror}", cure="remove its folder; it is made again") from None
+
+    def view(self, offset: int, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width"]:
+        """The map that begins at a byte, not copied and not writable."""
+        if self._map is None:
+            raise ValueError("an empty file holds no map")
+        self._handed_out_bytes += height_px * width_px
+        if self._handed_out_bytes > _RESIDENT_BYTES:
+            # Views stay valid: a page that is touched again comes back from the system's cache.
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._handed_out_bytes = height_px * width_px
+        return np.frombuffer(self._map, np.uint8, height_px * width_px, offset).reshape(height_px, width_px)
+
+
+@dataclass(frozen=True)
+class Store:
+    """All micrographs of a data set, reduced and normalised, with their truth. Opening it reads no pixel.
+
+    `key` names all that the content depends on. `tile_px` is the side of the network's window. `micrographs` is ordered
+    by part and id. `notes` are remarks on how scales were chosen.
+    """
+
+    key: str
+    tile_px: int
+    micrographs: Mapping[str, StoredMicrograph]
+    notes: tuple[str, ...]
+    folder: Path
+    _pictures: PixelFile = field(repr=False)
+    _truth: PixelFile = field(repr=False)
+
+    def picture(self, micrograph: str) -> UInt8[np.ndarray, "height width"]:
+        """The normalised picture, a read-only view of the file."""
+        stored = self.micrographs[micrograph]
+        return self._pictures.view(stored.picture_offset, stored.height_px, stored.width_px)
+
+    def truth(self, micrograph: str, *, border: bool) -> LabelMap:
+        """The annotated label map, a copy; with `border` the band in which nobody annotated is IGNORE.
+
+        Raises DataError for an unlabelled micrograph: it has none.
+        """
+        stored = self.micrographs[micrograph]
+        if stored.truth_offset is None:
+            raise DataError(f"{micrograph} is unlabelled and has no truth", cure="annotate it")
+        label_map = self._truth.view(stored.truth_offset, stored.height_px, stored.width_px).copy()
+        band = stored.border_px
+        if border and band:
+            label_map[:band] = label_map[-band:] = IGNORE
+            label_map[:, :band] = label_map[:, -band:] = IGNORE
+        return label_map
+
+    def tiles(self, item: str) -> tuple[Tile, ...]:
+        """The windows of an item: all of a micrograph, or the one that a tile's id names. Raises KeyError."""
+        stored = self.micrographs[micrograph_of(item)]
+        grid = tile_grid(micrograph=stored.id, height_px=stored.height_px, width_px=stored.width_px,
+                         tile_px=self.tile_px)
+        if item == stored.id:
+            return grid
+        return ({tile.id: tile for tile in grid}[item],)
+
+    def window(self, array: UInt8[np.ndarray, "height width"], tile: Tile, *,
+               fill: int) -> UInt8[np.ndarray, "tile_px tile_px"]:
+        """A copy of the tile's window of a micrograph's picture or label map; beyond the edge it is `fill`."""
+        return cut(array, tile, tile_px=self.tile_px, fill=fill)
+
+    def particle_ratio(self, items: Iterable[str], *, border: bool = True) -> float:
+        """PARTICLE pixels / valid pixels, pooled over items: micrographs, or tiles by the pixels they answer for.
+
+        With `border` the band in which nobody annotated does not count. Raises DataError for an unlabelled item, or if
+        no pixel is valid.
+        """
+        particle = valid = 0
+        for item in items:
+            label_map = self.truth(micrograph_of(item), border=border)
+            for y0, y1, x0, x1 in (tile.own for tile in self.tiles(item)):
+                owned = label_map[y0:y1, x0:x1]
+                particle += int(np.count_nonzero(owned == PARTICLE))
+                valid += int(np.count_nonzero(owned != IGNORE))
+        if not valid:
+            raise DataError("no annotated pixel to measure the particle ratio on", cure="annotate more micrographs")
+        return particle / valid
+
+
+def build(dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int, report: Report) -> Store:
+    """The store of a data set below `folder`; decoded only if it is not there yet.
+
+    Killed at any moment and called again it goes on at the next batch of micrographs and ends with the same bytes. A
+    second process that wants the same store waits for the first. Memory does not grow with the data set.
+
+    Args:
+        dataset: as read by `coco.read_dataset`.
+        folder: where stores are kept; may be shared by experiments.
+        settings: of the input.
+        network_multiple: the network's tiles must be a multiple of this, in px.
+        report: hears "hash" in files and "decode" in batches.
+
+    Raises:
+        DataError: a picture that cannot be used, or that is in two parts under different names.
+        StorageError: no space, or no permission.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = {micrograph.id: micrograph.path for _, micrograph, _ in members(dataset)}
+        hashed = hash_files(paths.values(), memory=folder / "hashes.json", report=report)
+        files = {name: hashed[path] for name, path in paths.items()}
+        blueprint = draw_blueprint(dataset, {name: file.sha256 for name, file in files.items()}, settings=settings,
+                         network_multiple=network_multiple)
+        _refuse_shared_pictures(blueprint, files)
+        final = folder / f"store-{blueprint.key[:20]}"
+        with FileLock(folder / f"{final.name}.lock"):
+            if not final.exists():
+                _make(final, blueprint, dataset, files, settings=settings, report=report)
+    except OSError as error:
+        raise StorageError(f"cannot write the store below {folder}: {error.strerror or error}",
+                           cure="free space or choose another folder with --work") from None
+    return open_store(final, border_px=dataset.border_px)
+
+
+def open_store(path: Path, *, border_px: Mapping[str, int]) -> Store:
+    """The finished store in a folder `store-...`, with the border of each source in original px (0 if not given).
+
+    Raises StorageError if it is no store, or damaged; DataError if a border leaves nothing of a micrograph.
+    """
+    try:
+        index = json.loads((path / INDEX).read_text())
+        micrographs = {entry["id"]: StoredMicrograph(**entry).with_border(border_px.get(entry["source"], 0))
+                       for entry in index["micrographs"]}
+        borders = {one.source: border_px.get(one.source, 0) for one in micrographs.values()}
+        return Store(key=digest({"content": index["key"], "border_px": borders}), tile_px=index["tile_px"],
+                     micrographs=micrographs, notes=tuple(index["notes"]), folder=path,
+                     _pictures=PixelFile(path / PICTURES, index["picture_bytes"]),
+                     _truth=PixelFile(path / TRUTH, index["truth_bytes"]))
+    except OSError as error:
+        raise StorageError(f"{path} is no store: {error.strerror}", cure="remove it; it is made again") from None
+    except (ValueError, KeyError, TypeError):
+        raise StorageError(f"{path / INDEX} is damaged", cure="remove its folder; it is made again") from None
+
+
+def _make(final: Path, blueprint: Blueprint, dataset: DataSet, files: Mapping[str, HashedFile], *,
+          settings: InputSettings, report: Report) -> None:
+    """Fill a folder beside the final one, then rename it: what has the final name is complete."""
+    partial = final.with_name(f"{final.name}.partial")
+    partial.mkdir(exist_ok=True)
+    if not (partial / INDEX).exists():
+        decode_into(partial / PICTURES, partial / TRUTH, blueprint, dataset, files, settings=settings,
+                    progress=partial / PROGRESS, report=report)
+        write_durably(partial / INDEX, json.dumps(blueprint.as_json(), indent=0).encode())
+    (partial / PROGRESS).unlink(missing_ok=True)
+    partial.rename(final)
+    sync_folder(final.parent)
+
+
+def _refuse_shared_pictures(blueprint: Blueprint, files: Mapping[str, HashedFile]) -> None:
+    """A picture that is in two parts would let a model be tested on what it learned."""
+    first: dict[str, StoredMicrograph] = {}
+    for stored in blueprint.micrographs:
+        other = first.setdefault(files[stored.id].sha256, stored)
+        if other.part != stored.part:
+            raise DataError(f"{other.id} and {stored.id} are the same picture, in {other.part} and in {stored.part}",
+                            cure="keep it in one part only")

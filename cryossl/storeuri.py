@@ -1,0 +1,47 @@
+"""Which tracking store and experiment are meant: MLflow's environment variables come before the config."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryossl.provenance import PROJECT
+
+
+def experiment_choice(configured: str) -> tuple[str, str | None]:
+    """(name, None), or (name, id) where `mlflow run` or the user chose by id; the id counts then.
+
+    Of what is set the first holds: MLFLOW_RUN_ID with MLFLOW_EXPERIMENT_ID (both from `mlflow run`),
+    MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, the configured name.
+    """
+    name, identifier = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID") or None
+    chosen_by_id = identifier is not None and (not name or bool(os.environ.get("MLFLOW_RUN_ID")))
+    return name or configured, identifier if chosen_by_id else None
+
+
+def store_uri(configured: str) -> str:
+    """MLFLOW_TRACKING_URI if it is set, else the configured URI; the path of a sqlite file made absolute.
+
+    A relative path counts from the current folder in the environment variable, as MLflow has it, and from the project
+    in the config. Postgres gets the driver that comes with the extra `postgres`.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri, base = (given, Path.cwd()) if given else (configured, PROJECT)
+    path = sqlite_path(uri)
+    if path is not None and not path.is_absolute():
+        return f"sqlite:///{base / path}"
+    for scheme in ("postgresql://", "postgres://"):
+        if uri.startswith(scheme):
+            return f"postgresql+psycopg://{uri.removeprefix(scheme)}"
+    return uri
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a sqlite store, None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def redacted(uri: str) -> str:
+    """The URI without user and password."""
+    head, mark, tail = uri.rpartition("@")
+    return f"{head.partition('://')[0]}://{tail}" if mark else uri

@@ -1,0 +1,196 @@
+"""The embedded data set: simulated micrographs of three species with exact truth, written as CryoTransformer's COCO.
+
+The files have CryoTransformer's quirks on purpose (docs/synthetic.md lists them), so that the default run goes through
+the same door as real data. A data set appears whole or not at all, and is the same, byte for byte, for the same seed
+and sizes with the same versions of numpy, scipy and pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from jaxtyping import Float64
+from PIL import Image
+
+from cryossl.durable import sync_folder
+from cryossl.errors import DataError, StorageError
+from cryossl.phantoms import SPECIES, Species
+from cryossl.progress import Progress, Report
+from cryossl.simulator import (
+    CONDITION_DRAWS,
+    PIXEL_SIZE_ANGSTROM,
+    Conditions,
+    SimulatedMicrograph,
+    conditions,
+    simulate,
+)
+
+SIMULATION_FILE = "simulation.json"
+VERSION = 1
+"""Raised whenever the same seed gives other files: data sets of an older version are then not taken for the same."""
+
+BORDER_FRACTION = 0.04
+"""Width of the unlabelled band over the picture's side. EMPIAR-10017 has 131 px of 4096; here it is wider, so that
+it is not lost in rounding."""
+
+_PARTS = ("train", "val", "test")
+_SMALLEST_PX = 64
+
+
+def synthesise(
+    folder: Path,
+    *,
+    seed: int,
+    train: int = 100,
+    validation: int = 20,
+    test: int = 40,
+    size_px: int = 128,
+    report: Report,
+) -> None:
+    """Write a data set into `folder`, which must be absent, empty, or hold the same data set already (then: nothing).
+
+    `train` counts the one unlabelled micrograph that it has. Raises DataError for sizes that make no data set and for
+    a folder that holds something else, StorageError if it cannot be written.
+    """
+    _check_sizes(train=train, validation=validation, test=test, size_px=size_px)
+    settings = {"version": VERSION, "seed": seed, "train": train, "val": validation, "test": test, "size_px": size_px}
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if _is_written(folder, settings):
+                return
+            shutil.rmtree(partial, ignore_errors=True)
+            _write(partial, settings, report=report)
+            partial.replace(folder)
+            sync_folder(folder.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write the synthetic data set to {folder}: {error.strerror or error}",
+                           cure="choose another work folder, or free some space") from error
+
+
+def _check_sizes(*, train: int, validation: int, test: int, size_px: int) -> None:
+    if train < len(SPECIES) + 1 or validation < 1 or test < 1:
+        raise DataError(f"a synthetic data set needs at least {len(SPECIES) + 1} train, 1 validation and 1 test "
+                        f"micrograph, got {train}, {validation}, {test}")
+    if size_px < _SMALLEST_PX:
+        raise DataError(f"synthetic micrographs are at least {_SMALLEST_PX} px wide, got {size_px}")
+
+
+def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
+    """True if the folder holds the data set of these settings; DataError if it holds anything else."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / SIMULATION_FILE).read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if found != settings:
+        raise DataError(f"{folder} is not empty and does not hold this synthetic data set",
+                        cure="remove it, or choose another folder")
+    return True
+
+
+def _write(folder: Path, settings: Mapping[str, int], *, report: Report) -> None:
+    (folder / "annotations").mkdir(parents=True)
+    total = sum(settings[part] for part in _PARTS)
+    facts: dict[str, Any] = {}
+    for number, part in enumerate(_PARTS):
+        done = sum(settings[earlier] for earlier in _PARTS[:number])
+        (folder / part).mkdir()
+        records = _Records()
+        plan = _plan(settings[part], rng=np.random.default_rng([settings["seed"], number]))
+        # Among the train micrographs one was never annotated; which, decides the seed.
+        unlabelled = settings["seed"] % settings[part] if part == "train" else None
+        for index, (species, given) in enumerate(plan):
+            name = f"{species.name}_{part}_{index:04d}.png"
+            made = simulate(species, given, size_px=settings["size_px"], border_px=border_px(settings["size_px"]),
+                            rng=np.random.default_rng([settings["seed"], number, index]))
+            _save(folder / part / name, made)
+            records.add(name, made, species, labelled=index != unlabelled)
+            facts[f"{part}/{name}"] = {"source": species.name, "labelled": index != unlabelled,
+                                       "particles": len(made.centres), **asdict(given)}
+            report(Progress("synthesise", done + index + 1, total, "micrograph"))
+        _dump(folder / "annotations" / f"instances_{part}.json", records.document())
+    sources = "".join(f"{species.name}_*,{species.name}\n" for species in SPECIES)
+    _write_new(folder / "sources.csv", f"file,source\n{sources}".encode())
+    _dump(folder / SIMULATION_FILE, {"settings": dict(settings), "pixel_size_angstrom": PIXEL_SIZE_ANGSTROM,
+                                     "micrographs": facts})
+    for inner in (*(folder / name for name in ("annotations", *_PARTS)), folder):
+        sync_folder(inner)
+
+
+def border_px(size_px: int) -> int:
+    """Width of the band at each edge in which visible particles carry no label: their centre is nearer than this."""
+    return max(2, round(BORDER_FRACTION * size_px))
+
+
+def _plan(count: int, *, rng: np.random.Generator) -> list[tuple[Species, Conditions]]:
+    """Species and conditions of each micrograph of a part.
+
+    A Latin hypercube (McKay et al., Technometrics 21 (1979) 239): each condition takes each of `count` equal parts of
+    its range once, in an order of its own. So two seeds differ in what meets what, not in how much there is of it.
+    """
+    columns = [(rng.permutation(count) + rng.random(count)) / count for _ in range(CONDITION_DRAWS)]
+    uniform: Float64[np.ndarray, "count draws"] = np.stack(columns, axis=1)
+    species = rng.permutation(np.arange(count) % len(SPECIES))
+    return [(SPECIES[kind], conditions(row)) for kind, row in zip(species, uniform, strict=True)]
+
+
+class _Records:
+    """The images and annotations of one part, in CryoTransformer's words."""
+
+    def __init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, name: str, made: SimulatedMicrograph, species: Species, *, labelled: bool) -> None:
+        height, width = made.picture.shape
+        image = len(self._images)
+        self._images.append({"id": image, "file_name": name, "width": width, "height": height})
+        if not labelled:
+            self._annotate(image, [0, 0, 0, 0], iscrowd=0)
+            return
+        band = border_px(height)
+        for y, x in made.centres:
+            if min(y, x, height - y, width - x) >= band:
+                corner = [int(x - species.diameter_px / 2), int(y - species.diameter_px / 2)]
+                self._annotate(image, [*corner, species.diameter_px, species.diameter_px], iscrowd=1)
+
+    def _annotate(self, image: int, box: list[int], *, iscrowd: int) -> None:
+        self._annotations.append({"id": len(self._annotations) + 1, "category_id": 1, "iscrowd": iscrowd,
+                                  "area": box[2] * box[3], "image_id": image, "bbox": box, "segmentation": []})
+
+    def document(self) -> dict[str, Any]:
+        return {"info": [{"description": "simulated cryo-EM micrographs with exact particle centres",
+                          "contributor": "cryossl", "year": "2026"}],
+                "categories": [{"id": 1, "name": "particle", "supercategory": ""}],
+                "images": self._images, "annotations": self._annotations}
+
+
+def _save(path: Path, made: SimulatedMicrograph) -> None:
+    """PNG, not CryoTransformer's jpg: nothing is lost, and no decoder's version can change a pixel."""
+    stream = io.BytesIO()
+    Image.fromarray(made.picture).save(stream, format="PNG")
+    _write_new(path, stream.getvalue())
+
+
+def _dump(path: Path, document: Mapping[str, Any]) -> None:
+    _write_new(path, f"{json.dumps(document, indent=1)}\n".encode())
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """The folder is renamed when all is there, so that no file needs a rename of its own."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,247 @@
+"""Write tracked runs, and read them back.
+
+The journals on disk are the truth, the tracking store is a view of them: it may be away for as long as it likes, or be
+another one next time, and in the end holds each run and each point once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cryossl.errors import TrackingError
+from cryossl.journal import Entry, Journal, Sent
+from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoreAwayError, tag_filter
+from cryossl.replay import RUN_ID, Replay, journal_folder
+from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.trackedrun import TrackedRun
+
+HEARTBEAT_SECONDS = 60.0
+_LEAST_WAIT_SECONDS = 5.0
+_WAIT_PER_COST = 19.0
+_BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
+
+_LOG = logging.getLogger(__name__)
+
+
+class Tracker:
+    """Finds or makes the runs of one invocation, in one experiment of one store.
+
+    An outage costs at most a twentieth of the time: after a call that failed, the store is left alone for 19 times as
+    long as the call took, and for five seconds at least. The end of a run and `sync` always try.
+    """
+
+    def __init__(self, uri: str, experiment: str, journal_root: Path) -> None:
+        """Open the store; MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
+
+        Raises TrackingError if the store can never be written as it is. One that is merely away is waited for.
+        """
+        self._root = journal_root
+        self._adopted = os.environ.get("MLFLOW_RUN_ID") or None
+        self._open: set[Path] = set()
+        self._journals: dict[Path, Journal] = {}
+        self._beats: dict[Path, float] = {}
+        self._monitors: dict[Path, Callable[[], None]] = {}
+        self._connected = False
+        self._fault = ""
+        self._wait_until = 0.0
+        begun = time.monotonic()
+        try:
+            self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
+            self._replay = Replay(self._store, journal_root)
+            self._connect()
+        except StoreAwayError as error:
+            self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
+        except RefusedError as error:
+            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}",
+                                cure="check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run"
+                                ) from None
+        if not self._connected and sqlite_path(self._store.uri) is not None:
+            raise TrackingError(f"tracking store {self._store.uri} cannot be opened ({self._fault})",
+                                cure="check the path, its permissions and the free space")
+
+    @property
+    def away(self) -> str:
+        """Why the store did not answer the last time it was asked; empty if it did."""
+        return self._fault
+
+    def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
+        """The parent run of this invocation: the one that `mlflow run` made, else a new one.
+
+        Runs of this host that the store shows as RUNNING though their process is gone are ended as KILLED before.
+        """
+        self._attempt(self._end_dead)
+        run = self.adopt()
+        if run is None:
+            run = self.run(f"invocation-{uuid.uuid4().hex}", name=name, parent=None, tags=tags)
+        else:
+            run.tags(tags)
+        wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() in ("true", "1")
+        if wanted:
+            self._attempt(lambda: self._watch_machine(run))
+        return run
+
+    def adopt(self) -> TrackedRun | None:
+        """The run that MLFLOW_RUN_ID names, which `mlflow run` made; None without one."""
+        if self._adopted is None:
+            return None
+        return self._opened(f"run-{self._adopted}", [Entry("start", "start", f"{RUN_ID}={self._adopted}")])
+
+    def run(self, key: str, *, name: str, parent: TrackedRun | None, tags: Mapping[str, str]) -> TrackedRun:
+        """The run with this fingerprint: found and resumed, else made.
+
+        A resumed run moves below the given parent. One that is finished stays so until something new is recorded.
+
+        Args:
+            key: the fingerprint of what the run computes; the same key is the same run, in any process, at any time.
+            name: shown in the UI.
+            parent: the run it is shown below.
+            tags: repeated on every run, so that a filter finds it.
+        """
+        below = [Entry("parent", "parent", parent.key)] if parent is not None else []
+        return self._opened(key, [Entry("start", "start", f"{FINGERPRINT}={key}"), *below,
+                                  Entry("tag", "mlflow.runName", name),
+                                  *(Entry("tag", tag, value) for tag, value in tags.items())])
+
+    def sync(self, *, everything: bool = False) -> int:
+        """Send what the store has not got, now; returns how many entries it still lacks (0: all is there).
+
+        Args:
+            everything: all journals that were meant for this store, not only the runs of this tracker.
+        """
+        if everything:
+            for path in sorted(self._root.glob("*/journal.jsonl")):
+                self._journals.setdefault(path.parent, Journal(path.parent))
+        self._wait_until = 0.0
+        meant = [journal for journal in self._journals.values() if journal.sent(self._store.identity) is not None]
+        for journal in meant:
+            if journal.pending(self._store.identity)[0]:
+                self._push(journal)
+        return sum(len(journal.pending(self._store.identity)[0]) for journal in meant)
+
+    def _opened(self, key: str, entries: list[Entry]) -> TrackedRun:
+        folder = journal_folder(self._root, key)
+        journal = self._journals.setdefault(folder, Journal(folder))
+        journal.append(entries)
+        if journal.sent(self._store.identity) is None:
+            journal.mark_sent(self._store.identity, Sent())
+        run = TrackedRun(journal, key=key, store=self._store.identity, push=lambda: self._push(journal),
+                         ended=lambda: self._ended(journal))
+        self._open.add(folder)
+        self._push(journal)
+        if not run.finished:
+            run.mark_running()
+            self._push(journal)
+        return run
+
+    def _ended(self, journal: Journal) -> None:
+        self._open.discard(journal.folder)
+        stop = self._monitors.pop(journal.folder, None)
+        if stop is not None:
+            stop()
+        self._push(journal, insist=True)
+
+    def _push(self, journal: Journal, *, insist: bool = False) -> None:
+        self._attempt(lambda: self._send(journal), insist=insist)
+        for folder in self._open - {journal.folder}:
+            if self._beat_is_due(folder):
+                self._attempt(lambda journal=self._journals[folder]: self._send(journal))  # type: ignore[misc]
+
+    def _send(self, journal: Journal) -> None:
+        self._connect()
+        status = journal.newest("status", "status")
+        live = journal.folder in self._open and status is not None and status.value == "RUNNING"
+        due = live and self._beat_is_due(journal.folder)
+        beat = {"cryossl.heartbeat": datetime.now(UTC).isoformat(timespec="seconds")} if due else {}
+        self._replay.send(journal, live=live, extra_tags=beat)
+        if due:
+            self._beats[journal.folder] = time.monotonic()
+
+    def _beat_is_due(self, folder: Path) -> bool:
+        return time.monotonic() - self._beats.get(folder, -HEARTBEAT_SECONDS) >= HEARTBEAT_SECONDS
+
+    def _end_dead(self) -> None:
+        self._connect()
+        self._replay.end_dead(platform.node())
+
+    def _watch_machine(self, run: TrackedRun) -> None:
+        folder = journal_folder(self._root, run.key)
+        if run.run_id is not None and folder not in self._monitors:
+            self._monitors[folder] = self._store.watch_machine(run.run_id)
+
+    def _connect(self) -> None:
+        if not self._connected:
+            self._store.connect(self._root, adopted=self._adopted)
+            self._connected = True
+
+    def _attempt(self, action: Callable[[], None], *, insist: bool = False) -> None:
+        """Do it, unless the store is being left alone. Its going and its coming back are each told once."""
+        begun = time.monotonic()
+        if begun < self._wait_until and not insist:
+            return
+        try:
+            action()
+        except (StoreAwayError, RefusedError) as error:
+            self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
+            return
+        if self._fault:
+            _LOG.warning("tracking store %s is back", redacted(self._store.uri))
+        self._fault, self._wait_until = "", 0.0
+
+    def _leave_alone(self, fault: str, *, cost_seconds: float) -> None:
+        if not self._fault:
+            _LOG.warning("tracking store %s is away (%s); going on without it, the journals in %s hold everything",
+                         redacted(self._store.uri), fault, self._root)
+        self._fault = fault
+        self._wait_until = time.monotonic() + max(_LEAST_WAIT_SECONDS, _WAIT_PER_COST * cost_seconds)
+
+
+def read_iteration_runs(uri: str, experiment: str, *, tags: Mapping[str, str]) -> pd.DataFrame:
+    """The iteration runs that have all these tags: a row each. See `read_runs`."""
+    return read_runs(uri, experiment, kind="iteration", tags=tags)
+
+
+def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) -> pd.DataFrame:
+    """The runs of this kind (experiment, arm, iteration) that have all these tags, the oldest first.
+
+    One filtered search, since a store's answer costs by the run. The experiment that `mlflow run .` writes to when none
+    is named is read too. Of runs with the same fingerprint (the same work tracked in both) the newest finished is kept.
+
+    Returns:
+        run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its own name. Metrics
+        have their last value. No rows if the store or the experiment is not there yet.
+
+    Raises:
+        TrackingError: the store cannot be read.
+    """
+    where = store_uri(uri)
+    path = sqlite_path(where)
+    if path is not None and not path.exists():
+        return pd.DataFrame(columns=list(_BASE_COLUMNS))
+    try:
+        store = MlflowStore(where, *experiment_choice(experiment))
+        query = tag_filter({"cryossl.kind": kind, **tags})
+        found = [_row(run) for run in store.search(store.existing_experiments(), query)]
+    except (StoreAwayError, RefusedError) as error:
+        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})",
+                            cure="start the server, or check the tracking URI") from None
+    best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
+    kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
+    rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]
+    names = dict.fromkeys([*_BASE_COLUMNS, *(name for row in rows for name in row)])
+    return pd.DataFrame(rows, columns=list(names))
+
+
+def _row(run: Any) -> dict[str, Any]:
+    return {"run_id": run.info.run_id, "parent_id": run.data.tags.get(PARENT), "status": run.info.status,
+            "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+            **run.data.tags, **run.data.params, **run.data.metrics}

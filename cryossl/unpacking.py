@@ -1,0 +1,119 @@
+"""Archives from strangers: unpack tar and zip so that nothing lands outside the folder and the disk is not filled."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from cryossl.errors import CryosslError, DataError, StorageError
+from cryossl.progress import Progress, Report
+
+RESERVE_BYTES = 256 * 2**20
+"""Free space that unpacking leaves on the disk."""
+
+_MEGABYTE = 10**6
+_CHUNK_BYTES = 2**20
+_DAMAGED = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
+
+
+def unpack(archive: Path, folder: Path, *, report: Report) -> None:
+    """Unpack a tar (plain, gz, bz2, xz) or a zip archive into an empty folder.
+
+    Only plain files and folders with relative names are taken: a link, a device, an absolute name or one with `..`
+    raises DataError, as does a damaged archive. StorageError if the disk is too full. What was unpacked until then
+    stays: the caller removes the folder.
+    """
+    try:
+        if zipfile.is_zipfile(archive):
+            members = _unpack_zip(archive, folder)
+        elif tarfile.is_tarfile(archive):
+            members = _unpack_tar(archive, folder)
+        else:
+            raise DataError(f"{archive.name} is neither a tar nor a zip archive",
+                            cure="check that the address gives the archive and not a web page")
+        total = archive.stat().st_size // _MEGABYTE
+        for bytes_read in members:
+            report(Progress("unpack", min(bytes_read // _MEGABYTE, total), total, "MB"))
+        report(Progress("unpack", total, total, "MB"))
+    except _DAMAGED as error:
+        raise DataError(f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again") from error
+    except OSError as error:
+        # gzip's and bz2's own complaints are OSError without a number; the system's have one.
+        if error.errno is None:
+            raise DataError(f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again") from error
+        raise StorageError(f"cannot unpack {archive.name} into {folder}: {error.strerror}",
+                           cure="free some space or choose another folder") from error
+
+
+def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
+    """Unpack member by member; yields how many bytes of the archive are behind us."""
+    with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*", errorlevel=1) as tar:
+        for member in tar:
+            _check_name(member.name, archive)
+            if not (member.isreg() or member.isdir()):
+                raise _refused(archive, member.name, "is a link or a device")
+            _check_space(folder, member.size, archive)
+            try:
+                tar.extract(member, folder, filter="data")
+            except tarfile.FilterError as error:
+                raise _refused(archive, member.name, _one_line(error)) from error
+            yield raw.tell()
+        _check_rest(tar)
+
+
+def _check_rest(tar: tarfile.TarFile) -> None:
+    """Read what follows the last member: zeros, and behind them the packer's checksum over everything.
+
+    tarfile stops at the first header that it cannot read, damaged or not, and so never comes to that checksum.
+    """
+    while rest := tar.fileobj.read(_CHUNK_BYTES) if tar.fileobj is not None else b"":
+        if rest.count(0) != len(rest):
+            raise tarfile.ReadError("a member's header cannot be read")
+
+
+def _unpack_zip(archive: Path, folder: Path) -> Iterator[int]:
+    with zipfile.ZipFile(archive) as packed:
+        behind = 0
+        for member in packed.infolist():
+            _check_name(member.filename, archive)
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _refused(archive, member.filename, "is a link or a device")
+            if member.flag_bits & 1:
+                raise _refused(archive, member.filename, "is encrypted")
+            _check_space(folder, member.file_size, archive)
+            packed.extract(member, folder)
+            behind += member.compress_size
+            yield behind
+
+
+def _check_name(name: str, archive: Path) -> None:
+    """A member's name must be relative, on every system, and stay below the folder."""
+    if not name or name.startswith(("/", "\\")) or re.match(r"^[A-Za-z]:", name):
+        raise _refused(archive, name, "has an absolute name")
+    if ".." in PurePosixPath(name.replace("\\", "/")).parts or "\0" in name:
+        raise _refused(archive, name, "would land outside the folder")
+
+
+def _check_space(folder: Path, needed_bytes: int, archive: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed_bytes + RESERVE_BYTES > free:
+        raise StorageError(f"not enough space to unpack {archive.name} into {folder}: the next file needs "
+                           f"{needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free, "
+                           f"{RESERVE_BYTES / 1e9:.2f} GB stay so", cure="free some space or choose another folder")
+
+
+def _refused(archive: Path, name: str, reason: str) -> CryosslError:
+    return DataError(f"{archive.name} holds a member that is not safe to unpack: {name!r} {reason}",
+                     cure="do not trust this archive")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

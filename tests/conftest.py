@@ -1,0 +1,34 @@
+"""What every test stands on: types checked while it runs, one thread, no store but its own, real data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Before anything imports the project: from here on each annotation, shapes included, is checked at each call.
+install_import_hook(["cryossl", "analysis"], "typechecker.check")
+
+# A test must neither write into the tracking store that the developer's shell points at, nor report to anybody.
+for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+    del os.environ[name]
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MPLBACKEND"] = "Agg"
+# Read by torch when it is imported: workers of pytest-xdist would otherwise fight over the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("project", max_examples=50, deadline=None)
+settings.load_profile("project")
+
+COCO_PUBLIC = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_public"
+
+
+@pytest.fixture(scope="session")
+def coco_public() -> Path:
+    """Real micrographs in CryoTransformer's layout, beside the checkout; the test is skipped where they are not."""
+    if not COCO_PUBLIC.is_dir():
+        pytest.skip("real micrographs are missing: ../shared/data/coco_public")
+    return COCO_PUBLIC

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from cryossl.batches import Example, TileBatches, cut_into
+from cryossl.images import NEUTRAL
+from cryossl.labels import IGNORE
+from cryossl.tiling import Tile, cut, tile_grid
+
+TILE_PX = 8
+
+
+def examples(count: int) -> list[Example]:
+    """One tile a micrograph; the picture's value is the example's number."""
+    shape = (TILE_PX, TILE_PX)
+    return [Example(Tile(f"m{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)), np.full(shape, index, np.uint8),
+                    np.full(shape, index % 2, np.uint8), weight=1 / (1 + index)) for index in range(count)]
+
+
+def batches(count: int, *, batch_size: int = 4, seed: int = 0, purpose: str = "train", iteration: int = 0) -> TileBatches:
+    return TileBatches(examples(count), batch_size=batch_size, tile_px=TILE_PX, seed=seed, purpose=purpose,
+                       iteration=iteration)
+
+
+def test_a_batch_is_a_function_of_its_step_alone():
+    forwards = {step: batches(11).batch(step).items for step in range(12)}
+    used = batches(11)
+    assert {step: used.batch(step).items for step in reversed(range(12))} == forwards
+
+
+def test_every_epoch_shows_every_tile_and_fills_its_last_batch_from_its_own_beginning():
+    drawn = batches(10)
+    assert drawn.steps_per_epoch == 3
+    for epoch in range(3):
+        shown = [item for step in range(3) for item in drawn.batch(3 * epoch + step).items]
+        assert set(shown[:10]) == {f"m{index}" for index in range(10)}
+        assert shown[10:] == shown[:2]
+
+
+def test_fewer_examples_than_a_batch_are_repeated_evenly():
+    drawn = batches(3, batch_size=8)
+    assert drawn.steps_per_epoch == 1
+    assert sorted(Counter(drawn.batch(5).items).values()) == [2, 3, 3]
+
+
+def test_epochs_differ_in_order():
+    drawn = batches(32, batch_size=32)
+    assert drawn.batch(0).items != drawn.batch(1).items
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"purpose": "student"}, {"iteration": 1}])
+def test_seed_purpose_and_iteration_each_change_the_order_and_the_digest(other):
+    assert batches(32, **other).batch(0).items != batches(32).batch(0).items
+    assert batches(32, **other).digest() != batches(32).digest() == batches(32).digest()
+
+
+def test_pixels_labels_and_weights_belong_to_the_item():
+    batch = batches(9).batch(1)
+    for place, item in enumerate(batch.items):
+        number = int(item[1:].split("@")[0])
+        assert torch.all(batch.pictures[place] == number)
+        assert torch.all(batch.labels[place] == number % 2)
+        assert batch.weights[place].item() == pytest.approx(1 / (1 + number))
+
+
+def test_what_lies_beyond_the_edge_is_neutral_and_ignored():
+    small = Example(Tile("small", 0, 0, (0, 5, 0, 3)), np.full((5, 3), 200, np.uint8), np.ones((5, 3), np.uint8))
+    batch = TileBatches([small], batch_size=1, tile_px=TILE_PX, seed=0, purpose="train", iteration=0).batch(0)
+    inside = torch.zeros(TILE_PX, TILE_PX, dtype=torch.bool)
+    inside[:5, :3] = True
+    assert torch.equal(batch.pictures[0, 0], torch.where(inside, 200, NEUTRAL).to(torch.uint8))
+    assert torch.equal(batch.labels[0, 0], torch.where(inside, 1, IGNORE).to(torch.uint8))
+
+
+def test_batches_do_not_share_memory():
+    drawn = batches(8)
+    first = drawn.batch(0)
+    kept = first.pictures.clone()
+    drawn.batch(1).pictures.fill_(255)
+    assert torch.equal(first.pictures, kept)
+
+
+def test_cutting_in_place_is_cutting():
+    array = np.random.default_rng(0).integers(0, 256, (21, 13), dtype=np.uint8)
+    for tile in tile_grid(micrograph="m", height_px=21, width_px=13, tile_px=TILE_PX):
+        window = np.full((TILE_PX, TILE_PX), 77, np.uint8)
+        cut_into(window, array, tile, fill=9)
+        np.testing.assert_array_equal(window, cut(array, tile, tile_px=TILE_PX, fill=9))
+
+
+def test_no_example_is_refused():
+    with pytest.raises(ValueError, match="at least one example"):
+        batches(0)

@@ -1,0 +1,82 @@
+"""Settings: the note's numbers are the defaults; each check refuses with one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cryossl.config import Config, build, default_text, fields
+from cryossl.configfile import load
+from cryossl.errors import ConfigError
+
+
+def test_the_defaults_are_the_notes_numbers() -> None:
+    config = Config()
+    assert (config.split.ratio, config.training.baseline_epochs, config.training.student_epochs) == (5, 100, 50)
+    assert config.loop.max_iterations == 3
+    selection = config.selection
+    assert (selection.naive_threshold, selection.particle_threshold, selection.background_threshold) == (0.7, 0.6, 0.8)
+    assert (selection.quality_particle, selection.quality_background, selection.quality_balance) == (0.3, 0.2, 0.5)
+    assert selection.max_pseudo_per_labelled == 2
+    assert selection.strategies == ("naive", "class_balanced")
+
+
+def test_field_names_are_unique_over_all_sections() -> None:
+    assert len(fields()) == sum(len(type(section).model_fields) for section in Config().__dict__.values())
+
+
+@pytest.mark.parametrize("name", list(fields()))
+def test_the_default_typed_as_an_option_is_the_default(name: str) -> None:
+    _, field = fields()[name]
+    assert build({name: default_text(field)}) == Config()
+
+
+def test_every_setting_says_what_it_is() -> None:
+    assert [name for name, (_, field) in fields().items() if not field.description] == []
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("ratio", "abc"), ("ratio", "0"), ("ratio", "101"), ("ratio", "nan"), ("strategies", "nonsense"), ("strategies", ""),
+    ("strategies", "naive,naive"), ("strategies", "naive-quota"), ("strategies", "class_balanced+quota"),
+    ("border", "-1"), ("target_particle_ratio", "0"), ("target_particle_ratio", "sometimes"), ("label_unit", "picture"),
+    ("seed", "-1"), ("name", "../up"), ("name", "a b"), ("uncertain_pixels", "maybe"), ("nonsense", "1"), ("batch_size", "0"),
+    ("learning_rate", "inf"), ("audit", "perhaps"),
+])
+def test_a_wrong_value_is_refused_in_one_line_that_names_it(name: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build({name: value})
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_options_win_over_the_config_file(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("ratio: 10\nselection:\n  strategies: [naive]\n  naive_threshold: 0.9\n")
+    config, _ = load(file, {"naive_threshold": "0.8"}, yielding={})
+    assert (config.split.ratio, config.selection.strategies, config.selection.naive_threshold) == (10, ("naive",), 0.8)
+
+
+def test_a_filled_in_default_gives_way_to_the_config_file_and_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("ratio: 10\n")
+    config, overridden = load(file, {"ratio": "5", "seed": "3"}, yielding={"ratio": "5", "seed": "0"})
+    assert (config.split.ratio, config.split.seed, overridden) == (10, 3, ["ratio"])
+
+
+@pytest.mark.parametrize("text", [
+    "ratio: [", "- 1\n- 2", "a: &x 1\nratio: *x", "ratio: 5\nsplit:\n  ratio: 6", "ratio: !!python/object:os.system 5",
+    "\x00", "nonsense: 1", "split: 7", "[" * 5000,
+])
+def test_a_wrong_config_file_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, yielding={})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_config_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load(tmp_path / "absent.yaml", {}, yielding={})

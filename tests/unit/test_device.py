@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cryossl import device
+from cryossl.errors import ConfigError
+
+
+@pytest.fixture
+def process_settings():
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = filling
+
+
+def test_auto_takes_the_best_device_there_is():
+    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert device.resolve("auto").type == expected
+    assert device.resolve("cpu").type == "cpu"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_device_that_is_not_there_is_refused_with_a_cure():
+    with pytest.raises(ConfigError, match="cuda is not usable here; use --device auto"):
+        device.resolve("cuda")
+
+
+def test_an_unknown_device_or_precision_is_refused():
+    with pytest.raises(ConfigError, match="unknown device 'tpu'"):
+        device.resolve("tpu")
+    with pytest.raises(ConfigError, match="unknown precision 'fp8'"):
+        device.resolve_precision("fp8", torch.device("cpu"))
+
+
+def test_precision_on_a_cpu_is_fp32_unless_asked_for():
+    cpu = torch.device("cpu")
+    assert [device.resolve_precision(setting, cpu) for setting in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
+
+
+def test_prepare_sets_the_threads_and_deterministic_algorithms(process_settings):
+    assert device.prepare(threads=1, device=torch.device("cpu")) == 1
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+    assert device.prepare(threads=0, device=torch.device("cpu")) == device.usable_cores() == torch.get_num_threads()

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from cryossl.losses import cross_entropy, dice, segmentation_loss
+
+
+def maps(*, seed: int, valid: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(seed)
+    shape = (3, 1, 8, 8)
+    return (torch.randn(shape, generator=random), (torch.rand(shape, generator=random) < 0.3).float(),
+            (torch.rand(shape, generator=random) < valid).float())
+
+
+def test_a_pixel_of_weight_zero_changes_neither_loss_nor_gradient():
+    logits, target, weight = maps(seed=1, valid=0.5)
+    changed = torch.where(weight > 0, logits, -7 * logits + 3).requires_grad_()
+    flipped = torch.where(weight > 0, target, 1 - target)
+    loss = segmentation_loss(changed, flipped, weight)
+    torch.testing.assert_close(loss, segmentation_loss(logits, target, weight))
+    loss.backward()
+    assert torch.all(changed.grad[weight == 0] == 0)
+    assert torch.all(changed.grad[weight > 0] != 0)
+
+
+def test_a_sure_and_right_prediction_costs_nothing_and_a_sure_and_wrong_one_much():
+    _, target, weight = maps(seed=2)
+    right = 50 * (2 * target - 1)
+    assert segmentation_loss(right, target, weight).item() == pytest.approx(0, abs=1e-6)
+    assert segmentation_loss(-right, target, weight).item() > 50
+
+
+def test_cross_entropy_of_a_lighter_image_counts_less():
+    logits, target, _ = maps(seed=3)
+    full, quarter = torch.ones_like(logits), torch.full_like(logits, 0.25)
+    torch.testing.assert_close(cross_entropy(logits, target, quarter), 0.25 * cross_entropy(logits, target, full))
+
+
+def test_dice_of_a_uniformly_lighter_batch_is_the_same_ratio():
+    logits, target, weight = maps(seed=4)
+    torch.testing.assert_close(dice(logits, target, 0.25 * weight), dice(logits, target, weight))
+
+
+def test_a_batch_without_a_valid_pixel_costs_nothing():
+    logits, target, weight = maps(seed=5)
+    logits.requires_grad_()
+    loss = segmentation_loss(logits, target, 0 * weight)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.all(logits.grad == 0)
+
+
+def test_dice_says_nothing_about_a_batch_without_particles():
+    logits, target, weight = maps(seed=6)
+    logits.requires_grad_()
+    loss = dice(logits, 0 * target, weight)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.all(logits.grad == 0)
+    assert cross_entropy(logits, 0 * target, weight).item() > 0
+
+
+def test_the_loss_is_cross_entropy_plus_dice():
+    logits, target, weight = maps(seed=7, valid=0.7)
+    total = cross_entropy(logits, target, weight) + dice(logits, target, weight)
+    torch.testing.assert_close(segmentation_loss(logits, target, weight), total)
+
+
+def test_the_gradient_of_the_loss_is_that_of_finite_differences():
+    logits, target, weight = (part.double() for part in maps(seed=8, valid=0.6))
+    assert torch.autograd.gradcheck(lambda x: segmentation_loss(x, target, weight), (logits.requires_grad_(),))

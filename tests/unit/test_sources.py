@@ -1,0 +1,147 @@
+"""Sources, diameters and borders."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cryossl.errors import DataError
+from cryossl.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
+
+
+def describe(name, *, size=(100, 120), stated="", width=None):
+    return Description(name, *size, stated, width)
+
+
+def sources_of(*descriptions, table=()):
+    return [assign(descriptions, table=table)[0][description.id] for description in descriptions]
+
+
+def test_the_table_comes_before_the_field_before_the_name():
+    one = describe("train/10017_a.jpg", stated="field")
+    assert sources_of(one, table=(("10017_*", "table"),)) == ["table"]
+    assert sources_of(one) == ["field"]
+    assert sources_of(describe("train/10017_a.jpg")) == ["10017"]
+
+
+def test_a_file_name_in_the_table_comes_before_a_glob_and_the_first_glob_before_the_next():
+    table = (("*", "any"), ("b*", "never"), ("b.jpg", "named"), ("val/*", "never"))
+    assert sources_of(describe("train/a.jpg"), describe("train/b.jpg"), describe("val/c.jpg"), table=table) == [
+        "any", "named", "any"]
+
+
+def test_the_table_may_name_a_micrograph_by_its_whole_path():
+    table = (("train/a.jpg", "one"), ("val/a.jpg", "two"))
+    assert sources_of(describe("train/a.jpg"), describe("val/a.jpg"), table=table) == ["one", "two"]
+
+
+@pytest.mark.parametrize(("name", "source"), [("10017_x.jpg", "10017"), ("10017-x.jpg", "10017")])
+def test_four_leading_digits_are_an_empiar_entry(name, source):
+    assert sources_of(describe(f"train/{name}")) == [source]
+
+
+def test_three_leading_digits_are_not():
+    assert sources_of(describe("train/101_x.jpg", width=20.0)) == ["120x100_box20"]
+
+
+def test_a_beginning_that_several_files_share_is_a_source():
+    assert sources_of(*(describe(f"train/{name}.jpg") for name in ("apo1_1", "apo1_2", "apo2_1", "apo2_2"))) == [
+        "apo1", "apo1", "apo2", "apo2"]
+
+
+def test_a_beginning_that_microscope_programs_give_says_nothing():
+    names = [describe("train/FoilHole_1.jpg", width=30.0), describe("train/FoilHole_2.jpg", width=60.0)]
+    assert sources_of(*names) == ["120x100_box30", "120x100_box60"]
+
+
+def test_groups_are_of_like_size_and_box_and_the_user_is_told():
+    descriptions = [describe("a.jpg", width=30.0), describe("b.jpg", width=31.0), describe("c.jpg", width=50.0),
+                    describe("d.jpg", size=(50, 50), width=30.0), describe("e.jpg"), describe("f.jpg", size=(9, 9))]
+    sources, notes = assign(descriptions, table=())
+    assert sources == {"a.jpg": "120x100_box30", "b.jpg": "120x100_box30", "c.jpg": "120x100_box50",
+                       "d.jpg": "50x50_box30", "e.jpg": "120x100_box30", "f.jpg": "9x9"}
+    assert "6 micrographs" in notes[0]
+    assert "sources.csv" in notes[0]
+
+
+def test_a_line_of_the_table_that_fits_nothing_is_said():
+    _, notes = assign([describe("10017_a.jpg")], table=(("nothing*", "x"),))
+    assert "'nothing*'" in notes[0]
+
+
+@given(st.permutations(
+    [describe("10017_a"), describe("x1_b"), describe("x1_c"), describe("d", width=9.0), describe("e")]))
+def test_sources_do_not_depend_on_the_order_of_files(descriptions):
+    assert assign(descriptions, table=())[0] == {
+        "10017_a": "10017", "x1_b": "x1", "x1_c": "x1", "d": "120x100_box9", "e": "120x100_box9"}
+
+
+def test_the_table_is_read_with_other_columns_blanks_and_a_byte_order_mark():
+    text = "\ufefffile, source, remark\r\na*.jpg, one two, x\r\n\r\nb.jpg,10017,\r\n"
+    assert parse_table(text, name="sources.csv") == (("a*.jpg", "one two"), ("b.jpg", "10017"))
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "first line"), ("name,source\na,b\n", "first line"), ("file,source\na,b\nc\n", "line 3"),
+    ("file,source\n,b\n", "line 2")])
+def test_a_broken_table_is_refused_with_its_line(text, words):
+    with pytest.raises(DataError, match=words):
+        parse_table(text, name="sources.csv")
+
+
+@pytest.mark.parametrize(("name", "plain"), [
+    ("10017", True), ("apo ferritin-2.b", True), ("", False), ("../x", False), ("a/b", False), ("a\nb", False),
+    ("x" * 65, False), ("<b>", False)])
+def test_a_source_has_a_plain_name(name, plain):
+    assert is_plain(name) is plain
+
+
+def scattered(rng, number, *, margin=0.0, side=50.0, height=1000, width=1400):
+    """Boxes whose centres lie anywhere, at least `margin` px from the edges."""
+    y = rng.uniform(margin, height - margin, number) - side / 2
+    x = rng.uniform(margin, width - margin, number) - side / 2
+    return np.stack([y, x, np.full(number, side), np.full(number, side)], axis=1), height, width
+
+
+def test_labels_that_reach_the_edge_have_no_border():
+    rng = np.random.default_rng(0)
+    for number in (1, 5, 30, 100, 1000):
+        found = [border_px([scattered(rng, number)]) for _ in range(50)]
+        assert np.count_nonzero(found) == 0
+
+
+def test_the_border_is_where_centres_stop():
+    rng = np.random.default_rng(1)
+    for margin in (20, 66, 130):
+        for pictures in (1, 8):
+            labelled = [scattered(rng, 500, margin=margin) for _ in range(pictures)]
+            assert margin <= border_px(labelled) <= margin + 5
+
+
+def test_a_few_stray_labels_do_not_undo_the_border():
+    rng = np.random.default_rng(2)
+    labelled = [scattered(rng, 500, margin=66) for _ in range(10)]
+    stray = np.array([[0.0, 0.0, 10.0, 10.0], [500.0, 2.0, 10.0, 10.0]])
+    labelled[0] = (np.concatenate([labelled[0][0], stray]), *labelled[0][1:])
+    assert 60 <= border_px(labelled) <= 70
+
+
+def test_too_few_labels_do_not_make_a_border():
+    assert border_px([scattered(np.random.default_rng(3), 10, margin=100)]) == 0
+    assert border_px([]) == 0
+    assert border_px([(np.zeros((0, 4)), 100, 100)]) == 0
+
+
+def test_pictures_of_several_sizes_share_one_border():
+    rng = np.random.default_rng(4)
+    labelled = [scattered(rng, 400, margin=50), scattered(rng, 200, margin=50, height=500, width=600)]
+    assert 50 <= border_px(labelled) <= 55
+
+
+def test_the_diameter_is_the_median_width_of_all_boxes():
+    two, none, one = np.array([[0.0, 0.0, 9.0, 10.0]] * 2), np.zeros((0, 4)), np.array([[0.0, 0.0, 1.0, 30.0]])
+    assert diameter_px([two, none, one]) == 10
+    assert diameter_px([]) is None
+    assert diameter_px([np.zeros((0, 4))]) is None

@@ -1,0 +1,127 @@
+"""Stages: durable, content-addressed, trusted only when whole."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cryossl.durable import write_durably
+from cryossl.errors import StorageError
+from cryossl.stages import MANIFEST, Stages, digest
+
+
+def write(name: str, content: str):
+    def compute(folder: Path) -> None:
+        (folder / name).write_text(content)
+
+    return compute
+
+
+def fail(_folder: Path) -> None:
+    raise AssertionError("a finished stage was computed again")
+
+
+def test_a_finished_stage_is_not_computed_again(tmp_path: Path) -> None:
+    first = Stages(tmp_path).once("train", {"seed": 1}, write("weights", "abc"))
+    second = Stages(tmp_path).once("train", {"seed": 1}, fail)
+    assert (first.reused, second.reused) == (False, True)
+    assert (second.folder / "weights").read_text() == "abc"
+
+
+def test_other_inputs_and_other_kinds_are_other_stages(tmp_path: Path) -> None:
+    stages = Stages(tmp_path)
+    keys = {stages.once(kind, inputs, write("f", "x")).key
+            for kind in ("train", "predict") for inputs in ({"seed": 1}, {"seed": 2}, {"seed": 1, "more": None})}
+    assert len(keys) == 6
+
+
+def test_the_order_of_inputs_does_not_change_the_key() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 1.5})
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing", "cut", "manifest"])
+def test_a_damaged_stage_is_computed_again(tmp_path: Path, damage: str) -> None:
+    stage = Stages(tmp_path).once("train", {}, write("weights", "abcdef"))
+    file = stage.folder / "weights"
+    if damage == "changed":
+        file.write_text("abcdeX")
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "cut":
+        file.write_text("abc")
+    else:
+        (stage.folder / MANIFEST).write_text("{")
+    again = Stages(tmp_path).once("train", {}, write("weights", "abcdef"))
+    assert not again.reused
+    assert (again.folder / "weights").read_text() == "abcdef"
+
+
+def test_an_interrupted_stage_is_not_there_and_its_folder_is_offered_again(tmp_path: Path) -> None:
+    def interrupted(folder: Path) -> None:
+        (folder / "checkpoint").write_text("half way")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(tmp_path).once("train", {}, interrupted)
+
+    def finish(folder: Path) -> None:
+        (folder / "weights").write_text((folder / "checkpoint").read_text() + ", done")
+        (folder / "checkpoint").unlink()
+
+    stage = Stages(tmp_path).once("train", {}, finish)
+    assert sorted(path.name for path in stage.folder.iterdir()) == [MANIFEST, "weights"]
+    assert (stage.folder / "weights").read_text() == "half way, done"
+    assert set(json.loads((stage.folder / MANIFEST).read_text())["files"]) == {"weights"}
+
+
+def _append_once(root: Path) -> None:
+    def compute(folder: Path) -> None:
+        time.sleep(0.3)
+        with (root / "computed").open("a") as stream:
+            stream.write("x")
+        (folder / "f").write_text("x")
+
+    Stages(root).once("train", {}, compute)
+
+
+def test_two_processes_that_want_one_stage_compute_it_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_append_once, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert (tmp_path / "computed").read_text() == "x"
+
+
+def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    program = (f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+               "from pathlib import Path\nfrom cryossl.durable import write_durably\n"
+               f"for i in range(10**9): write_durably(Path({str(path)!r}), bytes([i % 256]) * 200_000)")
+    for wait in (0.05, 0.1, 0.15):
+        process = subprocess.Popen([sys.executable, "-c", program])
+        while not path.exists():
+            time.sleep(0.01)
+        time.sleep(wait)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        content = path.read_bytes()
+        assert len(content) == 200_000
+        assert content == content[:1] * 200_000
+
+
+def test_a_folder_that_cannot_be_written_is_a_storage_error_of_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError) as caught:
+        Stages(tmp_path / "file").once("train", {}, write("f", "x"))
+    assert "\n" not in str(caught.value)

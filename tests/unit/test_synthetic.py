@@ -1,0 +1,318 @@
+"""The simulator's physics against other formulas, and the data set it writes against its promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.ndimage import center_of_mass
+from scipy.stats import kstest
+
+from cryossl.coco import read_dataset
+from cryossl.errors import DataError, StorageError
+from cryossl.optics import Optics, contrast, interaction_constant, transfer, wavelength_angstrom
+from cryossl.phantoms import SPECIES, Species, projected_phase, random_rotations
+from cryossl.progress import Progress, silent
+from cryossl.simulator import CONDITION_DRAWS, conditions, simulate
+from cryossl.synthetic import SIMULATION_FILE, border_px, synthesise
+
+SMALL = {"train": 7, "validation": 2, "test": 3, "size_px": 64}
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set of the default run."""
+    folder = tmp_path_factory.mktemp("synthetic") / "data"
+    synthesise(folder, seed=0, report=silent)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Name -> bytes of every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def document(folder: Path, part: str) -> Any:
+    return json.loads((folder / "annotations" / f"instances_{part}.json").read_text())
+
+
+def boxes(folder: Path, part: str) -> dict[str, list[list[int]]]:
+    """File name -> the boxes of its particles."""
+    whole = document(folder, part)
+    names = {image["id"]: image["file_name"] for image in whole["images"]}
+    found: dict[str, list[list[int]]] = {name: [] for name in names.values()}
+    for annotation in whole["annotations"]:
+        if annotation["iscrowd"] == 1:
+            found[names[annotation["image_id"]]].append(annotation["bbox"])
+    return found
+
+
+def discs(found: list[list[int]], size_px: int) -> np.ndarray:
+    y, x = np.mgrid[:size_px, :size_px] + 0.5
+    mask = np.zeros((size_px, size_px), dtype=bool)
+    for left, top, width, height in found:
+        mask |= np.hypot(y - top - height / 2, x - left - width / 2) <= width / 2
+    return mask
+
+
+# --- the microscope ---
+
+
+@pytest.mark.parametrize(("kilovolt", "angstrom"), [(100, 0.03701), (200, 0.02508), (300, 0.01969)])
+def test_the_wavelength_is_the_one_in_the_tables(kilovolt: int, angstrom: float) -> None:
+    assert wavelength_angstrom(1_000.0 * kilovolt) == pytest.approx(angstrom, rel=1e-3)
+
+
+@pytest.mark.parametrize(("kilovolt", "constant"), [(100, 9.244e-4), (200, 7.288e-4), (300, 6.526e-4)])
+def test_the_interaction_constant_is_the_one_in_the_tables(kilovolt: int, constant: float) -> None:
+    assert interaction_constant(1_000.0 * kilovolt) == pytest.approx(constant, rel=1e-3)
+
+
+def test_without_frequency_only_amplitude_contrast_is_left() -> None:
+    optics = Optics(20_000.0, 300.0)
+    assert transfer(np.array([0.0]), optics)[0] == pytest.approx(optics.amplitude_contrast)
+
+
+def test_the_first_zero_lies_where_the_phase_shift_reaches_half_a_turn() -> None:
+    optics = Optics(20_000.0, 0.0, spherical_aberration_angstrom=0.0)
+    shift = np.pi - np.arcsin(optics.amplitude_contrast)
+    zero = np.sqrt(shift / (np.pi * wavelength_angstrom(optics.voltage_volt) * optics.defocus_angstrom))
+    around = transfer(np.array([zero * 0.999, zero, zero * 1.001]), optics)
+    assert around[0] > 0 > around[2]
+    assert around[1] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_wave_keeps_its_frequency_and_is_scaled_by_the_transfer_function() -> None:
+    optics = Optics(15_000.0, 400.0)
+    pixels = np.arange(64)
+    wave = 0.01 * np.cos(2 * np.pi * 6 * pixels / 64)[None, :] * np.ones((64, 1))
+    expected = -2 * transfer(np.array([6 / (64 * 8.0)]), optics)[0] * wave
+    np.testing.assert_allclose(contrast(wave, optics, pixel_size_angstrom=8.0), expected, atol=1e-12)
+
+
+def test_more_underfocus_gives_more_contrast_and_a_larger_b_factor_less() -> None:
+    phase = projected_phase(SPECIES[1], np.array([[32.0, 32.0]]), np.eye(3)[None], shape_px=(64, 64),
+                            pixel_size_angstrom=8.0, voltage_volt=3e5)
+
+    def deepest(defocus: float, b_factor: float) -> float:
+        return float(-contrast(phase, Optics(defocus, b_factor), pixel_size_angstrom=8.0).min())
+
+    assert deepest(30_000, 300) > deepest(15_000, 300) > deepest(15_000, 3_000) > 0
+
+
+# --- the particles ---
+
+
+@pytest.mark.parametrize("species", SPECIES, ids=lambda species: species.name)
+def test_a_projection_is_the_sum_along_the_beam(species: Species) -> None:
+    """Against the density summed on a grid in three dimensions."""
+    rotation = random_rotations(1, rng=np.random.default_rng(1))
+    size, radius, step = 24, species.diameter_px / 2, 0.25
+    y = x = np.arange(size) + 0.5
+    z = np.arange(-2.5 * radius, 2.5 * radius, step)
+    density = np.zeros((len(z), size, size))
+    for blob in np.array(species.blobs) * radius @ rotation[0].T:
+        squared = ((z - blob[0])[:, None, None] ** 2 + (y - 12.5 - blob[1])[:, None] ** 2 + (x - 11.5 - blob[2]) ** 2)
+        density += species.peak_volt * np.exp(-squared / (2 * (species.blob_sigma * radius) ** 2))
+    expected = density.sum(axis=0) * step * 8.0 * interaction_constant(3e5)
+    found = projected_phase(species, np.array([[12.5, 11.5]]), rotation, shape_px=(size, size),
+                            pixel_size_angstrom=8.0, voltage_volt=3e5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("species", SPECIES, ids=lambda species: species.name)
+def test_a_projection_is_centred_and_its_disc_holds_nearly_all_of_it(species: Species) -> None:
+    y, x = np.mgrid[:48, :48] + 0.5
+    inside = np.hypot(y - 20.5, x - 27.0) <= species.diameter_px / 2
+    for rotation in random_rotations(20, rng=np.random.default_rng(2)):
+        phase = projected_phase(species, np.array([[20.5, 27.0]]), rotation[None], shape_px=(48, 48),
+                                pixel_size_angstrom=8.0, voltage_volt=3e5)
+        np.testing.assert_allclose(np.array(center_of_mass(phase)) + 0.5, (20.5, 27.0), atol=0.01)
+        assert phase[inside].sum() / phase.sum() > 0.8
+
+
+def test_rotations_are_proper_and_uniform() -> None:
+    """The angle of a uniform rotation has the density (1 - cos a) / pi; each axis lands anywhere on the sphere."""
+    rotations = random_rotations(4_000, rng=np.random.default_rng(3))
+    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (4_000, 3, 3)),
+                               atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotations), 1)
+    angles = np.arccos(np.clip((np.trace(rotations, axis1=1, axis2=2) - 1) / 2, -1, 1))
+    assert kstest(angles, lambda a: (a - np.sin(a)) / np.pi).pvalue > 0.01
+    for entry in rotations.reshape(-1, 9).T:
+        assert kstest(entry, "uniform", args=(-1, 2)).pvalue > 1e-3
+
+
+def test_the_species_differ_in_size_in_density_and_in_shape() -> None:
+    assert [species.diameter_px for species in SPECIES] == [9, 12, 16]
+    assert len({species.peak_volt for species in SPECIES}) == 3
+    lengths = [np.linalg.svd(np.array(species.blobs), compute_uv=False) for species in SPECIES]
+    tetramer, dumbbell, barrel = [values[0] / values[-1] for values in lengths]
+    assert tetramer < barrel < dumbbell
+
+
+# --- the micrograph ---
+
+
+def test_particles_are_darker_than_what_is_around_them(full: Path) -> None:
+    darker = total = 0
+    for part in ("train", "val", "test"):
+        for name, found in boxes(full, part).items():
+            picture = np.asarray(Image.open(full / part / name), dtype=float)
+            for left, top, width, height in found:
+                inner = discs([[left + width // 4, top + height // 4, width // 2, height // 2]], 128)
+                ring = discs([[left - 3, top - 3, width + 6, height + 6]], 128)
+                ring &= ~discs([[left, top, width, height]], 128)
+                darker += bool(picture[inner].mean() < picture[ring].mean())
+                total += 1
+    assert total > 500
+    assert 0.75 < darker / total < 1
+
+
+def test_no_two_particles_are_closer_than_nearly_one_diameter() -> None:
+    crowded = conditions(np.array([0.999] + [0.5] * (CONDITION_DRAWS - 1)))
+    made = simulate(SPECIES[0], crowded, size_px=128, border_px=5, rng=np.random.default_rng(0))
+    apart = np.hypot(*(made.centres[:, None] - made.centres[None]).transpose(2, 0, 1))
+    assert len(made.centres) > 30
+    assert apart[np.triu_indices(len(apart), 1)].min() >= 0.95 * 9
+
+
+def test_an_empty_corner_of_every_condition_still_has_a_particle_inside_the_border() -> None:
+    rng = np.random.default_rng(4)
+    for corner in rng.integers(0, 2, (40, CONDITION_DRAWS)) * 0.999:
+        made = simulate(SPECIES[int(rng.integers(3))], conditions(corner), size_px=64, border_px=3, rng=rng)
+        assert ((made.centres >= 3) & (made.centres <= 61)).all(axis=1).any()
+
+
+# --- the data set ---
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
+    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
+        synthesise(tmp_path / name, seed=seed, report=silent, **SMALL)
+    first, again, other = (contents(tmp_path / name) for name in "abc")
+    assert first == again
+    assert first.keys() != other.keys() or all(first[name] != other[name] for name in first if name.endswith(".png"))
+
+
+def test_no_picture_is_there_twice(full: Path) -> None:
+    pictures = [content for name, content in contents(full).items() if name.endswith(".png")]
+    assert len(set(pictures)) == len(pictures) == 160
+
+
+def test_the_overall_particle_ratio_is_about_four_percent(full: Path) -> None:
+    found = [found for part in ("train", "val", "test") for found in boxes(full, part).values() if found]
+    ratio = np.mean([discs(one, 128)[5:-5, 5:-5].mean() for one in found])
+    assert 0.035 < ratio < 0.045
+
+
+def test_micrographs_run_from_nearly_empty_to_crowded(full: Path) -> None:
+    counts = [len(found) for found in boxes(full, "train").values() if found]
+    assert min(counts) == 1
+    assert max(counts) > 5 * np.median(counts)
+
+
+def test_conditions_cover_their_range_in_every_part(full: Path) -> None:
+    facts = json.loads((full / SIMULATION_FILE).read_text())["micrographs"]
+    for part in ("train", "val", "test"):
+        rows = [row for name, row in facts.items() if name.startswith(f"{part}/")]
+        thick = np.mean([row["ice_angstrom"] >= 900 for row in rows])
+        assert thick == pytest.approx(0.125, abs=0.05)
+        defocus = [row["defocus_angstrom"] for row in rows]
+        assert max(defocus) / min(defocus) > 2.5
+        assert any(row["carbon"] for row in rows)
+        assert any(row["crystals"] >= 5 for row in rows)
+
+
+def test_the_files_have_cryotransformers_quirks(full: Path) -> None:
+    train = document(full, "train")
+    assert isinstance(train["info"], list)
+    assert [image["id"] for image in train["images"]] == list(range(100))
+    assert [annotation["id"] for annotation in train["annotations"]] == list(range(1, len(train["annotations"]) + 1))
+    dummies = [annotation for annotation in train["annotations"] if annotation["iscrowd"] == 0]
+    assert [(dummy["bbox"], dummy["area"]) for dummy in dummies] == [([0, 0, 0, 0], 0)]
+    particles = [annotation for annotation in train["annotations"] if annotation["iscrowd"] == 1]
+    assert all(annotation["segmentation"] == [] for annotation in particles)
+    assert all(type(number) is int for annotation in particles for number in annotation["bbox"])
+    assert any(min(annotation["bbox"][:2]) < 0 for annotation in particles)
+
+
+def test_the_border_band_has_particles_without_labels(full: Path) -> None:
+    facts = json.loads((full / SIMULATION_FILE).read_text())["micrographs"]
+    found = boxes(full, "train")
+    visible = sum(facts[f"train/{name}"]["particles"] for name, one in found.items() if one)
+    centres = np.array([[left + d / 2, top + d / 2] for one in found.values() for left, top, d, _ in one])
+    assert len(centres) < 0.95 * visible
+    assert centres.min() >= border_px(128)
+    assert centres.max() <= 128 - border_px(128)
+
+
+def test_the_reader_finds_the_parts_sources_diameters_and_the_band(full: Path) -> None:
+    dataset = read_dataset(full, border="auto", max_megapixels=1.0)
+    assert dataset.test is not None
+    assert [len(part.micrographs) for part in (dataset.train, dataset.validation, dataset.test)] == [100, 20, 40]
+    assert [len(part.particles) for part in (dataset.train, dataset.validation, dataset.test)] == [99, 20, 40]
+    assert dict(dataset.diameter_px) == {"tetramer": 9.0, "dumbbell": 12.0, "barrel": 16.0}
+    assert all(abs(band - border_px(128)) <= 1 for band in dataset.border_px.values())
+
+
+def test_labels_are_the_exact_centres() -> None:
+    given = conditions(np.full(CONDITION_DRAWS, 0.5))
+    for species in SPECIES:
+        made = simulate(species, given, size_px=96, border_px=4, rng=np.random.default_rng(1))
+        corners = made.centres - species.diameter_px / 2
+        np.testing.assert_array_equal(corners, np.round(corners))
+
+
+def test_a_second_call_writes_nothing(tmp_path: Path) -> None:
+    events: list[Progress] = []
+    synthesise(tmp_path / "data", seed=0, report=events.append, **SMALL)
+    assert [event.done for event in events] == list(range(1, 13))
+    assert {event.total for event in events} == {12}
+    synthesise(tmp_path / "data", seed=0, report=events.append, **SMALL)
+    assert len(events) == 12
+
+
+def test_an_interrupted_call_leaves_no_data_set_and_the_next_one_starts_afresh(tmp_path: Path) -> None:
+    def interrupt(event: Progress) -> None:
+        if event.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesise(tmp_path / "data", seed=0, report=interrupt, **SMALL)
+    assert not (tmp_path / "data").exists()
+    synthesise(tmp_path / "data", seed=0, report=silent, **SMALL)
+    synthesise(tmp_path / "undisturbed", seed=0, report=silent, **SMALL)
+    assert contents(tmp_path / "data") == contents(tmp_path / "undisturbed")
+    assert [path for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="does not hold this synthetic data set"):
+        synthesise(tmp_path, seed=0, report=silent, **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_data_set_of_another_seed_is_left_alone(tmp_path: Path) -> None:
+    synthesise(tmp_path / "data", seed=0, report=silent, **SMALL)
+    with pytest.raises(DataError, match="does not hold this synthetic data set"):
+        synthesise(tmp_path / "data", seed=1, report=silent, **SMALL)
+
+
+def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write the synthetic data set") as caught:
+        synthesise(tmp_path / "file" / "data", seed=0, report=silent, **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", [{"train": 3}, {"validation": 0}, {"test": 0}, {"size_px": 32}])
+def test_sizes_that_make_no_data_set_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
+    with pytest.raises(DataError):
+        synthesise(tmp_path / "data", seed=0, report=silent, **{**SMALL, **wrong})
+    assert not (tmp_path / "data").exists()
