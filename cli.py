@@ -143,11 +143,11 @@ def data_synth(folder: Path, **counts: Any) -> None:
 @click.argument("what", type=click.Choice(["cryotransformer"]))
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to unpack into")
 @click.option("--url", default=None, help="other address of the archive")
-def data_fetch(what: str, folder: Path, url: str | None) -> None:
-    """Download and unpack a public data set."""
+def data_fetch(what: str, folder: Path, url: str | None) -> None:  # noqa: ARG001 (the only choice there is so far)
+    """Download and unpack a public data set: CryoTransformer's, of 22 EMPIAR entries."""
     from cryossl import launch
 
-    launch.fetch(what, folder, url=url)
+    launch.fetch(folder, url=url)
 
 
 @data.command("show")

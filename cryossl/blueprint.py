@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from statistics import median
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cryossl.canonical import digest
 from cryossl.coco import DataSet, Micrograph, Particles
 from cryossl.config import InputSettings
 from cryossl.errors import DataError
@@ -170,9 +170,3 @@ def _digest_of(particles: Particles) -> str:
     ordered = boxes[np.lexsort(boxes.T)] if len(boxes) else boxes
     outlines = sorted(repr(sorted(outline.items())) for outline in particles.outlines)
     return hashlib.sha256(ordered.astype("<f8").tobytes() + "\n".join(outlines).encode()).hexdigest()
-
-
-def digest(value: object) -> str:
-    """SHA-256 in hex of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

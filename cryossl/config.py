@@ -80,7 +80,7 @@ class TrainingSettings(Section):
 
     baseline_epochs: int = Field(100, ge=1, description="passes over the labelled tiles for the supervised baseline")
     student_epochs: int = Field(50, ge=1, description="passes over labelled and pseudo-labelled tiles for each student")
-    batch_size: int = Field(8, ge=1, description="tiles per optimiser step")
+    batch_size: int = Field(4, ge=1, description="tiles per optimiser step")
     learning_rate: float = Field(3e-3, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
     validations: int = Field(10, ge=1, description="times the validation part is scored during one training, evenly spaced")

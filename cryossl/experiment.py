@@ -21,6 +21,7 @@ from jaxtyping import UInt8
 from cryossl import network as networks
 from cryossl import training
 from cryossl.batches import Example, TileBatches
+from cryossl.canonical import digest
 from cryossl.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.config import Config
 from cryossl.device import Precision
@@ -33,7 +34,7 @@ from cryossl.pseudolabels import Pool, Selected
 from cryossl.scorecard import Evaluation
 from cryossl.selection import Selection
 from cryossl.splits import Split
-from cryossl.stages import Stage, Stages, digest
+from cryossl.stages import Stage, Stages
 from cryossl.store import Store
 from cryossl.tiling import micrograph_of
 

@@ -168,11 +168,13 @@ class Journal:
     def _write(self, entries: Sequence[Entry]) -> None:
         """Append in one write; a torn end is cut off first, and a failed write is undone."""
         try:
-            with self._path.open("ab") as stream:
+            # Without a buffer: closing a buffered file would try the refused rest once more, after it was undone.
+            with self._path.open("ab", buffering=0) as stream:
                 stream.truncate(self._read_bytes)
+                rest = memoryview("".join(map(_line, entries)).encode())
                 try:
-                    stream.write("".join(map(_line, entries)).encode())
-                    stream.flush()
+                    while rest:
+                        rest = rest[stream.write(rest):]
                     os.fsync(stream.fileno())
                 except OSError:
                     os.ftruncate(stream.fileno(), self._read_bytes)

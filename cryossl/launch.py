@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+import yaml
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from cryossl import device as devices
 from cryossl import network as networks
+from cryossl import preparation
+from cryossl.blueprint import draw_blueprint, members
 from cryossl.bookkeeping import Bookkeeper
 from cryossl.campaign import Campaign, plan
-from cryossl.coco import DataSet, measured, read_dataset
-from cryossl.config import Config
+from cryossl.coco import read_dataset
+from cryossl.config import Config, InputSettings
+from cryossl.console import ProgressConsole
 from cryossl.doctor import preflight
-from cryossl.errors import BusyError, DataError, StorageError
+from cryossl.drawing import particle_pictures
+from cryossl.errors import BusyError, StorageError
+from cryossl.estimates import estimate, measure_speed
 from cryossl.experiment import Experiment
+from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
 from cryossl.narration import Narrator, narrated
+from cryossl.pace import duration_text
 from cryossl.provenance import process_tags
-from cryossl.splits import Split, draw_split
-from cryossl.stages import Stages, digest
-from cryossl.store import Store, build
-from cryossl.synthetic import VERSION as SYNTHETIC_VERSION
+from cryossl.stages import Stages
+from cryossl.store import build
 from cryossl.synthetic import synthesise as write_synthetic
 from cryossl.tracking import Tracker
-
-SYNTHETIC = "synthetic"
 
 
 def run(config: Config) -> None:
@@ -38,60 +44,76 @@ def run(config: Config) -> None:
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with _one_at_a_time(folder), _interruptible(), narrated(folder, name=config.run.name, plan=phases) as narrator:
         narrator.begin("Load the data")
-        dataset = load(config, narrator)
+        dataset = preparation.load(config, narrator)
+        for note in dataset.notes:
+            narrator.say(f"   {note}")
         _preflight(config)
         device = devices.resolve(config.training.device)
         threads = devices.prepare(threads=config.training.threads, device=device)
         store = build(dataset, config.run.work / "stores", settings=config.input,
                       network_multiple=networks.multiple(config.network), report=narrator)
-        split = draw(config, store)
+        split = preparation.draw(config, store.micrographs.values(), tile_px=store.tile_px)
+        preparation.check(config, split)
         narrator.say(f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
-                     f"{len(split.validation)} validation and {len(split.test)} test micrographs; {device.type}, {threads} threads")
+                     f"{len(split.validation)} validation and {len(split.test)} test micrographs")
+        if dataset.test is None:
+            narrator.say("   the data set has no test part: half of the validation micrographs were set aside as test")
         experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
                                 precision=devices.resolve_precision(config.training.precision, device), report=narrator)
-        narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}%")
-        _track(config, experiment, dataset, narrator)
+        narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
+                     f"({device.type}, {threads} threads)")
+        _track(config, experiment, narrator)
 
 
-def load(config: Config, narrator: Narrator) -> DataSet:
-    """The data set of a config, its border and particle sizes measured on validation labels alone."""
-    if config.input.data == SYNTHETIC:
-        root = config.run.work / "data" / f"synthetic-{SYNTHETIC_VERSION}"
-        write_synthetic(root, seed=0, report=narrator)
-    else:
-        root = Path(config.input.data)
-    dataset = read_dataset(root, border=config.input.border, max_megapixels=config.input.max_megapixels)
-    for note in dataset.notes:
-        narrator.say(f"   {note}")
-    return measured(dataset, border=config.input.border, visible=dataset.validation.particles.keys())
-
-
-def draw(config: Config, store: Store) -> Split:
-    """The split of a store's items under a config."""
-    settings = config.split
-    parts: dict[str, dict[str, str]] = {"train": {}, "validation": {}, "test": {}}
-    labelable: set[str] = set()
-    for stored in store.micrographs.values():
-        if stored.part != "train":
-            if stored.annotated:
-                parts[stored.part][stored.id] = stored.source
-            continue
-        items = [stored.id] if settings.label_unit == "micrograph" else [tile.id for tile in store.tiles(stored.id)]
-        parts["train"].update(dict.fromkeys(items, stored.source))
-        if stored.annotated:
-            labelable.update(items)
-    names = _listed(settings.labelled) if settings.labelled is not None else None
-    return draw_split(parts["train"], labelable, parts["validation"], parts["test"] or None,
-                      ratio_percent=settings.ratio, seed=settings.seed, labelled=names)
+def dry_run(config: Config) -> None:
+    """Print the settings, the counts and the estimates of a run; train nothing."""
+    with ProgressConsole(sys.stderr) as console:
+        dataset = preparation.load(config, console)
+    nowhere = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
+    blueprint = draw_blueprint(dataset, nowhere, settings=config.input, network_multiple=networks.multiple(config.network))
+    split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
+    preparation.check(config, split)
+    device = devices.resolve(config.training.device)
+    devices.prepare(threads=config.training.threads, device=device)
+    precision = devices.resolve_precision(config.training.precision, device)
+    step_seconds, tile_seconds = measure_speed(config, tile_px=blueprint.tile_px, device=device, precision=precision)
+    found = estimate(config, blueprint, split, step_seconds=step_seconds, tile_seconds=tile_seconds)
+    unit = config.split.label_unit
+    _print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
+    _print(f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, {found.unlabelled:,} unlabelled; "
+           f"at most K = {found.quota:,} class-balanced pseudo-labels\n"
+           f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of {blueprint.tile_px} px\n"
+           f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted tiles: "
+           f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"
+           f"at most {found.disk_bytes / 2**20:,.0f} MiB in {config.run.work}")
 
 
 def synthesise(folder: Path, *, seed: int, train: int, validation: int, test: int, size_px: int) -> None:
     """Write the simulator's data set."""
-    with narrated(folder.parent, name=folder.name, plan=[]) as narrator:
-        write_synthetic(folder, seed=seed, train=train, validation=validation, test=test, size_px=size_px, report=narrator)
+    with ProgressConsole(sys.stderr) as console:
+        write_synthetic(folder, seed=seed, train=train, validation=validation, test=test, size_px=size_px, report=console)
+    _print(f"wrote {folder}; look at it with `cryossl data show {folder}`")
 
 
-def _track(config: Config, experiment: Experiment, dataset: DataSet, narrator: Narrator) -> None:
+def fetch(folder: Path, *, url: str | None) -> None:
+    """Download and unpack CryoTransformer's public data set."""
+    with _interruptible(), ProgressConsole(sys.stderr) as console:
+        found = fetch_cryotransformer(folder, url=url or DEFAULT_URL, report=console)
+    _print(f"unpacked into {found}; check it with `cryossl data check {found}`")
+
+
+def show(path: Path, folder: Path, *, count: int) -> None:
+    """Draw the first micrographs of each source with their particles to PNG files."""
+    settings = InputSettings()
+    dataset = read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
+    folder.mkdir(parents=True, exist_ok=True)
+    for drawn in particle_pictures(dataset, count=count, settings=settings):
+        target = folder / f"{drawn.name}.png"
+        Image.fromarray(drawn.picture).save(target)
+        _print(str(target))
+
+
+def _track(config: Config, experiment: Experiment, narrator: Narrator) -> None:
     tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
     split = experiment.split
     tags = {"cryossl.ratio_percent": f"{config.split.ratio:g}", "cryossl.seed": str(config.split.seed),
@@ -117,12 +139,8 @@ def _preflight(config: Config) -> None:
             raise StorageError(f"{check.name}: {check.what}", cure=check.cure)
 
 
-def _listed(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read the labelled list {path}: {error}") from None
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 @contextlib.contextmanager

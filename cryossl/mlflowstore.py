@@ -1,6 +1,6 @@
 """The only module that imports mlflow: one experiment in one tracking store, and what is asked of it.
 
-mlflow is imported when a store is made, not with this module: that takes seconds, and the settings that keep it quiet,
+mlflow is imported when a store is first asked, not with this module: that takes seconds, and the settings that keep it quiet,
 quick to give up and safe have to be in the environment before.
 """
 
@@ -11,8 +11,9 @@ import math
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -74,18 +75,10 @@ class MlflowStore:
     """One experiment of one tracking store. Every method may raise StoreAwayError or RefusedError."""
 
     def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-        # Each outage is told once, by us; alembic recites its migrations.
-        for name in ("urllib3.connectionpool", "alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         self.uri = uri
         self._experiment = experiment
         self._given_id = experiment_id
         self.experiment_id = ""
-        with _translated():
-            self._client: MlflowClient = MlflowClient(self.uri, registry_uri=self.uri)
 
     @property
     def identity(self) -> str:
@@ -95,22 +88,18 @@ class MlflowStore:
     def connect(self, locks: Path, *, adopted: str | None) -> None:
         """Make sure that the store and the experiment are there; of an adopted run, its experiment.
 
-        Several processes that open a fresh database at once break it: only one at a time, under a file lock.
+        Args:
+            locks: folder of the lock for a store that is no file.
+            adopted: id of a run of the store, or None.
         """
-        self._knock()
-        path = sqlite_path(self.uri)
-        lock = locks / "store.lock" if path is None else path.with_name(f"{path.name}.lock")
-        with _translated():
-            lock.parent.mkdir(parents=True, exist_ok=True)
-        with _translated(), FileLock(lock, timeout=LOCK_SECONDS):
+        with self._alone(locks):
             # Children are shown below their parent only within one experiment, so an adopted parent's it is.
             self.experiment_id = (self._client.get_run(adopted).info.experiment_id if adopted
                                   else self._given_id or self._named_experiment())
 
     def existing_experiments(self) -> list[str]:
         """Ids of the experiments to read: the named one, and the default one, where a bare `mlflow run .` writes."""
-        self._knock()
-        with _translated():
+        with self._alone(None):
             named = self._client.get_experiment_by_name(self._experiment)
         found = [DEFAULT_EXPERIMENT_ID, named.experiment_id if named else None, self._given_id]
         return [identifier for identifier in dict.fromkeys(found) if identifier is not None]
@@ -196,6 +185,29 @@ class MlflowStore:
             monitor.start()
         stop: Callable[[], None] = monitor.finish
         return stop
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        """Made at the first call: MLflow opens the store then, and makes a fresh one in seconds."""
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        from mlflow import MlflowClient
+        # Each outage is told once, by us; alembic recites its migrations.
+        for name in ("urllib3.connectionpool", "alembic", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        return MlflowClient(self.uri, registry_uri=self.uri)
+
+    @contextmanager
+    def _alone(self, locks: Path | None) -> Iterator[None]:
+        """Open the store under a file lock: several processes that open a fresh database at once break it."""
+        self._knock()
+        path = sqlite_path(self.uri)
+        folder = locks if path is None else path.parent
+        with _translated(), ExitStack() as stack:
+            if folder is not None:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / (f"{path.name}.lock" if path else "store.lock"), LOCK_SECONDS))
+            yield
 
     def _log_batch(self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]) -> None:
         try:

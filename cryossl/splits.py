@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
 
+from cryossl.canonical import digest
 from cryossl.errors import DataError
 from cryossl.tiling import micrograph_of
 
@@ -34,8 +35,7 @@ class Split:
 
     def digest(self) -> str:
         """SHA-256, in hex, of the four parts as canonical JSON."""
-        text = json.dumps(self.as_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest(self.as_json())
 
 
 def draw_split(train: Mapping[str, str], labelable: AbstractSet[str], validation: Mapping[str, str],

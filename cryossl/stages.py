@@ -17,6 +17,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from cryossl.canonical import digest
 from cryossl.durable import sync_folder, write_durably
 from cryossl.errors import StorageError
 
@@ -32,12 +33,6 @@ class Stage:
     key: str
     folder: Path
     reused: bool
-
-
-def digest(value: object) -> str:
-    """sha256 in hex of the canonical JSON text of a value. Equal values, equal digests, on any machine."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Stages:

@@ -12,7 +12,8 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import UInt8
 
-from cryossl.blueprint import Blueprint, StoredMicrograph, digest, draw_blueprint, members
+from cryossl.blueprint import Blueprint, StoredMicrograph, draw_blueprint, members
+from cryossl.canonical import digest
 from cryossl.coco import DataSet
 from cryossl.config import InputSettings
 from cryossl.decoding import decode_into

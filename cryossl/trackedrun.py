@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -147,7 +147,7 @@ class TrackedRun:
             self._journal.append([Entry("status", "status", status)])
         self._ended()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> TrackedRun:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,

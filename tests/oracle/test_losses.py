@@ -52,4 +52,5 @@ def test_soft_targets_are_torchs_and_segmentation_models_pytorchs_too(seed):
     soft = torch.rand(logits.shape, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(cross_entropy(logits, soft, weight),
                                torch.nn.functional.binary_cross_entropy_with_logits(logits, soft))
-    torch.testing.assert_close(dice(logits, soft, weight), smp.losses.DiceLoss(mode="binary", from_logits=True)(logits, soft))
+    expected = smp.losses.DiceLoss(mode="binary", from_logits=True)(logits, soft)
+    torch.testing.assert_close(dice(logits, soft, weight), expected)

@@ -37,7 +37,7 @@ def test_every_epoch_shows_every_tile_and_fills_its_last_batch_from_its_own_begi
     assert drawn.steps_per_epoch == 3
     for epoch in range(3):
         shown = [item for step in range(3) for item in drawn.batch(3 * epoch + step).items]
-        assert set(shown[:10]) == {f"m{index}" for index in range(10)}
+        assert set(shown[:10]) == {f"m{index}@0,0" for index in range(10)}
         assert shown[10:] == shown[:2]
 
 

@@ -83,7 +83,7 @@ def test_what_another_process_appended_is_seen_before_writing(tmp_path):
 
 def _append_all(folder: Path, name: str) -> None:
     journal = Journal(folder)
-    for step in range(50):
+    for step in range(20):
         journal.append([Entry("metric", "shared", 1.0, step), Entry("metric", name, 1.0, step)])
 
 
@@ -96,7 +96,7 @@ def test_several_processes_write_one_journal_and_each_point_is_there_once(tmp_pa
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     points = [(entry.key, entry.step) for entry in Journal(tmp_path).entries]
-    assert len(points) == len(set(points)) == 4 * 50
+    assert len(points) == len(set(points)) == 4 * 20
 
 
 def _append_for_ever(folder: Path) -> None:

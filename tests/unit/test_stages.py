@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from cryossl.durable import write_durably
+from cryossl.canonical import digest
 from cryossl.errors import StorageError
-from cryossl.stages import MANIFEST, Stages, digest
+from cryossl.stages import MANIFEST, Stages
 
 
 def write(name: str, content: str):

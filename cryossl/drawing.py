@@ -1,0 +1,70 @@
+"""Micrographs with their labels drawn on them, to see whether the labels sit where the particles are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw
+
+from cryossl.coco import DataSet, Micrograph, Particles, rasterise
+from cryossl.config import InputSettings
+from cryossl.images import normalise, read_picture, resize
+from cryossl.labels import PARTICLE
+from cryossl.pictures import BLUE, VERMILLION
+
+SIDE_PX = 1024
+_SHOWN_Z = 3.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture, and a name for its file."""
+
+    name: str
+    picture: UInt8[np.ndarray, "height width 3"]
+
+
+def particle_pictures(dataset: DataSet, *, count: int, settings: InputSettings) -> Iterator[Drawn]:
+    """Up to `count` micrographs, the sources by turns: outlines of the labelled discs, and the unlabelled band.
+
+    Longer sides are reduced to 1024 px. Raises DataError for a picture that cannot be read.
+    """
+    for micrograph, particles in _by_turns(dataset)[:count]:
+        scale = min(1.0, SIDE_PX / max(micrograph.height_px, micrograph.width_px))
+        height_px, width_px = round(micrograph.height_px * scale), round(micrograph.width_px * scale)
+        whole = read_picture(micrograph.path, max_megapixels=settings.max_megapixels)
+        z = normalise(resize(whole, height_px=height_px, width_px=width_px)).astype(np.float32) / 25.5 - 5
+        grey = np.clip((z + _SHOWN_Z) * (255 / (2 * _SHOWN_Z)), 0, 255).astype(np.uint8)
+        canvas = np.repeat(grey[:, :, None], 3, axis=2)
+        if particles is not None:
+            canvas[_edge(rasterise(particles, height_px=height_px, width_px=width_px, scale=scale,
+                                   particle_radius_fraction=settings.particle_radius_fraction) == PARTICLE)] = VERMILLION
+        image = Image.fromarray(canvas)
+        band = dataset.border_px.get(micrograph.source, 0) * scale
+        if band:
+            ImageDraw.Draw(image).rectangle((band, band, width_px - 1 - band, height_px - 1 - band), outline=BLUE)
+        yield Drawn(micrograph.id.replace("/", "_").rpartition(".")[0] or micrograph.id, np.asarray(image))
+
+
+def _by_turns(dataset: DataSet) -> list[tuple[Micrograph, Particles | None]]:
+    """All micrographs, labelled ones first, one of each source by turns."""
+    placed = []
+    seen: dict[tuple[bool, str], int] = {}
+    for part in dataset.parts.values():
+        for micrograph in part.micrographs:
+            particles = part.particles.get(micrograph.id)
+            group = (particles is None, micrograph.source)
+            seen[group] = seen.get(group, 0) + 1
+            placed.append(((particles is None, seen[group], micrograph.source), micrograph, particles))
+    return [(micrograph, particles) for _, micrograph, particles in sorted(placed, key=lambda one: one[0])]
+
+
+def _edge(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask that touch the outside."""
+    inner = np.zeros_like(mask)
+    inner[1:-1, 1:-1] = mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    edge: np.ndarray = mask & ~inner
+    return edge

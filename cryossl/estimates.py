@@ -1,0 +1,113 @@
+"""What a run will count, take and write: arithmetic on a split and two speeds measured on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from cryossl import network as networks
+from cryossl.blueprint import Blueprint
+from cryossl.config import Config
+from cryossl.device import Precision
+from cryossl.losses import segmentation_loss
+from cryossl.recipes import LONG
+from cryossl.selection import BestPerLabelled
+from cryossl.splits import Split
+from cryossl.strategies import selection_for
+from cryossl.tiling import micrograph_of, tile_grid
+
+_TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Counts of a run, and its cost at most: as if every iteration were accepted and every candidate kept."""
+
+    labelled: int
+    unlabelled: int
+    quota: int
+    training_steps: int
+    predicted_tiles: int
+    seconds: float
+    disk_bytes: int
+
+
+def estimate(config: Config, blueprint: Blueprint, split: Split, *, step_seconds: float, tile_seconds: float) -> Estimate:
+    """The estimate from seconds per optimiser step and per predicted tile."""
+    per_item = _tiles_per_item(config, blueprint)
+    labelled = sum(per_item[micrograph_of(item)] for item in split.labelled)
+    pool = sum(per_item[micrograph_of(item)] for item in split.unlabelled)
+    settings = config.training
+    iterations = config.loop.max_iterations
+    steps = settings.baseline_epochs * -(-labelled // settings.batch_size)
+    predictions = 0
+    for strategy in config.selection.strategies if iterations else ():
+        pseudo = pool if strategy == LONG else min(pool, _most_pseudo_tiles(strategy, config, labelled, pool))
+        rounds = 1 if strategy == LONG else iterations
+        steps += rounds * settings.student_epochs * -(-(labelled + pseudo) // settings.batch_size)
+        predictions += 0 if strategy == LONG else pool * rounds
+    quota = BestPerLabelled(config.selection.max_pseudo_per_labelled).limit(len(split.labelled))
+    return Estimate(len(split.labelled), len(split.unlabelled), quota, steps, predictions,
+                    steps * step_seconds + predictions * tile_seconds,
+                    _disk_bytes(config, blueprint, split))
+
+
+def measure_speed(config: Config, *, tile_px: int, device: torch.device, precision: Precision) -> tuple[float, float]:
+    """(seconds per optimiser step, seconds per predicted tile) of the config's network on noise, on this machine now."""
+    network = networks.build(config.network, seed=0).to(device)
+    optimiser = torch.optim.AdamW(network.parameters())
+    tiles = torch.randn(config.training.batch_size, 1, tile_px, tile_px, device=device)
+    target = (tiles > 2).to(tiles.dtype)
+
+    def forward() -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            logits: torch.Tensor = network(tiles)
+        return logits.float()
+
+    def step() -> None:
+        optimiser.zero_grad()
+        segmentation_loss(forward(), target, torch.ones_like(tiles)).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    training = _seconds(step, device)
+    with torch.inference_mode():
+        return training, _seconds(forward, device) / config.training.batch_size
+
+
+def _seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Median of a few timed calls after one to warm up."""
+    taken = []
+    for _ in range(1 + _TIMED_STEPS):
+        began = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[1:])
+
+
+def _tiles_per_item(config: Config, blueprint: Blueprint) -> dict[str, int]:
+    """Micrograph -> tiles of one of its items."""
+    if config.split.label_unit == "tile":
+        return {micrograph.id: 1 for micrograph in blueprint.micrographs}
+    return {one.id: len(tile_grid(micrograph=one.id, height_px=one.height_px, width_px=one.width_px,
+                                  tile_px=blueprint.tile_px)) for one in blueprint.micrographs}
+
+
+def _most_pseudo_tiles(strategy: str, config: Config, labelled: int, pool: int) -> int:
+    keep = selection_for(strategy, config.selection).keep
+    return keep.limit(labelled) if isinstance(keep, BestPerLabelled) else pool
+
+
+def _disk_bytes(config: Config, blueprint: Blueprint, split: Split) -> int:
+    """Store, probability maps of the pool (each teacher's, until the run ends), and pseudo-labels."""
+    pool = {micrograph_of(item) for item in split.unlabelled}
+    pool_bytes = sum(one.height_px * one.width_px for one in blueprint.micrographs if one.id in pool)
+    arms = sum(strategy != LONG for strategy in config.selection.strategies)
+    maps = 1 + arms * max(0, config.loop.max_iterations - 1)
+    labels = arms * config.loop.max_iterations
+    return blueprint.picture_bytes + blueprint.truth_bytes + pool_bytes * (maps + labels)

@@ -1,0 +1,76 @@
+"""From settings to a data set and a split: where the data lie, what is measured on them, which items are labelled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from cryossl.blueprint import StoredMicrograph
+from cryossl.coco import DataSet, measured, read_dataset
+from cryossl.config import Config
+from cryossl.errors import ConfigError, DataError
+from cryossl.progress import Report
+from cryossl.recipes import LONG
+from cryossl.splits import Split, draw_split
+from cryossl.strategies import selection_for
+from cryossl.synthetic import VERSION, synthesise
+from cryossl.tiling import tile_grid
+
+SYNTHETIC = "synthetic"
+SYNTHETIC_SEED = 0
+
+
+def load(config: Config, report: Report) -> DataSet:
+    """The data set of a config; the embedded one is written first if it is not there.
+
+    Border and particle size are measured on the labels of the validation part alone: they shape the store, which all
+    ratios and seeds share, and the labels that the experiment hides must not shape anything.
+    """
+    root = Path(config.input.data)
+    if config.input.data == SYNTHETIC:
+        root = config.run.work / "data" / f"{SYNTHETIC}-{VERSION}"
+        synthesise(root, seed=SYNTHETIC_SEED, report=report)
+    dataset = read_dataset(root, border=config.input.border, max_megapixels=config.input.max_megapixels)
+    return measured(dataset, border=config.input.border, visible=dataset.validation.particles.keys())
+
+
+def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: int) -> Split:
+    """The split of a data set's items under a config; the order of micrographs does not matter."""
+    settings = config.split
+    parts: dict[str, dict[str, str]] = {"train": {}, "validation": {}, "test": {}}
+    labelable: set[str] = set()
+    for micrograph in micrographs:
+        if micrograph.part != "train":
+            if micrograph.annotated:
+                parts[micrograph.part][micrograph.id] = micrograph.source
+            continue
+        items = [micrograph.id]
+        if settings.label_unit == "tile":
+            items = [tile.id for tile in tile_grid(micrograph=micrograph.id, height_px=micrograph.height_px,
+                                                   width_px=micrograph.width_px, tile_px=tile_px)]
+        parts["train"].update(dict.fromkeys(items, micrograph.source))
+        labelable.update(items if micrograph.annotated else ())
+    names = None if settings.labelled is None else _listed(settings.labelled)
+    return draw_split(parts["train"], labelable, parts["validation"], parts["test"] or None,
+                      ratio_percent=settings.ratio, seed=settings.seed, labelled=names)
+
+
+def check(config: Config, split: Split) -> None:
+    """Refuse now what would fail after hours. Raises ConfigError."""
+    for strategy in config.selection.strategies:
+        if strategy != LONG:
+            selection_for(strategy, config.selection)
+    if config.loop.accept == "confident" and len(split.validation) < 2:
+        raise ConfigError("accept=confident resamples validation micrographs and there is only one",
+                          cure="use accept=improved, or add validation micrographs")
+
+
+def _listed(path: Path) -> list[str]:
+    """The names in a lab's list, one a line; blank lines and lines that begin with # are passed over."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read the labelled list {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"the labelled list {path} is not UTF-8 text") from None
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

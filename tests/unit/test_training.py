@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cryossl.batches import Example, TileBatches
+from cryossl.checkpoints import Checkpoint
+from cryossl.config import NetworkSettings
+from cryossl.errors import NumericError, StorageError
+from cryossl.labels import IGNORE
+from cryossl.network import build
+from cryossl.progress import silent
+from cryossl.tiling import Tile
+from cryossl.training import Course, fit
+
+TILE_PX = 32
+CPU = torch.device("cpu")
+SMALL = NetworkSettings(decoder_width=4)
+WITH_DROPOUT = NetworkSettings(architecture="fpn", decoder_width=4)
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a run."""
+
+
+def examples(count: int) -> list[Example]:
+    """Bright squares on dark noise, each where another seed puts it."""
+    drawn = []
+    for index in range(count):
+        random = np.random.default_rng(index)
+        picture, labels = random.integers(90, 130, (TILE_PX, TILE_PX), np.uint8), np.zeros((TILE_PX, TILE_PX), np.uint8)
+        y, x = random.integers(0, TILE_PX - 10, 2)
+        picture[y:y + 10, x:x + 10] += 60
+        labels[y:y + 10, x:x + 10] = 1
+        drawn.append(Example(Tile(f"m{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)), picture, labels))
+    return drawn
+
+
+def train(folder, *, settings=SMALL, tiles=None, **changes):
+    arguments = {"steps": 12, "learning_rate": 3e-3, "weight_decay": 1e-2, "seed": 0, "iteration": 0, "device": CPU,
+                 "precision": "fp32", "checkpoint": Checkpoint(folder, every_seconds=3600), "validate": lambda _: 0.5,
+                 "validations": 3, "report": silent, "on_epoch": lambda _: None} | changes
+    batches = TileBatches(tiles or examples(10), batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0)
+    return fit(build(settings, seed=0), batches, **arguments)
+
+
+def equal(first, second) -> bool:
+    return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_learns_bright_squares(tmp_path):
+    history = train(tmp_path, steps=45, learning_rate=1e-2).history
+    assert history[-1].loss < 0.5 * history[0].loss
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_or_iteration_does_not(tmp_path):
+    first, again, other, later = (train(tmp_path / str(index), steps=4, **change) for index, change in
+                                  enumerate([{}, {}, {"seed": 1}, {"iteration": 1}]))
+    assert equal(first.last, again.last)
+    assert first.history == again.history
+    assert not equal(first.last, other.last)
+    assert not equal(first.last, later.last)
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"weight_decay": 0.5}, {"precision": "bf16"}])
+def test_every_setting_of_the_optimiser_changes_the_weights(tmp_path, change):
+    assert not equal(train(tmp_path / "a", steps=4).last, train(tmp_path / "b", steps=4, **change).last)
+
+
+def test_training_leaves_the_generator_of_torch_as_it_was(tmp_path):
+    before = torch.random.get_rng_state()
+    train(tmp_path, steps=2, settings=WITH_DROPOUT)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_an_epoch_is_told_when_it_ends_and_the_last_one_may_be_short(tmp_path):
+    told = []
+    fitted = train(tmp_path, steps=8, on_epoch=told.append)  # 3 steps an epoch
+    assert [(record.epoch, record.step) for record in told] == [(1, 3), (2, 6), (3, 8)]
+    assert tuple(told) == fitted.history
+    assert all(record.loss > 0 and record.seconds > 0 for record in told)
+
+
+@pytest.mark.parametrize(("steps", "validations"), [(12, 3), (12, 5), (7, 7), (3, 10), (1, 1), (100, 10)])
+def test_validation_comes_evenly_as_often_as_asked_and_after_the_last_step(steps, validations):
+    course = Course(steps, 1e-3, 0, 0, 0, "fp32", validations)
+    after = [done for done in range(1, steps + 1) if course.validates_after(done)]
+    assert len(after) == min(steps, validations)
+    assert after[-1] == steps
+    gaps = np.diff([0, *after])
+    assert gaps.max() - gaps.min() <= 1
+
+
+def test_validation_sees_the_network_in_evaluation_mode_and_its_score_is_recorded(tmp_path):
+    modes, scores = [], iter([0.2, 0.6, 0.4])
+
+    def validate(network):
+        modes.append(network.training)
+        return next(scores)
+
+    fitted = train(tmp_path, steps=9, validate=validate)
+    assert modes == [False] * 3
+    assert [record.validation_f1 for record in fitted.history] == [0.2, 0.6, 0.4]
+    assert (fitted.best_step, fitted.best_f1) == (6, 0.6)
+    assert not equal(fitted.best, fitted.last)
+
+
+def test_the_best_weights_are_those_that_were_validated(tmp_path):
+    seen, scores = [], iter([0.2, 0.6, 0.6])
+
+    def validate(network):
+        seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return next(scores)
+
+    assert equal(train(tmp_path, steps=9, validate=validate).best, seen[1])
+
+
+@pytest.mark.parametrize("undefined", [None, math.nan])
+def test_an_undefined_score_is_never_the_best(tmp_path, undefined):
+    scores = iter([0.1, undefined, undefined])
+    fitted = train(tmp_path / "a", steps=9, validate=lambda _: next(scores))
+    assert (fitted.best_step, fitted.best_f1) == (3, 0.1)
+    assert fitted.history[-1].validation_f1 is None
+    never = train(tmp_path / "b", steps=3, validate=lambda _: undefined)
+    assert (never.best_step, never.best_f1) == (3, None)
+    assert equal(never.best, never.last)
+
+
+@pytest.mark.parametrize("settings", [SMALL, WITH_DROPOUT], ids=["batchnorm", "dropout"])
+@pytest.mark.parametrize("stop_at", [1, 4, 6, 11])
+def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, settings, stop_at):
+    checkpoint = Checkpoint(tmp_path / "disturbed", every_seconds=3600)
+
+    def validate(network):
+        return float(next(network.parameters()).sum().abs().item() % 1)
+
+    def stop(progress):
+        if progress.done == stop_at - 1:
+            checkpoint.request()
+        if progress.done == stop_at:
+            raise Stopped
+
+    undisturbed = train(tmp_path / "undisturbed", settings=settings, validate=validate)
+    if stop_at == 1:
+        checkpoint.request()
+    with pytest.raises(Stopped):
+        train(tmp_path, settings=settings, checkpoint=checkpoint, report=stop, validate=validate)
+    assert checkpoint.load()["state"]["step"] == stop_at
+    resumed = train(tmp_path, settings=settings, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=validate)
+    assert equal(resumed.last, undisturbed.last)
+    assert equal(resumed.best, undisturbed.best)
+    assert (resumed.history, resumed.best_step) == (undisturbed.history, undisturbed.best_step)
+
+
+def test_a_finished_training_is_not_done_again(tmp_path):
+    checkpoint = Checkpoint(tmp_path, every_seconds=0)
+    fitted = train(tmp_path, checkpoint=checkpoint)
+    steps = []
+    again = train(tmp_path, checkpoint=checkpoint, report=steps.append)
+    assert steps == []
+    assert equal(again.last, fitted.last)
+    assert again.history == fitted.history
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-4}, {"steps": 13}, {"tiles": examples(9)},
+                                    {"settings": NetworkSettings(decoder_width=8)}])
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
+    train(tmp_path, checkpoint=Checkpoint(tmp_path, every_seconds=0))
+    with pytest.raises(StorageError, match="belongs to another training"):
+        train(tmp_path, **change)
+
+
+def test_a_loss_that_is_not_finite_stops_at_that_step_and_leaves_the_last_good_checkpoint(tmp_path):
+    tiles = examples(10)
+    poisoned = tiles[7].tile.id
+    order = TileBatches(tiles, batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0)
+    bad_step = next(step for step in range(3) if poisoned in order.batch(step).items)
+    tiles[7] = replace(tiles[7], weight=math.inf)
+    checkpoint = Checkpoint(tmp_path, every_seconds=0)
+    with pytest.raises(NumericError, match=f"at step {bad_step + 1}, learning rate .*{poisoned}.*lower --learning-rate"):
+        train(tmp_path, checkpoint=checkpoint, tiles=tiles)
+    saved = checkpoint.load()
+    assert (saved["state"]["step"] if saved else 0) == bad_step
+    assert saved is None or all(torch.isfinite(tensor).all() for tensor in saved["network"].values())
+
+
+def test_pixels_to_ignore_teach_nothing(tmp_path):
+    plain, masked = examples(10), []
+    for example in plain:
+        labels = example.labels.copy()
+        labels[:] = IGNORE
+        masked.append(replace(example, labels=labels))
+    fitted = train(tmp_path, steps=3, tiles=masked, weight_decay=0.0)
+    initial = build(SMALL, seed=0)
+    assert all(torch.equal(fitted.last[name], parameter) for name, parameter in initial.named_parameters())
+    assert all(record.loss == 0 for record in fitted.history)
+
+
+def test_the_learning_rate_warms_up_and_falls_towards_zero():
+    course = Course(200, 2e-3, 0, 0, 0, "fp32", 1)
+    rates = [course.rate(step) for step in range(200)]
+    assert rates[0] == pytest.approx(2e-4)
+    assert max(rates) == rates[9] == 2e-3
+    assert all(later <= earlier for earlier, later in zip(rates[9:], rates[10:], strict=False))
+    assert 0 < rates[-1] < 1e-5
+    assert Course(1, 2e-3, 0, 0, 0, "fp32", 1).rate(0) == 2e-3
