@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from analysis.arms import Arm, build_arms
+from analysis.contrasts import run_ids_to_count
+from analysis.counts import ModelCounts, ReadCounts, no_counts
 from analysis.details import aspects, iterations, sources
 from analysis.evidence import evidence
 from analysis.runs import metric_names, setting_names, started, tidy
@@ -25,7 +27,8 @@ class Comparison:
     """All tables and verdicts of one data set under one group of settings.
 
     `settings` says how these settings differ from those of `others`, which are the other groups in the store, never
-    mixed into these tables. `faults` are the runs that are in no mean, in words.
+    mixed into these tables. `faults` are the runs that are in no mean, in words. `arms` and `counts` (run id -> counts) are
+    what the tables were made from, for figures.
     """
 
     dataset: str
@@ -40,6 +43,8 @@ class Comparison:
     verdicts: tuple[Judged, ...]
     faults: tuple[str, ...]
     others: tuple[Comparison, ...] = ()
+    arms: tuple[Arm, ...] = field(default=(), compare=False, repr=False)
+    counts: Mapping[str, ModelCounts] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -48,13 +53,15 @@ class Comparison:
         return tuple(table for table in every if table is not None and table.rows)
 
 
-def compare(frame: pd.DataFrame, *, ratio: float | None = None, metric: str = HEADLINE) -> Comparison:
+def compare(frame: pd.DataFrame, *, ratio: float | None = None, metric: str = HEADLINE,
+            read_counts: ReadCounts = no_counts) -> Comparison:
     """The comparison of the runs in `frame`; of several data sets or settings the newest with a finished run is first.
 
     Args:
         frame: iteration runs, and arm runs if at hand, as `cryossl.tracking.read_iteration_runs` gives them.
         ratio: only this labelled part, in percent.
         metric: what the score columns show. The verdict is always by test F1.
+        read_counts: gives the counts of runs, for intervals over sources and micrographs as well as seeds.
 
     Raises DataError where there is nothing to compare, ConfigError for a ratio or metric that no run has.
     """
@@ -67,7 +74,7 @@ def compare(frame: pd.DataFrame, *, ratio: float | None = None, metric: str = HE
     _check_metric(ours, metric)
     groups = [group for _, group in ours.groupby(["dataset", "settings"], sort=False)]
     groups.sort(key=lambda group: (bool(group["used"].any()), max(map(started, group["start_time"]))), reverse=True)
-    compared = [_compare_group(group, _settings_text(group, groups), metric) for group in groups]
+    compared = [_compare_group(group, _settings_text(group, groups), metric, read_counts) for group in groups]
     foreign = int((runs["state"] == "foreign").sum())
     faults = compared[0].faults
     if foreign:
@@ -75,14 +82,15 @@ def compare(frame: pd.DataFrame, *, ratio: float | None = None, metric: str = HE
     return replace(compared[0], others=tuple(compared[1:]), faults=faults)
 
 
-def _compare_group(group: pd.DataFrame, settings: str, metric: str) -> Comparison:
+def _compare_group(group: pd.DataFrame, settings: str, metric: str, read_counts: ReadCounts) -> Comparison:
     arms = build_arms(group)
-    verdicts = judge_arms(arms)
+    counts = read_counts(run_ids_to_count(arms))
+    verdicts = judge_arms(arms, counts)
     return Comparison(
         dataset=str(group["dataset"].iloc[0]), settings=settings, metric=metric,
         note=note_table(arms, verdicts, metric=metric), by_ratio=by_ratio(arms, verdicts, metric=metric),
-        evidence=evidence(arms, metric=metric), aspects=aspects(arms), iterations=iterations(arms, metric=metric),
-        sources=sources(arms, metric=metric), verdicts=verdicts, faults=_faults(group, arms),
+        evidence=evidence(arms, counts, metric=metric), aspects=aspects(arms), iterations=iterations(arms, metric=metric),
+        sources=sources(arms, metric=metric), verdicts=verdicts, faults=_faults(group, arms), arms=arms, counts=counts,
     )
 
 

@@ -2,64 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.arms import Arm, by_arm, difference, finished, labelled_text, run_ids_of
-from analysis.statistics import Differences, effect_size, grade, holm, power_note, seed_interval, sign_flip_test
+from analysis.arms import Arm, labelled_text
+from analysis.contrasts import Contrast, Estimate, contrasts, estimate
+from analysis.counts import ModelCounts
+from analysis.statistics import effect_size, grade, holm, power_note, sign_flip_test
 from analysis.tables import Cell, Column, Table
-
-Contrast = tuple[str, Differences, tuple[str, ...]]
 
 _COLUMNS = (
     Column("labelled", "Labelled"), Column("contrast", "Difference"), Column("seeds", "Seeds", "", 0),
     Column("estimate", "Estimate", "points", 2, signed=True), Column("lower", "Lower 95%", "points", 2, signed=True),
-    Column("upper", "Upper 95%", "points", 2, signed=True), Column("d_z", "d_z", "", 2, signed=True),
-    Column("improvement", "Seeds improved", "%", 0), Column("p_holm", "p (Holm)", "", 4), Column("grade", "Grade"),
+    Column("upper", "Upper 95%", "points", 2, signed=True), Column("interval", "Interval"),
+    Column("d_z", "d_z", "", 2, signed=True), Column("improvement", "Seeds improved", "%", 0),
+    Column("probability", "P(better)", "%", 0), Column("source_wins", "Sources better"),
+    Column("p_holm", "p (Holm)", "", 4), Column("grade", "Grade"),
 )
 
 
-def evidence(arms: Sequence[Arm], *, metric: str) -> Table:
-    """Differences paired by seed, where there are two seeds or more; p is Holm-adjusted over the rows of a ratio.
+def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str) -> Table:
+    """Differences paired by seed; p is Holm-adjusted over the rows of a ratio.
 
-    Every strategy against the baseline, then class_balanced against naive.
+    Every strategy against the baseline, then class_balanced against naive. A single seed has a row only where counts
+    give it an interval over sources or micrographs.
     """
-    rows, notes = [], []
+    rows, notes, methods = [], [], set()
     for ratio in sorted({arm.ratio_percent for arm in arms}):
-        contrasts = [contrast for contrast in _contrasts(arms, ratio, metric) if len(contrast[1]) > 1]
+        found = [(one, estimate(one, counts, metric=metric)) for one in contrasts(arms, ratio=ratio, metric=metric)
+                 if len(one.pairs)]
+        found = [(one, guess) for one, guess in found if guess.interval is not None]
         # A fixed seed: above 20 seeds the test draws its sign patterns, and a table must not change when shown again.
-        tests = [sign_flip_test(values, rng=np.random.default_rng(0)) for _, values, _ in contrasts]
-        for contrast, test, p in zip(contrasts, tests, holm([test.p for test in tests]), strict=True):
-            rows.append(_row(labelled_text(arms, ratio), contrast, p))
-            notes.append(f"{ratio:g}%, {contrast[0]}: {power_note(contrast[1])}; {test.reason}")
-    if rows:
-        notes.insert(0, "interval: Student's t over seeds, on these test micrographs; p: sign-flip test")
+        tests = [sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found]
+        for (one, guess), test, p in zip(found, tests, holm([test.p for test in tests]), strict=True):
+            rows.append(_row(labelled_text(arms, ratio), one, guess, p))
+            notes.append(f"{ratio:g}%, {one.name}: {power_note(100 * one.differences)}; {test.reason}")
+            methods.add(_method_note(guess))
+    notes = [*sorted(methods), "p: sign-flip test over seeds", *notes] if rows else []
     return Table("evidence", "Evidence over seeds", _COLUMNS, tuple(rows), tuple(notes))
 
 
-def _row(labelled: str, contrast: Contrast, p: float | None) -> tuple[Cell, ...]:
-    name, values, ids = contrast
-    interval, effect = seed_interval(values), effect_size(values)
-    bounds = (interval.lower, interval.upper) if interval else (None, None)
-    numbers = (len(values), float(values.mean()), *bounds, effect.d_z, 100 * effect.improvement, p)
-    middle = (column.cell(number, run_ids=ids) for column, number in zip(_COLUMNS[2:9], numbers, strict=True))
-    return _COLUMNS[0].cell(labelled), _COLUMNS[1].cell(name), *middle, _COLUMNS[9].cell(grade(len(values)))
+def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) -> tuple[Cell, ...]:
+    effect, interval = effect_size(contrast.differences), guess.interval
+    low, middle, high = (interval.lower, interval.estimate, interval.upper) if interval else (None, None, None)
+    wins = guess.source_wins
+    values = (labelled, contrast.name, len(contrast.pairs), _points(middle), _points(low), _points(high), guess.method,
+              effect.d_z, _points(effect.improvement), _points(guess.improvement),
+              f"{wins[0]} of {wins[1]}" if wins else None, p, grade(len(contrast.pairs)))
+    return tuple(column.cell(value, run_ids=contrast.run_ids if column.name not in ("labelled", "contrast") else ())
+                 for column, value in zip(_COLUMNS, values, strict=True))
 
 
-def _contrasts(arms: Sequence[Arm], ratio: float, metric: str) -> Iterable[Contrast]:
-    """(name, differences in points, run ids)."""
-    for arm_ratio, strategy, group in by_arm(arms):
-        if arm_ratio == ratio and strategy != "supervised":
-            yield _contrast(f"{strategy} - baseline", [(arm.gain(metric), (arm,)) for arm in group])
-    naive = finished(arms, ratio_percent=ratio, strategy="naive")
-    balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
-    pairs = [(balanced[seed], naive[seed]) for seed in sorted(naive.keys() & balanced.keys())]
-    yield _contrast("class_balanced - naive", [(difference(one.value(metric), other.value(metric)), (one, other))
-                                               for one, other in pairs])
+def _method_note(guess: Estimate) -> str:
+    if guess.improvement is not None:
+        return (f"interval by bootstrap: of the F1 (or precision, recall) pooled over seeds, resampling {', '.join(guess.levels)}; "
+                "P(better): the share of draws in which it is better")
+    return f"interval by t: Student's t over seeds, on these test micrographs, because {guess.why}"
 
 
-def _contrast(name: str, found: Iterable[tuple[float | None, tuple[Arm, ...]]]) -> Contrast:
-    known = [(value, pair) for value, pair in found if value is not None]
-    return (name, np.array([100 * value for value, _ in known], dtype=np.float64),
-            run_ids_of(arm for _, pair in known for arm in pair))
+def _points(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from analysis.arms import Arm, by_arm, difference, finished, labelled_text, run_ids_of
-from analysis.statistics import Grade, grade, seed_interval
+from analysis.contrasts import against_baseline, estimate
+from analysis.counts import ModelCounts
+from analysis.statistics import Grade, grade
 from analysis.tables import Cell, Column, Table, mean_cell, spread_cell
 from analysis.verdict import Verdict, judge
 
@@ -27,14 +27,17 @@ class Judged:
     run_ids: tuple[str, ...]
 
 
-def judge_arms(arms: Sequence[Arm]) -> tuple[Judged, ...]:
-    """A verdict for each strategy at each ratio, the baseline left out; by test F1 and recall."""
+def judge_arms(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> tuple[Judged, ...]:
+    """A verdict for each strategy at each ratio, the baseline left out; by test F1 and recall.
+
+    The lower bounds are those of the table of evidence: from counts where there are any, else over seeds.
+    """
     judged = []
     for ratio, strategy, group in by_arm(arms):
         if strategy == "supervised":
             continue
         done = [arm for arm in group if arm.state == "finished" and arm.gain("test/f1") is not None]
-        gain, recall = (_lower([arm.gain(name) for arm in done]) for name in ("test/f1", "test/recall"))
+        gain, recall = (_lower(done, counts, name) for name in ("test/f1", "test/recall"))
         verdict = judge([arm.measures() for arm in done], strategy=strategy, ratio_percent=ratio, gain_lower=gain,
                         recall_lower=recall)
         missing = tuple(f"seed {arm.seed}: {arm.note or 'no test F1'}" for arm in group if arm not in done)
@@ -109,8 +112,8 @@ def score_column(name: str, metric: str, title: str = "") -> Column:
     return Column(name, f"{title} {words.get(metric, metric)}".strip(), "%", 2)
 
 
-def _lower(gains: Sequence[float | None]) -> float | None:
-    interval = seed_interval(np.array([gain for gain in gains if gain is not None], dtype=np.float64))
+def _lower(done: Sequence[Arm], counts: Mapping[str, ModelCounts], metric: str) -> float | None:
+    interval = estimate(against_baseline(done, metric=metric), counts, metric=metric).interval if len(done) > 1 else None
     return interval.lower if interval else None
 
 

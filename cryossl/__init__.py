@@ -1,0 +1,1 @@
+"""Self-training for particle segmentation in cryo-EM, as one tracked experiment."""

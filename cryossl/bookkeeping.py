@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from analysis.verdict import Verdict, from_metrics, health, judge
 from cryossl import portraits
@@ -28,11 +27,11 @@ class Trained:
     """A trained model with its scores, the pseudo-labels it learned from, and the run that records it."""
 
     iteration: int
-    accepted: bool
     model: Model
     scored: Scored
     selected: Selected | None
     run: TrackedRun
+    accepted: bool
 
 
 class Bookkeeper:
@@ -88,7 +87,8 @@ class Bookkeeper:
         """What the gate saw and decided."""
         before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
         decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
-        self._narrator.say(f"   {strategy} iteration {iteration}: validation F1 {_percent(before)} → {_percent(after)}: {decision}")
+        self._narrator.say(f"   {strategy} iteration {iteration}: validation F1 {_percent(before)} → {_percent(after)}: "
+                           f"{decision}")
 
     def selection(self, run: TrackedRun, iteration: int, selected: Selected, selection: Selection) -> None:
         """The pseudo-labels of an iteration, before the student is trained: numbers, table, and the best and worst of them."""
@@ -131,12 +131,13 @@ class Bookkeeper:
             arm.metrics(self._numbers[model.run.key], step=model.iteration)
         measured = {name: value for name, value in self._numbers[models[-1].run.key].items() if value is not None}
         accepted = {name: value for name, value in self._numbers[best.run.key].items() if value is not None}
-        verdict = judge([from_metrics({**measured, **accepted, **({} if best.iteration else {"gain/f1": 0.0, "gain/recall": 0.0})},
-                                      accepted_iteration=best.iteration)],
+        no_student = {} if best.iteration else {"gain/f1": 0.0, "gain/recall": 0.0}
+        verdict = judge([from_metrics({**measured, **accepted, **no_student}, accepted_iteration=best.iteration)],
                         strategy=strategy, ratio_percent=self._config.split.ratio)
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason,
                   "cryossl.verdict": verdict.outcome})
-        arm.describe(f"**{strategy}**, {self._where()}: {verdict.sentence}\n\nThe loop stopped: {stop_reason}.\n\n{verdict.next_steps}")
+        arm.describe(f"**{strategy}**, {self._where()}: {verdict.sentence}\n\nThe loop stopped: {stop_reason}.\n\n"
+                     f"{verdict.next_steps}")
         self._file(strategy, models, best, verdict, stop_reason, empty)
 
     def _file(self, strategy: str, models: Sequence[Trained], best: Trained, verdict: Verdict, stop_reason: str,

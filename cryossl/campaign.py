@@ -16,8 +16,8 @@ from cryossl.narration import Narrator
 from cryossl.pace import PlannedPhase
 from cryossl.pseudolabels import Selected
 from cryossl.randomness import generator
-from cryossl.reckoning import Scored
 from cryossl.recipes import LONG
+from cryossl.reckoning import Scored
 from cryossl.scorecard import Evaluation
 from cryossl.selftraining import IterationResult, follow, self_train
 from cryossl.strategies import selection_for
@@ -48,7 +48,7 @@ class Campaign:
         self._narrator.begin(f"{BASELINE}: training")
         with self._books.iteration(BASELINE, 0) as run:
             model = self._experiment.fit(self._experiment.split.labelled, None, iteration=0, on_epoch=self._books.epochs(run))
-            baseline = Trained(0, True, model, self._scored(model), None, run)
+            baseline = Trained(0, model, self._scored(model), None, run, accepted=True)
             self._books.record(baseline, strategy=BASELINE, baseline=None)
         for strategy in _ordered(self._settings.selection.strategies, self._settings.loop.max_iterations):
             if strategy == LONG:
@@ -63,19 +63,19 @@ class Campaign:
         open_runs = ExitStack()
         students: dict[int, tuple[TrackedRun, Selected]] = {}
 
-        def pseudo_label(teacher: Model, _unlabelled: tuple[str, ...], *, iteration: int) -> Selected:
+        def pseudo_label(teacher: Model, unlabelled: tuple[str, ...], *, iteration: int) -> Selected:
             self._narrator.begin(_title(strategy, iteration))
-            selected = self._experiment.pseudo_label(teacher, selection)
+            selected = self._experiment.pseudo_label(teacher, unlabelled, selection)
             self._books.tell_selection(strategy, selected.summary())
             return selected
 
-        def fit(labelled: tuple[str, ...], selected: Selected | None, *, iteration: int) -> Model:
-            if selected is None:
+        def fit(labelled: tuple[str, ...], pseudo_labels: Selected | None, *, iteration: int) -> Model:
+            if pseudo_labels is None:
                 return baseline.model
             run = open_runs.enter_context(self._books.iteration(strategy, iteration))
-            students[iteration] = run, selected
-            self._books.selection(run, iteration, selected, selection)
-            model = self._experiment.fit(labelled, selected, iteration=iteration, on_epoch=self._books.epochs(run))
+            students[iteration] = run, pseudo_labels
+            self._books.selection(run, iteration, pseudo_labels, selection)
+            model = self._experiment.fit(labelled, pseudo_labels, iteration=iteration, on_epoch=self._books.epochs(run))
             self._longest_steps = max(self._longest_steps, model.steps)
             return model
 
@@ -90,7 +90,8 @@ class Campaign:
             trained = [baseline]
             for result in results[1:]:
                 run, selected = students[result.iteration]
-                trained.append(Trained(result.iteration, result.accepted, result.model, self._scored(result.model), selected, run))
+                trained.append(Trained(result.iteration, result.model, self._scored(result.model), selected, run,
+                                       accepted=result.accepted))
                 self._books.record(trained[-1], strategy=strategy, baseline=baseline, selection=selection)
             self._books.close_arm(arm, strategy, trained, outcome.stop_reason, outcome.empty)
 
@@ -101,7 +102,7 @@ class Campaign:
         with self._books.arm(LONG) as arm, self._books.iteration(LONG, 1) as run:
             model = self._experiment.fit(self._experiment.split.labelled, None, iteration=1, steps=steps,
                                          on_epoch=self._books.epochs(run))
-            trained = Trained(1, True, model, self._scored(model), None, run)
+            trained = Trained(1, model, self._scored(model), None, run, accepted=True)
             self._books.record(trained, strategy=LONG, baseline=baseline)
             self._books.close_arm(arm, LONG, [baseline, trained], "iterations done", None)
 

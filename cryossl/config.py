@@ -91,7 +91,7 @@ class TrainingSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the forward pass; auto: bf16 on CUDA, else fp32"
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: one per core this process may use")
+    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: OMP_NUM_THREADS, else one per core this process may use")
 
 
 class SelectionSettings(Section):

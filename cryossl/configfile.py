@@ -42,22 +42,8 @@ def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise ConfigError(f"config file {path} is larger than 1 MB")
-        # The loader is PlainLoader, a SafeLoader without aliases: it builds plain values only.
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506
-    except OSError as error:
-        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"config file {path} is not UTF-8 text") from None
-    except RecursionError:
-        raise ConfigError(f"config file {path} is nested too deeply") from None
-    except yaml.MarkedYAMLError as error:
-        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"config file {path}{where}: {error.problem}") from None
-    except yaml.YAMLError:
-        raise ConfigError(f"config file {path} is not YAML") from None
+    """Setting -> value of a config file, sections taken apart."""
+    document = _parse(path)
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -70,3 +56,23 @@ def _read(path: Path) -> dict[str, Any]:
                 raise ConfigError(f"config file {path} sets {setting} twice")
             values[str(setting)] = given
     return values
+
+
+def _parse(path: Path) -> object:
+    """The document of a YAML file. Raises ConfigError that names the line."""
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            raise ConfigError(f"config file {path} is larger than 1 MB")
+        # The loader is a SafeLoader without aliases: it builds plain values only.
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506
+    except OSError as error:
+        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"config file {path} is not UTF-8 text") from None
+    except RecursionError:
+        raise ConfigError(f"config file {path} is nested too deeply") from None
+    except yaml.MarkedYAMLError as error:
+        where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"config file {path}{where}: {error.problem}") from None
+    except yaml.YAMLError:
+        raise ConfigError(f"config file {path} is not YAML") from None

@@ -63,11 +63,12 @@ def prepare(*, threads: int, device: torch.device) -> int:
     Call once, before the first forward pass: it changes settings of the whole process.
 
     Args:
-        threads: CPU threads of the network; 0: one per usable core.
+        threads: CPU threads of the network; 0: as OMP_NUM_THREADS says, else one per usable core. Another number of
+            threads adds up in another order: results agree to rounding, not bit for bit.
         device: where the network will run. On the CPU only deterministic algorithms are admitted (they cost nothing
             there); on a GPU some layers have none, and results agree to rounding only.
     """
-    count = threads or usable_cores()
+    count = threads or _openmp_threads() or usable_cores()
     torch.set_num_threads(count)
     keep_freed_memory()
     if device.type == "cpu":
@@ -90,6 +91,12 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
+
+
+def _openmp_threads() -> int:
+    """The number in OMP_NUM_THREADS, which batch systems set; 0 without one."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdigit() else 0
 
 
 def _group_quota() -> int | None:

@@ -23,6 +23,7 @@ import psutil
 
 from cryossl.diagnosis import Check
 from cryossl.packages import check_installation
+from cryossl.storeuri import redacted, sqlite_path, store_uri
 
 # Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"})
@@ -50,7 +51,7 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
     """Everything; takes as long as importing torch does.
 
     Args:
-        tracking_uri: where runs are recorded.
+        tracking_uri: where runs are recorded, as configured; MLFLOW_TRACKING_URI takes its place.
         work: folder of decoded micrographs and finished stages; need not exist yet.
         device: the setting `device`.
         needed_bytes: what the run will write into `work`, as far as that is known.
@@ -64,7 +65,7 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
 
 def preflight(*, tracking_uri: str, work: Path, needed_bytes: int) -> tuple[Check, ...]:
     """What is looked at before each training: the tracking store and the work folder. Under a second if all is well."""
-    return (check_tracking(tracking_uri), check_disk(work, needed_bytes=needed_bytes), check_locks(work))
+    return (check_tracking(store_uri(tracking_uri)), check_disk(work, needed_bytes=needed_bytes), check_locks(work))
 
 
 def check_machine() -> Check:
@@ -140,8 +141,9 @@ def check_tracking(uri: str) -> Check:
     """Can the tracking store be reached: a SQLite file be written, a server answer within three seconds."""
     parts = urlsplit(uri)
     kind = parts.scheme.split("+")[0]
-    if kind == "sqlite":
-        return _check_sqlite(uri)
+    path = sqlite_path(uri)
+    if path is not None:
+        return _check_sqlite(path)
     if kind in ("http", "https"):
         return _check_server(uri)
     if kind in ("postgresql", "postgres", "mysql", "mssql"):
@@ -152,13 +154,7 @@ def check_tracking(uri: str) -> Check:
     return Check("tracking", "warn", f"{redacted(uri)}: not tried, this kind of store is unknown here")
 
 
-def redacted(uri: str) -> str:
-    """The address without user name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "***@", uri)
-
-
-def _check_sqlite(uri: str) -> Check:
-    path = Path(uri.split("://", 1)[1].removeprefix("/").split("?")[0])
+def _check_sqlite(path: Path) -> Check:
     elsewhere = "`tracking_uri=sqlite:///FILE` names another"
     if not path.exists():
         parent = _nearest_existing(path.parent)

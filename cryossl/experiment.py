@@ -7,7 +7,6 @@ part for training, validation and test for scores, and the hidden part for the a
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +33,7 @@ from cryossl.pseudolabels import Pool, Selected
 from cryossl.scorecard import Evaluation
 from cryossl.selection import Selection
 from cryossl.splits import Split
-from cryossl.stages import Stage, Stages
+from cryossl.stages import Stage, Stages, key_of
 from cryossl.store import Store
 from cryossl.tiling import micrograph_of
 
@@ -113,20 +112,26 @@ class Experiment:
                 on_epoch(entry)
         return Model(stage, steps, record["best_step"], history)
 
-    def pseudo_label(self, teacher: Model, selection: Selection) -> Selected:
-        """Let the teacher label the pool, and select by the rules of a strategy. Sees no true label."""
-        network = self._loaded_when_needed(teacher)
-        predicted = self._stages.once(
-            "predict", {**self._weights_inputs(teacher, self.config.training.model), "pool": list(self.pool.micrographs)},
-            lambda folder: self.pool.predict(folder, lambda ids: self._predict(network(), ids), report=self._report))
-        self._predicted.append(predicted)
+    def pseudo_label(self, teacher: Model, unlabelled: Sequence[str], selection: Selection) -> Selected:
+        """Let the teacher label items of the pool, and select by the rules of a strategy. Sees no true label."""
+        pool = Pool(self.store, unlabelled)
         labelled_count = len(self.split.labelled)
-        inputs = {"predicted": predicted.key, "selection": {**asdict(selection), "keep": repr(selection.keep)},
-                  "target": self.target_ratio, "labelled": labelled_count, "items": list(self.pool.items)}
-        stage = self._stages.once("select", inputs, lambda folder: self.pool.select(
-            predicted.folder, folder, selection, target_ratio=self.target_ratio, labelled_count=labelled_count,
-            report=self._report))
-        return self.pool.selected(stage)
+        teaching = {**self._weights_inputs(teacher, self.config.training.model), "pool": list(pool.micrographs)}
+        inputs = {"predicted": key_of("predict", teaching), "items": list(pool.items), "labelled": labelled_count,
+                  "selection": {**asdict(selection), "keep": repr(selection.keep)}, "target": self.target_ratio}
+
+        def predict_pool(folder: Path) -> None:
+            network = self._loaded(teacher, self.config.training.model)
+            pool.predict(folder, lambda ids: self._predict(network, ids), report=self._report)
+
+        def choose(folder: Path) -> None:
+            # Only here, for the maps are removed at the end of a run: a finished selection does not need them again.
+            predicted = self._stages.once("predict", teaching, predict_pool)
+            self._predicted.append(predicted)
+            pool.select(predicted.folder, folder, selection, target_ratio=self.target_ratio,
+                        labelled_count=labelled_count, report=self._report)
+
+        return pool.selected(self._stages.once("select", inputs, choose))
 
     def evaluate(self, model: Model, part: Part, *, weights: Weights | None = None) -> Evaluation:
         """Probability histograms of a model on validation or test; `weights` of the config unless given."""
@@ -219,9 +224,6 @@ class Experiment:
         network = networks.build(self.config.network, seed=self.config.split.seed)
         network.load_state_dict(load_weights(model.stage.folder / f"{weights}.safetensors"))
         return network.to(self._device)
-
-    def _loaded_when_needed(self, model: Model) -> Callable[[], torch.nn.Module]:
-        return functools.cache(lambda: self._loaded(model, self.config.training.model))
 
     def _predict(self, network: torch.nn.Module,
                  ids: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:

@@ -80,8 +80,8 @@ def dry_run(config: Config) -> None:
     found = estimate(config, blueprint, split, step_seconds=step_seconds, tile_seconds=tile_seconds)
     unit = config.split.label_unit
     _print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
-    _print(f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, {found.unlabelled:,} unlabelled; "
-           f"at most K = {found.quota:,} class-balanced pseudo-labels\n"
+    _print(f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, "
+           f"{found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced pseudo-labels\n"
            f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of {blueprint.tile_px} px\n"
            f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted tiles: "
            f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"

@@ -23,10 +23,10 @@ def cross_entropy(logits: Maps, target: Maps, weight: Maps) -> Scalar:
 def dice(logits: Maps, target: Maps, weight: Maps) -> Scalar:
     """1 - 2 sum(w min(p, t)) / (sum(w p) + sum(w t)) over all pixels of the batch, p = sigmoid(logit).
 
-    Wang, Popordanoska, Bertels, Lemmens, Blaschko (2023), Dice semimetric losses, as in segmentation-models-pytorch: for
-    targets of 0 and 1 the usual soft Dice, and least at p = t for targets between. Over the batch, not per image, because
-    an image with few particles would make the ratio jump. 0, without a gradient, if no valid pixel has a target above 0:
-    the ratio says nothing then. Arguments as for `segmentation_loss`.
+    Wang, Popordanoska, Bertels, Lemmens, Blaschko (2023), Dice semimetric losses (arXiv 2303.16296), as in
+    segmentation-models-pytorch: for targets of 0 and 1 the usual soft Dice, and least at p = t for targets between. Over
+    the batch, not per image, because an image with few particles would make the ratio jump. 0, without a gradient, if
+    no valid pixel has a target above 0: the ratio says nothing then. Arguments as for `segmentation_loss`.
     """
     probability = torch.sigmoid(logits)
     wanted = (weight * target).sum()

@@ -1,7 +1,7 @@
 """The only module that imports mlflow: one experiment in one tracking store, and what is asked of it.
 
-mlflow is imported when a store is first asked, not with this module: that takes seconds, and the settings that keep it quiet,
-quick to give up and safe have to be in the environment before.
+mlflow is imported when a store is first asked, not with this module: that takes seconds, and the settings that keep it
+quiet, quick to give up and safe have to be in the environment before.
 """
 
 from __future__ import annotations
@@ -165,6 +165,16 @@ class MlflowStore:
         folder = str(PurePosixPath(name).parent)
         with _translated():
             self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
+
+    def files(self, run_id: str, folder: str) -> dict[str, int]:
+        """Path -> bytes of the files in a folder of a run ("" is the top), not below it."""
+        with _translated():
+            return {one.path: one.file_size or 0 for one in self._client.list_artifacts(run_id, folder or None) if not one.is_dir}
+
+    def download(self, run_id: str, name: str, folder: Path) -> Path:
+        """Copy a file of a run into a folder. MLflow refuses a path that leads out of the run's own."""
+        with _translated():
+            return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
     def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
         """Note a data set that a run read. The same name and digest twice is once."""

@@ -56,7 +56,7 @@ def _decoder(settings: NetworkSettings) -> dict[str, Any]:
     """The decoder's widths: `decoder_width` channels at the finest stage, doubled at each coarser one."""
     widths = tuple(settings.decoder_width * 2**stage for stage in reversed(range(settings.encoder_depth)))
     if settings.architecture == "fpn":
-        # Its normalisation takes the channels of the second stage in 32 groups. The head enlarges what the pyramid leaves.
+        # Its group normalisation wants a multiple of 32 channels. The head enlarges what the pyramid leaves.
         return {"decoder_pyramid_channels": widths[0], "decoder_segmentation_channels": -(-widths[1] // 32) * 32,
                 "upsampling": 2 ** (settings.encoder_depth - 3)}
     return {} if settings.architecture == "linknet" else {"decoder_channels": widths}

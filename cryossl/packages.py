@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from cryossl.diagnosis import Check
+from cryossl.provenance import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[1]
 REINSTALL = "`make venv` installs what requirements.lock names"
 
 

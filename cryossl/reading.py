@@ -44,7 +44,8 @@ def status(folder: Path, *, watch: bool, as_json: bool) -> None:
 
 def doctor(config: Config, *, as_json: bool) -> None:
     """Print the checks of this machine. Raises ConfigError if one of them fails."""
-    from cryossl.doctor import examine, render
+    from cryossl.diagnosis import render
+    from cryossl.doctor import examine
 
     checks = examine(tracking_uri=config.run.tracking_uri, work=config.run.work, device=config.training.device, needed_bytes=0)
     click.echo(json.dumps([asdict(check) for check in checks]) if as_json else render(checks))
@@ -55,8 +56,8 @@ def doctor(config: Config, *, as_json: bool) -> None:
 
 def check_data(path: Path, *, border: str, as_json: bool) -> None:
     """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
-    from cryossl.datacheck import check, summary
     from cryossl.coco import read_dataset
+    from cryossl.datacheck import check, summary
     from cryossl.progress import silent
 
     settings = build({"border": border, "data": str(path)}).input
@@ -65,13 +66,14 @@ def check_data(path: Path, *, border: str, as_json: bool) -> None:
         read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),
         particle_radius_fraction=settings.particle_radius_fraction)
     if as_json:
-        click.echo(json.dumps({"faults": [asdict(fault) for fault in faults], "sources": [asdict(row) for row in rows]}, indent=1))
+        found = {"faults": [asdict(fault) for fault in faults], "sources": [asdict(row) for row in rows]}
+        click.echo(json.dumps(found, indent=1))
     for fault in () if as_json else faults:
         click.echo(f"❌ {fault}; {fault.cure}")
     for row in () if as_json else rows:
         ratio = "no labels" if row.particle_ratio is None else f"particle ratio {100 * row.particle_ratio:.1f}%"
         diameter = "" if row.diameter_px is None else f", {row.diameter_px:g} px wide"
-        click.echo(f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, {row.particles} particles{diameter}, "
-                   f"unlabelled band {row.border_px} px, {ratio}")
+        click.echo(f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, "
+                   f"{row.particles} particles{diameter}, unlabelled band {row.border_px} px, {ratio}")
     if faults:
         raise DataError(f"{path} has {len(faults)} faults", cure="mend them and check again")

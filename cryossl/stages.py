@@ -35,6 +35,11 @@ class Stage:
     reused: bool
 
 
+def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
+    """The name of the stage of this kind and these inputs, finished or not."""
+    return digest({"kind": kind, **inputs})[:20]
+
+
 class Stages:
     """The stages below one work folder."""
 
@@ -52,7 +57,7 @@ class Stages:
         Raises:
             StorageError: the folder cannot be written.
         """
-        key = digest({"kind": kind, **inputs})[:20]
+        key = key_of(kind, inputs)
         folder = self._root / kind / key
         partial = folder.with_name(f"{key}.partial")
         try:

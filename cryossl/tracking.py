@@ -218,7 +218,8 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
 
     Returns:
         run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its own name. Metrics
-        have their last value. No rows if the store or the experiment is not there yet.
+        have their last value. Before the tags: experiment_id, and of each data set that a run noted, `dataset <name>`
+        with its digest. No rows if the store or the experiment is not there yet.
 
     Raises:
         TrackingError: the store cannot be read.
@@ -242,6 +243,8 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
 
 
 def _row(run: Any) -> dict[str, Any]:
+    datasets = [entry.dataset for entry in run.inputs.dataset_inputs] if run.inputs else []
     return {"run_id": run.info.run_id, "parent_id": run.data.tags.get(PARENT), "status": run.info.status,
             "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+            "experiment_id": run.info.experiment_id, **{f"dataset {one.name}": one.digest for one in datasets},
             **run.data.tags, **run.data.params, **run.data.metrics}

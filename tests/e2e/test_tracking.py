@@ -87,7 +87,9 @@ class TestOneStore:
         assert read_iteration_runs(sqlite_uri, "cryossl", tags={"cryossl.strategy": "no"}).empty
         assert read_runs(sqlite_uri, "cryossl", kind="experiment", tags={})["run_id"].tolist() == [parent.run_id]
 
-    def test_artifacts_lie_beside_the_database_and_mlflow_reads_tables_and_pictures(self, sqlite_uri, tmp_path):
+    def test_artifacts_lie_beside_the_database_and_mlflow_reads_tables_and_pictures(
+            self, sqlite_uri, tmp_path, monkeypatch):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)  # load_table asks the global store
         tracker = Tracker(sqlite_uri, "cryossl", tmp_path / "journals")
         weights = tmp_path / "model.safetensors"
         weights.write_bytes(b"weights")
@@ -120,7 +122,9 @@ class TestOneStore:
         assert shape(ours) == shape(theirs)
         assert "mlflow.loggedImages" in client.get_run(run.run_id).data.tags
 
-    def test_a_resumed_run_is_the_same_run_with_each_point_file_and_picture_once(self, sqlite_uri, tmp_path):
+    def test_a_resumed_run_is_the_same_run_with_each_point_file_and_picture_once(
+            self, sqlite_uri, tmp_path, monkeypatch):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)
         for attempt in range(3):
             tracker = Tracker(sqlite_uri, "cryossl", tmp_path / "journals")
             run = tracker.run("fp", name="n", parent=None, tags=TAGS)

@@ -27,7 +27,8 @@ def test_all_eight_orientations_occur_about_equally_often():
 
 def test_each_tile_is_one_of_numpys_rotations_and_reflections():
     batch = bytes_of(32, 1, 5, 5)
-    for before, after in zip(batch[:, 0].numpy(), dihedral(batch, generator=np.random.default_rng(2))[:, 0], strict=True):
+    turned = dihedral(batch, generator=np.random.default_rng(2))
+    for before, after in zip(batch[:, 0].numpy(), turned[:, 0], strict=True):
         views = [np.rot90(base, turns) for base in (before, before.T) for turns in range(4)]
         assert sum(np.array_equal(view, after.numpy()) for view in views) == 1
 

@@ -21,7 +21,8 @@ def examples(count: int) -> list[Example]:
                     np.full(shape, index % 2, np.uint8), weight=1 / (1 + index)) for index in range(count)]
 
 
-def batches(count: int, *, batch_size: int = 4, seed: int = 0, purpose: str = "train", iteration: int = 0) -> TileBatches:
+def batches(count: int, *, batch_size: int = 4, seed: int = 0, purpose: str = "train",
+            iteration: int = 0) -> TileBatches:
     return TileBatches(examples(count), batch_size=batch_size, tile_px=TILE_PX, seed=seed, purpose=purpose,
                        iteration=iteration)
 

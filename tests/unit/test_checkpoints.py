@@ -96,7 +96,7 @@ def test_no_space_for_a_new_checkpoint_leaves_the_last_one_intact(tmp_path):
     limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(StorageError, match=r"cannot write a checkpoint of \d+ bytes in .*the last checkpoint is intact"):
+        with pytest.raises(StorageError, match=r"a checkpoint of \d+ bytes in .*the last checkpoint is intact"):
             checkpoint.save(state(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

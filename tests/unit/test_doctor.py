@@ -207,6 +207,14 @@ def test_a_plain_folder_is_no_store_and_a_hosted_one_is_not_tried(uri: str, stat
     assert doctor.check_tracking(uri).state == state
 
 
+def test_the_environment_variable_takes_the_place_of_the_configured_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/chosen.db")
+    check = doctor.preflight(tracking_uri="sqlite:///configured.db", work=tmp_path, needed_bytes=1)[0]
+    assert "chosen.db" in check.what
+
+
 # --- disk
 
 

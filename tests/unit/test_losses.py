@@ -69,7 +69,8 @@ def test_the_loss_is_cross_entropy_plus_dice():
 
 def test_a_soft_target_is_cheapest_met_exactly():
     soft, weight = torch.full((1, 1, 4, 4), 0.3, dtype=torch.float64), torch.ones(1, 1, 4, 4, dtype=torch.float64)
-    costs = {p: segmentation_loss(torch.full_like(soft, p).logit(), soft, weight).item() for p in (0.1, 0.29, 0.3, 0.31, 0.9)}
+    costs = {p: segmentation_loss(torch.full_like(soft, p).logit(), soft, weight).item()
+             for p in (0.1, 0.29, 0.3, 0.31, 0.9)}
     assert min(costs, key=costs.get) == 0.3
 
 

@@ -88,7 +88,8 @@ def test_bf16_is_close_to_fp32_and_not_the_same():
 
 def test_maps_stream_so_that_pictures_are_opened_as_they_are_needed():
     shelf = Shelf({f"m{index}": (16, 16) for index in range(50)})
-    stream = predict(Brightness(), shelf, list(shelf.pictures), batch_size=2, device=CPU, precision="fp32", report=silent)
+    stream = predict(Brightness(), shelf, list(shelf.pictures), batch_size=2, device=CPU, precision="fp32",
+                     report=silent)
     first, _ = next(stream)
     assert first == "m0"
     assert len(set(shelf.asked)) <= 4

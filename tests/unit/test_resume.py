@@ -60,8 +60,8 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 def told(folder: Path) -> set[str]:
-    """What `on_epoch` heard, over all attempts; a line that a kill tore is dropped."""
-    return {line for line in (folder / "told.jsonl").read_text().splitlines() if line.endswith("}")}
+    """What `on_epoch` heard, over all attempts."""
+    return set((folder / "told.jsonl").read_text().splitlines())
 
 
 def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for_bit(victim, tmp_path):
@@ -80,7 +80,8 @@ def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for
         while not finished and kills < MOST_KILLS:
             process_id = victim.start(folder)
             # The first kills come before it can be done; later ones leave more and more time, lest it never is.
-            time.sleep(rng.uniform(0.1, 0.4 if kills < LEAST_KILLS else 0.4 + 0.1 * (kills - LEAST_KILLS)) * duration_seconds)
+            latest = 0.4 + 0.1 * max(0, kills - LEAST_KILLS)
+            time.sleep(rng.uniform(0.1, latest) * duration_seconds)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process_id, signal.SIGKILL)
             code = victim.wait()
@@ -142,7 +143,7 @@ def train(folder: Path) -> None:
 
     def tell(record) -> None:
         with (folder / "told.jsonl").open("a") as stream:
-            stream.write(json.dumps([record.epoch, record.step, record.loss, record.validation_f1]) + "}\n")
+            stream.write(json.dumps([record.epoch, record.step, record.loss, record.validation_f1]) + "\n")
 
     fitted = fit(network, TileBatches(examples, batch_size=2, tile_px=32, seed=0, purpose="train", iteration=0),
                  steps=STEPS, learning_rate=1e-2, weight_decay=1e-2, seed=0, iteration=0, device=torch.device("cpu"),

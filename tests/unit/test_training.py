@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -181,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_leaves_the_last_good_c
     bad_step = next(step for step in range(3) if poisoned in order.batch(step).items)
     tiles[7] = replace(tiles[7], weight=math.inf)
     checkpoint = Checkpoint(tmp_path, every_seconds=0)
-    with pytest.raises(NumericError, match=f"at step {bad_step + 1}, learning rate .*{poisoned}.*lower --learning-rate"):
+    with pytest.raises(NumericError, match=f"at step {bad_step + 1}, learning .*{poisoned}.*lower --learning-rate"):
         train(tmp_path, checkpoint=checkpoint, tiles=tiles)
     saved = checkpoint.load()
     assert (saved["state"]["step"] if saved else 0) == bad_step
@@ -205,6 +206,6 @@ def test_the_learning_rate_warms_up_and_falls_towards_zero():
     rates = [course.rate(step) for step in range(200)]
     assert rates[0] == pytest.approx(2e-4)
     assert max(rates) == rates[9] == 2e-3
-    assert all(later <= earlier for earlier, later in zip(rates[9:], rates[10:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[9:]))
     assert 0 < rates[-1] < 1e-5
     assert Course(1, 2e-3, 0, 0, 0, "fp32", 1).rate(0) == 2e-3

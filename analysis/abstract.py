@@ -1,0 +1,127 @@
+"""The result and the method in plain words, written from the numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis.arms import Arm, by_arm, labelled_text
+from analysis.comparison import HEADLINE, Comparison
+from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
+from analysis.statistics import Interval, grade
+from analysis.tables import mean_of
+
+
+def abstract(comparison: Comparison) -> tuple[str, ...]:
+    """One paragraph per labelled part, and one on what the intervals mean. By test F1, whatever the metric of the tables."""
+    arms, methods = comparison.arms, set()
+    paragraphs = []
+    for ratio in sorted({arm.ratio_percent for arm in arms}):
+        sentences = [_baseline(arms, ratio)]
+        for at, strategy, group in by_arm(arms):
+            contrast = against_baseline(group, metric=HEADLINE)
+            if at == ratio and strategy != "supervised":
+                guess = estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
+                sentences.append(_gain(strategy, contrast, guess, group))
+                methods |= {_speaks_of(guess)} if guess and guess.interval else set()
+        paragraphs.append(" ".join(sentence for sentence in (*sentences, _against_naive(comparison, ratio)) if sentence))
+    if methods:
+        paragraphs.append("In brackets the 95% interval. " + " ".join(sorted(methods)))
+    return tuple(paragraphs)
+
+
+def methods(comparison: Comparison) -> tuple[str, ...]:
+    """How the runs were made, with the settings that they recorded; a setting that is not known is not spoken of."""
+    settings = settings_of(comparison.arms)
+    get = settings.get
+    seeds = sorted({arm.seed for arm in comparison.arms})
+    ratios = ", ".join(f"{ratio:g}%" for ratio in sorted({arm.ratio_percent for arm in comparison.arms}))
+    sentences = [
+        f"Particle segmentation on {comparison.dataset or 'an unnamed data set'} with {ratios} of the training "
+        f"{get('split.label_unit', 'micrograph')}s labelled, {len(seeds)} seed{'s' * (len(seeds) != 1)} "
+        f"({', '.join(map(str, seeds))}). A seed draws the labelled part, balanced over sources, and the initial weights; all "
+        "strategies of a seed share split, weights and the supervised baseline, so they are paired by seed.",
+        _sentence("The network is {network.architecture} with encoder {network.encoder} ({network.encoder_weights} weights), trained "
+                  "with AdamW at learning rate {training.learning_rate}, batches of {training.batch_size}, for "
+                  "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs (students).", settings),
+        _sentence("The best model so far labels the unlabelled part; a student learns from labels and pseudo-labels, replaces it "
+                  "if the gate `{loop.accept}` accepts it on validation, and ends the loop if not, after at most "
+                  "{loop.max_iterations} iterations.", settings),
+        _sentence("naive keeps every image with mean confidence of {selection.naive_threshold} or more. class_balanced calls a pixel "
+                  "particle from {selection.particle_threshold}, background from {selection.background_threshold}, and keeps the "
+                  "{selection.max_pseudo_per_labelled} best images per labelled one by {selection.quality_particle} particle + "
+                  "{selection.quality_background} background + {selection.quality_balance} balance against the target ratio "
+                  "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.", settings),
+        "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the threshold that validation chose; "
+        "the unlabelled border is left out. The test part decides nothing. Reported is the last accepted model of each seed, the "
+        "baseline where none was accepted.",
+    ]
+    return tuple(sentence for sentence in sentences if sentence)
+
+
+def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
+    """The settings that the runs share, from the first run that has any."""
+    return next((model.settings for arm in arms for model in arm.iterations if model.settings), {})
+
+
+def span(interval: Interval) -> str:
+    """`+2.10 points [+0.40, +3.60]`."""
+    low, high = 100 * interval.lower, 100 * interval.upper
+    return f"{100 * interval.estimate:+.2f} points [{low:+.2f}, {high:+.2f}]"
+
+
+def _baseline(arms: Sequence[Arm], ratio: float) -> str:
+    done = [arm for arm in arms if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, "supervised", "finished")]
+    score = mean_of(arm.value(HEADLINE) for arm in done)
+    start = f"With {labelled_text(arms, ratio)} of the training data labelled, "
+    if score is None:
+        return f"{start}no supervised baseline has finished."
+    return f"{start}the supervised baseline reached a test F1 of {100 * score:.2f}% ({_seeds(len(done))})."
+
+
+def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequence[Arm]) -> str:
+    number = len(contrast.pairs)
+    lost = len(group) - number
+    tail = f"; {lost} of {len(group)} seeds are not in it" if lost else ""
+    if guess is None:
+        return f"{strategy} has no finished run{tail}."
+    kept = sum(1 for _, base, model in contrast.pairs if base is model)
+    none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept and not strategy.startswith("supervised") else ""
+    size = f"{_seeds(number)}, {grade(number)}"
+    if guess.interval is None:
+        return f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the baseline ({size}){none}{tail}."
+    return f"{strategy}: {span(guess.interval)} over the baseline ({size}){_zero(guess.interval)}{none}{tail}."
+
+
+def _zero(interval: Interval) -> str:
+    return "; the interval includes no change" if interval.lower <= 0 <= interval.upper else ""
+
+
+def _against_naive(comparison: Comparison, ratio: float) -> str:
+    *_, last = contrasts(comparison.arms, ratio=ratio, metric=HEADLINE)
+    if len(last.pairs) == 0:
+        return ""
+    interval = estimate(last, comparison.counts, metric=HEADLINE).interval
+    if interval is None:
+        return f"class_balanced is {100 * float(last.differences.mean()):+.2f} points from naive."
+    return f"class_balanced against naive: {span(interval)}{_zero(interval)}."
+
+
+def _speaks_of(guess: Estimate) -> str:
+    if guess.improvement is None:
+        return "It speaks of other seeds on these test micrographs (Student's t)."
+    return f"It speaks of other {' and '.join(guess.levels)} (paired bootstrap from counts per micrograph)."
+
+
+def _sentence(template: str, settings: Mapping[str, str]) -> str:
+    """The sentence with the settings filled in, or nothing where one is not known."""
+    text = template
+    for part in template.split("{")[1:]:
+        name = part.split("}")[0]
+        if name not in settings:
+            return ""
+        text = text.replace(f"{{{name}}}", settings[name])
+    return text
+
+
+def _seeds(number: int) -> str:
+    return f"{number} {'seed' if number == 1 else 'seeds'}"

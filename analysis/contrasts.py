@@ -1,0 +1,120 @@
+"""Two arms paired by seed: the differences, and their interval by the best method that the tracked numbers allow. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.arms import Arm, Trained, by_arm, finished, run_ids_of
+from analysis.bootstrap import Counts, Level, Score, paired_bootstrap, pooled_score
+from analysis.counts import ModelCounts
+from analysis.statistics import Differences, Interval, seed_interval
+
+SCORES: Mapping[str, Score] = {"test/f1": "f1", "test/precision": "precision", "test/recall": "recall"}
+# With 2,000 draws a standard error is known to 2%.
+DRAWS = 2_000
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One arm against another at one ratio: `pairs` holds (seed, the model to beat, the model) where both were scored.
+
+    `differences` are those of the metric, per seed, as fractions; `run_ids` the runs behind all of them.
+    """
+
+    name: str
+    pairs: tuple[tuple[int, Trained, Trained], ...]
+    differences: Differences
+    run_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The difference of a contrast with its interval, as fractions.
+
+    From counts: of pooled scores, `levels` were resampled, `improvement` is the share of draws in which the arm is
+    better, `source_wins` (better, compared) counts sources. Without counts: the mean over seeds, and `why` they were not used.
+    """
+
+    interval: Interval | None
+    levels: tuple[Level, ...]
+    improvement: float | None
+    source_wins: tuple[int, int] | None
+    why: str
+
+    @property
+    def method(self) -> str:
+        """What the interval speaks of, in a few words."""
+        if self.interval is None:
+            return "none"
+        return f"bootstrap: {', '.join(self.levels)}" if self.improvement is not None else "t: seeds"
+
+
+def contrasts(arms: Sequence[Arm], *, ratio: float, metric: str) -> Iterable[Contrast]:
+    """Every strategy against the baseline, then class_balanced against naive."""
+    for arm_ratio, strategy, group in by_arm(arms):
+        if arm_ratio == ratio and strategy != "supervised":
+            yield against_baseline(group, metric=metric)
+    naive = finished(arms, ratio_percent=ratio, strategy="naive")
+    balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
+    shared = sorted(naive.keys() & balanced.keys())
+    yield _contrast("class_balanced - naive", [(seed, naive[seed].final, balanced[seed].final) for seed in shared], metric,
+                    run_ids_of(arm for seed in shared for arm in (balanced[seed], naive[seed])))
+
+
+def against_baseline(group: Sequence[Arm], *, metric: str) -> Contrast:
+    """The arms of one strategy at one ratio against their references."""
+    scored = [arm for arm in group if arm.gain(metric) is not None]
+    name = f"{group[0].strategy} - baseline" if group else "- baseline"
+    return _contrast(name, [(arm.seed, arm.reference, arm.final) for arm in scored], metric, run_ids_of(scored))
+
+
+def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: str) -> Estimate:
+    """The interval: three-level paired bootstrap where all counts are there and pair, else Student's t over seeds."""
+    paired, why = _paired(contrast, counts, metric)
+    if paired is None:
+        return Estimate(seed_interval(contrast.differences), ("seeds",), None, None, why)
+    first, second, sources = paired
+    _, codes = np.unique(np.array(sources), return_inverse=True)
+    score = SCORES[metric]
+    try:
+        # A fixed seed: a table must not change when it is shown again.
+        found = paired_bootstrap(first, second, codes.astype(np.int64), score=score, draws=DRAWS, rng=np.random.default_rng(0))
+    except ValueError as error:
+        return Estimate(seed_interval(contrast.differences), ("seeds",), None, None, str(error))
+    wins = [pooled_score(second[:, codes == code], score=score) - pooled_score(first[:, codes == code], score=score)
+            for code in range(int(codes.max()) + 1)]
+    known = [win for win in wins if not np.isnan(win)]
+    return Estimate(found.interval if found.levels else None, found.levels, found.improvement,
+                    (sum(win > 0 for win in known), len(known)), "")
+
+
+def run_ids_to_count(arms: Sequence[Arm]) -> list[str]:
+    """The runs whose counts the intervals and curves need: what stays of each finished arm, and what it is held against."""
+    return list(dict.fromkeys(run for arm in arms if arm.state == "finished" for run in arm.run_ids))
+
+
+def _contrast(name: str, pairs: Sequence[tuple[int, Trained | None, Trained | None]], metric: str,
+              run_ids: tuple[str, ...]) -> Contrast:
+    known = [(seed, one, other) for seed, one, other in pairs
+             if one and other and metric in one.metrics and metric in other.metrics]
+    values = [other.metrics[metric] - one.metrics[metric] for _, one, other in known]
+    return Contrast(name, tuple(known), np.array(values, np.float64), run_ids)
+
+
+def _paired(contrast: Contrast, counts: Mapping[str, ModelCounts],
+            metric: str) -> tuple[tuple[Counts, Counts, tuple[str, ...]] | None, str]:
+    """Both arms' counts, seeds by micrographs, and the sources; or None and why not."""
+    if metric not in SCORES:
+        return None, f"{metric} is no ratio of the counts"
+    runs = dict.fromkeys(model.run_id for _, *models in contrast.pairs for model in models)
+    missing = [run for run in runs if run not in counts]
+    if not runs or missing:
+        return None, f"{len(missing)} of {len(runs)} runs have no counts" if runs else "no pair"
+    first = counts[next(iter(runs))]
+    if any((counts[run].ids, counts[run].sources) != (first.ids, first.sources) for run in runs):
+        return None, "the seeds have different test micrographs"
+    arms = [np.stack([counts[pair[index].run_id].counts for _, *pair in contrast.pairs]) for index in (0, 1)]
+    return (arms[0], arms[1], first.sources), ""

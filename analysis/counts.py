@@ -1,0 +1,63 @@
+"""The integer counts that a run recorded of its model: per test micrograph, and by probability. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+NAME = "counts.json"
+SCHEMA = "cryossl-counts/1"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelCounts:
+    """Counts of one model on the test part, at its decision threshold.
+
+    `counts` are (tp, fp, fn) in px per micrograph; `histogram` counts the valid pixels by true class (row 0 background,
+    row 1 particle) and predicted probability x 255.
+    """
+
+    ids: tuple[str, ...]
+    sources: tuple[str, ...]
+    counts: Int64[np.ndarray, "micrographs 3"]
+    histogram: Int64[np.ndarray, "2 256"]
+
+
+# Run ids -> the counts of those that have any; it may read the tracking store, so it is asked once for all.
+ReadCounts = Callable[[Sequence[str]], Mapping[str, ModelCounts]]
+
+
+def no_counts(_run_ids: Sequence[str]) -> Mapping[str, ModelCounts]:
+    """Where only metrics are at hand."""
+    return {}
+
+
+def parse_counts(document: object) -> ModelCounts | None:
+    """The counts in a run's counts.json; None for anything that is not exactly one: it comes from outside."""
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        return None
+    try:
+        rows = document["test"]
+        counts = [[_count(row[name]) for name in ("tp", "fp", "fn")] for row in rows]
+        histogram = [[_count(bin) for bin in row] for row in document["test_histogram"]]
+        ids, sources = (tuple(_text(row[name]) for row in rows) for name in ("id", "source"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not ids or len(set(ids)) != len(ids) or [len(row) for row in histogram] != [256, 256]:
+        return None
+    return ModelCounts(ids, sources, np.array(counts, np.int64).reshape(-1, 3), np.array(histogram, np.int64))
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise ValueError("a count is a whole number from 0 up")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("an id is text")
+    return value

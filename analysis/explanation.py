@@ -1,0 +1,84 @@
+"""Where one number of the comparison comes from: runs, counts and formula. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from analysis.abstract import span
+from analysis.arms import Arm
+from analysis.comparison import Comparison
+from analysis.contrasts import SCORES, against_baseline, estimate
+from analysis.counts import ModelCounts
+from cryossl.errors import ConfigError
+
+FORMULAS = {
+    "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)", "test/recall": "recall = tp / (tp + fn)",
+}
+
+
+def metric_called(name: str) -> str:
+    """`F1` -> `test/f1`; a full name stays."""
+    return name if "/" in name else f"test/{name.lower()}"
+
+
+def explain(comparison: Comparison, *, strategy: str, ratio: float | None) -> str:
+    """The runs, counts and formula behind a strategy's score and gain, at one ratio or at each.
+
+    Raises ConfigError for a strategy or ratio without a finished arm.
+    """
+    arms = [arm for arm in comparison.arms if arm.strategy == strategy and ratio in (None, arm.ratio_percent)]
+    if not any(arm.state == "finished" for arm in arms):
+        there = sorted({f"{arm.strategy} at {arm.ratio_percent:g}%" for arm in comparison.arms if arm.state == "finished"})
+        raise ConfigError(f"no finished arm {strategy!r}" + (f" at {ratio:g}%" if ratio is not None else ""),
+                          cure=f"there are: {', '.join(there)}")
+    ratios = sorted({arm.ratio_percent for arm in arms})
+    return "\n".join(_at_ratio(comparison, strategy, at, [arm for arm in arms if arm.ratio_percent == at]) for at in ratios)
+
+
+def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequence[Arm]) -> str:
+    metric = comparison.metric
+    lines = [f"{metric} of {strategy} at {ratio:g}% labelled", ""]
+    if metric in FORMULAS:
+        lines += [f"{FORMULAS[metric]}, pixels of all test micrographs summed first (tp found, fp invented, fn missed)", ""]
+    for arm in arms:
+        lines += _arm_lines(arm, comparison)
+    known = [value for arm in arms if (value := arm.value(metric)) is not None]
+    if known:
+        lines += ["", f"mean over {len(known)} seeds = {np.mean(known):.6f}"
+                  + (f", standard deviation {np.std(known, ddof=1):.6f} (n - 1)" if len(known) > 1 else "")]
+    contrast = against_baseline(arms, metric=metric)
+    if strategy != "supervised" and contrast.pairs:
+        lines += ["", f"gain = score - score of the baseline of the same seed; mean {100 * contrast.differences.mean():+.4f} points"]
+        guess = estimate(contrast, comparison.counts, metric=metric)
+        if guess.interval is not None:
+            why = f" ({guess.why})" if guess.why else ""
+            lines.append(f"95% interval, {guess.method}{why}: {span(guess.interval)}")
+            if metric in SCORES and not guess.why:
+                lines.append("its estimate is the difference of the scores of counts summed over seeds")
+        lines.append("formulas: docs/statistics.md")
+    return "\n".join(lines) + "\n"
+
+
+def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
+    metric = comparison.metric
+    if arm.final is None:
+        return [f"seed {arm.seed}: {arm.state} ({arm.note}): in no mean"]
+    kept = f"iteration {arm.final.iteration}" + (" (no student was accepted: the baseline)" if arm.final is arm.reference else "")
+    lines = [f"seed {arm.seed}: {kept}"]
+    models = [("model", arm.final)] + ([("baseline", arm.reference)] if arm.reference and arm.reference is not arm.final else [])
+    for word, model in models:
+        value = model.metrics.get(metric)
+        shown = f"{value:.6f}" if value is not None else "not recorded"
+        lines.append(f"  {word:8} run {model.run_id}: {shown}{_counted(comparison.counts.get(model.run_id), metric)}")
+    return lines
+
+
+def _counted(counts: ModelCounts | None, metric: str) -> str:
+    if counts is None or metric not in SCORES:
+        return ""
+    tp, fp, fn = (int(number) for number in counts.counts.sum(axis=0))
+    above, below = {"f1": (2 * tp, 2 * tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}[SCORES[metric]]
+    result = f"{above / below:.6f}" if below else "undefined"
+    return f"; tp {tp}, fp {fp}, fn {fn} in {len(counts.ids)} micrographs: {above} / {below} = {result}"

@@ -1,0 +1,90 @@
+"""What is in the store: every arm with its seeds, what failed, what is missing. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pandas as pd
+
+from analysis.arms import strategy_order
+from analysis.rendering import table_json, table_text
+from analysis.runs import tidy
+from analysis.tables import Cell, Column, Table
+
+SCHEMA = "cryossl.runs/1"
+_STATES = ("finished", "unfinished", "failed", "killed", "missing", "empty", "superseded", "duplicate")
+
+
+def inventory(frame: pd.DataFrame) -> tuple[Table, Table]:
+    """The grid, a row per data set, settings, ratio and strategy; and every run that is in no mean, with the reason.
+
+    Args:
+        frame: iteration runs, and arm runs if at hand.
+    """
+    runs = tidy(frame)
+    return _grid(runs[runs["state"] != "foreign"]), _problems(runs)
+
+
+def inventory_text(tables: tuple[Table, Table]) -> str:
+    """Both tables for a terminal."""
+    grid, problems = tables
+    if not grid.rows and not problems.rows:
+        return "the experiment has no run; `python cli.py run` makes one\n"
+    shown = [table_text(table) for table in tables if table.rows]
+    return "\n".join(shown if problems.rows else [*shown, "nothing failed, nothing is missing\n"])
+
+
+def inventory_json(tables: tuple[Table, Table]) -> str:
+    """Both tables as one JSON object; docs/schemas/runs.json."""
+    content: dict[str, Any] = {"schema": SCHEMA, "tables": {table.name: table_json(table) for table in tables}}
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _grid(runs: pd.DataFrame) -> Table:
+    columns = (Column("dataset", "Data"), Column("settings", "Settings"), Column("labelled", "Labelled"),
+               Column("strategy", "Strategy"), Column("seeds", "Seeds"), Column("models", "Models", "", 0),
+               Column("states", "Runs by state"), Column("last", "Last start"))
+    rows = []
+    for (dataset, settings, ratio, strategy), group in runs.groupby(["dataset", "settings", "ratio_percent", "strategy"], sort=False):
+        done = sorted({int(seed) for seed in group.loc[group["used"], "seed"]})
+        states = Counter(map(str, group["state"]))
+        ids = [str(run) for run in group["run_id"].dropna()]
+        starts = [start for start in group["start_time"] if isinstance(start, pd.Timestamp)]
+        cells = (dataset or "unnamed", settings or "unknown", f"{ratio:g}%", strategy, _spans(done) or "none finished",
+                 int((group["state"] == "finished").sum()),
+                 ", ".join(f"{states[state]} {state}" for state in _STATES if states[state]),
+                 max(starts).strftime("%Y-%m-%d %H:%M") if starts else None)
+        rows.append((float(ratio), strategy_order(str(strategy)), _row(columns, cells, ids)))
+    order = sorted(range(len(rows)), key=lambda index: (rows[index][2][0].text, rows[index][2][1].text, *rows[index][:2]))
+    return Table("grid", "Runs in the store", columns, tuple(rows[index][2] for index in order))
+
+
+def _problems(runs: pd.DataFrame) -> Table:
+    columns = (Column("labelled", "Labelled"), Column("strategy", "Strategy"), Column("seed", "Seed", "", 0),
+               Column("iteration", "Iteration", "", 0), Column("state", "State"), Column("why", "Why"), Column("run", "Run"))
+    rows = []
+    for row in runs[~runs["used"]].to_dict("records"):
+        ours = row["state"] != "foreign"
+        run = row["run_id"] if isinstance(row["run_id"], str) else None
+        cells = (f"{row['ratio_percent']:g}%" if ours else None, str(row["strategy"]) if ours else None,
+                 int(row["seed"]) if ours else None, int(row["iteration"]) if ours else None, str(row["state"]),
+                 str(row["note"]), run)
+        rows.append(_row(columns, cells, [run] if run else []))
+    return Table("problems", "In no mean", columns, tuple(rows))
+
+
+def _row(columns: tuple[Column, ...], values: tuple[str | int | None, ...], ids: list[str]) -> tuple[Cell, ...]:
+    return tuple(column.cell(value, run_ids=ids) for column, value in zip(columns, values, strict=True))
+
+
+def _spans(numbers: list[int]) -> str:
+    """`0-5, 7`."""
+    spans: list[list[int]] = []
+    for number in numbers:
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], number]
+        else:
+            spans.append([number, number])
+    return ", ".join(f"{low}-{high}" if high > low else str(low) for low, high in spans)

@@ -1,0 +1,75 @@
+"""How figures look: colours that colour-blind eyes and grey print keep apart, one panel per labelled part, PNG and SVG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is lost on white paper.
+BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
+_OTHERS = ((GREEN, "^"), (PURPLE, "v"), (SKY, "P"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
+
+WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
+PANEL_INCHES = 3.0
+# Paths instead of text in SVG: the reader's fonts do not matter. A fixed salt: the same data give the same file.
+_STYLE = {
+    "font.size": 9, "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#dddddd", "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8,
+    "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left", "svg.fonttype": "path",
+    "svg.hashsalt": "cryossl", "figure.dpi": 100, "savefig.dpi": 200, "text.usetex": False, "text.parse_math": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure of a report: where `figure` is None, `reason` says what it lacks."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure | None
+    reason: str = ""
+
+
+def looks(strategies: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Strategy -> (colour, marker); the usual ones always look the same."""
+    free = iter(_OTHERS * (1 + len(strategies) // len(_OTHERS)))
+    return {name: _FIXED[name] if name in _FIXED else next(free) for name in strategies}
+
+
+def panels(keys: Sequence[float], draw: Callable[[Axes, float], None], *, height: float | Mapping[float, float] = PANEL_INCHES,
+           legend: bool = True) -> Figure:
+    """A figure with a panel per labelled part, one below the other; the legend stands once, below the last.
+
+    Args:
+        keys: ratios in percent.
+        draw: fills the panel of a ratio.
+        height: of each panel, in inches.
+        legend: whether there is one.
+    """
+    with mpl.rc_context(_STYLE):
+        heights = [height[key] if isinstance(height, Mapping) else height for key in keys]
+        figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + 0.4), layout="constrained")
+        grid = figure.subplots(len(keys), 1, squeeze=False, height_ratios=heights)
+        for key, axes in zip(keys, grid[:, 0], strict=True):
+            axes.set_title(f"{key:g}% labelled")
+            draw(axes, key)
+        if legend:
+            handles = {label: handle for axes in grid[:, 0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+            figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, max(1, len(handles))))
+    return figure
+
+
+def image(figure: Figure, form: str) -> bytes:
+    """The figure as `png` or `svg`, the same bytes for the same data."""
+    stream = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure.savefig(stream, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
+    return stream.getvalue()

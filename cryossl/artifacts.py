@@ -1,0 +1,118 @@
+"""Read the small files of tracked runs back: JSON and pictures, wherever the store keeps them."""
+
+from __future__ import annotations
+
+import io
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from cryossl.errors import DataError, TrackingError
+from cryossl.mlflowstore import MlflowStore, RefusedError, StoreAwayError
+from cryossl.storeuri import experiment_choice, redacted, store_uri
+from cryossl.strictjson import read_json
+
+MAX_JSON_BYTES = 32 * 2**20
+MAX_PICTURE_BYTES = 16 * 2**20
+MAX_PICTURE_PIXELS = 16_000_000
+_AT_ONCE = 8
+_PICTURE = re.compile(r"images/(?P<key>[A-Za-z0-9_.~ -]+?)\+step\+(?P<step>\d+)\+timestamp\+\d+\+[0-9a-f-]+\.png")
+
+
+class Artifacts:
+    """The files of the runs of one store. What a run has not got, or what cannot be read, is None or left out."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
+
+    def json(self, run_ids: Sequence[str], name: str) -> dict[str, Any]:
+        """Run id -> the JSON document of this name at the top of the run's files; None where there is none, or a broken one.
+
+        Raises TrackingError if the store does not answer.
+        """
+        wanted = list(dict.fromkeys(run_ids))
+        if not wanted:
+            return {}
+        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+            # The first one alone: it opens the store, which threads must not do together.
+            first = self._json(wanted[0], name, Path(folder))
+            rest = pool.map(lambda run_id: self._json(run_id, name, Path(folder)), wanted[1:])
+            return dict(zip(wanted, [first, *rest], strict=True))
+
+    def pictures(self, run_id: str, keys: Sequence[str]) -> dict[str, bytes]:
+        """Key -> the picture that the run logged under it at its last step, as JPEG made anew from the pixels.
+
+        Raises TrackingError if the store does not answer.
+        """
+        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, self._told():
+            found = {}
+            for key, name in _newest(self._files(run_id, "images"), keys).items():
+                path = self._fetched(run_id, name, Path(folder))
+                picture = _jpeg(path) if path is not None else None
+                if picture is not None:
+                    found[key] = picture
+            return found
+
+    def _json(self, run_id: str, name: str, folder: Path) -> Any:
+        with self._told():
+            if not 0 < self._files(run_id, "").get(name, 0) <= MAX_JSON_BYTES:
+                return None
+            path = self._fetched(run_id, name, folder)
+        try:
+            return read_json(path, max_bytes=MAX_JSON_BYTES) if path is not None else None
+        except DataError:
+            return None
+
+    def _files(self, run_id: str, folder: str) -> Mapping[str, int]:
+        """The files of a folder; none for a run that is gone, or kept where nothing installed here can read."""
+        try:
+            return self._store.files(run_id, folder)
+        except (RefusedError, ImportError):
+            return {}
+
+    def _fetched(self, run_id: str, name: str, folder: Path) -> Path | None:
+        """A local copy, in a folder of its own."""
+        own = folder / f"{len(PurePosixPath(name).parts)}-{PurePosixPath(run_id).name}"
+        own.mkdir(exist_ok=True)
+        try:
+            path = self._store.download(run_id, name, own)
+        except (RefusedError, ImportError):
+            return None
+        return path if path.is_file() and path.resolve().is_relative_to(own.resolve()) else None
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreAwayError as error:
+            raise TrackingError(f"files of the tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                                cure="start the server, or check the folder of the artifacts") from None
+
+
+def _newest(files: Mapping[str, int], keys: Sequence[str]) -> dict[str, str]:
+    """Key -> its file of the highest step."""
+    found: dict[str, tuple[int, str]] = {}
+    for name, size in files.items():
+        match = _PICTURE.fullmatch(name)
+        if match and match["key"] in keys and 0 < size <= MAX_PICTURE_BYTES:
+            found[match["key"]] = max(found.get(match["key"], (-1, "")), (int(match["step"]), name))
+    return {key: found[key][1] for key in keys if key in found}
+
+
+def _jpeg(path: Path) -> bytes | None:
+    """The pixels of a PNG as JPEG; None if it is none, damaged, or too large."""
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.width * picture.height > MAX_PICTURE_PIXELS:
+                return None
+            stream = io.BytesIO()
+            picture.convert("RGB").save(stream, format="JPEG", quality=85)
+            return stream.getvalue()
+    except (OSError, ValueError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG
+        return None
