@@ -60,12 +60,12 @@ def table_text(table: Table) -> str:
 
 def table_markdown(table: Table) -> str:
     """A table in GitHub's Markdown."""
-    head = "| " + " | ".join(_pipe(column.heading) for column in table.columns) + " |"
+    head = "| " + " | ".join(markdown_text(column.heading) for column in table.columns) + " |"
     rule = "|" + "|".join("---" if column.decimals is None else "---:" for column in table.columns) + "|"
-    rows = ["| " + " | ".join(_pipe(_marked(cell, column, _MARKDOWN_MARKS))
+    rows = ["| " + " | ".join(markdown_text(_marked(cell, column, _MARKDOWN_MARKS))
                               for column, cell in zip(table.columns, row, strict=True)) + " |" for row in table.rows]
-    notes = ["", *(f"- {_pipe(note)}" for note in table.notes)] if table.notes else []
-    return "\n".join([f"### {_pipe(table.title)}", "", head, rule, *rows, *notes]) + "\n"
+    notes = ["", *(f"- {markdown_text(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join([f"### {markdown_text(table.title)}", "", head, rule, *rows, *notes]) + "\n"
 
 
 def table_csv(table: Table) -> str:
@@ -86,8 +86,8 @@ def table_csv(table: Table) -> str:
 def table_latex(table: Table) -> str:
     """A table for LaTeX with the booktabs package."""
     form = "".join("l" if column.decimals is None else "r" for column in table.columns)
-    head = " & ".join(_tex(column.heading) for column in table.columns)
-    rows = [" & ".join(_tex(cell.text) for cell in row) + r" \\" for row in table.rows]
+    head = " & ".join(latex_text(column.heading) for column in table.columns)
+    rows = [" & ".join(latex_text(cell.text) for cell in row) + r" \\" for row in table.rows]
     notes = [rf"% {' '.join(note.split())}" for note in table.notes]
     return "\n".join([rf"% {table.title}; needs \usepackage{{booktabs}}", rf"\begin{{tabular}}{{{form}}}", r"\toprule",
                       rf"{head} \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", *notes]) + "\n"
@@ -118,7 +118,7 @@ def _verdict_lines(verdicts: Sequence[Judged]) -> str:
     """A line per strategy: outcome, then each criterion with its mark; below, what was wanted."""
     if not verdicts:
         return ""
-    seeds = {_seed_words(judged) for judged in verdicts}
+    seeds = {seed_words(judged) for judged in verdicts}
     names = [f"{judged.ratio_percent:g}% {judged.strategy}" for judged in verdicts]
     lines = [f"Verdict, {seeds.pop()}" if len(seeds) == 1 else "Verdict", ""]
     width = max(map(len, names))
@@ -131,12 +131,13 @@ def _verdict_lines(verdicts: Sequence[Judged]) -> str:
                           for one, size in zip(verdict.criteria, widths, strict=False))
         line = f"{_TERMINAL_MARKS[verdict.outcome]} {name.ljust(width)}  {verdict.outcome:8} {marks}".rstrip()
         lines += [line] + ([f"  {'':{width}}  {verdict.remark}"] if verdict.remark else [])
-        lines += [f"  {'':{width}}  {_seed_words(judged)}"] if seeds else []
+        lines += [f"  {'':{width}}  {seed_words(judged)}"] if seeds else []
     text = "wanted: " + "; ".join(f"{one.name} {one.wanted}" for one in most)
     return "\n".join([*lines, *textwrap.wrap(text, _WIDTH, subsequent_indent="  ")]) + "\n"
 
 
-def _seed_words(judged: Judged) -> str:
+def seed_words(judged: Judged) -> str:
+    """`6 seeds: claim`."""
     number = judged.verdict.seeds
     return f"{number} {'seed' if number == 1 else 'seeds'}: {judged.grade}"
 
@@ -165,23 +166,31 @@ def _next(comparison: Comparison) -> str:
 
 
 def _markdown(comparison: Comparison) -> str:
-    blocks = [f"## {_pipe(_subject(comparison).strip())}\n", *(table_markdown(table) for table in comparison.tables)]
+    blocks = [f"## {markdown_text(_subject(comparison).strip())}\n", *(table_markdown(table) for table in comparison.tables)]
     if comparison.verdicts:
-        blocks.append("### Verdict\n\n" + "\n".join(_verdict_markdown(judged) for judged in comparison.verdicts) + "\n")
+        blocks.append("### Verdict\n\n" + "\n".join(verdict_markdown(judged) for judged in comparison.verdicts) + "\n")
     if comparison.faults:
-        blocks.append("### Not in any mean\n\n" + "\n".join(f"- {_pipe(fault)}" for fault in comparison.faults) + "\n")
+        blocks.append("### Not in any mean\n\n" + "\n".join(f"- {markdown_text(fault)}" for fault in comparison.faults) + "\n")
     return "\n".join([*blocks, *(_markdown(other) for other in comparison.others)])
 
 
-def _verdict_markdown(judged: Judged) -> str:
+def verdict_markdown(judged: Judged) -> str:
+    """The verdict on one strategy as a list item with its criteria and signs below."""
     verdict = judged.verdict
-    lines = [f"- {_MARKDOWN_MARKS[verdict.outcome]} **{judged.labelled} {_pipe(judged.strategy)}: {verdict.outcome}**, "
-             f"{_pipe(_seed_words(judged))}. {_pipe(verdict.next_steps)}".rstrip()]
+    lines = [f"- {_MARKDOWN_MARKS[verdict.outcome]} **{judged.labelled} {markdown_text(judged.strategy)}: {verdict.outcome}**, "
+             f"{markdown_text(seed_words(judged))}. {markdown_text(verdict.next_steps)}".rstrip()]
     words = {True: "✅", False: "❌", None: "·"}
-    lines += [f"  - {words[one.met]} {one.name}: {_pipe(one.measured)} (wanted: {_pipe(one.wanted)})"
+    lines += [f"  - {words[one.met]} {one.name}: {markdown_text(one.measured)} (wanted: {markdown_text(one.wanted)})"
               for one in verdict.criteria]
-    lines += [f"  - sign, {sign.name}: {_pipe(sign.text)}" for sign in verdict.signs]
-    return "\n".join([*lines, *(f"  - not in it: {_pipe(text)}" for text in judged.missing)])
+    lines += [f"  - sign, {sign.name}: {markdown_text(sign.text)}" for sign in verdict.signs]
+    return "\n".join([*lines, *(f"  - not in it: {markdown_text(text)}" for text in judged.missing)])
+
+
+def verdict_latex(judged: Judged) -> str:
+    """The verdict on one strategy as a paragraph."""
+    verdict = judged.verdict
+    start = f"{judged.labelled} {judged.strategy}: {verdict.outcome}"
+    return rf"\paragraph{{{latex_text(start)}}} {latex_text(f'{seed_words(judged)}; {verdict.sentence}. {verdict.next_steps}')}"
 
 
 def _latex(comparison: Comparison) -> str:
@@ -230,13 +239,14 @@ def _wrapped(notes: Sequence[str]) -> list[str]:
     return [line for note in notes for line in textwrap.wrap(note, _WIDTH, subsequent_indent="  ")]
 
 
-def _pipe(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text that neither ends a Markdown cell nor opens an HTML tag."""
     escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
     return " ".join(escaped.split())
 
 
-def _tex(text: str) -> str:
+def latex_text(text: str) -> str:
+    """Text that LaTeX prints as it is."""
     return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
 
 

@@ -60,7 +60,7 @@ def main(*, micrographs: int = 4, rounds: int = 5, threads: int = 0) -> dict[str
     """Print the table; return tiles per second and the ratio pseudo-labelling / bare forward pass."""
     count = devices.prepare(threads=threads, device=CPU)
     network = build(NetworkSettings(), seed=0).eval()
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     speeds: dict[str, list[float]] = {"bare forward pass": [], "pseudo-labelling": []}
     with tempfile.TemporaryDirectory() as name:
         pictures = _Pictures(Path(name), micrographs)

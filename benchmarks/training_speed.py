@@ -1,9 +1,9 @@
 """Training tiles per second, ours against a plain loop with the same network, batch size and loss.
 
-Plain: for every item PIL decodes and reduces the micrograph (jpg, full size) and decodes the mask (png, reduced
-already), a DataLoader collates, fp32, NCHW, AdamW as it comes. Ours: the project's own `fit` on memory-mapped pictures of the
-reduced size. Each side runs in its own process, because ours changes process-wide settings. Sides alternate, and the ratio is the
-median over rounds, so that a machine whose load drifts slows both.
+Plain: for every item PIL decodes and reduces the micrograph (jpg, full size) and decodes the mask (png, already reduced),
+a DataLoader collates, fp32, NCHW, AdamW as it comes. Ours: the project's own `fit` on memory-mapped pictures of the
+reduced size. Each side runs in its own process, because ours changes process-wide settings. Sides alternate, and the
+ratio is the median over rounds, so that a machine whose load drifts slows both.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _plain(dataset: Dataset[tuple[torch.Tensor, torch.Tensor]], steps: int, thre
     dice = smp.losses.DiceLoss(mode="binary", from_logits=True)
     entropy = nn.BCEWithLogitsLoss()
     clock = _Clock(steps)
-    while not clock.over:
+    while not clock.over():
         for pictures, target in DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True, drop_last=True):
             logits = network(pictures)
             loss = entropy(logits, target) + dice(logits, target)
@@ -149,7 +149,7 @@ def _plain(dataset: Dataset[tuple[torch.Tensor, torch.Tensor]], steps: int, thre
             optimiser.step()
             loss.item()
             clock.tick()
-            if clock.over:
+            if clock.over():
                 break
     return clock.tiles_per_second
 
@@ -159,9 +159,9 @@ def own(folder: Path, steps: int, threads: int) -> float:
     cpu = torch.device("cpu")
     devices.prepare(threads=threads, device=cpu)
     shape = (STORE_PX, STORE_PX)
-    arrays = [tuple(np.memmap(folder / f"{index}.{kind}", np.uint8, "r", shape=shape) for kind in ("picture", "labels"))
-              for index in range(MICROGRAPHS)]
-    examples = [Example(tile, *arrays[index]) for index, tile in _tiles()]
+    pictures, labels = ([np.memmap(folder / f"{index}.{kind}", np.uint8, "r", shape=shape) for index in range(MICROGRAPHS)]
+                        for kind in ("picture", "labels"))
+    examples = [Example(tile, pictures[index], labels[index]) for index, tile in _tiles()]
     batches = TileBatches(examples, batch_size=BATCH_SIZE, tile_px=TILE_PX, seed=0, purpose="bench", iteration=0)
     clock = _Clock(steps)
     with tempfile.TemporaryDirectory() as name:
@@ -190,7 +190,6 @@ class _Clock:
         """One step is done."""
         self._moments.append(time.perf_counter())
 
-    @property
     def over(self) -> bool:
         """Whether there are enough steps."""
         return len(self._moments) >= self._wanted

@@ -91,7 +91,9 @@ class TrainingSettings(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the forward pass; auto: bf16 on CUDA, else fp32"
     )
-    threads: int = Field(0, ge=0, le=1024, description="CPU threads of the network; 0: OMP_NUM_THREADS, else one per core this process may use")
+    threads: int = Field(
+        0, ge=0, le=1024, description="CPU threads of the network; 0: OMP_NUM_THREADS, else one per core this process may use"
+    )
 
 
 class SelectionSettings(Section):
@@ -140,6 +142,9 @@ class RunSettings(Section):
     )
     results: Path = Field(Path("experiments"), description="folder of the results folders")
     work: Path = Field(Path("work"), description="folder of decoded micrographs and finished stages; may be shared")
+    checkpoint_seconds: float = Field(
+        30.0, ge=0, description="least time between two checkpoints of a training: the most work that a kill loses"
+    )
     tracking_uri: str = Field(
         "sqlite:///mlflow.db", min_length=1, description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place"
     )

@@ -194,7 +194,7 @@ class Experiment:
     def _train(self, folder: Path, batches: TileBatches, *, steps: int, iteration: int, on_epoch: OnEpoch) -> None:
         settings = self.config.training
         network = networks.build(self.config.network, seed=self.config.split.seed)
-        checkpoint = Checkpoint(folder / "checkpoint")
+        checkpoint = Checkpoint(folder / "checkpoint", every_seconds=self.config.run.checkpoint_seconds)
         fitted = training.fit(
             network, batches, steps=steps, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
             seed=self.config.split.seed, iteration=iteration, device=self._device, precision=self._precision,

@@ -1,4 +1,4 @@
-"""One function per command that only reads: compare, status, doctor, data check. None of them imports torch."""
+"""One function per command that only reads: status, doctor, data check; those on tracked runs are in `cryossl.reporting`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,8 @@ from pathlib import Path
 
 import click
 
-from cryossl.config import Config, RunSettings, build
+from cryossl.config import Config, build
 from cryossl.errors import ConfigError, DataError
-
-
-def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | None, experiment: str | None) -> None:
-    """Print the comparison of the runs in the tracking store."""
-    import pandas as pd
-
-    from analysis.comparison import compare as compared
-    from analysis.rendering import render
-    from cryossl.tracking import read_runs
-
-    settings = RunSettings()
-    where = tracking_uri or settings.tracking_uri, experiment or settings.experiment
-    frames = [read_runs(*where, kind=kind, tags={}) for kind in ("iteration", "arm")]
-    click.echo(render(compared(pd.concat(frames, ignore_index=True), ratio=ratio, metric=metric), form))
 
 
 def status(folder: Path, *, watch: bool, as_json: bool) -> None:

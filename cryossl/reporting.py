@@ -1,0 +1,198 @@
+"""One function per command that only reads the tracking store: compare, runs, report. None of them imports torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cryossl.config import RunSettings
+from cryossl.errors import ConfigError, DataError, StorageError
+from cryossl.storeuri import redacted, store_uri
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.comparison import Comparison
+    from analysis.counts import ModelCounts
+    from analysis.report import Origin, Picture, Report
+
+FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
+PACKAGES = ("mlflow", "numpy", "pandas", "scipy", "matplotlib", "torch", "segmentation-models-pytorch")
+MAX_EXTERNAL_BYTES = 16 * 2**20
+
+
+def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | None, experiment: str | None,
+            explain: str | None = None, arm: str | None = None, external: Path | None = None) -> None:
+    """Print the comparison of the runs in the tracking store, or where one of its numbers comes from."""
+    from analysis import explanation
+    from analysis.rendering import render
+
+    if (explain is None) != (arm is None):
+        raise ConfigError("--explain METRIC and --arm STRATEGY go together", cure="give both, or neither")
+    tracked = _Tracked(tracking_uri, experiment)
+    if explain is not None and arm is not None:
+        found = tracked.compared(ratio=None, metric=explanation.metric_called(explain))
+        click.echo(explanation.explain(found, strategy=arm, ratio=ratio), nl=False)
+        return
+    found = tracked.compared(ratio=ratio, metric=metric)
+    if external is not None:
+        from analysis.external import beside, parse_external
+
+        found = beside(found, parse_external(_text_of(external), name=external.stem))
+    click.echo(render(found, form))
+
+
+def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
+    """Print what is in the store, what failed and what is missing."""
+    from analysis.inventory import inventory, inventory_json, inventory_text
+
+    found = inventory(_Tracked(tracking_uri, experiment).frame("iteration", "arm"))
+    click.echo((inventory_json if as_json else inventory_text)(found), nl=False)
+
+
+def report(*, output: Path | None, form: str, ratio: float | None, metric: str, figures: Path | None, log: bool,
+           tracking_uri: str | None, experiment: str | None) -> None:
+    """Write the report of the runs in the tracking store; for Markdown and LaTeX, and where asked for, its figures beside it."""
+    from analysis import document
+    from analysis.report import build_report
+    from cryossl.durable import write_durably
+
+    path = output or Path(f"report.{FILE_ENDINGS[form]}")
+    folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
+    tracked = _Tracked(tracking_uri, experiment)
+    found = tracked.compared(ratio=ratio, metric=metric)
+    command = _command({"--output": str(path), "--format": form, "--ratio": None if ratio is None else f"{ratio:g}", "--metric": metric,
+                        "--tracking-uri": tracked.shown_uri, "--experiment": tracked.experiment})
+    made = build_report(found, tracked.frame("iteration", "arm", "experiment"), tracked.pictures(found), tracked.origin(command))
+    seen_from = os.path.relpath(folder, path.parent) if folder else ""
+    writers = {"html": document.html, "markdown": lambda one: document.markdown(one, figures=seen_from),
+               "latex": lambda one: document.latex(one, figures=seen_from)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, writers[form](made).encode())
+        written = [path]
+        for name, content in document.figure_files(made).items() if folder else ():
+            folder.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
+            written.append(folder / name)  # type: ignore[operator]
+            write_durably(written[-1], content)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written ({error.strerror})", cure="choose another --output") from None
+    click.echo(f"wrote {path}" + (f" and {len(written) - 1} files in {folder}" if folder else ""))
+    if log:
+        click.echo(f"logged as run {tracked.log(made, found, path)}")
+
+
+class _Tracked:
+    """The runs of one experiment of one store, and their files, each read when first asked for."""
+
+    def __init__(self, tracking_uri: str | None, experiment: str | None) -> None:
+        settings = RunSettings()
+        self.uri, self.experiment = tracking_uri or settings.tracking_uri, experiment or settings.experiment
+        self._frames: dict[str, pd.DataFrame] = {}
+
+    @property
+    def shown_uri(self) -> str:
+        """The store that is meant, without a password."""
+        return redacted(store_uri(self.uri))
+
+    def frame(self, *kinds: str) -> pd.DataFrame:
+        """The runs of these kinds."""
+        import pandas as pd
+
+        from cryossl.tracking import read_runs
+
+        for kind in kinds:
+            if kind not in self._frames:
+                self._frames[kind] = read_runs(self.uri, self.experiment, kind=kind, tags={})
+        return pd.concat([self._frames[kind] for kind in kinds], ignore_index=True)
+
+    def compared(self, *, ratio: float | None, metric: str) -> Comparison:
+        """Their comparison, with the counts that they recorded."""
+        from analysis.comparison import compare as compared
+
+        return compared(self.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=self._counts)
+
+    def pictures(self, comparison: Comparison) -> list[Picture]:
+        """The worst, median and best micrographs of the models that the report shows."""
+        from analysis.report import Picture, pictured_runs
+        from cryossl.artifacts import Artifacts
+
+        artifacts = Artifacts(self.uri, self.experiment)
+        return [Picture(run_id, f"{title}, {place} micrograph", jpeg) for run_id, title in pictured_runs(comparison)
+                for place in ("worst", "median", "best")
+                for jpeg in artifacts.pictures(run_id, [f"validation_{place}"]).values()]
+
+    def origin(self, command: str) -> Origin:
+        """When, from what and with what a report is made."""
+        from analysis.report import Origin
+        from cryossl.provenance import code_tags
+
+        code, rows = code_tags(), self.frame("iteration")
+        changes = {"true": ", with uncommitted changes", "false": ""}.get(code["cryossl.git_dirty"], ", changes unknown")
+        commit = code.get("mlflow.source.git.commit", "")
+        experiments = dict(zip(rows["run_id"], rows["experiment_id"], strict=True)) if "experiment_id" in rows else {}
+        versions = {"cryossl": metadata.version("cryossl") if _installed("cryossl") else "from its folder",
+                    "python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES if _installed(name)}}
+        return Origin(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), command, self.shown_uri, experiments,
+                      f"commit {commit[:12]}{changes}" if commit else "an unknown commit", versions)
+
+    def log(self, report: Report, comparison: Comparison, path: Path) -> str:
+        """Keep a report and its tables as a run of its own in the same experiment; its id, or where it waits to be sent."""
+        from analysis.document import tables_of
+        from analysis.rendering import render, table_csv, table_latex
+        from cryossl.tracking import Tracker
+
+        tracker = Tracker(self.uri, self.experiment, RunSettings().work / "journals")
+        tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
+        with tracker.run(f"report-{uuid.uuid4().hex}", name=f"report {report.origin.made}", parent=None, tags=tags) as run:
+            run.describe("\n\n".join(report.abstract))
+            run.file(path)
+            run.text(render(comparison, "json"), "comparison.json")
+            for table in tables_of(report):
+                run.text(table_csv(table), f"tables/{table.name}.csv")
+                run.text(table_latex(table), f"tables/{table.name}.tex")
+        tracker.sync()
+        return run.run_id or f"(not sent yet: {tracker.away})"
+
+    def _counts(self, run_ids: Sequence[str]) -> dict[str, ModelCounts]:
+        from analysis.counts import NAME, parse_counts
+        from cryossl.artifacts import Artifacts
+
+        documents = Artifacts(self.uri, self.experiment).json(run_ids, NAME) if run_ids else {}
+        return {run: counts for run, document in documents.items() if (counts := parse_counts(document)) is not None}
+
+
+def _command(options: Mapping[str, str | None]) -> str:
+    given = [word for option, value in options.items() if value is not None for word in (option, value)]
+    return shlex.join(["python", "cli.py", "report", *given])
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _text_of(path: Path) -> str:
+    """The text of a small file. Raises DataError."""
+    try:
+        if path.stat().st_size > MAX_EXTERNAL_BYTES:
+            raise DataError(f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB", cure="give a row per test micrograph")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})", cure="check the path") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", cure="save it as UTF-8") from None
+
+
