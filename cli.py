@@ -73,17 +73,55 @@ def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str |
     launch.run(config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})}))
 
 
-@cli.command()
-@click.option("--ratio", type=float, help="only this labelled part, in percent")
-@click.option("--metric", default="test/f1", show_default=True, help="metric of the comparison")
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-@click.option("--tracking-uri", default=None, help="MLflow tracking store  [sqlite:///mlflow.db]")
-@click.option("--experiment", default=None, help="MLflow experiment  [cryossl]")
-def compare(ratio: float | None, metric: str, form: str, tracking_uri: str | None, experiment: str | None) -> None:
-    """Compare the strategies in the tracking store: the naive-vs-balanced tables and the verdict."""
-    from cryossl import reading
+def store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the two options that say which tracked runs are meant."""
+    command = click.option("--experiment", default=None, help="MLflow experiment  [cryossl]")(command)
+    return click.option("--tracking-uri", default=None, help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
 
-    reading.compare(ratio=ratio, metric=metric, form=form, tracking_uri=tracking_uri, experiment=experiment)
+
+def choice_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what is compared."""
+    command = click.option("--metric", default="test/f1", show_default=True, help="metric of the comparison")(command)
+    return click.option("--ratio", type=float, help="only this labelled part, in percent")(command)
+
+
+@cli.command()
+@choice_options
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--explain", metavar="METRIC", default=None, help="runs, counts and formula behind one number, e.g. F1")
+@click.option("--arm", metavar="STRATEGY", default=None, help="with --explain: whose number")
+@click.option("--external", metavar="FILE", type=click.Path(path_type=Path), default=None,
+              help="counts of another method, CSV or JSON, beside ours (docs/report.md)")
+@store_options
+def compare(**options: Any) -> None:
+    """Compare the strategies in the tracking store: the naive-vs-balanced tables and the verdict."""
+    from cryossl import reporting
+
+    reporting.compare(**options)
+
+
+@cli.command()
+@choice_options
+@click.option("--format", "form", type=click.Choice(("html", "markdown", "latex")), default="html", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=None, help="file to write  [report.html, .md or .tex]")
+@click.option("--figures", type=click.Path(path_type=Path), default=None, help="folder for the figures as PNG and SVG")
+@click.option("--log", is_flag=True, help="keep the report and its tables in the tracking store too")
+@store_options
+def report(**options: Any) -> None:
+    """Write the report: words, verdict, tables, figures, micrographs, method and origin in one file."""
+    from cryossl import reporting
+
+    reporting.report(**options)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="print the tables as JSON")
+@store_options
+def runs(**options: Any) -> None:
+    """List what is in the tracking store, what failed and what is missing."""
+    from cryossl import reporting
+
+    reporting.runs(**options)
 
 
 @cli.command()

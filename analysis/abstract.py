@@ -11,8 +11,11 @@ from analysis.statistics import Interval, grade
 from analysis.tables import mean_of
 
 
-def abstract(comparison: Comparison) -> tuple[str, ...]:
-    """One paragraph per labelled part, and one on what the intervals mean. By test F1, whatever the metric of the tables."""
+def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
+    """For each labelled part a sentence on the baseline, then one on each strategy; last, what the intervals speak of.
+
+    By test F1, whatever the metric of the tables.
+    """
     arms, methods = comparison.arms, set()
     paragraphs = []
     for ratio in sorted({arm.ratio_percent for arm in arms}):
@@ -23,9 +26,9 @@ def abstract(comparison: Comparison) -> tuple[str, ...]:
                 guess = estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
                 sentences.append(_gain(strategy, contrast, guess, group))
                 methods |= {_speaks_of(guess)} if guess and guess.interval else set()
-        paragraphs.append(" ".join(sentence for sentence in (*sentences, _against_naive(comparison, ratio)) if sentence))
+        paragraphs.append(tuple(sentence for sentence in (*sentences, _against_naive(comparison, ratio)) if sentence))
     if methods:
-        paragraphs.append("In brackets the 95% interval. " + " ".join(sorted(methods)))
+        paragraphs.append(("In brackets the 95% interval. " + " ".join(sorted(methods)),))
     return tuple(paragraphs)
 
 
@@ -40,20 +43,23 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
         f"{get('split.label_unit', 'micrograph')}s labelled, {len(seeds)} seed{'s' * (len(seeds) != 1)} "
         f"({', '.join(map(str, seeds))}). A seed draws the labelled part, balanced over sources, and the initial weights; all "
         "strategies of a seed share split, weights and the supervised baseline, so they are paired by seed.",
-        _sentence("The network is {network.architecture} with encoder {network.encoder} ({network.encoder_weights} weights), trained "
-                  "with AdamW at learning rate {training.learning_rate}, batches of {training.batch_size}, for "
+        _sentence("The network is {network.architecture} with encoder {network.encoder} ({network.encoder_weights} weights), "
+                  "trained with AdamW at learning rate {training.learning_rate}, batches of {training.batch_size}, for "
                   "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs (students).", settings),
-        _sentence("The best model so far labels the unlabelled part; a student learns from labels and pseudo-labels, replaces it "
-                  "if the gate `{loop.accept}` accepts it on validation, and ends the loop if not, after at most "
+        _sentence("The best model so far labels the unlabelled part; a student learns from labels and pseudo-labels, replaces "
+                  "it if the gate `{loop.accept}` accepts it on validation, and ends the loop if not, after at most "
                   "{loop.max_iterations} iterations.", settings),
-        _sentence("naive keeps every image with mean confidence of {selection.naive_threshold} or more. class_balanced calls a pixel "
-                  "particle from {selection.particle_threshold}, background from {selection.background_threshold}, and keeps the "
+        _sentence("naive keeps every image with mean confidence of {selection.naive_threshold} or more. class_balanced calls a "
+                  "pixel "
+                  "particle from {selection.particle_threshold}, background from {selection.background_threshold}, and keeps "
+                  "the "
                   "{selection.max_pseudo_per_labelled} best images per labelled one by {selection.quality_particle} particle + "
                   "{selection.quality_background} background + {selection.quality_balance} balance against the target ratio "
                   "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.", settings),
-        "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the threshold that validation chose; "
-        "the unlabelled border is left out. The test part decides nothing. Reported is the last accepted model of each seed, the "
-        "baseline where none was accepted.",
+        "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the threshold that validation "
+        "chose; "
+        "the unlabelled border is left out. The test part decides nothing. Reported is the last accepted model of each seed, "
+        "the baseline where none was accepted.",
     ]
     return tuple(sentence for sentence in sentences if sentence)
 
@@ -85,8 +91,10 @@ def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequ
     if guess is None:
         return f"{strategy} has no finished run{tail}."
     kept = sum(1 for _, base, model in contrast.pairs if base is model)
-    none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept and not strategy.startswith("supervised") else ""
     size = f"{_seeds(number)}, {grade(number)}"
+    if kept == number:
+        return f"{strategy}: no student was accepted on validation in any of {_seeds(number)}, so the baseline stays{tail}."
+    none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept else ""
     if guess.interval is None:
         return f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the baseline ({size}){none}{tail}."
     return f"{strategy}: {span(guess.interval)} over the baseline ({size}){_zero(guess.interval)}{none}{tail}."

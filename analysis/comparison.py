@@ -43,13 +43,14 @@ class Comparison:
     verdicts: tuple[Judged, ...]
     faults: tuple[str, ...]
     others: tuple[Comparison, ...] = ()
+    external: Table | None = None
     arms: tuple[Arm, ...] = field(default=(), compare=False, repr=False)
     counts: Mapping[str, ModelCounts] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tables(self) -> tuple[Table, ...]:
         """The tables that have rows, the short ones first."""
-        every = (self.note, self.by_ratio, self.evidence, self.aspects, self.iterations, self.sources)
+        every = (self.note, self.by_ratio, self.evidence, self.aspects, self.iterations, self.sources, self.external)
         return tuple(table for table in every if table is not None and table.rows)
 
 

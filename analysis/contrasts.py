@@ -46,10 +46,10 @@ class Estimate:
 
     @property
     def method(self) -> str:
-        """What the interval speaks of, in a few words."""
+        """What was resampled, or `seeds (t)` for Student's t."""
         if self.interval is None:
             return "none"
-        return f"bootstrap: {', '.join(self.levels)}" if self.improvement is not None else "t: seeds"
+        return ", ".join(self.levels) if self.improvement is not None else "seeds (t)"
 
 
 def contrasts(arms: Sequence[Arm], *, ratio: float, metric: str) -> Iterable[Contrast]:

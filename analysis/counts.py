@@ -42,7 +42,7 @@ def parse_counts(document: object) -> ModelCounts | None:
     try:
         rows = document["test"]
         counts = [[_count(row[name]) for name in ("tp", "fp", "fn")] for row in rows]
-        histogram = [[_count(bin) for bin in row] for row in document["test_histogram"]]
+        histogram = [[_count(pixels) for pixels in row] for row in document["test_histogram"]]
         ids, sources = (tuple(_text(row[name]) for row in rows) for name in ("id", "source"))
     except (KeyError, TypeError, ValueError):
         return None

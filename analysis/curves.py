@@ -20,8 +20,8 @@ LEAST_PIXELS = 100  # fewer in a bin say nothing
 def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
     """Precision against recall over all thresholds, seeds pooled, with the operating point and lines of equal F1."""
     title = "Precision against recall"
-    caption = ("Test pixels of all seeds together, at every threshold. Dot: the threshold that validation chose. Grey: lines of "
-               "equal F1.")
+    caption = ("Test pixels of all seeds together, at every threshold. Dot: the threshold that validation chose. Grey: lines "
+               "of equal F1.")
     pooled = _pooled(arms, counts)
     if not pooled:
         return Plot("precision_recall", title, caption, None, "no run has counts")
@@ -37,7 +37,8 @@ def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> 
             axes.plot(100 * recall, 100 * precision, color=colour, linewidth=1.5)
             tp, fp, fn = np.sum([model.counts.sum(axis=0) for model in models], axis=0)
             if tp:
-                axes.plot(100 * tp / (tp + fn), 100 * tp / (tp + fp), marker, color=colour, markersize=8, markeredgecolor="white",
+                axes.plot(100 * tp / (tp + fn), 100 * tp / (tp + fp), marker, color=colour, markersize=8,
+                          markeredgecolor="white",
                           label=strategy)
                 least = min(least, tp / (tp + fn), tp / (tp + fp))
         low = max(0.0, 100 * np.floor(10 * (least - 0.15)) / 10)
@@ -51,8 +52,8 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
     """Share of particle pixels among those predicted with a probability, in ten bins, and the mean distance from it."""
     title = "Calibration"
     caption = ("Test pixels of all seeds together: of those predicted with a probability, the share that is particle; on the "
-               f"diagonal the probability means what it says. Bins under {LEAST_PIXELS} px are left out. ECE: mean distance from "
-               "the diagonal, weighted by pixels, hence ruled by background.")
+               f"diagonal the probability means what it says. Bins under {LEAST_PIXELS} px are left out. ECE: mean distance "
+               "from the diagonal, weighted by pixels, hence ruled by background.")
     pooled = _pooled(arms, counts)
     if not pooled:
         return Plot("calibration", title, caption, None, "no run has counts")

@@ -35,11 +35,12 @@ def html(report: Report) -> str:
     """One self-contained page: no script, nothing from outside; a policy in its head makes browsers hold it to that."""
     style = (ROOM / "report.css").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     environment = Environment(loader=FileSystemLoader(ROOM), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True)
     return environment.get_template("report.html.j2").render(
-        report=report, policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=style, drawing=lambda plot: _data_uri("image/svg+xml", image(plot.figure, "svg")), photo=lambda picture: _data_uri("image/jpeg", picture.jpeg), link=lambda cell: run_link(cell, report.origin),
+        report=report, policy=policy, style=style, drawing=lambda plot: _data_uri("image/svg+xml", image(plot.figure, "svg")),
+        photo=lambda picture: _data_uri("image/jpeg", picture.jpeg), link=lambda cell: run_link(cell, report.origin),
         seed_words=seed_words, marks=MARKS, met=MET)
 
 
@@ -67,12 +68,15 @@ def figure_files(report: Report) -> dict[str, bytes]:
 def markdown(report: Report, *, figures: str) -> str:
     """The report in GitHub's Markdown; `figures` is the folder of the figure files, as seen from the report."""
     words = markdown_text
-    blocks = [f"# {words(report.title)}", *map(words, report.abstract)]
+    blocks = [f"# {words(report.title)}", *(words(lead) + "".join(f"\n- {words(point)}" for point in points)
+                                              for lead, *points in report.abstract)]
     names = {id(plot): name for name, plot in _named_plots(report).items()}
     for section in report.sections:
-        blocks += [f"## {words(section.subject)}", "### Verdict", "\n".join(map(verdict_markdown, section.comparison.verdicts)),
+        verdicts = "\n".join(map(verdict_markdown, section.comparison.verdicts))
+        blocks += [f"## {words(section.subject)}", "### Verdict", verdicts,
                    *(table_markdown(table).rstrip() for table in section.comparison.tables)]
-        blocks += [f"### {words(plot.title)}\n\n![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
+        blocks += [f"### "
+                   f"{words(plot.title)}\n\n![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
                    for plot in section.plots if plot.figure]
     blocks += [f"![{words(picture.title)}]({figures}/{name}.jpg)\n\n{words(picture.title)}, run {words(picture.run_id)}"
                for name, picture in _named_pictures(report).items()]
@@ -89,7 +93,8 @@ def latex(report: Report, *, figures: str) -> str:
     head = [r"\documentclass[10pt]{article}", r"\usepackage[utf8]{inputenc}", r"\usepackage[T1]{fontenc}",
             r"\usepackage[margin=2cm]{geometry}", r"\usepackage{booktabs,graphicx}",
             rf"\title{{{words(report.title)}}}", rf"\date{{{words(report.origin.made)}}}", r"\author{}", r"\begin{document}",
-            r"\maketitle", r"\begin{abstract}", "\n\n".join(map(words, report.abstract)), r"\end{abstract}"]
+            r"\maketitle", r"\begin{abstract}",
+            "\n\n".join(words(" ".join(paragraph)) for paragraph in report.abstract), r"\end{abstract}"]
     names = {id(plot): name for name, plot in _named_plots(report).items()}
     blocks = [block for section in report.sections for block in _latex_section(section, names, figures)]
     tail = [r"\section*{Method}", "\n\n".join(map(words, report.methods)), r"\section*{What failed or is missing}",
@@ -105,10 +110,12 @@ def _latex_section(section: Section, names: Mapping[int, str], figures: str) -> 
         for start in range(0, len(table.rows), ROWS_PER_PAGE):
             part = table_latex(replace(table, rows=table.rows[start:start + ROWS_PER_PAGE]))
             blocks += [r"\begin{table}[htbp]\centering", rf"\caption{{{latex_text(table.title)}}}",
-                       r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", part.rstrip() + "%", "}", r"\end{table}"]
+                       r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", part.rstrip() + "%", "}",
+                       r"\end{table}"]
     for plot in section.plots:
         if plot.figure:
-            blocks += [r"\begin{figure}[htbp]\centering", rf"\includegraphics[width=0.75\textwidth]{{{figures}/{names[id(plot)]}.png}}",
+            blocks += [r"\begin{figure}[htbp]\centering",
+                       rf"\includegraphics[width=0.75\textwidth]{{{figures}/{names[id(plot)]}.png}}",
                        rf"\caption{{{latex_text(plot.title)}. {latex_text(plot.caption)}}}", r"\end{figure}"]
     return [*blocks, r"\clearpage"]
 

@@ -9,16 +9,16 @@ import numpy as np
 from analysis.arms import Arm, labelled_text
 from analysis.contrasts import Contrast, Estimate, contrasts, estimate
 from analysis.counts import ModelCounts
-from analysis.statistics import effect_size, grade, holm, power_note, sign_flip_test
+from analysis.statistics import SEEDS_FOR_P, Differences, effect_size, grade, holm, power_note, seeds_needed, sign_flip_test
 from analysis.tables import Cell, Column, Table
 
 _COLUMNS = (
     Column("labelled", "Labelled"), Column("contrast", "Difference"), Column("seeds", "Seeds", "", 0),
     Column("estimate", "Estimate", "points", 2, signed=True), Column("lower", "Lower 95%", "points", 2, signed=True),
-    Column("upper", "Upper 95%", "points", 2, signed=True), Column("interval", "Interval"),
+    Column("upper", "Upper 95%", "points", 2, signed=True), Column("interval", "Interval over"),
     Column("d_z", "d_z", "", 2, signed=True), Column("improvement", "Seeds improved", "%", 0),
     Column("probability", "P(better)", "%", 0), Column("source_wins", "Sources better"),
-    Column("p_holm", "p (Holm)", "", 4), Column("grade", "Grade"),
+    Column("p_holm", "p (Holm)", "", 4), Column("needed", "Seeds for +1", "", 0), Column("grade", "Grade"),
 )
 
 
@@ -28,7 +28,9 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
     Every strategy against the baseline, then class_balanced against naive. A single seed has a row only where counts
     give it an interval over sources or micrographs.
     """
-    rows, notes, methods = [], [], set()
+    rows: list[tuple[Cell, ...]] = []
+    said: dict[str, list[str]] = {}
+    methods = set()
     for ratio in sorted({arm.ratio_percent for arm in arms}):
         found = [(one, estimate(one, counts, metric=metric)) for one in contrasts(arms, ratio=ratio, metric=metric)
                  if len(one.pairs)]
@@ -37,9 +39,14 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
         tests = [sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found]
         for (one, guess), test, p in zip(found, tests, holm([test.p for test in tests]), strict=True):
             rows.append(_row(labelled_text(arms, ratio), one, guess, p))
-            notes.append(f"{ratio:g}%, {one.name}: {power_note(100 * one.differences)}; {test.reason}")
+            lack = f"{power_note(100 * one.differences)}; " if len(one.pairs) < SEEDS_FOR_P else ""
+            said.setdefault(f"{lack}{test.reason}", []).append(f"{one.name} at {ratio:g}%")
             methods.add(_method_note(guess))
-    notes = [*sorted(methods), "p: sign-flip test over seeds", *notes] if rows else []
+    notes = [*sorted(methods), "p: sign-flip test over seeds, Holm over the rows of a labelled part; seeds for +1: to find a "
+             "gain of 1 point with probability 0.8 at this spread",
+             *(f"{', '.join(which)}: {text}" for text, which in said.items())]
+    if not rows:
+        notes = []
     return Table("evidence", "Evidence over seeds", _COLUMNS, tuple(rows), tuple(notes))
 
 
@@ -49,16 +56,22 @@ def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) ->
     wins = guess.source_wins
     values = (labelled, contrast.name, len(contrast.pairs), _points(middle), _points(low), _points(high), guess.method,
               effect.d_z, _points(effect.improvement), _points(guess.improvement),
-              f"{wins[0]} of {wins[1]}" if wins else None, p, grade(len(contrast.pairs)))
+              f"{wins[0]} of {wins[1]}" if wins else None, p, _needed(contrast.differences), grade(len(contrast.pairs)))
     return tuple(column.cell(value, run_ids=contrast.run_ids if column.name not in ("labelled", "contrast") else ())
                  for column, value in zip(_COLUMNS, values, strict=True))
 
 
+def _needed(differences: Differences) -> int | None:
+    spread = 100 * float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    return seeds_needed(1.0, spread) if spread > 1e-6 else None
+
+
 def _method_note(guess: Estimate) -> str:
     if guess.improvement is not None:
-        return (f"interval by bootstrap: of the F1 (or precision, recall) pooled over seeds, resampling {', '.join(guess.levels)}; "
-                "P(better): the share of draws in which it is better")
-    return f"interval by t: Student's t over seeds, on these test micrographs, because {guess.why}"
+        return (f"interval over {', '.join(guess.levels)}: paired bootstrap from counts, of the score pooled over seeds; "
+                f"P(better): the share "
+                "of draws in which it is better")
+    return f"interval over seeds (t): Student's t, on these test micrographs, because {guess.why}"
 
 
 def _points(fraction: float | None) -> float | None:

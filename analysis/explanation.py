@@ -14,7 +14,8 @@ from analysis.counts import ModelCounts
 from cryossl.errors import ConfigError
 
 FORMULAS = {
-    "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)", "test/recall": "recall = tp / (tp + fn)",
+    "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)",
+    "test/recall": "recall = tp / (tp + fn)",
 }
 
 
@@ -50,11 +51,12 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
                   + (f", standard deviation {np.std(known, ddof=1):.6f} (n - 1)" if len(known) > 1 else "")]
     contrast = against_baseline(arms, metric=metric)
     if strategy != "supervised" and contrast.pairs:
-        lines += ["", f"gain = score - score of the baseline of the same seed; mean {100 * contrast.differences.mean():+.4f} points"]
+        mean = 100 * contrast.differences.mean()
+        lines += ["", f"gain = score - score of the baseline of the same seed; mean {mean:+.4f} points"]
         guess = estimate(contrast, comparison.counts, metric=metric)
         if guess.interval is not None:
             why = f" ({guess.why})" if guess.why else ""
-            lines.append(f"95% interval, {guess.method}{why}: {span(guess.interval)}")
+            lines.append(f"95% interval over {guess.method}{why}: {span(guess.interval)}")
             if metric in SCORES and not guess.why:
                 lines.append("its estimate is the difference of the scores of counts summed over seeds")
         lines.append("formulas: docs/statistics.md")
@@ -65,9 +67,12 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
     metric = comparison.metric
     if arm.final is None:
         return [f"seed {arm.seed}: {arm.state} ({arm.note}): in no mean"]
-    kept = f"iteration {arm.final.iteration}" + (" (no student was accepted: the baseline)" if arm.final is arm.reference else "")
+    stayed = " (no student was accepted: the baseline)" if arm.final is arm.reference else ""
+    kept = f"iteration {arm.final.iteration}{stayed}"
     lines = [f"seed {arm.seed}: {kept}"]
-    models = [("model", arm.final)] + ([("baseline", arm.reference)] if arm.reference and arm.reference is not arm.final else [])
+    models = [("model", arm.final)]
+    if arm.reference and arm.reference is not arm.final:
+        models.append(("baseline", arm.reference))
     for word, model in models:
         value = model.metrics.get(metric)
         shown = f"{value:.6f}" if value is not None else "not recorded"

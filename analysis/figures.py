@@ -22,7 +22,9 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Score of each student by iteration: seeds thin, a student that was not accepted hollow, mean and interval bold."""
     title = f"{_word(metric)} by iteration"
     caption = ("Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean over seeds of the model "
-               "that is kept after each iteration, with the 95% interval of that mean (Student's t). Dashed: supervised_long.")
+               "that is kept after each iteration, with the 95% interval of that mean (Student's t).")
+    if "supervised_long" in _strategies(arms):
+        caption += " Dashed: supervised_long."
     styles = looks(_strategies(arms))
     ratios = _ratios(arm for arm in arms if _students(arm, metric))
     if not ratios:
@@ -30,19 +32,10 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
 
     def draw(axes: Axes, ratio: float) -> None:
         for strategy, group in _groups(arms, ratio):
-            colour, marker = styles[strategy]
-            if strategy.startswith("supervised"):
-                level = mean_of(arm.value(metric) for arm in group)
-                if strategy == "supervised_long" and level is not None:
-                    axes.axhline(100 * level, color=colour, linestyle="--", linewidth=1.2, label=strategy)
-                continue
-            for arm in group:
-                _thin(axes, [(0, _base(arm, metric)), *_students(arm, metric)], colour)
-                for model in arm.iterations:
-                    if model.iteration and metric in model.metrics:
-                        axes.plot(model.iteration, 100 * model.metrics[metric], marker, color=colour, markersize=4, alpha=0.7,
-                                  markerfacecolor=colour if model.accepted else "white")
-            _kept_curve(axes, group, metric, colour, marker, strategy)
+            if not strategy.startswith("supervised"):
+                _student_curves(axes, group, metric, styles[strategy])
+            elif strategy == "supervised_long" and (level := mean_of(arm.value(metric) for arm in group)) is not None:
+                axes.axhline(100 * level, color=styles[strategy][0], linestyle="--", linewidth=1.2, label=strategy)
         axes.set_xticks(range(1 + max(model.iteration for arm in arms for model in arm.iterations)))
         axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"{_word(metric)} (%)")
 
@@ -72,11 +65,13 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
             if interval is not None:
                 middle = 100 * interval.estimate
                 bars = [[middle - 100 * interval.lower], [100 * interval.upper - middle]]
-                axes.errorbar([place + 0.22], [middle], yerr=bars, fmt=marker, color=colour, markersize=8, capsize=4, linewidth=2,
+                axes.errorbar([place + 0.22], [middle], yerr=bars, fmt=marker, color=colour, markersize=8, capsize=4,
+                              linewidth=2,
                               markeredgecolor="white")
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axhline(SUCCESS_GAIN_POINTS, color="#555555", linewidth=0.8, linestyle="--")
-        axes.set_xticks(range(len(groups)), [name.replace("_", " ").replace("+", "\n+").replace(" -", "\n-") for name, _ in groups])
+        axes.set_xticks(range(len(groups)),
+                        [name.replace("_", " ").replace("+", "\n+").replace("-", "\n-") for name, _ in groups])
         axes.set(xlim=(-0.5, max(1, len(groups)) - 0.3), ylabel="gain (points)")
 
     return Plot("gains", title, caption, panels(ratios, draw, legend=False))
@@ -85,8 +80,8 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
 def particle_ratio(arms: Sequence[Arm]) -> Plot:
     """Particle ratio of the pseudo-labels over its target, by iteration, with the healthy band."""
     title = "Particle ratio of the pseudo-labels against the target"
-    caption = ("Thin: seeds. Bold: mean of the seeds that reached the iteration. Green: within 12.5% (dark) and 25% (light) of the "
-               "target; below the dotted line, half the target, the run counts as failed.")
+    caption = ("Thin: seeds. Bold: mean of the seeds that reached the iteration. Green: within 12.5% (dark) and 25% (light) of "
+               "the target; below the dotted line, half the target, the run counts as failed.")
     tracks = {id(arm): points for arm in arms if (points := [
         (model.iteration, model.metrics["pseudo/particle_ratio"] / target) for model in arm.iterations
         if "pseudo/particle_ratio" in model.metrics and (target := model.metrics.get("pseudo/target_ratio", 0)) > 0])}
@@ -118,7 +113,7 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
 def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Mean gain per source, a row each, best first."""
     title, prefix = f"Gain in {_word(metric)} by source", f"{metric}/"
-    caption = "Mean over seeds of the gain on the test micrographs of one source; sources in the order of the last strategy's gain."
+    caption = "Mean over seeds of the gain on the test micrographs of one source; in the order of the last strategy's gain."
     found = {(ratio, strategy): gains for ratio, strategy, group in by_arm(arms) if strategy != "supervised"
              if (gains := _by_source(group, prefix))}
     ratios = sorted({ratio for ratio, _ in found})
@@ -135,8 +130,7 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
                       markersize=5, label=strategy)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(sources[ratio])), [_short(source) for source in sources[ratio]])
-        axes.invert_yaxis()
-        axes.set_xlabel("gain (points)")
+        axes.set(xlabel="gain (points)", ylim=(len(sources[ratio]) - 0.4, -0.6))
 
     return Plot("source_gains", title, caption,
                 panels(ratios, draw, height={ratio: 0.9 + 0.24 * len(names) for ratio, names in sources.items()}))
@@ -155,11 +149,13 @@ def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
 
     def draw(axes: Axes, ratio: float) -> None:
         for strategy, group in _groups(arms, ratio):
-            points = [(spent[id(arm)], 100 * gain) for arm in group if id(arm) in spent and (gain := arm.gain(metric)) is not None]
+            points = [(spent[id(arm)], 100 * gain) for arm in group if id(arm) in spent
+                      and (gain := arm.gain(metric)) is not None]
             if points:
                 colour, marker = styles[strategy]
                 axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=4, alpha=0.6)
-                axes.plot(*np.mean(points, axis=0), marker, color=colour, markersize=10, markeredgecolor="white", label=strategy)
+                axes.plot(*np.mean(points, axis=0), marker, color=colour, markersize=10, markeredgecolor="white",
+                          label=strategy)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set(xlabel="training (minutes)", ylabel="gain (points)", xlim=(0, None))
 
@@ -198,6 +194,18 @@ def _groups(arms: Sequence[Arm], ratio: float) -> list[tuple[str, list[Arm]]]:
     return by_name([arm for arm in arms if arm.state == "finished"], ratio)
 
 
+def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[str, str]) -> None:
+    """The students of each seed, and what is kept after each iteration."""
+    colour, marker = look
+    for arm in group:
+        _thin(axes, [(0, _base(arm, metric)), *_students(arm, metric)], colour)
+        for model in arm.iterations:
+            if model.iteration and metric in model.metrics:
+                axes.plot(model.iteration, 100 * model.metrics[metric], marker, color=colour, markersize=4, alpha=0.7,
+                          markerfacecolor=colour if model.accepted else "white")
+    _kept_curve(axes, group, metric, colour, marker, group[0].strategy)
+
+
 def _kept_curve(axes: Axes, group: Sequence[Arm], metric: str, colour: str, marker: str, label: str) -> None:
     """Mean over seeds of the model that is kept after each iteration, with its interval."""
     last = max(model.iteration for arm in group for model in arm.iterations) if any(arm.iterations for arm in group) else 0
@@ -230,8 +238,8 @@ def _students(arm: Arm, metric: str) -> list[Point]:
 
 def _thin(axes: Axes, points: Sequence[tuple[float, float | None]], colour: str) -> None:
     known = [(x, 100 * y) for x, y in points if y is not None]
-    if len(known) > 1:
-        axes.plot(*zip(*known, strict=True), color=colour, linewidth=0.7, alpha=0.5)
+    if known:
+        axes.plot(*zip(*known, strict=True), color=colour, linewidth=0.7, alpha=0.5, marker="." if len(known) == 1 else "")
 
 
 def _by_source(group: Sequence[Arm], prefix: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.arms import strategy_order
 from analysis.rendering import table_json, table_text
 from analysis.runs import tidy
-from analysis.tables import Cell, Column, Table
+from analysis.tables import Cell, Column, Table, Value
 
 SCHEMA = "cryossl.runs/1"
 _STATES = ("finished", "unfinished", "failed", "killed", "missing", "empty", "superseded", "duplicate")
@@ -47,7 +47,9 @@ def _grid(runs: pd.DataFrame) -> Table:
                Column("strategy", "Strategy"), Column("seeds", "Seeds"), Column("models", "Models", "", 0),
                Column("states", "Runs by state"), Column("last", "Last start"))
     rows = []
-    for (dataset, settings, ratio, strategy), group in runs.groupby(["dataset", "settings", "ratio_percent", "strategy"], sort=False):
+    for _, group in runs.groupby(["dataset", "settings", "ratio_percent", "strategy"], sort=False):
+        dataset, settings, strategy = (str(group[name].iloc[0]) for name in ("dataset", "settings", "strategy"))
+        ratio = float(group["ratio_percent"].iloc[0])
         done = sorted({int(seed) for seed in group.loc[group["used"], "seed"]})
         states = Counter(map(str, group["state"]))
         ids = [str(run) for run in group["run_id"].dropna()]
@@ -56,7 +58,7 @@ def _grid(runs: pd.DataFrame) -> Table:
                  int((group["state"] == "finished").sum()),
                  ", ".join(f"{states[state]} {state}" for state in _STATES if states[state]),
                  max(starts).strftime("%Y-%m-%d %H:%M") if starts else None)
-        rows.append((float(ratio), strategy_order(str(strategy)), _row(columns, cells, ids)))
+        rows.append((ratio, strategy_order(strategy), _row(columns, cells, ids)))
     order = sorted(range(len(rows)), key=lambda index: (rows[index][2][0].text, rows[index][2][1].text, *rows[index][:2]))
     return Table("grid", "Runs in the store", columns, tuple(rows[index][2] for index in order))
 
@@ -75,7 +77,7 @@ def _problems(runs: pd.DataFrame) -> Table:
     return Table("problems", "In no mean", columns, tuple(rows))
 
 
-def _row(columns: tuple[Column, ...], values: tuple[str | int | None, ...], ids: list[str]) -> tuple[Cell, ...]:
+def _row(columns: tuple[Column, ...], values: tuple[Value, ...], ids: list[str]) -> tuple[Cell, ...]:
     return tuple(column.cell(value, run_ids=ids) for column, value in zip(columns, values, strict=True))
 
 

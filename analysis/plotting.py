@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -13,13 +14,14 @@ from matplotlib.figure import Figure
 # Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is lost on white paper.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
+_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"), "naive": (VERMILLION, "s"),
+          "class_balanced": (BLUE, "o")}
 _OTHERS = ((GREEN, "^"), (PURPLE, "v"), (SKY, "P"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
 
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0
 # Paths instead of text in SVG: the reader's fonts do not matter. A fixed salt: the same data give the same file.
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 9, "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.color": "#dddddd", "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8,
     "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left", "svg.fonttype": "path",
@@ -62,7 +64,8 @@ def panels(keys: Sequence[float], draw: Callable[[Axes, float], None], *, height
             axes.set_title(f"{key:g}% labelled")
             draw(axes, key)
         if legend:
-            handles = {label: handle for axes in grid[:, 0] for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+            handles = {label: handle for axes in grid[:, 0]
+                       for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
             figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, max(1, len(handles))))
     return figure
 

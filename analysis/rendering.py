@@ -104,7 +104,8 @@ def table_json(table: Table) -> dict[str, Any]:
 
 
 def _terminal(comparison: Comparison) -> str:
-    tables = [table_text(table) for table in (comparison.note, comparison.by_ratio) if table.rows]
+    tables = [table_text(table) for table in (comparison.note, comparison.by_ratio, comparison.external)
+              if table is not None and table.rows]
     words = [_verdict_lines(comparison.verdicts), _faults(comparison), _next(comparison)]
     return "\n".join(block for block in (_subject(comparison), *tables, *words) if block)
 

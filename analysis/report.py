@@ -15,7 +15,7 @@ from analysis.curves import calibration, precision_recall
 from analysis.figures import cost, f1_by_iteration, gains, particle_ratio, quality, source_gains
 from analysis.inventory import inventory
 from analysis.plotting import Plot
-from analysis.tables import Column, Table
+from analysis.tables import Column, Table, Value
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says; `sections` has the newest first, `facts` are (word, text) about data and code."""
+    """All that a report says; `abstract` holds paragraphs of sentences, `sections` has the newest first.
+
+    `facts` are (word, text) about data and code.
+    """
 
     title: str
-    abstract: tuple[str, ...]
+    abstract: tuple[tuple[str, ...], ...]
     methods: tuple[str, ...]
     sections: tuple[Section, ...]
     pictures: tuple[Picture, ...]
@@ -93,7 +96,7 @@ def subject(comparison: Comparison) -> str:
 
 
 def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
-    """(run id, title) of the models whose pictures are shown: at each ratio, of the first finished seed, what each arm keeps."""
+    """(run id, title) of the models that are pictured: at each ratio, of the first finished seed, what each arm keeps."""
     found: dict[str, str] = {}
     for ratio in sorted({arm.ratio_percent for arm in comparison.arms}):
         done = [arm for arm in comparison.arms if arm.ratio_percent == ratio and arm.state == "finished" and arm.final]
@@ -113,7 +116,8 @@ def _plots(comparison: Comparison) -> tuple[Plot, ...]:
 
 
 def _missing(section: Section, pictures: Sequence[Picture]) -> tuple[str, ...]:
-    lines = [*section.comparison.faults, *(f"no figure \"{plot.title}\": {plot.reason}" for plot in section.plots if not plot.figure)]
+    lines = [*section.comparison.faults,
+             *(f"no figure \"{plot.title}\": {plot.reason}" for plot in section.plots if not plot.figure)]
     return (*lines, *([] if pictures else ["no pictures of micrographs: the runs recorded none"]))
 
 
@@ -126,10 +130,14 @@ def _settings(arms: Sequence[Arm]) -> Table:
 def _runs(arms: Sequence[Arm]) -> Table:
     columns = (Column("labelled", "Labelled"), Column("strategy", "Strategy"), Column("seed", "Seed", "", 0),
                Column("iteration", "Iteration", "", 0), Column("state", "State"), Column("run", "Run"))
-    rows = tuple(tuple(column.cell(value, run_ids=(model.run_id,)) for column, value in zip(columns, (
-        f"{arm.ratio_percent:g}%", arm.strategy, arm.seed, model.iteration, model.state, model.run_id), strict=True))
-        for arm in arms for model in arm.iterations)
-    return Table("runs", "Runs behind the tables", columns, rows)
+    rows = []
+    for arm in arms:
+        for model in arm.iterations:
+            values: tuple[Value, ...] = (f"{arm.ratio_percent:g}%", arm.strategy, arm.seed, model.iteration, model.state,
+                                         model.run_id)
+            rows.append(tuple(column.cell(value, run_ids=(model.run_id,))
+                              for column, value in zip(columns, values, strict=True)))
+    return Table("runs", "Runs behind the tables", columns, tuple(rows))
 
 
 def _facts(frame: pd.DataFrame, origin: Origin) -> tuple[tuple[str, str], ...]:
@@ -152,4 +160,5 @@ def _code(frame: pd.DataFrame) -> str:
     flags = frame[dirty] if dirty in frame else pd.Series("unknown", index=frame.index)
     seen = Counter((str(one), words.get(str(flag), ", changes unknown"))
                    for one, flag in zip(frame[commit], flags, strict=True) if isinstance(one, str))
-    return "; ".join(f"commit {one[:12]}{changed} ({number} run{'s' * (number != 1)})" for (one, changed), number in seen.most_common())
+    return "; ".join(f"commit {one[:12]}{changed} ({number} run{'s' * (number != 1)})"
+                     for (one, changed), number in seen.most_common())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -90,10 +89,13 @@ def measure() -> dict[str, float]:
     return results
 
 
-if __name__ == "__main__":
+def main() -> dict[str, float]:
+    """Print the table; return what was measured."""
     measured = measure()
-    if "--json" in sys.argv[1:]:
-        print(json.dumps(measured, indent=1))
-    else:
-        for name, value in measured.items():
-            print(f"{value:10.3f}  {name}")
+    for name, value in measured.items():
+        sys.stdout.write(f"{value:10.3f}  {name}\n")
+    return measured
+
+
+if __name__ == "__main__":
+    main()

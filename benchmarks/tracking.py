@@ -64,11 +64,14 @@ def main(*, runs: int = 1000) -> dict[str, Any]:
     return {**share, **read}
 
 
-def share_of_a_run(folder: Path) -> dict[str, float]:
-    """Seconds of a whole run, of its tracking calls, and the share of the latter without opening a fresh store."""
+def share_of_a_run(folder: Path, **settings: object) -> dict[str, float]:
+    """Seconds of a whole run, of its tracking calls, and the share of the latter without opening a fresh store.
+
+    `settings` take the place of the shortened ones.
+    """
     config = build({"data": "synthetic", "work": folder / "work", "results": folder / "experiments",
                     "tracking_uri": f"sqlite:///{folder}/mlflow.db", "baseline_epochs": EPOCHS,
-                    "student_epochs": STUDENT_EPOCHS, "max_iterations": ITERATIONS})
+                    "student_epochs": STUDENT_EPOCHS, "max_iterations": ITERATIONS, **settings})
     total, opening = _Stopwatch(), _Stopwatch()
     originals = {(owner, name): getattr(owner, name) for owner, names in WRITING.items() for name in names}
     try:

@@ -1,7 +1,7 @@
 """Training tiles per second, ours against a plain loop with the same network, batch size and loss.
 
-Plain: for every item PIL decodes and reduces the micrograph (jpg, full size) and decodes the mask (png, already reduced),
-a DataLoader collates, fp32, NCHW, AdamW as it comes. Ours: the project's own `fit` on memory-mapped pictures of the
+Plain: for every item PIL decodes and reduces the micrograph (jpg, full size) and decodes the mask (png, reduced), a
+DataLoader collates, fp32, NCHW, AdamW as it comes. Ours: the project's own `fit` on memory-mapped pictures of the
 reduced size. Each side runs in its own process, because ours changes process-wide settings. Sides alternate, and the
 ratio is the median over rounds, so that a machine whose load drifts slows both.
 """
@@ -106,7 +106,8 @@ class _Decoded(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         with Image.open(self._folder / f"{number}.jpg") as picture, Image.open(self._folder / f"{number}.png") as mask:
             pixels = np.asarray(picture.reduce(MICROGRAPH_PX // STORE_PX).crop(box), dtype=np.float32)
             target = np.asarray(mask.crop(box), dtype=np.float32)
-        return (torch.from_numpy((pixels - pixels.mean()) / (pixels.std() + 1e-6))[None], torch.from_numpy(target)[None])
+        standardised = (pixels - pixels.mean()) / (pixels.std() + 1e-6)
+        return torch.from_numpy(standardised)[None], torch.from_numpy(target)[None]
 
 
 class _Loaded(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -159,15 +160,16 @@ def own(folder: Path, steps: int, threads: int) -> float:
     cpu = torch.device("cpu")
     devices.prepare(threads=threads, device=cpu)
     shape = (STORE_PX, STORE_PX)
-    pictures, labels = ([np.memmap(folder / f"{index}.{kind}", np.uint8, "r", shape=shape) for index in range(MICROGRAPHS)]
-                        for kind in ("picture", "labels"))
+    pictures, labels = (
+        [np.memmap(folder / f"{index}.{kind}", np.uint8, "r", shape=shape) for index in range(MICROGRAPHS)]
+        for kind in ("picture", "labels"))
     examples = [Example(tile, pictures[index], labels[index]) for index, tile in _tiles()]
     batches = TileBatches(examples, batch_size=BATCH_SIZE, tile_px=TILE_PX, seed=0, purpose="bench", iteration=0)
     clock = _Clock(steps)
     with tempfile.TemporaryDirectory() as name:
         fit(build(NetworkSettings(), seed=0), batches, steps=WARM_UP_STEPS + steps, learning_rate=1e-3,
-            weight_decay=1e-2, seed=0, iteration=0, device=cpu, precision="fp32", checkpoint=Checkpoint(Path(name)), validate=_unscored,
-            validations=1, report=_ticking(clock), on_epoch=lambda _: None)
+            weight_decay=1e-2, seed=0, iteration=0, device=cpu, precision="fp32", checkpoint=Checkpoint(Path(name)),
+            validate=_unscored, validations=1, report=_ticking(clock), on_epoch=lambda _: None)
     return clock.tiles_per_second
 
 

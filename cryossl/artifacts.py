@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ class Artifacts:
     """The files of the runs of one store. What a run has not got, or what cannot be read, is None or left out."""
 
     def __init__(self, uri: str, experiment: str) -> None:
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one per file, on the terminal
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
 
     def json(self, run_ids: Sequence[str], name: str) -> dict[str, Any]:

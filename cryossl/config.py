@@ -65,7 +65,10 @@ class NetworkSettings(Section):
     architecture: Literal["unet", "unetplusplus", "fpn", "manet", "linknet"] = Field(
         "unet", description="decoder of the network"
     )
-    encoder: str = Field("tu-lcnet_050", min_length=1, description="encoder, by its name in segmentation-models-pytorch")
+    encoder: str = Field(
+        "tu-test_resnet", min_length=1,
+        description="encoder, by its name in segmentation-models-pytorch; resnet34 for large data on a GPU",
+    )
     encoder_depth: int = Field(3, ge=3, le=5, description="halvings of the picture inside the encoder")
     decoder_width: int = Field(
         16, ge=4, le=256, description="channels of the decoder's finest stage; each coarser one has twice as many"

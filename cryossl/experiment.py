@@ -65,7 +65,7 @@ class Experiment:
         self.config, self.store, self.split = config, store, split
         self._stages, self._device, self._precision, self._report = stages, device, precision, report
         self.pool = Pool(store, split.unlabelled)
-        self._predicted: list[Stage] = []
+        self._predicted: set[str] = set()
         given = config.selection.target_particle_ratio
         self.target_ratio = store.particle_ratio(split.labelled) if given == "measured" else float(given)
 
@@ -117,6 +117,8 @@ class Experiment:
         pool = Pool(self.store, unlabelled)
         labelled_count = len(self.split.labelled)
         teaching = {**self._weights_inputs(teacher, self.config.training.model), "pool": list(pool.micrographs)}
+        # Also maps that an interrupted start left behind are removed at the end, though nothing here may need them again.
+        self._predicted.add(key_of("predict", teaching))
         inputs = {"predicted": key_of("predict", teaching), "items": list(pool.items), "labelled": labelled_count,
                   "selection": {**asdict(selection), "keep": repr(selection.keep)}, "target": self.target_ratio}
 
@@ -127,7 +129,6 @@ class Experiment:
         def choose(folder: Path) -> None:
             # Only here, for the maps are removed at the end of a run: a finished selection does not need them again.
             predicted = self._stages.once("predict", teaching, predict_pool)
-            self._predicted.append(predicted)
             pool.select(predicted.folder, folder, selection, target_ratio=self.target_ratio,
                         labelled_count=labelled_count, report=self._report)
 
@@ -154,8 +155,8 @@ class Experiment:
 
     def finish(self) -> None:
         """Remove what only served selections: the probability maps of the pool."""
-        for stage in self._predicted:
-            self._stages.discard(stage)
+        for key in self._predicted:
+            self._stages.discard("predict", key)
 
     def _training_inputs(self) -> dict[str, Any]:
         settings = self.config.training
@@ -163,11 +164,16 @@ class Experiment:
                 "seed": self.config.split.seed, "unit": self.config.split.label_unit,
                 "training": settings.model_dump(mode="json", include={"batch_size", "learning_rate", "weight_decay",
                                                                       "validations"}),
-                "device": self._device.type, "precision": self._precision}
+                **self._arithmetic()}
+
+    def _arithmetic(self) -> dict[str, Any]:
+        """What decides the last bits: on the CPU sums over two threads round otherwise than over one."""
+        threads = torch.get_num_threads() if self._device.type == "cpu" else None
+        return {"device": self._device.type, "precision": self._precision, "threads": threads}
 
     def _weights_inputs(self, model: Model, weights: Weights) -> dict[str, Any]:
         same = weights == "best" and model.best_step == model.steps
-        return {"train": model.stage.key, "weights": "last" if same else weights}
+        return {"train": model.stage.key, "weights": "last" if same else weights, **self._arithmetic()}
 
     def _labelled_maps(self, items: Sequence[str]) -> dict[str, LabelMap]:
         """Micrograph -> its true label map, IGNORE wherever no labelled item answers and in the unannotated band."""

@@ -146,14 +146,17 @@ def _print(text: str) -> None:
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
     """Hold the results folder; a second start of the same name is refused and told who holds it."""
-    folder.mkdir(parents=True, exist_ok=True)
     holder = folder / "running"
     lock = FileLock(folder / ".lock")
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         who = holder.read_text() if holder.exists() else "another process"
         raise BusyError(f"{folder} is in use by {who}", cure="wait for it, or choose another --name") from None
+    except OSError as error:
+        raise StorageError(f"cannot write the results folder {folder}: {error.strerror}",
+                           cure="choose another with --results") from None
     try:
         tags = process_tags()
         holder.write_text(f"process {tags['cryossl.pid']} on {tags['cryossl.host']}")

@@ -44,9 +44,9 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-_REFUSALS = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS",
-                       "PERMISSION_DENIED", "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE",
-                       "FEATURE_DISABLED", "MALFORMED_REQUEST"})
+_REFUSALS = frozenset({
+    "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED",
+    "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
 _METRICS_PER_CALL, _TAGS_PER_CALL = 800, 80  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
 _RUNS_PER_PAGE = 1000
 
@@ -75,6 +75,9 @@ class MlflowStore:
     """One experiment of one tracking store. Every method may raise StoreAwayError or RefusedError."""
 
     def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
+        # MLflow reads most of these once, when it is imported, and no method of this class works without importing it.
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         self.uri = uri
         self._experiment = experiment
         self._given_id = experiment_id
@@ -167,9 +170,9 @@ class MlflowStore:
             self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
 
     def files(self, run_id: str, folder: str) -> dict[str, int]:
-        """Path -> bytes of the files in a folder of a run ("" is the top), not below it."""
+        """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
         with _translated():
-            return {one.path: one.file_size or 0 for one in self._client.list_artifacts(run_id, folder or None) if not one.is_dir}
+            return {one.path: one.file_size or 0 for one in self._client.list_artifacts(run_id, folder or None)}
 
     def download(self, run_id: str, name: str, folder: Path) -> Path:
         """Copy a file of a run into a folder. MLflow refuses a path that leads out of the run's own."""
@@ -199,11 +202,8 @@ class MlflowStore:
     @cached_property
     def _client(self) -> MlflowClient:
         """Made at the first call: MLflow opens the store then, and makes a fresh one in seconds."""
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from mlflow import MlflowClient
-        # Each outage is told once, by us; alembic recites its migrations.
-        for name in ("urllib3.connectionpool", "alembic", "mlflow.store.db.utils"):
+        from mlflow import MlflowClient  # each outage is told once, by us; alembic recites its migrations
+        for name in ("urllib3.connectionpool", "alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
             logging.getLogger(name).setLevel(logging.ERROR)
         return MlflowClient(self.uri, registry_uri=self.uri)
 

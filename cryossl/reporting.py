@@ -6,8 +6,9 @@ import os
 import platform
 import shlex
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from analysis.report import Origin, Picture, Report
 
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
-PACKAGES = ("mlflow", "numpy", "pandas", "scipy", "matplotlib", "torch", "segmentation-models-pytorch")
+PACKAGES = ("cryossl", "mlflow", "numpy", "pandas", "scipy", "matplotlib", "torch", "segmentation-models-pytorch")
 MAX_EXTERNAL_BYTES = 16 * 2**20
 
 
@@ -61,7 +62,7 @@ def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> 
 
 def report(*, output: Path | None, form: str, ratio: float | None, metric: str, figures: Path | None, log: bool,
            tracking_uri: str | None, experiment: str | None) -> None:
-    """Write the report of the runs in the tracking store; for Markdown and LaTeX, and where asked for, its figures beside it."""
+    """Write the report of the runs in the tracking store; for Markdown and LaTeX, or where asked for, its figures too."""
     from analysis import document
     from analysis.report import build_report
     from cryossl.durable import write_durably
@@ -70,23 +71,23 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
     tracked = _Tracked(tracking_uri, experiment)
     found = tracked.compared(ratio=ratio, metric=metric)
-    command = _command({"--output": str(path), "--format": form, "--ratio": None if ratio is None else f"{ratio:g}", "--metric": metric,
-                        "--tracking-uri": tracked.shown_uri, "--experiment": tracked.experiment})
-    made = build_report(found, tracked.frame("iteration", "arm", "experiment"), tracked.pictures(found), tracked.origin(command))
+    options = {"--output": str(path), "--format": form, "--ratio": None if ratio is None else f"{ratio:g}", "--metric": metric,
+               "--tracking-uri": tracked.shown_uri, "--experiment": tracked.experiment}
+    made = build_report(found, tracked.frame("iteration", "arm", "experiment"), tracked.pictures(found),
+                        tracked.origin(_command(options)))
     seen_from = os.path.relpath(folder, path.parent) if folder else ""
-    writers = {"html": document.html, "markdown": lambda one: document.markdown(one, figures=seen_from),
-               "latex": lambda one: document.latex(one, figures=seen_from)}
+    writers: dict[str, Callable[[Report], str]] = {
+        "html": document.html, "markdown": partial(document.markdown, figures=seen_from),
+        "latex": partial(document.latex, figures=seen_from)}
+    text = writers[form](made)
+    files = {folder / name: content for name, content in document.figure_files(made).items()} if folder else {}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(path, writers[form](made).encode())
-        written = [path]
-        for name, content in document.figure_files(made).items() if folder else ():
-            folder.mkdir(parents=True, exist_ok=True)  # type: ignore[union-attr]
-            written.append(folder / name)  # type: ignore[operator]
-            write_durably(written[-1], content)
+        for target, content in {path: text.encode(), **files}.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(target, content)
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror})", cure="choose another --output") from None
-    click.echo(f"wrote {path}" + (f" and {len(written) - 1} files in {folder}" if folder else ""))
+    click.echo(f"wrote {path}" + (f" and {len(files)} files in {folder}" if folder else ""))
     if log:
         click.echo(f"logged as run {tracked.log(made, found, path)}")
 
@@ -140,8 +141,8 @@ class _Tracked:
         changes = {"true": ", with uncommitted changes", "false": ""}.get(code["cryossl.git_dirty"], ", changes unknown")
         commit = code.get("mlflow.source.git.commit", "")
         experiments = dict(zip(rows["run_id"], rows["experiment_id"], strict=True)) if "experiment_id" in rows else {}
-        versions = {"cryossl": metadata.version("cryossl") if _installed("cryossl") else "from its folder",
-                    "python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES if _installed(name)}}
+        versions = {"python": platform.python_version(),
+                    **{name: metadata.version(name) for name in PACKAGES if _installed(name)}}
         return Origin(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), command, self.shown_uri, experiments,
                       f"commit {commit[:12]}{changes}" if commit else "an unknown commit", versions)
 
@@ -154,7 +155,7 @@ class _Tracked:
         tracker = Tracker(self.uri, self.experiment, RunSettings().work / "journals")
         tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
         with tracker.run(f"report-{uuid.uuid4().hex}", name=f"report {report.origin.made}", parent=None, tags=tags) as run:
-            run.describe("\n\n".join(report.abstract))
+            run.describe("\n\n".join("\n- ".join(paragraph) for paragraph in report.abstract))
             run.file(path)
             run.text(render(comparison, "json"), "comparison.json")
             for table in tables_of(report):

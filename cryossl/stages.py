@@ -76,9 +76,11 @@ class Stages:
                                cure="free space or choose another folder with --work") from None
         return Stage(kind, key, folder, reused=False)
 
-    def discard(self, stage: Stage) -> None:
-        """Remove a stage that only served others (the probability maps behind selections)."""
-        shutil.rmtree(stage.folder, ignore_errors=True)
+    def discard(self, kind: str, key: str) -> None:
+        """Remove a stage that only served others (the probability maps behind selections), finished or not, if it is there."""
+        folder = self._root / kind / key
+        for path in (folder, folder.with_name(f"{key}.partial")):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _seal(folder: Path, record: Mapping[str, Any]) -> None:

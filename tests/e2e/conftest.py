@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -12,8 +11,9 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,12 @@ def sqlite_uri(store_template, tmp_path) -> str:
     path.parent.mkdir()
     shutil.copyfile(store_template, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def unwatched(monkeypatch) -> None:
+    """No thread that watches the machine: it has its own test."""
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
 
 
 class Server:
@@ -147,16 +153,16 @@ class Lab:
 
     def call(self, *words: str) -> Done:
         """Any command."""
-        out, err = io.StringIO(), io.StringIO()
         before = sys.argv
         sys.argv = ["cli.py", *words]
-        try:
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-                cli.main()
-        finally:
-            sys.argv = before
-        code = ended.value.code
-        return Done(int(code or 0), out.getvalue(), err.getvalue())
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
+            try:
+                with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
+                    cli.main()
+            finally:
+                sys.argv = before
+            said = [(stream.seek(0), stream.read())[1] for stream in (out, err)]
+        return Done(int(ended.value.code or 0), *said)
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         """What the tracking database answers."""
@@ -192,10 +198,17 @@ def tiny_data(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory, tiny_data, store_template) -> Iterator[Lab]:
-    """One lab for all tests of a file, so that they share what is finished."""
+@pytest.fixture(scope="session")
+def new_lab(tmp_path_factory, tiny_data, store_template) -> Iterator[Callable[..., Lab]]:
+    """Makes labs; each has a store of its own."""
     with pytest.MonkeyPatch.context() as patch:
         # The thread that watches the machine has its own test.
         patch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-        yield Lab(tmp_path_factory.mktemp("lab"), tiny_data, store_template)
+        yield lambda data=tiny_data: Lab(tmp_path_factory.mktemp("lab"), data, store_template)
+
+
+@pytest.fixture(scope="module")
+def lab(new_lab) -> Lab:
+    """One lab for all tests of a file, so that they share what is finished."""
+    made: Lab = new_lab()
+    return made

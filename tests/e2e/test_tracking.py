@@ -1,60 +1,22 @@
+"""One store: what is written is read back, once, also by a run that is resumed; and how a run ends."""
+
 from __future__ import annotations
 
-import json
-import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from recorded_runs import PROJECT, TAGS, files, points, record, runs_of
 
-from cryossl.errors import TrackingError
 from cryossl.tracking import Tracker, read_iteration_runs, read_runs
 
-TAGS = {"cryossl.kind": "iteration", "cryossl.strategy": "naive", "cryossl.ratio_percent": "5"}
-PROJECT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch):
-    # The thread that watches the machine has its own test.
-    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
-
-
-def runs_of(uri: str) -> list:
-    client = MlflowClient(uri)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return list(client.search_runs(experiments, order_by=["attributes.start_time ASC"]))
-
-
-def points(uri: str, run_id: str, key: str) -> list[tuple[int, float, int]]:
-    return [(point.step, point.value, point.timestamp) for point in MlflowClient(uri).get_metric_history(run_id, key)]
-
-
-def files(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
-    found = []
-    for entry in client.list_artifacts(run_id, folder):
-        found += files(client, run_id, entry.path) if entry.is_dir else [entry.path]
-    return sorted(found)
-
-
-def record(run, *, epochs: range) -> None:
-    """What a training records; called again it is what a resumed training records again."""
-    run.params({"split.ratio": 5.0, "loop.audit": False, "selection.strategies": ("naive", "class_balanced")})
-    for epoch in epochs:
-        run.metrics({"train/loss": 1.0 / (epoch + 1), "validation/f1": None if epoch % 2 else 0.5 + epoch / 100},
-                    step=epoch)
-    run.table([{"id": "a", "quality": 0.9}, {"id": "b", "quality": float("nan")}], "selection/iteration_1.json")
-    run.image(np.full((40, 60, 3), 7, np.uint8), key="validation/worst", step=1)
-    run.json({"best": 1}, "result.json")
-    run.dataset([{"id": "train/a.jpg"}], name="labelled", digest="ab" * 32, context="training")
-    run.describe("The student **won**.")
+pytestmark = pytest.mark.usefixtures("unwatched")
 
 
 class TestOneStore:
@@ -239,192 +201,3 @@ class TestStatus:
         with Tracker(sqlite_uri, "cryossl", tmp_path / "j2").invocation(name="e", tags={}):
             pass
         assert [run.info.status for run in runs_of(sqlite_uri)] == ["RUNNING", "FINISHED"]
-
-
-class TestEnvironment:
-    def test_the_run_that_mlflow_run_made_is_adopted_with_its_experiment(self, sqlite_uri, tmp_path, monkeypatch):
-        made = MlflowClient(sqlite_uri).create_run("0")
-        monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-        monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)
-        tracker = Tracker("sqlite:///nowhere.db", "cryossl", tmp_path / "j")
-        with tracker.invocation(name="e", tags={"cryossl.kind": "experiment"}) as parent:
-            assert parent.run_id == made.info.run_id
-            with tracker.run("fp", name="n", parent=parent, tags=TAGS) as run:
-                run.metrics({"test/f1": 0.5}, step=0)
-        stored = runs_of(sqlite_uri)
-        assert {one.info.experiment_id for one in stored} == {"0"}
-        assert {one.info.status for one in stored} == {"FINISHED"}
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-            monkeypatch.delenv(name)
-        assert read_iteration_runs("sqlite:///nowhere.db", "cryossl", tags={})["test/f1"].tolist() == [0.5]
-
-    def test_an_invocation_without_mlflow_run_adopts_nothing(self, sqlite_uri, tmp_path):
-        assert Tracker(sqlite_uri, "cryossl", tmp_path / "j").adopt() is None
-
-    def test_a_run_id_of_another_store_is_one_clear_line(self, sqlite_uri, tmp_path, monkeypatch):
-        monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-        with pytest.raises(TrackingError, match="unset MLFLOW_RUN_ID"):
-            Tracker(sqlite_uri, "cryossl", tmp_path / "j")
-
-    def test_the_experiment_name_of_the_environment_comes_first(self, sqlite_uri, tmp_path, monkeypatch):
-        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
-        Tracker(sqlite_uri, "cryossl", tmp_path / "j").run("fp", name="n", parent=None, tags=TAGS).finish()
-        client = MlflowClient(sqlite_uri)
-        assert client.get_experiment_by_name("cryossl") is None
-        assert client.get_experiment_by_name("from the environment") is not None
-
-    def test_a_deleted_experiment_and_an_impossible_store_are_one_clear_line(self, sqlite_uri, tmp_path):
-        client = MlflowClient(sqlite_uri)
-        client.delete_experiment(client.create_experiment("cryossl"))
-        with pytest.raises(TrackingError, match="is deleted"):
-            Tracker(sqlite_uri, "cryossl", tmp_path / "j")
-        with pytest.raises(TrackingError, match="cannot be opened"):
-            Tracker("sqlite:////proc/no/such/folder/mlflow.db", "cryossl", tmp_path / "j")
-
-    def test_reading_a_store_that_is_not_there_finds_nothing_and_makes_nothing(self, tmp_path):
-        frame = read_iteration_runs(f"sqlite:///{tmp_path}/none.db", "cryossl", tags={})
-        assert frame.empty
-        assert list(frame.columns) == ["run_id", "parent_id", "status", "start_time"]
-        assert list(tmp_path.iterdir()) == []
-
-    def test_importing_the_module_does_not_import_mlflow(self):
-        code = "import cryossl.tracking, sys; sys.exit('mlflow' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
-
-    def test_system_metrics_of_a_resumed_parent_are_never_doubled(self, sqlite_uri, tmp_path, monkeypatch):
-        made = MlflowClient(sqlite_uri).create_run("0")
-        monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
-        monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
-        monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
-        for _ in range(2):
-            with Tracker(sqlite_uri, "cryossl", tmp_path / "j").invocation(name="e", tags={}):
-                time.sleep(1.5)
-        steps = [step for step, _, _ in points(sqlite_uri, made.info.run_id, "system/cpu_utilization_percentage")]
-        assert len(steps) > 2
-        assert sorted(steps) == list(range(len(steps)))
-
-
-class TestServer:
-    def test_a_server_killed_and_restarted_in_the_middle_has_each_point_once(self, server, tmp_path):
-        server.start()
-        tracker = Tracker(server.uri, "cryossl", tmp_path / "j")
-        run = tracker.run("fp", name="n", parent=None, tags=TAGS)
-        for step in range(300):
-            if step == 100:
-                server.kill()
-            if step == 200:
-                server.start()
-            run.metrics({f"train/{name}": step / 8 for name in "abcd"}, step=step)
-        run.json({"ok": True}, "result.json")
-        run.finish()
-        assert tracker.sync() == 0
-        for name in "abcd":
-            history = points(server.uri, run.run_id, f"train/{name}")
-            assert [(step, value) for step, value, _ in history] == [(step, step / 8) for step in range(300)]
-        (stored,) = runs_of(server.uri)
-        assert stored.info.status == "FINISHED"
-        assert files(MlflowClient(server.uri), run.run_id) == ["result.json"]
-
-    def test_a_server_that_is_away_from_start_to_end_costs_little_and_is_filled_by_a_later_sync(
-            self, server, tmp_path, caplog):
-        begun = time.monotonic()
-        tracker = Tracker(server.uri, "cryossl", tmp_path / "j")
-        with (tracker.invocation(name="e", tags={"cryossl.kind": "experiment"}) as parent,
-              tracker.run("fp", name="n", parent=parent, tags=TAGS) as run):
-            record(run, epochs=range(50))
-        assert time.monotonic() - begun < 30
-        assert run.run_id is None
-        assert tracker.away
-        assert sum("is away" in line.message for line in caplog.records) == 1
-        server.start()
-        later = Tracker(server.uri, "cryossl", tmp_path / "j")
-        assert later.sync(everything=True) == 0
-        by_name = {stored.info.run_name: stored for stored in runs_of(server.uri)}
-        assert {stored.info.status for stored in by_name.values()} == {"FINISHED"}
-        assert by_name["n"].data.tags["mlflow.parentRunId"] == by_name["e"].info.run_id
-        assert [step for step, _, _ in points(server.uri, by_name["n"].info.run_id, "train/loss")] == list(range(50))
-        assert len(files(MlflowClient(server.uri), by_name["n"].info.run_id)) == 5
-
-
-def _open_fresh(uri: str, journals: Path, name: str) -> None:
-    with Tracker(uri, "cryossl", journals).run("shared", name="n", parent=None, tags=TAGS) as run:
-        for step in range(5):
-            run.metrics({name: 1.0, "same": 2.0}, step=step)
-
-
-def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(tmp_path):
-    uri = f"sqlite:///{tmp_path}/fresh/mlflow.db"
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_open_fresh, args=(uri, tmp_path / "j", f"own{index}")) for index in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(180)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
-    (run,) = runs_of(uri)
-    assert run.info.status == "FINISHED"
-    for name in ("same", "own0", "own1", "own2", "own3"):
-        assert [step for step, _, _ in points(uri, run.info.run_id, name)] == list(range(5))
-
-
-@pytest.fixture
-def postgres_uri(tmp_path):
-    """A Postgres of this test's own, on a socket-less free port; skipped where no server is installed."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (binaries[-1] if binaries else None)
-    if initdb is None:
-        pytest.skip("no Postgres server is installed")
-    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
-    import getpass
-    import socket
-    folder = Path(initdb).resolve().parent
-    data = tmp_path / "pg"
-    data.mkdir()
-    as_user = []
-    if os.geteuid() == 0:  # Postgres refuses to run as root
-        if getpass.getuser() != "postgres" and shutil.which("runuser") is None:
-            pytest.skip("Postgres cannot run as root here")
-        for path in (tmp_path, *tmp_path.parents):
-            if path.stat().st_uid == 0 and str(path).startswith(str(Path("/tmp/"))) and path != Path("/tmp"):
-                path.chmod(0o755)
-        shutil.chown(data, "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    subprocess.run([*as_user, str(folder / "initdb"), "-D", str(data), "-U", "cryossl", "--auth=trust", "--no-sync"],
-                   check=True, capture_output=True, cwd="/")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w",
-                    "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-    yield f"postgresql://cryossl:secret@127.0.0.1:{port}/postgres"
-    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], check=True,
-                   capture_output=True, cwd="/")
-
-
-def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(postgres_uri, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for epochs in (range(3), range(5)):
-        run = Tracker(postgres_uri, "cryossl", tmp_path / "j").run("fp", name="n", parent=None, tags=TAGS)
-        run.metrics({"test/f1": 0.5}, step=1)
-        for epoch in epochs:
-            run.metrics({"train/loss": 1.0 / (epoch + 1)}, step=epoch)
-    run.finish()
-    uri = postgres_uri.replace("postgresql://", "postgresql+psycopg://")
-    (stored,) = runs_of(uri)
-    assert stored.info.status == "FINISHED"
-    assert [step for step, _, _ in points(uri, run.run_id, "train/loss")] == list(range(5))
-    assert read_iteration_runs(postgres_uri, "cryossl", tags={})["test/f1"].tolist() == [0.5]
-    recorded = "".join(path.read_text() for path in (tmp_path / "j").rglob("*.json*"))
-    assert "secret" not in recorded
-    assert json.dumps(stored.data.tags).count("secret") == 0
-
-
-def test_a_database_that_is_away_is_found_out_at_once(tmp_path):
-    begun = time.monotonic()
-    tracker = Tracker("postgresql://nobody:secret@127.0.0.1:1/none", "cryossl", tmp_path / "j")
-    assert "no database at 127.0.0.1:1" in tracker.away
-    assert "secret" not in tracker.away
-    assert time.monotonic() - begun < 5

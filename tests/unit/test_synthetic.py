@@ -1,4 +1,4 @@
-"""The simulator's physics against other formulas, and the data set it writes against its promises."""
+"""The synthetic data set that is written against its promises."""
 
 from __future__ import annotations
 
@@ -9,15 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import center_of_mass
-from scipy.stats import kstest
 
 from cryossl.coco import read_dataset
 from cryossl.errors import DataError, StorageError
-from cryossl.optics import Optics, contrast, interaction_constant, transfer, wavelength_angstrom
-from cryossl.phantoms import SPECIES, Species, projected_phase, random_rotations
 from cryossl.progress import Progress, silent
-from cryossl.simulator import CONDITION_DRAWS, conditions, simulate
 from cryossl.synthetic import SIMULATION_FILE, border_px, synthesise
 
 SMALL = {"train": 7, "validation": 2, "test": 3, "size_px": 64}
@@ -59,105 +54,6 @@ def discs(found: list[list[int]], size_px: int) -> np.ndarray:
     return mask
 
 
-# --- the microscope ---
-
-
-@pytest.mark.parametrize(("kilovolt", "angstrom"), [(100, 0.03701), (200, 0.02508), (300, 0.01969)])
-def test_the_wavelength_is_the_one_in_the_tables(kilovolt: int, angstrom: float) -> None:
-    assert wavelength_angstrom(1_000.0 * kilovolt) == pytest.approx(angstrom, rel=1e-3)
-
-
-@pytest.mark.parametrize(("kilovolt", "constant"), [(100, 9.244e-4), (200, 7.288e-4), (300, 6.526e-4)])
-def test_the_interaction_constant_is_the_one_in_the_tables(kilovolt: int, constant: float) -> None:
-    assert interaction_constant(1_000.0 * kilovolt) == pytest.approx(constant, rel=1e-3)
-
-
-def test_without_frequency_only_amplitude_contrast_is_left() -> None:
-    optics = Optics(20_000.0, 300.0)
-    assert transfer(np.array([0.0]), optics)[0] == pytest.approx(optics.amplitude_contrast)
-
-
-def test_the_first_zero_lies_where_the_phase_shift_reaches_half_a_turn() -> None:
-    optics = Optics(20_000.0, 0.0, spherical_aberration_angstrom=0.0)
-    shift = np.pi - np.arcsin(optics.amplitude_contrast)
-    zero = np.sqrt(shift / (np.pi * wavelength_angstrom(optics.voltage_volt) * optics.defocus_angstrom))
-    around = transfer(np.array([zero * 0.999, zero, zero * 1.001]), optics)
-    assert around[0] > 0 > around[2]
-    assert around[1] == pytest.approx(0, abs=1e-9)
-
-
-def test_a_wave_keeps_its_frequency_and_is_scaled_by_the_transfer_function() -> None:
-    optics = Optics(15_000.0, 400.0)
-    pixels = np.arange(64)
-    wave = 0.01 * np.cos(2 * np.pi * 6 * pixels / 64)[None, :] * np.ones((64, 1))
-    expected = -2 * transfer(np.array([6 / (64 * 8.0)]), optics)[0] * wave
-    np.testing.assert_allclose(contrast(wave, optics, pixel_size_angstrom=8.0), expected, atol=1e-12)
-
-
-def test_more_underfocus_gives_more_contrast_and_a_larger_b_factor_less() -> None:
-    phase = projected_phase(SPECIES[1], np.array([[32.0, 32.0]]), np.eye(3)[None], shape_px=(64, 64),
-                            pixel_size_angstrom=8.0, voltage_volt=3e5)
-
-    def deepest(defocus: float, b_factor: float) -> float:
-        return float(-contrast(phase, Optics(defocus, b_factor), pixel_size_angstrom=8.0).min())
-
-    assert deepest(30_000, 300) > deepest(15_000, 300) > deepest(15_000, 3_000) > 0
-
-
-# --- the particles ---
-
-
-@pytest.mark.parametrize("species", SPECIES, ids=lambda species: species.name)
-def test_a_projection_is_the_sum_along_the_beam(species: Species) -> None:
-    """Against the density summed on a grid in three dimensions."""
-    rotation = random_rotations(1, rng=np.random.default_rng(1))
-    size, radius, step = 24, species.diameter_px / 2, 0.25
-    y = x = np.arange(size) + 0.5
-    z = np.arange(-2.5 * radius, 2.5 * radius, step)
-    density = np.zeros((len(z), size, size))
-    for blob in np.array(species.blobs) * radius @ rotation[0].T:
-        squared = ((z - blob[0])[:, None, None] ** 2 + (y - 12.5 - blob[1])[:, None] ** 2 + (x - 11.5 - blob[2]) ** 2)
-        density += species.peak_volt * np.exp(-squared / (2 * (species.blob_sigma * radius) ** 2))
-    expected = density.sum(axis=0) * step * 8.0 * interaction_constant(3e5)
-    found = projected_phase(species, np.array([[12.5, 11.5]]), rotation, shape_px=(size, size),
-                            pixel_size_angstrom=8.0, voltage_volt=3e5)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("species", SPECIES, ids=lambda species: species.name)
-def test_a_projection_is_centred_and_its_disc_holds_nearly_all_of_it(species: Species) -> None:
-    y, x = np.mgrid[:48, :48] + 0.5
-    inside = np.hypot(y - 20.5, x - 27.0) <= species.diameter_px / 2
-    for rotation in random_rotations(20, rng=np.random.default_rng(2)):
-        phase = projected_phase(species, np.array([[20.5, 27.0]]), rotation[None], shape_px=(48, 48),
-                                pixel_size_angstrom=8.0, voltage_volt=3e5)
-        np.testing.assert_allclose(np.array(center_of_mass(phase)) + 0.5, (20.5, 27.0), atol=0.01)
-        assert phase[inside].sum() / phase.sum() > 0.8
-
-
-def test_rotations_are_proper_and_uniform() -> None:
-    """The angle of a uniform rotation has the density (1 - cos a) / pi; each axis lands anywhere on the sphere."""
-    rotations = random_rotations(4_000, rng=np.random.default_rng(3))
-    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.broadcast_to(np.eye(3), (4_000, 3, 3)),
-                               atol=1e-12)
-    np.testing.assert_allclose(np.linalg.det(rotations), 1)
-    angles = np.arccos(np.clip((np.trace(rotations, axis1=1, axis2=2) - 1) / 2, -1, 1))
-    assert kstest(angles, lambda a: (a - np.sin(a)) / np.pi).pvalue > 0.01
-    for entry in rotations.reshape(-1, 9).T:
-        assert kstest(entry, "uniform", args=(-1, 2)).pvalue > 1e-3
-
-
-def test_the_species_differ_in_size_in_density_and_in_shape() -> None:
-    assert [species.diameter_px for species in SPECIES] == [9, 12, 16]
-    assert len({species.peak_volt for species in SPECIES}) == 3
-    lengths = [np.linalg.svd(np.array(species.blobs), compute_uv=False) for species in SPECIES]
-    tetramer, dumbbell, barrel = [values[0] / values[-1] for values in lengths]
-    assert tetramer < barrel < dumbbell
-
-
-# --- the micrograph ---
-
-
 def test_particles_are_darker_than_what_is_around_them(full: Path) -> None:
     darker = total = 0
     for part in ("train", "val", "test"):
@@ -171,24 +67,6 @@ def test_particles_are_darker_than_what_is_around_them(full: Path) -> None:
                 total += 1
     assert total > 500
     assert 0.75 < darker / total < 1
-
-
-def test_no_two_particles_are_closer_than_nearly_one_diameter() -> None:
-    crowded = conditions(np.array([0.999] + [0.5] * (CONDITION_DRAWS - 1)))
-    made = simulate(SPECIES[0], crowded, size_px=128, border_px=5, rng=np.random.default_rng(0))
-    apart = np.hypot(*(made.centres[:, None] - made.centres[None]).transpose(2, 0, 1))
-    assert len(made.centres) > 30
-    assert apart[np.triu_indices(len(apart), 1)].min() >= 0.95 * 9
-
-
-def test_an_empty_corner_of_every_condition_still_has_a_particle_inside_the_border() -> None:
-    rng = np.random.default_rng(4)
-    for corner in rng.integers(0, 2, (40, CONDITION_DRAWS)) * 0.999:
-        made = simulate(SPECIES[int(rng.integers(3))], conditions(corner), size_px=64, border_px=3, rng=rng)
-        assert ((made.centres >= 3) & (made.centres <= 61)).all(axis=1).any()
-
-
-# --- the data set ---
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
@@ -258,14 +136,6 @@ def test_the_reader_finds_the_parts_sources_diameters_and_the_band(full: Path) -
     assert [len(part.particles) for part in (dataset.train, dataset.validation, dataset.test)] == [99, 20, 40]
     assert dict(dataset.diameter_px) == {"tetramer": 9.0, "dumbbell": 12.0, "barrel": 16.0}
     assert all(abs(band - border_px(128)) <= 1 for band in dataset.border_px.values())
-
-
-def test_labels_are_the_exact_centres() -> None:
-    given = conditions(np.full(CONDITION_DRAWS, 0.5))
-    for species in SPECIES:
-        made = simulate(species, given, size_px=96, border_px=4, rng=np.random.default_rng(1))
-        corners = made.centres - species.diameter_px / 2
-        np.testing.assert_array_equal(corners, np.round(corners))
 
 
 def test_a_second_call_writes_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""Results of another method beside ours: its counts per test micrograph, from a small file. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from analysis.arms import Arm, by_arm, labelled_text, run_ids_of
+from analysis.bootstrap import paired_bootstrap, pooled_score
+from analysis.comparison import Comparison
+from analysis.contrasts import DRAWS
+from analysis.tables import Cell, Column, Table
+from cryossl.errors import DataError
+
+Row = Mapping[str, Any]
+Rows = Int64[np.ndarray, "micrographs 3"]
+
+SCHEMA = "cryossl.external/1"
+CURE = "the columns are micrograph, tp, fp, fn, then method and leakage if known (docs/report.md)"
+
+
+@dataclass(frozen=True, eq=False)
+class External:
+    """Counts of one method: `counts` are (tp, fp, fn) in px per micrograph; `leakage` says which of them it was trained on."""
+
+    method: str
+    leakage: str
+    ids: tuple[str, ...]
+    counts: Rows
+
+
+def parse_external(text: str, *, name: str) -> tuple[External, ...]:
+    """The methods of a file: CSV with a row per method and micrograph, or JSON.
+
+    Args:
+        text: the file's content.
+        name: of the method where the file names none.
+
+    Raises DataError for what is missing, twice there, or no count.
+    """
+    rows = _json_rows(text) if text.lstrip()[:1] in ("{", "[") else _csv_rows(text)
+    methods = dict.fromkeys(_word(row, "method", name) for row in rows)
+    if not methods:
+        raise DataError("the external results have no row", cure=CURE)
+    return tuple(_method(method,
+                         [(number, row) for number, row in enumerate(rows, start=1) if _word(row, "method", name) == method])
+                 for method in methods)
+
+
+def beside(comparison: Comparison, externals: tuple[External, ...]) -> Comparison:
+    """The comparison with a table of other methods, each on the test micrographs that it and we have.
+
+    Raises DataError if our runs have no counts or share no micrograph with a method.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    notes = ["pixel F1 of the micrographs that both have; difference: ours (all seeds) - theirs, interval by bootstrap "
+                       "over seeds, sources and micrographs"]
+    for external in externals:
+        for ratio, strategy, group in by_arm(comparison.arms):
+            row, note = _row(comparison, external, labelled_text(comparison.arms, ratio), strategy, group)
+            rows += row
+            notes += [note] if note and note not in notes else []
+    if not rows:
+        raise DataError("none of our test micrographs with counts is among the external results",
+                        cure=f"name micrographs by their path below the data folder; {CURE}")
+    return replace(comparison, external=Table("external", "Other methods", _COLUMNS, tuple(rows), tuple(notes)))
+
+
+_COLUMNS = (
+    Column("method", "Method"), Column("leakage", "Leakage"), Column("labelled", "Labelled"), Column("strategy", "Ours"),
+    Column("micrographs", "Micrographs", "", 0), Column("theirs", "Their F1", "%", 2), Column("ours", "Our F1", "%", 2),
+    Column("difference", "Difference", "points", 2, signed=True), Column("lower", "Lower 95%", "points", 2, signed=True),
+    Column("upper", "Upper 95%", "points", 2, signed=True), Column("seeds", "Seeds", "", 0),
+)
+
+
+def _row(comparison: Comparison, external: External, labelled: str, strategy: str,
+         group: list[Arm]) -> tuple[list[tuple[Cell, ...]], str]:
+    """The row of one of our strategies against one method, if they share micrographs, and what must be known of it."""
+    models = [comparison.counts[arm.final.run_id] for arm in group if arm.final and arm.final.run_id in comparison.counts]
+    if not models or any(model.ids != models[0].ids for model in models):
+        return [], ""
+    place = {name: index for index, name in enumerate(external.ids)}
+    shared = [index for index, name in enumerate(models[0].ids) if name in place]
+    if not shared:
+        return [], ""
+    ours = np.stack([model.counts[shared] for model in models])
+    theirs = external.counts[[place[models[0].ids[index]] for index in shared]]
+    _, sources = np.unique(np.array([models[0].sources[index] for index in shared]), return_inverse=True)
+    first = np.broadcast_to(theirs, ours.shape).copy()
+    f1 = [pooled_score(counts, score="f1") for counts in (first, ours)]
+    bounds: list[float | None] = [None, None, None]
+    if all(map(math.isfinite, f1)):
+        found = paired_bootstrap(first, ours, sources.astype(np.int64), draws=DRAWS, rng=np.random.default_rng(0)).interval
+        bounds = [100 * value for value in (found.estimate, found.lower, found.upper)]
+    values = (external.method, external.leakage, labelled, strategy, len(shared), *(100 * value for value in f1), *bounds,
+              len(models))
+    ids = run_ids_of(arm for arm in group if arm.final and arm.final.run_id in comparison.counts)
+    row = tuple(column.cell(value, run_ids=ids if column.decimals is not None else ())
+                for column, value in zip(_COLUMNS, values, strict=True))
+    return [row], _truth_note(external, ours[0], theirs)
+
+
+def _truth_note(external: External, ours: Rows, theirs: Rows) -> str:
+    """Both must have been scored against the same particle pixels, tp + fn."""
+    different = int(np.count_nonzero(ours[:, [0, 2]].sum(axis=1) != theirs[:, [0, 2]].sum(axis=1)))
+    if not different:
+        return ""
+    return (f"{external.method} was scored against other truth: tp + fn differs on {different} of {len(ours)} micrographs "
+            "(another pixel size, border or particle radius), so its F1 cannot be compared strictly")
+
+
+def _method(method: str, rows: list[tuple[int, Row]]) -> External:
+    ids = [_word(row, "micrograph", "") for _, row in rows]
+    for (number, _), name in zip(rows, ids, strict=True):
+        if not name or ids.count(name) > 1:
+            raise DataError(f"external results, row {number}: micrograph {name!r} is " + ("twice there" if name
+                                                                                          else "not named"),
+                            cure=CURE)
+    counts = [[_count(row, column, number) for column in ("tp", "fp", "fn")] for number, row in rows]
+    leakage = dict.fromkeys(_word(row, "leakage", "unknown") for _, row in rows)
+    return External(method, ", ".join(leakage), tuple(ids), np.array(counts, np.int64).reshape(-1, 3))
+
+
+def _count(row: Row, column: str, number: int) -> int:
+    text = str(row.get(column, "")).strip()
+    if not text.isdecimal() or len(text) > 15:
+        raise DataError(f"external results, row {number}: {column} is {text[:40]!r}, no whole number from 0 up", cure=CURE)
+    return int(text)
+
+
+def _word(row: Row, column: str, default: str) -> str:
+    return str(row.get(column) or default).strip()
+
+
+def _csv_rows(text: str) -> list[Row]:
+    try:
+        return [dict(row) for row in csv.DictReader(io.StringIO(text), strict=True)]
+    except csv.Error as error:
+        raise DataError(f"external results: broken CSV ({error})", cure=CURE) from None
+
+
+def _json_rows(text: str) -> list[Row]:
+    """A row per method and micrograph of a document of docs/schemas/external.json."""
+    try:
+        document = json.loads(text)
+        if document["schema"] != SCHEMA:
+            raise ValueError("its schema is another")
+        return [{**row, "method": one.get("method"), "leakage": one.get("leakage")}
+                for one in document["methods"] for row in one["micrographs"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"external results: not a document of {SCHEMA} ({error})", cure=CURE) from None

@@ -1,0 +1,30 @@
+"""`python -m benchmarks [NAME ...]`: run the benchmarks, print their tables, write JSON into benchmarks/results."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import sys
+from pathlib import Path
+
+NAMES = ("training_speed", "prediction_speed", "memory", "tracking", "store", "second_start")
+
+
+def main(names: list[str]) -> None:
+    """Run the named benchmarks, or all. Each module's `main` prints a table and returns what is written as JSON."""
+    unknown = sorted(set(names) - set(NAMES))
+    if unknown:
+        sys.exit(f"benchmarks: unknown {unknown[0]!r}; there are {', '.join(NAMES)}")
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    for name in names or NAMES:
+        sys.stdout.write(f"\n== {name}\n")
+        sys.stdout.flush()
+        found = importlib.import_module(f"benchmarks.{name}").main()
+        record = {"benchmark": name, "machine": platform.machine(), "python": platform.python_version(), "result": found}
+        (results / f"{name}.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

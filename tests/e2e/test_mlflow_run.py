@@ -1,0 +1,83 @@
+"""`mlflow run .` in a fresh copy of the checkout: the parent run is adopted, children lie below it, faults are told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+TINY = ("strategies=class_balanced", "max_iterations=1", "baseline_epochs=2", "student_epochs=1", "validations=1",
+        "decoder_width=4", "threads=1")
+
+
+class Checkout:
+    """A copy of the project's files, and `mlflow run` in it with the environment's programs on PATH."""
+
+    def __init__(self, folder: Path, template: Path) -> None:
+        self.folder = folder
+        self.database = folder / "mlflow.db"
+        listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT,
+                                 capture_output=True, text=True, check=False)
+        if listing.returncode != 0:
+            pytest.skip("not a git checkout")
+        for name in listing.stdout.split("\0"):
+            if name and (PROJECT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(PROJECT / name, folder / name)
+        shutil.copyfile(template, self.database)
+
+    def run(self, *parameters: str, entry: str = "main") -> subprocess.CompletedProcess[str]:
+        binaries = Path(sys.executable).parent
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | {
+            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "MLFLOW_TRACKING_URI": f"sqlite:///{self.database}",
+            "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_EXPERIMENT_NAME": "cryossl"}
+        words = [word for parameter in parameters for word in ("-P", parameter)]
+        return subprocess.run([str(binaries / "mlflow"), "run", ".", "--env-manager", "local", "-e", entry, *words],
+                              cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=500)
+
+    def asked(self, query: str) -> list[tuple]:
+        with contextlib.closing(sqlite3.connect(self.database)) as database:
+            return database.execute(query).fetchall()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, store_template) -> Checkout:
+    return Checkout(tmp_path_factory.mktemp("checkout"), store_template)
+
+
+def test_the_run_that_mlflow_made_is_the_parent_of_all_others(checkout, tiny_data):
+    done = checkout.run("ratio=30", f"data={tiny_data}", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert "Class-balanced F1" in done.stdout
+    (made,) = checkout.asked("SELECT run_uuid, status FROM runs WHERE entry_point_name = 'main' OR run_uuid IN "
+                             "(SELECT run_uuid FROM tags WHERE key = 'mlflow.project.entryPoint')")
+    assert made[1] == "FINISHED"
+    kinds = dict(checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'cryossl.kind'"))
+    assert kinds.pop(made[0]) == "experiment"
+    assert sorted(kinds.values()) == ["arm", "iteration", "iteration"]
+    assert dict(checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'mlflow.parentRunId'")) == dict.fromkeys(
+        kinds, made[0])
+    assert checkout.asked("SELECT value FROM params WHERE key = 'training.baseline_epochs' LIMIT 1") == [("2",)]
+    assert (checkout.folder / "experiments" / "pseudolabel_balanced" / "balanced_pseudolabel_ratio_30.json").is_file()
+    assert (checkout.folder / "work" / "stages").is_dir()
+
+
+@pytest.mark.parametrize("parameter", ["ratio=abc", "strategies=clever", "ratio=5; touch here"])
+def test_a_wrong_parameter_is_one_line_of_ours_and_the_run_ends_failed(checkout, parameter):
+    before = checkout.asked("SELECT count(*) FROM runs")[0][0]
+    done = checkout.run(parameter)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("cryossl: error: ")]
+    assert len(said) == 1
+    assert parameter.partition("=")[0] in said[0]
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (checkout.folder / "here").exists()
+    statuses = [status for (status,) in checkout.asked("SELECT status FROM runs ORDER BY start_time")]
+    assert statuses[before:] == ["FAILED"]

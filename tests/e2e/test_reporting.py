@@ -1,0 +1,126 @@
+"""compare, runs and report as a user types them, over a real tracking store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from counted_frames import grid
+from mlflow import MlflowClient
+from schema_check import faults
+
+from cryossl.artifacts import Artifacts
+from cryossl.tracking import Tracker
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
+
+
+def fill(uri: str, folder: Path) -> dict[str, str]:
+    """Write the grid into a store; key -> run id."""
+    tracker = Tracker(uri, "cryossl", folder / "journals")
+    ids = {}
+    for row in ROWS:
+        key = row["run_id"]
+        tags = {name: str(value) for name, value in row.items() if name.startswith("cryossl.") and value is not None}
+        with tracker.run(key, name=f"<script>{key}", parent=None, tags=tags) as run:
+            run.params({name: value for name, value in row.items() if "." in name and "/" not in name and name not in tags})
+            run.metrics({name: value for name, value in row.items() if "/" in name}, step=int(row["cryossl.iteration"]))
+            run.json(DOCUMENTS[key], "counts.json")
+            run.image(np.full((8, 32, 3), 90, np.uint8), key="validation_worst", step=1)
+            ids[key] = str(run.run_id)
+    assert tracker.sync() == 0
+    return ids
+
+
+def typed(uri: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(PROJECT / "cli.py"), *arguments], cwd=cwd, capture_output=True, text=True,
+                          check=False,
+                          env=os.environ | {"MLFLOW_TRACKING_URI": uri})
+
+
+def schema(name: str) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads((PROJECT / "docs" / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
+    ids = fill(sqlite_uri, tmp_path)
+
+    compared = typed(sqlite_uri, "compare", "--format", "json", cwd=tmp_path)
+    assert (compared.returncode, compared.stderr) == (0, "")
+    content = json.loads(compared.stdout)
+    assert list(faults(content, schema("comparison"))) == []
+    assert {row["interval"]["text"] for row in content["tables"]["evidence"]["rows"]} == {"seeds, sources"}
+
+    listed = typed(sqlite_uri, "runs", "--json", cwd=tmp_path)
+    assert list(faults(json.loads(listed.stdout), schema("runs"))) == []
+
+    made = typed(sqlite_uri, "report", "--log", cwd=tmp_path)
+    assert (made.returncode, made.stderr) == (0, "")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in page
+    assert "<script" not in page
+    assert ids["class_balanced-5-0-3"] in page
+    client = MlflowClient(sqlite_uri)
+    (logged,) = client.search_runs(["1"], "tags.`cryossl.kind` = 'report'")
+    assert "report.html" in {one.path for one in client.list_artifacts(logged.info.run_id)}
+    assert f"logged as run {logged.info.run_id}" in made.stdout
+
+    explained = typed(sqlite_uri, "compare", "--explain", "F1", "--arm", "class_balanced", "--ratio", "5", cwd=tmp_path)
+    assert f"run {ids['class_balanced-5-0-3']}" in explained.stdout
+
+    # A run that is deleted half-way, another experiment in the same store, files that are gone.
+    client.delete_run(ids["class_balanced-5-1-1"])
+    client.create_run(client.create_experiment("foreign"))
+    shutil.rmtree(tmp_path / "store" / "mlruns" / "cryossl" / ids["naive-5-0-1"])
+    again = typed(sqlite_uri, "report", "--format", "markdown", "--output", "deep/r.md", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert (tmp_path / "deep" / "r_figures" / "gains.png").exists()
+
+
+@pytest.mark.parametrize("arguments", [("compare",), ("report",), ("compare", "--explain", "F1", "--arm", "naive")])
+def test_an_empty_store_is_one_line_and_exit_code_2(sqlite_uri, tmp_path, arguments):
+    done = typed(sqlite_uri, *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "nothing to compare: the experiment has no run" in done.stderr
+
+
+def test_artifacts_are_read_and_nothing_outside_is(sqlite_uri, tmp_path):
+    tracker = Tracker(sqlite_uri, "cryossl", tmp_path / "journals")
+    with tracker.run("fp", name="n", parent=None, tags={}) as run:
+        run.json({"a": 1}, "counts.json")
+        run.text("not JSON", "broken.json")
+        run.image(np.full((8, 32, 3), 90, np.uint8), key="validation_worst", step=1)
+    folder = tmp_path / "store" / "mlruns" / "cryossl" / str(run.run_id) / "artifacts"
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"secret": 1}')
+    (folder / "link.json").symlink_to(secret)
+    (folder / "folder.json").mkdir()
+    artifacts = Artifacts(sqlite_uri, "cryossl")
+    assert artifacts.json([run.run_id, "0" * 32], "counts.json") == {run.run_id: {"a": 1}, "0" * 32: None}
+    for name in ("missing.json", "broken.json", "folder.json", "link.json", "../artifacts/counts.json",
+                 "../../../../../secret.json"):
+        assert artifacts.json([run.run_id], name) == {run.run_id: None}
+    assert list(artifacts.pictures(run.run_id, ["validation_worst", "validation_best"])) == ["validation_worst"]
+    picture = next(path for path in (folder / "images").iterdir() if path.suffix == ".png")
+    picture.write_bytes(b"<svg onload=alert(1)>")
+    assert artifacts.pictures(run.run_id, ["validation_worst"]) == {}
+
+
+def test_a_server_hands_out_the_same_files(server, tmp_path):
+    server.start()
+    tracker = Tracker(server.uri, "cryossl", tmp_path / "journals")
+    with tracker.run("fp", name="n", parent=None, tags={}) as run:
+        run.json({"a": 1}, "counts.json")
+    artifacts = Artifacts(server.uri, "cryossl")
+    assert artifacts.json([run.run_id, run.run_id, "0" * 32], "counts.json") == {run.run_id: {"a": 1}, "0" * 32: None}
+    assert artifacts.json([run.run_id], "missing.json") == {run.run_id: None}

@@ -1,0 +1,143 @@
+"""Other stores than one SQLite file: a server that dies, four processes at once, Postgres."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from recorded_runs import TAGS, files, points, record, runs_of
+
+from cryossl.tracking import Tracker, read_iteration_runs
+
+pytestmark = pytest.mark.usefixtures("unwatched")
+
+
+class TestServer:
+    def test_a_server_killed_and_restarted_in_the_middle_has_each_point_once(self, server, tmp_path):
+        server.start()
+        tracker = Tracker(server.uri, "cryossl", tmp_path / "j")
+        run = tracker.run("fp", name="n", parent=None, tags=TAGS)
+        for step in range(300):
+            if step == 100:
+                server.kill()
+            if step == 200:
+                server.start()
+            run.metrics({f"train/{name}": step / 8 for name in "abcd"}, step=step)
+        run.json({"ok": True}, "result.json")
+        run.finish()
+        assert tracker.sync() == 0
+        for name in "abcd":
+            history = points(server.uri, run.run_id, f"train/{name}")
+            assert [(step, value) for step, value, _ in history] == [(step, step / 8) for step in range(300)]
+        (stored,) = runs_of(server.uri)
+        assert stored.info.status == "FINISHED"
+        assert files(MlflowClient(server.uri), run.run_id) == ["result.json"]
+
+    def test_a_server_that_is_away_from_start_to_end_costs_little_and_is_filled_by_a_later_sync(
+            self, server, tmp_path, caplog):
+        begun = time.monotonic()
+        tracker = Tracker(server.uri, "cryossl", tmp_path / "j")
+        with (tracker.invocation(name="e", tags={"cryossl.kind": "experiment"}) as parent,
+              tracker.run("fp", name="n", parent=parent, tags=TAGS) as run):
+            record(run, epochs=range(50))
+        assert time.monotonic() - begun < 30
+        assert run.run_id is None
+        assert tracker.away
+        assert sum("is away" in line.message for line in caplog.records) == 1
+        server.start()
+        later = Tracker(server.uri, "cryossl", tmp_path / "j")
+        assert later.sync(everything=True) == 0
+        by_name = {stored.info.run_name: stored for stored in runs_of(server.uri)}
+        assert {stored.info.status for stored in by_name.values()} == {"FINISHED"}
+        assert by_name["n"].data.tags["mlflow.parentRunId"] == by_name["e"].info.run_id
+        assert [step for step, _, _ in points(server.uri, by_name["n"].info.run_id, "train/loss")] == list(range(50))
+        assert len(files(MlflowClient(server.uri), by_name["n"].info.run_id)) == 5
+
+
+def _open_fresh(uri: str, journals: Path, name: str) -> None:
+    with Tracker(uri, "cryossl", journals).run("shared", name="n", parent=None, tags=TAGS) as run:
+        for step in range(5):
+            run.metrics({name: 1.0, "same": 2.0}, step=step)
+
+
+def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(tmp_path):
+    uri = f"sqlite:///{tmp_path}/fresh/mlflow.db"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_open_fresh, args=(uri, tmp_path / "j", f"own{index}")) for index in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(180)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    (run,) = runs_of(uri)
+    assert run.info.status == "FINISHED"
+    for name in ("same", "own0", "own1", "own2", "own3"):
+        assert [step for step, _, _ in points(uri, run.info.run_id, name)] == list(range(5))
+
+
+@pytest.fixture
+def postgres_uri(tmp_path):
+    """A Postgres of this test's own, on a socket-less free port; skipped where no server is installed."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (binaries[-1] if binaries else None)
+    if initdb is None:
+        pytest.skip("no Postgres server is installed")
+    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
+    import getpass
+    import socket
+    folder = Path(initdb).resolve().parent
+    data = tmp_path / "pg"
+    data.mkdir()
+    as_user = []
+    if os.geteuid() == 0:  # Postgres refuses to run as root
+        if getpass.getuser() != "postgres" and shutil.which("runuser") is None:
+            pytest.skip("Postgres cannot run as root here")
+        for path in (tmp_path, *tmp_path.parents):
+            if path.stat().st_uid == 0 and str(path).startswith(str(Path("/tmp/"))) and path != Path("/tmp"):
+                path.chmod(0o755)
+        shutil.chown(data, "postgres")
+        as_user = ["runuser", "-u", "postgres", "--"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    subprocess.run([*as_user, str(folder / "initdb"), "-D", str(data), "-U", "cryossl", "--auth=trust", "--no-sync"],
+                   check=True, capture_output=True, cwd="/")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
+    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w",
+                    "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    yield f"postgresql://cryossl:secret@127.0.0.1:{port}/postgres"
+    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], check=True,
+                   capture_output=True, cwd="/")
+
+
+def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(postgres_uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for epochs in (range(3), range(5)):
+        run = Tracker(postgres_uri, "cryossl", tmp_path / "j").run("fp", name="n", parent=None, tags=TAGS)
+        run.metrics({"test/f1": 0.5}, step=1)
+        for epoch in epochs:
+            run.metrics({"train/loss": 1.0 / (epoch + 1)}, step=epoch)
+    run.finish()
+    uri = postgres_uri.replace("postgresql://", "postgresql+psycopg://")
+    (stored,) = runs_of(uri)
+    assert stored.info.status == "FINISHED"
+    assert [step for step, _, _ in points(uri, run.run_id, "train/loss")] == list(range(5))
+    assert read_iteration_runs(postgres_uri, "cryossl", tags={})["test/f1"].tolist() == [0.5]
+    recorded = "".join(path.read_text() for path in (tmp_path / "j").rglob("*.json*"))
+    assert "secret" not in recorded
+    assert json.dumps(stored.data.tags).count("secret") == 0
+
+
+def test_a_database_that_is_away_is_found_out_at_once(tmp_path):
+    begun = time.monotonic()
+    tracker = Tracker("postgresql://nobody:secret@127.0.0.1:1/none", "cryossl", tmp_path / "j")
+    assert "no database at 127.0.0.1:1" in tracker.away
+    assert "secret" not in tracker.away
+    assert time.monotonic() - begun < 5

@@ -1,0 +1,80 @@
+"""Figures and the curves behind them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from counted_frames import counted, grid
+from PIL import Image
+from sklearn.metrics import precision_recall_curve
+from tracked_frames import frame, run
+
+from analysis.comparison import Comparison, compare
+from analysis.curves import _curve, reliability
+from analysis.plotting import Plot, image, looks
+from analysis.report import _plots
+
+NAMES = ["f1_by_iteration", "gains", "particle_ratio", "precision_recall", "source_gains", "cost", "calibration", "quality"]
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return counted(*grid(seeds=range(3), ratios=("5", "10"), more=("class_balanced-quota", "naive+quota")))
+
+
+def test_every_figure_is_drawn_from_a_whole_store(comparison: Comparison) -> None:
+    plots = _plots(comparison)
+    assert [plot.name for plot in plots if plot.figure is not None] == NAMES
+    for plot in plots:
+        picture = Image.open(io.BytesIO(image(plot.figure, "png")))  # type: ignore[arg-type]
+        assert np.asarray(picture.convert("L")).std() > 5
+        assert picture.width >= 1000  # 200 dots an inch, for print
+
+
+def test_the_same_data_give_the_same_file(comparison: Comparison) -> None:
+    once, again = (image(_plots(comparison)[0].figure, "svg") for _ in range(2))  # type: ignore[arg-type]
+    assert once == again
+    assert b"<script" not in once
+    assert b"http://www.w3.org/1999/xlink" in once  # a name, not an address that is asked
+    assert b'href="http' not in once
+
+
+def test_a_figure_without_data_gives_its_reason() -> None:
+    plots = _plots(compare(frame(run("supervised", 0, f1=0.7))))
+    assert [plot.figure for plot in plots] == [None] * len(NAMES)
+    assert all(plot.reason for plot in plots)
+
+
+def test_words_from_outside_are_no_formula_for_matplotlib() -> None:
+    rows, documents = grid(seeds=[0, 1])
+    renamed: list[dict[str, Any]] = [row | {"test/f1/$\\frac{x$": 0.5} for row in rows]
+    plot: Plot = next(plot for plot in _plots(counted(renamed, documents)) if plot.name == "source_gains")
+    assert plot.figure is not None
+    assert len(image(plot.figure, "png")) > 1000
+
+
+def test_usual_strategies_look_the_same_in_every_figure_and_no_two_look_alike() -> None:
+    names = ["supervised", "supervised_long", "naive", "class_balanced", *(f"naive+{number}" for number in range(7))]
+    assert looks(names)["naive"] == looks(["naive"])["naive"]
+    assert len(set(looks(names).values())) == len(names)
+
+
+def test_the_precision_recall_curve_is_scikit_learns() -> None:
+    rng = np.random.default_rng(0)
+    truth, p8 = rng.integers(0, 2, 500), rng.integers(0, 256, 500)
+    histogram = np.stack([np.bincount(p8[truth == value], minlength=256) for value in (0, 1)])
+    recall, precision = _curve(histogram)
+    precisions, recalls, _ = precision_recall_curve(truth, p8)
+    theirs = sorted({(round(r, 12), round(p, 12)) for r, p in zip(recalls[:-1], precisions[:-1], strict=True)})
+    assert sorted({(round(r, 12), round(p, 12)) for r, p in zip(recall, precision, strict=True)}) == theirs
+
+
+def test_probabilities_that_mean_what_they_say_lie_on_the_diagonal() -> None:
+    p8 = np.arange(256)
+    histogram = np.stack([1000 * (255 - p8), 1000 * p8]).astype(np.int64)
+    said, found, pixels = reliability(histogram)
+    assert said == pytest.approx(found, abs=1e-12)
+    assert pixels.sum() == histogram.sum()

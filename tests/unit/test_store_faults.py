@@ -1,0 +1,92 @@
+"""The store: data that cannot be stored, damaged files, a full disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_stores import make_store, tree
+
+from cryossl.coco import DataSet, Part
+from cryossl.errors import DataError, StorageError
+from cryossl.progress import Progress
+from cryossl.store import open_store
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"particle_diameter_px": 400.0}, "once rescaled"),
+    ({"image_px": 8}, "leaves nothing"),
+])
+def test_a_micrograph_that_cannot_be_used_is_named(dataset: DataSet, tmp_path: Path, changes: dict[str, object],
+                                                   message: str) -> None:
+    wide = dataclasses.replace(dataset, border_px={"a": 40})
+    with pytest.raises(DataError, match=f"train/a_1.png: .*{message}"):
+        make_store(wide, tmp_path / "work", max_megapixels=1.0, **changes)
+
+
+def test_a_data_set_without_micrographs_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+    empty = Part(micrographs=(), particles={})
+    with pytest.raises(DataError, match="no micrograph"):
+        make_store(dataclasses.replace(dataset, train=empty, validation=empty, test=None), tmp_path / "work")
+
+
+def test_a_picture_in_two_parts_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+    shutil.copy(dataset.root / "train/a_1.png", dataset.root / "test/b_3.png")
+    with pytest.raises(DataError, match="are the same picture, in train and in test"):
+        make_store(dataset, tmp_path / "work")
+
+
+def test_a_picture_of_another_size_than_announced_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(dataset.root / "val/a_3.png")
+    with pytest.raises(DataError, match=r"a_3\.png: 10 x 10 px instead of 72 x 96"):
+        make_store(dataset, tmp_path / "work")
+
+
+def test_a_missing_picture_is_named(dataset: DataSet, tmp_path: Path) -> None:
+    (dataset.root / "val/a_3.png").unlink()
+    with pytest.raises(DataError, match=r"a_3\.png: No such file"):
+        make_store(dataset, tmp_path / "work")
+
+
+def test_a_picture_that_changes_between_hashing_and_decoding_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+    path = dataset.root / "train/b_2.png"
+
+    def disturb(event: Progress) -> None:
+        if event.phase == "hash":
+            Image.fromarray(np.zeros((72, 96), dtype=np.uint8)).save(path)
+
+    with pytest.raises(DataError, match=r"b_2\.png changed"):
+        make_store(dataset, tmp_path / "work", report=disturb)
+
+
+@pytest.mark.parametrize("damage", [
+    lambda folder: os.truncate(folder / "pictures.u8", 100),
+    lambda folder: (folder / "truth.u8").unlink(),
+    lambda folder: (folder / "index.json").unlink(),
+    lambda folder: (folder / "index.json").write_text("{"),
+    lambda folder: (folder / "index.json").write_text("[]"),
+    lambda folder: (folder / "index.json").write_text('{"micrographs": [{"id": 1}]}'),
+], ids=["short pictures", "no truth", "no index", "torn index", "list index", "foreign index"])
+def test_a_damaged_store_is_refused(dataset: DataSet, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    folder = make_store(dataset, tmp_path / "work").folder
+    damage(folder)
+    with pytest.raises(StorageError, match="remove"):
+        open_store(folder, border_px={})
+
+
+def test_a_store_that_does_not_fit_says_so_and_can_be_made_later(dataset: DataSet, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot write the store"):
+            make_store(dataset, tmp_path / "work")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert tree(make_store(dataset, tmp_path / "work").folder) == tree(make_store(dataset, tmp_path / "other").folder)
