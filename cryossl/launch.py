@@ -17,7 +17,7 @@ from PIL import Image
 from cryossl import device as devices
 from cryossl import network as networks
 from cryossl import preparation
-from cryossl.blueprint import draw_blueprint, members
+from cryossl.blueprint import Blueprint
 from cryossl.bookkeeping import Bookkeeper
 from cryossl.campaign import Campaign, plan
 from cryossl.coco import read_dataset
@@ -25,7 +25,7 @@ from cryossl.config import Config, InputSettings
 from cryossl.console import ProgressConsole
 from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
-from cryossl.errors import BusyError, StorageError
+from cryossl.errors import BusyError, StorageError, TrackingError
 from cryossl.estimates import estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
@@ -47,7 +47,7 @@ def run(config: Config) -> None:
         dataset = preparation.load(config, narrator)
         for note in dataset.notes:
             narrator.say(f"   {note}")
-        _preflight(config)
+        _preflight(config, preparation.sketch(config, dataset))
         device = devices.resolve(config.training.device)
         threads = devices.prepare(threads=config.training.threads, device=device)
         store = build(dataset, config.run.work / "stores", settings=config.input,
@@ -69,8 +69,7 @@ def dry_run(config: Config) -> None:
     """Print the settings, the counts and the estimates of a run; train nothing."""
     with ProgressConsole(sys.stderr) as console:
         dataset = preparation.load(config, console)
-    nowhere = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
-    blueprint = draw_blueprint(dataset, nowhere, settings=config.input, network_multiple=networks.multiple(config.network))
+    blueprint = preparation.sketch(config, dataset)
     split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
     preparation.check(config, split)
     device = devices.resolve(config.training.device)
@@ -133,10 +132,14 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> None:
         narrator.say(f"⚠ the tracking store lacks {missing} entries; the next start sends them")
 
 
-def _preflight(config: Config) -> None:
-    for check in preflight(tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=0):
+def _preflight(config: Config, blueprint: Blueprint) -> None:
+    """Refuse to start where the store cannot be written, the tracking store never opened, or the disk is too small."""
+    stores = config.run.work / "stores"
+    needed_bytes = 0 if any(stores.glob("store-*")) else blueprint.picture_bytes + blueprint.truth_bytes
+    for check in preflight(tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes):
         if check.state == "fail":
-            raise StorageError(f"{check.name}: {check.what}", cure=check.cure)
+            fault = TrackingError if check.name == "tracking" else StorageError
+            raise fault(f"{check.name}: {check.what}", cure=check.cure)
 
 
 def _print(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cryossl.blueprint import StoredMicrograph
+from cryossl.blueprint import Blueprint, StoredMicrograph, draw_blueprint, members
 from cryossl.coco import DataSet, measured, read_dataset
 from cryossl.config import Config
 from cryossl.errors import ConfigError, DataError
@@ -32,6 +32,12 @@ def load(config: Config, report: Report) -> DataSet:
         synthesise(root, seed=SYNTHETIC_SEED, report=report)
     dataset = read_dataset(root, border=config.input.border, max_megapixels=config.input.max_megapixels)
     return measured(dataset, border=config.input.border, visible=dataset.validation.particles.keys())
+
+
+def sketch(config: Config, dataset: DataSet) -> Blueprint:
+    """What the store of a data set will hold, found without reading a picture; its key means nothing."""
+    unread = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
+    return draw_blueprint(dataset, unread, settings=config.input, network_multiple=2**config.network.encoder_depth)
 
 
 def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: int) -> Split:
