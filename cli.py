@@ -58,9 +58,12 @@ def cli() -> None:
 def run(config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **options: str | None) -> None:
     """Train the baseline once, then every strategy from it; print the comparison and the verdict."""
     config = config_of(config_file, defaults_yield, options)
-    from cryossl import launch
+    from cryossl import launch, reporting
 
-    (launch.dry_run if dry_run else launch.run)(config)
+    if dry_run:
+        launch.dry_run(config)
+    else:
+        reporting.conclude(config, launch.run(config))
 
 
 @cli.command()
@@ -87,7 +90,8 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @cli.command()
 @choice_options
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
+              help="how the tables are written")
 @click.option("--explain", metavar="METRIC", default=None, help="runs, counts and formula behind one number, e.g. F1")
 @click.option("--arm", metavar="STRATEGY", default=None, help="with --explain: whose number")
 @click.option("--external", metavar="FILE", type=click.Path(path_type=Path), default=None,
@@ -102,7 +106,8 @@ def compare(**options: Any) -> None:
 
 @cli.command()
 @choice_options
-@click.option("--format", "form", type=click.Choice(("html", "markdown", "latex")), default="html", show_default=True)
+@click.option("--format", "form", type=click.Choice(("html", "markdown", "latex")), default="html", show_default=True,
+              help="how the report is written")
 @click.option("--output", type=click.Path(path_type=Path), default=None, help="file to write  [report.html, .md or .tex]")
 @click.option("--figures", type=click.Path(path_type=Path), default=None, help="folder for the figures as PNG and SVG")
 @click.option("--log", is_flag=True, help="keep the report and its tables in the tracking store too")
@@ -126,7 +131,8 @@ def runs(**options: Any) -> None:
 
 @cli.command()
 @click.option("--name", default="pseudolabel_balanced", show_default=True, help="name of the results folder")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("experiments"), show_default=True)
+@click.option("--results", type=click.Path(path_type=Path), default=Path("experiments"), show_default=True,
+              help="folder of the results folders")
 @click.option("--watch", is_flag=True, help="redraw every two seconds until the run ends")
 @click.option("--json", "as_json", is_flag=True, help="print the status as JSON")
 def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
@@ -190,7 +196,8 @@ def data_fetch(what: str, folder: Path, url: str | None) -> None:  # noqa: ARG00
 
 @data.command("show")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("pictures"), show_default=True)
+@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("pictures"), show_default=True,
+              help="folder to write")
 @click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="micrographs to draw")
 def data_show(path: Path, folder: Path, count: int) -> None:
     """Draw micrographs with their particles to PNG files."""
@@ -203,6 +210,9 @@ def main() -> None:
     """Run a command; a fault becomes one line on standard error and an exit code."""
     try:
         code = cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = error.exit_code
     except click.ClickException as error:
         code = _fail(error.format_message(), error.exit_code)
     except CryosslError as error:

@@ -71,7 +71,7 @@ class NetworkSettings(Section):
     )
     encoder_depth: int = Field(3, ge=3, le=5, description="halvings of the picture inside the encoder")
     decoder_width: int = Field(
-        16, ge=4, le=256, description="channels of the decoder's finest stage; each coarser one has twice as many"
+        8, ge=4, le=256, description="channels of the decoder's finest stage; each coarser one has twice as many"
     )
     encoder_weights: Literal["none", "imagenet"] = Field(
         "none", description="initial weights of the encoder; imagenet downloads them"
@@ -95,7 +95,8 @@ class TrainingSettings(Section):
         "auto", description="number format of the forward pass; auto: bf16 on CUDA, else fp32"
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="CPU threads of the network; 0: OMP_NUM_THREADS, else one per core this process may use"
+        0, ge=0, le=1024,
+        description="CPU threads of the network; 0: OMP_NUM_THREADS, else one or one per core, whichever is faster here"
     )
 
 

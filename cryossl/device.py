@@ -68,7 +68,7 @@ def prepare(*, threads: int, device: torch.device) -> int:
         device: where the network will run. On the CPU only deterministic algorithms are admitted (they cost nothing
             there); on a GPU some layers have none, and results agree to rounding only.
     """
-    count = threads or _openmp_threads() or usable_cores()
+    count = threads or openmp_threads() or usable_cores()
     torch.set_num_threads(count)
     keep_freed_memory()
     if device.type == "cpu":
@@ -93,7 +93,7 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
 
 
-def _openmp_threads() -> int:
+def openmp_threads() -> int:
     """The number in OMP_NUM_THREADS, which batch systems set; 0 without one."""
     text = os.environ.get("OMP_NUM_THREADS", "")
     return int(text) if text.isdigit() else 0

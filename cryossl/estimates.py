@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from cryossl import device as devices
 from cryossl import network as networks
 from cryossl.blueprint import Blueprint
 from cryossl.config import Config
 from cryossl.device import Precision
+from cryossl.durable import write_durably
 from cryossl.losses import segmentation_loss
 from cryossl.recipes import LONG
 from cryossl.selection import BestPerLabelled
@@ -76,6 +80,29 @@ def measure_speed(config: Config, *, tile_px: int, device: torch.device, precisi
     training = _seconds(step, device)
     with torch.inference_mode():
         return training, _seconds(forward, device) / config.training.batch_size
+
+
+def choose_threads(config: Config, *, tile_px: int, device: torch.device, memory: Path) -> int:
+    """CPU threads for a config: as set, as OMP_NUM_THREADS says, or the faster of one and one per core, tried once.
+
+    On a busy machine two threads wait for each other and can be slower than one by far. Results at another number of
+    threads agree to rounding only, so the choice is kept in the file `memory` and holds for every later start.
+    """
+    settled = config.training.threads or devices.openmp_threads()
+    cores = devices.usable_cores()
+    if settled or device.type != "cpu" or cores == 1:
+        return settled or cores
+    name = f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, {cores} cores"
+    known: dict[str, int] = json.loads(memory.read_text()) if memory.exists() else {}
+    if name not in known:
+        speeds = {}
+        for threads in (cores, 1):
+            torch.set_num_threads(threads)
+            speeds[threads] = measure_speed(config, tile_px=tile_px, device=device, precision="fp32")[0]
+        known[name] = min(speeds, key=lambda threads: speeds[threads])
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(memory, json.dumps(known, indent=1).encode())
+    return known[name]
 
 
 def _seconds(action: Callable[[], object], device: torch.device) -> float:

@@ -26,7 +26,7 @@ from cryossl.console import ProgressConsole
 from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
 from cryossl.errors import BusyError, StorageError, TrackingError
-from cryossl.estimates import estimate, measure_speed
+from cryossl.estimates import choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
 from cryossl.narration import Narrator, narrated
@@ -37,9 +37,14 @@ from cryossl.store import build
 from cryossl.synthetic import synthesise as write_synthetic
 from cryossl.tracking import Tracker
 
+THREADS_FILE = "threads.json"
 
-def run(config: Config) -> None:
-    """The whole experiment: baseline, arms, tracked runs, result files. A second start reuses all that is finished."""
+
+def run(config: Config) -> str:
+    """The whole experiment: baseline, arms, tracked runs, result files. A second start reuses all that is finished.
+
+    Returns the experiment's fingerprint, which its tracked runs carry.
+    """
     folder = config.run.results / config.run.name
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with _one_at_a_time(folder), _interruptible(), narrated(folder, name=config.run.name, plan=phases) as narrator:
@@ -47,9 +52,11 @@ def run(config: Config) -> None:
         dataset = preparation.load(config, narrator)
         for note in dataset.notes:
             narrator.say(f"   {note}")
-        _preflight(config, preparation.sketch(config, dataset))
+        blueprint = preparation.sketch(config, dataset)
+        _preflight(config, blueprint)
         device = devices.resolve(config.training.device)
-        threads = devices.prepare(threads=config.training.threads, device=device)
+        threads = devices.prepare(device=device, threads=choose_threads(
+            config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
         store = build(dataset, config.run.work / "stores", settings=config.input,
                       network_multiple=networks.multiple(config.network), report=narrator)
         split = preparation.draw(config, store.micrographs.values(), tile_px=store.tile_px)
@@ -61,8 +68,9 @@ def run(config: Config) -> None:
         experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
                                 precision=devices.resolve_precision(config.training.precision, device), report=narrator)
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
-                     f"({device.type}, {threads} threads)")
+                     f"({device.type}, threads: {threads})")
         _track(config, experiment, narrator)
+    return experiment.fingerprint()
 
 
 def dry_run(config: Config) -> None:
@@ -73,7 +81,8 @@ def dry_run(config: Config) -> None:
     split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
     preparation.check(config, split)
     device = devices.resolve(config.training.device)
-    devices.prepare(threads=config.training.threads, device=device)
+    devices.prepare(device=device, threads=choose_threads(config, tile_px=blueprint.tile_px, device=device,
+                                                          memory=config.run.work / THREADS_FILE))
     precision = devices.resolve_precision(config.training.precision, device)
     step_seconds, tile_seconds = measure_speed(config, tile_px=blueprint.tile_px, device=device, precision=precision)
     found = estimate(config, blueprint, split, step_seconds=step_seconds, tile_seconds=tile_seconds)

@@ -1,4 +1,4 @@
-"""One function per command that only reads the tracking store: compare, runs, report. None of them imports torch."""
+"""What is told from the tracking store alone: compare, runs, report, a run's last words. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cryossl.config import RunSettings
-from cryossl.errors import ConfigError, DataError, StorageError
+from cryossl.config import Config, RunSettings
+from cryossl.errors import ConfigError, DataError, StorageError, TrackingError
 from cryossl.storeuri import redacted, store_uri
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from analysis.counts import ModelCounts
     from analysis.report import Origin, Picture, Report
 
+OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
 PACKAGES = ("cryossl", "mlflow", "numpy", "pandas", "scipy", "matplotlib", "torch", "segmentation-models-pytorch")
 MAX_EXTERNAL_BYTES = 16 * 2**20
@@ -50,6 +51,23 @@ def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | 
 
         found = beside(found, parse_external(_text_of(external), name=external.stem))
     click.echo(render(found, form))
+
+
+def conclude(config: Config, fingerprint: str) -> None:
+    """Print the comparison of one experiment that has just ended, and what to type next."""
+    from analysis.comparison import compare as compared
+    from analysis.rendering import render
+
+    ratio = config.split.ratio
+    try:
+        frame = _Tracked(config.run.tracking_uri, config.run.experiment).frame("iteration", "arm")
+        ours = frame[frame["cryossl.experiment_fingerprint"] == fingerprint] if len(frame) else frame
+        click.echo("\n" + render(compared(ours, ratio=ratio), "table"), nl=False)
+    except (TrackingError, DataError) as error:  # the numbers are safe in journals and files; the store is a view of them
+        click.echo(f"\nNo table now: {error}")
+    other = OTHER_RATIO.get(ratio)
+    another = f"`make run RATIO={other:g}` runs the other labelled part, " if other else ""
+    click.echo(f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py report` writes them up")
 
 
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:

@@ -1,0 +1,171 @@
+"""The command line, MLproject, the documents and the settings say the same, and help costs next to nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+import cli
+from cryossl.config import build, default_text, fields
+from scripts.make_docs import pages
+
+PROJECT = Path(__file__).resolve().parents[2]
+ENTRY_POINTS: dict[str, Any] = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
+OF_EXPERIMENTS = ("main", "baseline")
+HEAVY = ("torch", "mlflow", "pandas", "numpy", "scipy", "matplotlib")
+
+
+def commands(group: click.Group = cli.cli, prefix: str = "") -> dict[str, click.Command]:
+    """`data check` -> command, for all that can be called."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{prefix}{name} ")
+        else:
+            found[f"{prefix}{name}"] = command
+    return found
+
+
+def options(command: click.Command) -> dict[str, click.Option]:
+    return {flag: one for one in command.params if isinstance(one, click.Option) for flag in one.opts}
+
+
+def command_of(entry: str) -> tuple[str, list[str]]:
+    """Command that an entry point calls, and the rest of its line."""
+    words = ENTRY_POINTS[entry]["command"].split()
+    assert words[:2] == ["python", "cli.py"]
+    name = next(name for name in sorted(commands(), key=len, reverse=True) if " ".join(words[2:]).startswith(name))
+    return name, words[2 + len(name.split()):]
+
+
+# --- settings, options, MLproject
+
+
+@pytest.mark.parametrize("command", ["run", "baseline", "doctor"])
+def test_every_setting_is_an_option_with_its_meaning_and_default(command):
+    given = options(commands()[command])
+    for name, (_, field) in fields().items():
+        option = given[f"--{name.replace('_', '-')}"]
+        assert option.name == name
+        assert option.default is None or option.default is click.core.UNSET  # the config alone knows defaults
+        assert field.description in option.help
+        assert (default_text(field) or "none") in option.help
+
+
+@pytest.mark.parametrize("entry", OF_EXPERIMENTS)
+def test_every_parameter_of_mlproject_is_a_setting_with_the_same_default(entry):
+    parameters = dict(ENTRY_POINTS[entry]["parameters"])
+    assert "ratio" in parameters
+    assert parameters.pop("config")["default"] == ""
+    for name, parameter in parameters.items():
+        _, field = fields()[name]
+        assert build({name: str(parameter["default"])}) == build({})
+        assert str(parameter["default"]) == default_text(field)
+        numeric = isinstance(field.default, (int, float))
+        assert parameter["type"] == ("float" if numeric else "string")
+
+
+@pytest.mark.parametrize("entry", list(ENTRY_POINTS))
+def test_an_entry_point_calls_a_command_with_each_of_its_parameters_once(entry):
+    name, words = command_of(entry)
+    known = commands()[name]
+    assert sorted(re.findall(r"{(\w+)}", " ".join(words))) == sorted(ENTRY_POINTS[entry]["parameters"])
+    for flag, value in zip(words, words[1:], strict=False):
+        if flag.startswith("--") and value.startswith("{"):
+            assert options(known)[flag].name in (value.strip("{}"), "config_file", "form")
+    assert ("--defaults-yield" in words) == (entry in OF_EXPERIMENTS)
+
+
+def test_the_entry_points_that_were_promised_are_there():
+    assert set(ENTRY_POINTS) >= {"main", "baseline", "compare", "data"}
+
+
+def test_an_option_may_be_written_as_mlflow_writes_it():
+    command = commands()["run"]
+    context = command.make_context("run", ["--baseline_epochs", "3"], parent=click.Context(cli.cli, token_normalize_func=cli.dashes))
+    assert context.params["baseline_epochs"] == "3"
+
+
+# --- documents
+
+
+@pytest.mark.parametrize("name", list(pages()))
+def test_the_generated_documents_are_up_to_date(name):
+    assert (PROJECT / name).read_text(encoding="utf-8") == pages()[name], "run `python -m scripts.make_docs`"
+
+
+def test_the_documents_name_every_setting_and_every_command():
+    written = pages()
+    for name in fields():
+        assert f"`{name}`" in written["docs/settings.md"]
+    for name in commands():
+        assert f"cryossl {name}" in written["docs/cli.md"]
+
+
+@pytest.mark.parametrize("name", list(commands()))
+def test_every_command_and_every_option_has_help(name):
+    command = commands()[name]
+    assert command.help and re.match(r"[A-Z].*\.$", command.help.splitlines()[0])
+    assert [one.name for one in command.params if isinstance(one, click.Option) and not one.help and one.name != "seed"] == []
+
+
+@pytest.mark.parametrize("text", ["README.md", "docs/data.md", "docs/method.md", "docs/results-files.md", "CONTRIBUTING.md"])
+def test_the_commands_and_options_in_the_documents_exist(text):
+    """Every `cli.py ...` or `cryossl ...` in a document, and every `-P name=`, is something that can be typed."""
+    content = (PROJECT / text).read_text(encoding="utf-8")
+    for call in re.findall(r"(?:python cli\.py|`cryossl) ([^`\n#]+)", content):
+        name = next((name for name in sorted(commands(), key=len, reverse=True) if f"{call} ".startswith(f"{name} ")), None)
+        assert name, call
+        flags = re.findall(r"(?<!\S)--[a-z-]+", call)
+        assert [flag for flag in flags if flag not in options(commands()[name]) and flag != "--help"] == []
+    for name in re.findall(r"-P ([a-z_]+)=", content):
+        assert name in fields() or any(name in entry.get("parameters", {}) for entry in ENTRY_POINTS.values())
+
+
+# --- what is typed
+
+
+def typed(*words: str) -> tuple[int, str, str, list[str]]:
+    """Exit code, standard output, standard error, and which heavy modules were imported on the way."""
+    code = ("import sys, cli\n"
+            "try: cli.main()\n"
+            "finally: print('LOADED', *(name for name in sys.argv[0].split(',') if name in sys.modules))")
+    done = subprocess.run([sys.executable, "-c", f"import sys; sys.argv = [{','.join(HEAVY)!r}, *{list(words)!r}]\n{code}"],
+                          cwd=PROJECT, capture_output=True, text=True, check=False)
+    said, _, loaded = done.stdout.rpartition("LOADED")
+    return done.returncode, said, done.stderr, loaded.split()
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    ([], 2), (["--help"], 0), (["--version"], 0), (["run", "--help"], 0), (["data"], 2), (["data", "fetch", "--help"], 0),
+    (["run", "--ratio", "abc"], 2), (["run", "--nonsense"], 2), (["nonsense"], 2), (["run", "--config", "absent.yaml"], 2),
+    (["compare", "--format", "word"], 2),
+])
+def test_help_and_usage_errors_answer_without_anything_heavy(words, code):
+    ended, said, complaint, loaded = typed(*words)
+    assert ended == code
+    assert loaded == []
+    if code == 0:
+        assert said.strip()
+        assert complaint == ""
+    elif words in ([], ["data"]):  # asked for nothing: the help is the answer
+        assert "Commands:\n" in said + complaint
+    else:
+        assert said == ""
+        assert re.fullmatch(r"cryossl: error: [^\n]+\n", complaint)
+
+
+def test_what_gives_way_to_the_config_file_is_said(tmp_path, capsys):
+    file = tmp_path / "settings.yaml"
+    file.write_text("ratio: 10\n")
+    config = cli.config_of(file, True, {"ratio": "5", "seed": "7"})
+    assert (config.split.ratio, config.split.seed) == (10, 7)
+    assert "ratio (the defaults of MLproject give way to it)" in capsys.readouterr().out
+    assert cli.config_of(Path(), True, {}).split.ratio == 5  # `--config ''`, as MLproject passes it
