@@ -24,8 +24,8 @@ def pages() -> dict[str, str]:
 def settings_page() -> str:
     """A table for each section: setting, default, what it may be, what it means."""
     lines = ["# Settings", "", NOTICE, "",
-             "Each can be given as an option (`--learning-rate 0.001`), to `mlflow run` (`-P learning_rate=0.001`), or in a YAML "
-             "file (`--config FILE`; `-P config=FILE`), at the top level or below the name of its section. Options win over "
+             "Each can be given as an option (`--learning-rate 0.001`), to `mlflow run` (`-P learning_rate=0.001`), or "
+             "in a YAML file (`--config FILE`; `-P config=FILE`), at the top level or below the name of its section. Options win over "
              "the file. `cryossl run --dry-run` prints what a run would use. The tracked parameter is `section.setting`."]
     for section, model in sections().items():
         lines += ["", f"## {section}", "", (model.__doc__ or "").strip(), "",
@@ -40,8 +40,8 @@ def settings_page() -> str:
 def cli_page() -> str:
     """The help of each command; settings are left to their own page."""
     lines = ["# Commands", "", NOTICE, "",
-             "`python cli.py` in the project, or `cryossl` with its environment active, is the same program. Exit codes: 0 done, "
-             "2 usage or data, 3 tracking store, 5 a number is not finite, 6 storage, 130 interrupted."]
+             "`python cli.py` in the project, or `cryossl` with its environment active, is the same program. Exit "
+             "codes: 0 done, 2 usage or data, 3 tracking store, 5 a number is not finite, 6 storage, 130 interrupted."]
     for path, command in _commands(cli.cli, ("cryossl",)):
         lines += ["", f"## `{' '.join(path)}`", "", "```", _help(path, command), "```"]
         if _is_setting(command.params):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -90,7 +91,7 @@ class Place:
     def leftovers(self) -> list[str]:
         """What a run must not leave: half stages, temporary files, checkpoints, probability maps of the pool."""
         patterns = ("*.partial", ".*.tmp", "*.part", "checkpoint-*.pt", "probabilities-*")
-        return sorted({path.relative_to(self.folder).as_posix() for pattern in patterns for path in self.folder.rglob(pattern)})
+        return sorted({path.relative_to(self.folder).as_posix() for one in patterns for path in self.folder.rglob(one)})
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         """What the tracking database answers."""
@@ -198,49 +199,57 @@ def differences(calm: Place, killed: Place) -> Iterator[str]:
     yield from (f"left behind: {name}" for name in killed.leftovers())
 
 
+def compared(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """An undisturbed run, then runs that are killed until so many kills have hit; what was found."""
+    from cryossl.progress import silent
+    from cryossl.synthetic import synthesise
+
+    data = folder / "data"
+    synthesise(data, seed=0, train=64, validation=4, test=4, size_px=64, report=silent)
+    empty = given.empty_store or _empty_store(folder)
+
+    def place(name: str) -> Place:
+        made = Place(folder / name, data, given.options or list(TINY), real=given.real)
+        shutil.copyfile(empty, made.folder / "mlflow.db")
+        return made
+
+    calm = place("calm")
+    seconds = undisturbed(calm)
+    rng = random.Random(given.seed)
+    hits: Counter[str] = Counter()
+    found: list[str] = []
+    runs = 0
+    while hits.total() < given.kills and runs < given.kills:
+        killed = place(f"killed-{runs}")
+        most = min(MOST_KILLS_PER_RUN, given.kills - hits.total())
+        disturbed(killed, most_kills=most, seconds=seconds, hits=hits, rng=rng)
+        found += [f"run {runs}: {one}" for one in differences(calm, killed)]
+        runs += 1
+    return {"kills": hits.total(), "runs": runs, "undisturbed_seconds": round(seconds, 2), "interrupted": dict(hits),
+            "differences": found}
+
+
 def main() -> None:
-    """Run it; print what was interrupted how often."""
+    """Run it; print what was interrupted how often, and the differences."""
     parser = argparse.ArgumentParser(description="kill -9 of the real command until it ends, and compare")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action="store_true", help="a new interpreter for each start")
     parser.add_argument("--empty-store", type=Path, help="an empty sqlite store to copy, for making one takes a while")
     parser.add_argument("--folder", type=Path, help="keep everything here")
-    parser.add_argument("options", nargs="*", default=[], help="options of `cryossl run`, behind --; the tiny ones otherwise")
+    parser.add_argument("options", nargs="*", default=[], help="options of `cryossl run`, behind --; otherwise tiny ones")
     given = parser.parse_args()
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     sys.path.insert(0, str(PROJECT))
-    if not given.real:  # nothing computes here: forks of a process that has only imported are safe
-        import mlflow.store.tracking.sqlalchemy_store
-
-        import cryossl.launch  # noqa: F401
-    from cryossl.progress import silent
-    from cryossl.synthetic import synthesise
-
+    if not given.real:
+        # Nothing computes here: forks of a process that has only imported are safe.
+        for module in ("mlflow.store.tracking.sqlalchemy_store", "cryossl.launch", "cryossl.reporting", "analysis.rendering"):
+            importlib.import_module(module)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = (given.folder or Path(temporary)).resolve()
-        data = folder / "data"
-        synthesise(data, seed=0, train=64, validation=4, test=4, size_px=64, report=silent)
-        options = given.options or list(TINY)
-        calm = Place(folder / "calm", data, options, real=given.real)
-        empty = given.empty_store or _empty_store(folder)
-        shutil.copyfile(empty, calm.folder / "mlflow.db")
-        seconds = undisturbed(calm)
-        rng = random.Random(given.seed)
-        hits: Counter[str] = Counter()
-        found: list[str] = []
-        rounds = 0
-        while hits.total() < given.kills and rounds < given.kills:
-            place = Place(folder / f"killed-{rounds}", data, options, real=given.real)
-            shutil.copyfile(empty, place.folder / "mlflow.db")
-            most = min(MOST_KILLS_PER_RUN, given.kills - hits.total())
-            disturbed(place, most_kills=most, seconds=seconds, hits=hits, rng=rng)
-            found += [f"run {rounds}: {one}" for one in differences(calm, place)]
-            rounds += 1
-    report = {"kills": hits.total(), "runs": rounds, "undisturbed_seconds": round(seconds, 2), "interrupted": dict(hits), "differences": found}
+        report = compared((given.folder or Path(temporary)).resolve(), given)
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
-    sys.exit(1 if found or hits.total() < given.kills else 0)
+    sys.exit(1 if report["differences"] or report["kills"] < given.kills else 0)
 
 
 if __name__ == "__main__":

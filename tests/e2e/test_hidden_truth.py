@@ -43,11 +43,12 @@ def labs(new_lab, tiny_data, tmp_path_factory):
     """The same experiment on true labels and on noise in place of all hidden ones, with and without the audit."""
     folder = tmp_path_factory.mktemp("truth")
     true = new_lab(with_noise_for_labels(tiny_data, set(), folder / "true"))
-    assert true.run("--max-iterations", "2", "--particle-diameter-px", "12").code == 0
+    options = ("--max-iterations", "2", "--particle-diameter-px", "12")
+    assert true.run(*options).code == 0
     noise = new_lab(with_noise_for_labels(true.data, micrographs_of(true, "unlabelled"), folder / "noise"))
-    assert noise.run("--max-iterations", "2", "--particle-diameter-px", "12").code == 0
+    assert noise.run(*options).code == 0
     for lab in (true, noise):
-        assert lab.run("--max-iterations", "2", "--particle-diameter-px", "12", "--audit", "true", "--name", "audited").code == 0
+        assert lab.run(*options, "--audit", "true", "--name", "audited").code == 0
     return true, noise
 
 
@@ -81,8 +82,7 @@ def test_noise_changes_no_tracked_number_either(labs):
 
 
 def test_the_audit_sees_the_hidden_truth_and_moves_nothing_else(labs):
-    true, noise = labs
-    moved = {}
+    moved: dict[str, list] = {}
     for lab in labs:
         plain, audited = lab.numbers(), lab.numbers(of="audited")
         assert plain.keys() == audited.keys()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(store_template, tmp_path, kills):
     program = Path(__file__).with_name("kill_run.py")
     done = subprocess.run([sys.executable, str(program), "--kills", str(kills), "--seed", str(kills), "--folder", str(tmp_path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def test_an_entry_point_calls_a_command_with_each_of_its_parameters_once(entry):
     name, words = command_of(entry)
     known = commands()[name]
     assert sorted(re.findall(r"{(\w+)}", " ".join(words))) == sorted(ENTRY_POINTS[entry]["parameters"])
-    for flag, value in zip(words, words[1:], strict=False):
+    for flag, value in itertools.pairwise(words):
         if flag.startswith("--") and value.startswith("{"):
             assert options(known)[flag].name in (value.strip("{}"), "config_file", "form")
     assert ("--defaults-yield" in words) == (entry in OF_EXPERIMENTS)
@@ -89,7 +90,8 @@ def test_the_entry_points_that_were_promised_are_there():
 
 def test_an_option_may_be_written_as_mlflow_writes_it():
     command = commands()["run"]
-    context = command.make_context("run", ["--baseline_epochs", "3"], parent=click.Context(cli.cli, token_normalize_func=cli.dashes))
+    parent = click.Context(cli.cli, token_normalize_func=cli.dashes)
+    context = command.make_context("run", ["--baseline_epochs", "3"], parent=parent)
     assert context.params["baseline_epochs"] == "3"
 
 
@@ -112,7 +114,8 @@ def test_the_documents_name_every_setting_and_every_command():
 @pytest.mark.parametrize("name", list(commands()))
 def test_every_command_and_every_option_has_help(name):
     command = commands()[name]
-    assert command.help and re.match(r"[A-Z].*\.$", command.help.splitlines()[0])
+    assert command.help
+    assert re.match(r"[A-Z].*\.$", command.help.splitlines()[0])
     assert [one.name for one in command.params if isinstance(one, click.Option) and not one.help and one.name != "seed"] == []
 
 
@@ -165,7 +168,7 @@ def test_help_and_usage_errors_answer_without_anything_heavy(words, code):
 def test_what_gives_way_to_the_config_file_is_said(tmp_path, capsys):
     file = tmp_path / "settings.yaml"
     file.write_text("ratio: 10\n")
-    config = cli.config_of(file, True, {"ratio": "5", "seed": "7"})
+    config = cli.config_of(file, defaults_yield=True, options={"ratio": "5", "seed": "7"})
     assert (config.split.ratio, config.split.seed) == (10, 7)
     assert "ratio (the defaults of MLproject give way to it)" in capsys.readouterr().out
-    assert cli.config_of(Path(), True, {}).split.ratio == 5  # `--config ''`, as MLproject passes it
+    assert cli.config_of(Path(), defaults_yield=True, options={}).split.ratio == 5  # `--config ''`, as MLproject passes it

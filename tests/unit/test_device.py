@@ -41,8 +41,15 @@ def test_precision_on_a_cpu_is_fp32_unless_asked_for():
     assert [device.resolve_precision(setting, cpu) for setting in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
 
 
-def test_prepare_sets_the_threads_and_deterministic_algorithms(process_settings):
+def test_prepare_sets_the_threads_and_deterministic_algorithms(process_settings, monkeypatch):
     assert device.prepare(threads=1, device=torch.device("cpu")) == 1
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert device.prepare(threads=0, device=torch.device("cpu")) == device.usable_cores() == torch.get_num_threads()
+
+
+def test_a_batch_system_s_number_of_threads_holds_unless_one_is_set(process_settings, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert device.prepare(threads=0, device=torch.device("cpu")) == 1
+    assert device.prepare(threads=2, device=torch.device("cpu")) == 2

@@ -61,7 +61,8 @@ def selected(pool: Pool, store, tmp_path, selection, *, labelled_count=2):
     pool.predict(predicted, predict, report=silent)
     stage = Stages(tmp_path / "stages").once(
         "select", {"rules": repr(selection), "items": list(pool.items)},
-        lambda folder: pool.select(predicted, folder, selection, target_ratio=0.3, labelled_count=labelled_count, report=silent))
+        lambda folder: pool.select(predicted, folder, selection, target_ratio=0.3, labelled_count=labelled_count,
+                                   report=silent))
     return pool.selected(stage)
 
 

@@ -20,8 +20,9 @@ def test_the_notes_name_stands_for_class_balanced_and_every_other_strategy_has_i
     assert file_prefix(strategy) == prefix
 
 
-@pytest.mark.parametrize(("ratio", "name"), [(5.0, "balanced_pseudolabel_ratio_5.json"), (10, "balanced_pseudolabel_ratio_10.json"),
-                                             (2.5, "balanced_pseudolabel_ratio_2.5.json")])
+@pytest.mark.parametrize(("ratio", "name"), [
+    (5.0, "balanced_pseudolabel_ratio_5.json"), (10, "balanced_pseudolabel_ratio_10.json"),
+    (2.5, "balanced_pseudolabel_ratio_2.5.json")])
 def test_a_ratio_file_is_named_as_in_the_note(tmp_path, ratio, name):
     path = write_arm(tmp_path, strategy="class_balanced", ratio_percent=ratio, seed=0, arm=arm(0.72))
     assert path == tmp_path / name

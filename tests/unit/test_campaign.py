@@ -1,0 +1,24 @@
+"""The plan of an invocation: the baseline first, every strategy in its order, the control last."""
+
+from __future__ import annotations
+
+from cryossl.campaign import plan
+
+
+def titles(*strategies: str, iterations: int) -> list[str]:
+    return [phase.title for phase in plan(strategies, iterations=iterations)]
+
+
+def test_the_plan_is_the_baseline_and_then_each_strategy_by_iterations():
+    assert titles("naive", "class_balanced", iterations=2) == [
+        "Load the data", "supervised: training", "naive: iteration 1", "naive: iteration 2",
+        "class_balanced: iteration 1", "class_balanced: iteration 2"]
+
+
+def test_the_control_comes_last_and_once_for_it_takes_as_long_as_the_longest_student():
+    assert titles("supervised_long", "naive", iterations=3)[2:] == [
+        "naive: iteration 1", "naive: iteration 2", "naive: iteration 3", "supervised_long: iteration 1"]
+
+
+def test_zero_iterations_are_the_baseline_alone():
+    assert titles("naive", "supervised_long", iterations=0) == ["Load the data", "supervised: training"]

@@ -1,0 +1,114 @@
+"""What a run will count and cost: arithmetic that can be done by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from cryossl import preparation
+from cryossl.blueprint import Blueprint, StoredMicrograph
+from cryossl.config import Config, build
+from cryossl.estimates import Estimate, choose_threads, estimate, measure_speed
+
+SIDE = 512
+CPU = torch.device("cpu")
+
+
+def blueprint(train: int, *, tile_px: int = 256) -> Blueprint:
+    """The note's kind of data, in any number: all annotated, each picture four tiles."""
+    parts = {"train": train, "validation": 10, "test": 10}
+    micrographs = tuple(
+        StoredMicrograph(id=f"{part}/{number:05}.png", part=part, source="10017", height_px=SIDE, width_px=SIDE, scale=1.0,
+                         annotated=True, particle_count=9, original_height_px=SIDE, original_width_px=SIDE,
+                         pixel_size_angstrom=None, picture_offset=0, truth_offset=0)
+        for part, count in parts.items() for number in range(count))
+    size = SIDE * SIDE * len(micrographs)
+    return Blueprint("", tile_px, micrographs, size, size, ())
+
+
+def estimated(train: int, *, tile_px: int = 256, **settings: object) -> Estimate:
+    config = build(settings)
+    drawn = blueprint(train, tile_px=tile_px)
+    split = preparation.draw(config, drawn.micrographs, tile_px=tile_px)
+    return estimate(config, drawn, split, step_seconds=0.5, tile_seconds=0.125)
+
+
+def test_the_counts_are_the_notes():
+    found = estimated(5172)
+    assert (found.labelled, found.unlabelled, found.quota) == (258, 4914, 516)
+    assert estimated(5172, ratio=10).labelled == 517
+
+
+def test_the_cost_is_steps_and_predictions_by_hand():
+    found = estimated(40, ratio=10, batch_size=4, baseline_epochs=100, student_epochs=50, max_iterations=3,
+                      strategies="naive,class_balanced")
+    labelled_tiles, pool_tiles = 4 * 4, 36 * 4
+    baseline = 100 * labelled_tiles // 4
+    naive = 3 * 50 * (labelled_tiles + pool_tiles) // 4
+    balanced = 3 * 50 * (labelled_tiles + 2 * labelled_tiles) // 4
+    assert found.training_steps == baseline + naive + balanced
+    assert found.predicted_tiles == 2 * 3 * pool_tiles
+    assert found.seconds == pytest.approx(0.5 * found.training_steps + 0.125 * found.predicted_tiles)
+    picture = SIDE * SIDE
+    store, maps, labels = 2 * 60 * picture, 36 * picture * (1 + 2 * 2), 36 * picture * 2 * 3
+    assert found.disk_bytes == store + maps + labels
+
+
+def test_zero_iterations_cost_the_baseline_alone():
+    found = estimated(40, ratio=10, max_iterations=0)
+    assert (found.training_steps, found.predicted_tiles) == (100 * 4, 0)
+
+
+def test_the_control_predicts_nothing_and_trains_once():
+    found = estimated(40, ratio=10, strategies="supervised_long")
+    assert found.predicted_tiles == 0
+    assert found.training_steps == 100 * 4 + 50 * 40
+
+
+def test_tiles_as_the_unit_count_four_times_as_many_items():
+    found = estimated(40, ratio=10, label_unit="tile")
+    assert (found.labelled, found.unlabelled, found.quota) == (16, 144, 32)
+
+
+def test_more_of_anything_never_costs_less():
+    base = estimated(40, ratio=10)
+    for change in ({"max_iterations": 4}, {"student_epochs": 60}, {"strategies": "naive,class_balanced,naive+quota"}):
+        assert estimated(40, **{"ratio": 10, **change}).seconds > base.seconds
+    assert estimated(80, ratio=10).disk_bytes > base.disk_bytes
+
+
+@pytest.fixture
+def threads_restored():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def small(**settings: object) -> Config:
+    return build({"decoder_width": 4, "batch_size": 1, **settings})
+
+
+def test_speed_is_measured_in_seconds_and_leaves_no_gradient_mode_behind():
+    step_seconds, tile_seconds = measure_speed(small(), tile_px=32, device=CPU, precision="fp32")
+    assert 0 < tile_seconds < 10
+    assert 0 < step_seconds < 10
+    assert torch.is_grad_enabled()
+
+
+def test_threads_are_as_set_and_nothing_is_tried(tmp_path, threads_restored):
+    assert choose_threads(small(threads=3), tile_px=32, device=CPU, memory=tmp_path / "threads.json") == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_threads_that_were_chosen_once_stay_chosen(tmp_path, threads_restored, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    memory = tmp_path / "work" / "threads.json"
+    first = choose_threads(small(), tile_px=32, device=CPU, memory=memory)
+    assert first >= 1
+    if not memory.exists():
+        pytest.skip("one core: there is nothing to choose")
+    (name,) = json.loads(memory.read_text())
+    memory.write_text(json.dumps({name: 77}))
+    assert choose_threads(small(), tile_px=32, device=CPU, memory=memory) == 77

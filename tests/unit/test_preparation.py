@@ -1,0 +1,133 @@
+"""From settings to a data set and a split: where the data lie, what may be measured, which items are labelled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from coco_folders import BOXES, entries, write_part
+
+from cryossl import preparation
+from cryossl.config import Config, build
+from cryossl.errors import ConfigError, DataError
+from cryossl.progress import silent
+from cryossl.splits import Split
+
+NAMES = [f"{source}_{number}.png" for source in ("10017", "10028") for number in range(6)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "data"
+    write_part(root, "train", NAMES, document=entries(NAMES[:-1]))  # the last is in the folder alone: unlabelled
+    write_part(root, "val", ["10017_v.png", "10028_v.png", "10017_w.png", "10028_w.png"])
+    return root
+
+
+def prepared(folder, **settings: object) -> tuple[Config, Split]:
+    config = build({"data": str(folder), "image_px": 64, "tile_px": 32, "ratio": 25, **settings})
+    blueprint = preparation.sketch(config, preparation.load(config, silent))
+    return config, preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
+
+
+def test_the_ratio_counts_micrographs_and_unlabelled_ones_are_never_labelled(folder):
+    _, split = prepared(folder)
+    assert len(split.labelled) == 3  # a quarter of 12, and both sources
+    assert {name.split("/")[1][:5] for name in split.labelled} == {"10017", "10028"}
+    assert f"train/{NAMES[-1]}" in split.unlabelled
+    assert sorted(split.labelled + split.unlabelled) == sorted(f"train/{name}" for name in NAMES)
+
+
+def test_tiles_are_the_items_where_tiles_are_the_unit(folder):
+    _, split = prepared(folder, label_unit="tile")
+    assert len(split.labelled) + len(split.unlabelled) == 4 * len(NAMES)
+    assert len(split.labelled) == 12
+    assert all("@" in item for item in split.labelled + split.unlabelled)
+    assert not any("@" in item for item in split.validation + split.test)
+
+
+def test_without_a_test_part_half_of_the_validation_micrographs_become_test(folder):
+    _, split = prepared(folder)
+    assert (len(split.validation), len(split.test)) == (2, 2)
+    write_part(folder, "test", ["10017_t.png"])
+    _, split = prepared(folder)
+    assert (len(split.validation), split.test) == (4, ("test/10017_t.png",))
+
+
+def test_a_micrograph_that_nobody_annotated_is_no_validation_item(folder):
+    write_part(folder, "val", ["10017_v.png", "10028_v.png", "10017_x.png"],
+               document=entries(["10017_v.png", "10028_v.png"]))
+    _, split = prepared(folder)
+    assert not any("_x" in name for name in split.validation + split.test)
+
+
+def test_the_split_does_not_depend_on_the_order_of_micrographs(folder):
+    config, split = prepared(folder)
+    blueprint = preparation.sketch(config, preparation.load(config, silent))
+    assert preparation.draw(config, blueprint.micrographs[::-1], tile_px=blueprint.tile_px) == split
+
+
+def test_a_labs_list_says_what_is_labelled(folder, tmp_path):
+    file = tmp_path / "labelled.txt"
+    file.write_text(f"# by Ann\n\n  train/{NAMES[2]}  \n{NAMES[7]}\n", encoding="utf-8")
+    _, split = prepared(folder, labelled=str(file))
+    assert split.labelled == (f"train/{NAMES[2]}", f"train/{NAMES[7]}")
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    (b"no_such.png\n", "no_such"), (b"\n# nothing\n", "label"), (b"\xff\xfe\x00", "not UTF-8"),
+    (f"{NAMES[-1]}\n".encode(), NAMES[-1])])
+def test_a_list_that_cannot_be_followed_is_refused(folder, tmp_path, content, said):
+    file = tmp_path / "labelled.txt"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        prepared(folder, labelled=str(file))
+
+
+def test_a_missing_list_is_refused(folder, tmp_path):
+    with pytest.raises(DataError, match="cannot read the labelled list"):
+        prepared(folder, labelled=str(tmp_path / "absent.txt"))
+
+
+def test_border_and_diameter_are_measured_on_validation_alone(folder):
+    """Labels of the training part, most of which the experiment hides, must not shape the store."""
+    before = preparation.load(build({"data": str(folder)}), silent)
+    wide = [[x, y, 30, 30] for x, y, _, _ in BOXES]
+    write_part(folder, "train", NAMES, document=entries(NAMES[:-1], boxes=wide))
+    after = preparation.load(build({"data": str(folder)}), silent)
+    assert (after.border_px, after.diameter_px) == (before.border_px, before.diameter_px)
+    assert after.diameter_px == {"10017": 8.0, "10028": 8.0}
+    boxes_before, boxes_after = (one.train.particles[f"train/{NAMES[0]}"].boxes for one in (before, after))
+    assert boxes_after.tolist() != boxes_before.tolist()
+
+
+def test_the_embedded_data_set_is_written_once_below_the_work_folder(tmp_path):
+    config = build({"work": str(tmp_path)})
+    events = []
+    dataset = preparation.load(config, events.append)
+    assert dataset.root.is_relative_to(tmp_path)
+    assert len(dataset.train.micrographs) == 100
+    assert events
+    events.clear()
+    assert preparation.load(config, events.append).train.micrographs == dataset.train.micrographs
+    assert events == []
+
+
+def test_the_sketch_of_a_store_is_its_blueprint_but_for_the_key(folder):
+    config, _ = prepared(folder)
+    sketch = preparation.sketch(config, preparation.load(config, silent))
+    assert sketch.tile_px == 32
+    assert sketch.picture_bytes == 64 * 64 * 16
+    assert sketch.truth_bytes == 64 * 64 * 15
+    assert np.unique([one.height_px for one in sketch.micrographs]).tolist() == [64]
+
+
+def test_what_would_fail_after_hours_is_refused_at_the_door(folder):
+    config, split = prepared(folder)
+    preparation.check(config, split)
+    overlapping = build({"particle_threshold": 0.1, "background_threshold": 0.2})
+    with pytest.raises(ConfigError):
+        preparation.check(overlapping, split)
+    alone = Split(split.labelled, split.unlabelled, split.validation[:1], split.test)
+    with pytest.raises(ConfigError, match="accept=confident"):
+        preparation.check(build({"accept": "confident"}), alone)
+    preparation.check(config, alone)
