@@ -217,6 +217,8 @@ def main() -> None:
         code = _fail(error.format_message(), error.exit_code)
     except CryosslError as error:
         code = _fail(str(error), error.exit_code)
+    except OSError as error:
+        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions", 6)
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted; the same command continues from the last checkpoint", 130)
     sys.exit(code)

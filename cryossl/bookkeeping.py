@@ -45,16 +45,16 @@ class Bookkeeper:
         self._tags = dict(tags)
         self._numbers: dict[str, Numbers] = {}
 
-    def arm(self, strategy: str) -> TrackedRun:
-        """The run of a strategy: its metrics by iteration."""
-        run = self._run(strategy, "arm", "arm", name=f"{strategy} {self._where()}")
+    def arm(self, strategy: str, steps: int | None = None) -> TrackedRun:
+        """The run of a strategy: its metrics by iteration. `steps` where they are not decided by the settings."""
+        run = self._run(strategy, _part("arm", steps), "arm", name=f"{strategy} {self._where()}")
         run.params(self._config.flat())
         return run
 
-    def iteration(self, strategy: str, iteration: int) -> TrackedRun:
-        """The run of one trained model."""
+    def iteration(self, strategy: str, iteration: int, steps: int | None = None) -> TrackedRun:
+        """The run of one trained model. `steps` where they are not decided by the settings."""
         name = f"{strategy} {self._where()}" + (f" iteration {iteration}" if strategy != BASELINE else "")
-        run = self._run(strategy, f"iteration-{iteration}", "iteration", name=name, iteration=iteration)
+        run = self._run(strategy, _part(f"iteration-{iteration}", steps), "iteration", name=name, iteration=iteration)
         run.params(self._config.flat())
         return run
 
@@ -193,6 +193,10 @@ class Bookkeeper:
 
     def _where(self) -> str:
         return f"{self._config.split.ratio:g}% seed {self._config.split.seed}"
+
+
+def _part(name: str, steps: int | None) -> str:
+    return name if steps is None else f"{name}-{steps}-steps"
 
 
 def _percent(fraction: float | None) -> str:

@@ -99,7 +99,8 @@ class Campaign:
         """The control: labels alone, for as many steps as the longest student of this invocation (or the longest possible)."""
         self._narrator.begin(_title(LONG, 1))
         steps = self._longest_steps or self._experiment.most_steps()
-        with self._books.arm(LONG) as arm, self._books.iteration(LONG, 1) as run:
+        # The steps are part of the runs' names: after other students it is another control.
+        with self._books.arm(LONG, steps) as arm, self._books.iteration(LONG, 1, steps) as run:
             model = self._experiment.fit(self._experiment.split.labelled, None, iteration=1, steps=steps,
                                          on_epoch=self._books.epochs(run))
             trained = Trained(1, model, self._scored(model), None, run, accepted=True)

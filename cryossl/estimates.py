@@ -93,7 +93,7 @@ def choose_threads(config: Config, *, tile_px: int, device: torch.device, memory
     if settled or device.type != "cpu" or cores == 1:
         return settled or cores
     name = f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, {cores} cores"
-    known: dict[str, int] = json.loads(memory.read_text()) if memory.exists() else {}
+    known = _remembered(memory)
     if name not in known:
         speeds = {}
         for threads in (cores, 1):
@@ -103,6 +103,15 @@ def choose_threads(config: Config, *, tile_px: int, device: torch.device, memory
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_durably(memory, json.dumps(known, indent=1).encode())
     return known[name]
+
+
+def _remembered(memory: Path) -> dict[str, int]:
+    """Earlier choices; none if the file is missing or damaged, for they can be made again."""
+    try:
+        found = json.loads(memory.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _seconds(action: Callable[[], object], device: torch.device) -> float:

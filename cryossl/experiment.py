@@ -25,6 +25,7 @@ from cryossl.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.config import Config
 from cryossl.device import Precision
 from cryossl.durable import write_durably
+from cryossl.errors import DataError
 from cryossl.labels import IGNORE, LabelMap
 from cryossl.metrics import best_threshold, counts_at, histogram
 from cryossl.prediction import predict
@@ -36,6 +37,9 @@ from cryossl.splits import Split
 from cryossl.stages import Stage, Stages, key_of
 from cryossl.store import Store
 from cryossl.tiling import micrograph_of
+
+METHOD = 1
+"""Raised whenever the same inputs would give other numbers: finished stages of an older version are not taken for them."""
 
 Part = Literal["validation", "test"]
 Weights = Literal["last", "best"]
@@ -68,6 +72,9 @@ class Experiment:
         self._predicted: set[str] = set()
         given = config.selection.target_particle_ratio
         self.target_ratio = store.particle_ratio(split.labelled) if given == "measured" else float(given)
+        if self.target_ratio == 0:
+            raise DataError("the labelled part has no particle pixel at this scale",
+                            cure="label more, or give --target-particle-ratio a number")
 
     def fingerprint(self) -> str:
         """Names all that decides a number, except which strategies are run: equal fingerprints can be compared."""
@@ -169,7 +176,8 @@ class Experiment:
     def _arithmetic(self) -> dict[str, Any]:
         """What decides the last bits: on the CPU sums over two threads round otherwise than over one."""
         threads = torch.get_num_threads() if self._device.type == "cpu" else None
-        return {"device": self._device.type, "precision": self._precision, "threads": threads}
+        return {"method": METHOD, "torch": torch.__version__, "device": self._device.type, "precision": self._precision,
+                "threads": threads}
 
     def _weights_inputs(self, model: Model, weights: Weights) -> dict[str, Any]:
         same = weights == "best" and model.best_step == model.steps

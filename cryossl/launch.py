@@ -54,13 +54,14 @@ def run(config: Config) -> str:
             narrator.say(f"   {note}")
         blueprint = preparation.sketch(config, dataset)
         _preflight(config, blueprint)
+        split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
+        preparation.check(config, split, tile_px=blueprint.tile_px)
+        config = preparation.with_counted_ratio(config, split)
         device = devices.resolve(config.training.device)
         threads = devices.prepare(device=device, threads=choose_threads(
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
         store = build(dataset, config.run.work / "stores", settings=config.input,
                       network_multiple=networks.multiple(config.network), report=narrator)
-        split = preparation.draw(config, store.micrographs.values(), tile_px=store.tile_px)
-        preparation.check(config, split)
         narrator.say(f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
                      f"{len(split.validation)} validation and {len(split.test)} test micrographs")
         if dataset.test is None:
@@ -79,7 +80,8 @@ def dry_run(config: Config) -> None:
         dataset = preparation.load(config, console)
     blueprint = preparation.sketch(config, dataset)
     split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
-    preparation.check(config, split)
+    preparation.check(config, split, tile_px=blueprint.tile_px)
+    _preflight(config, blueprint)
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=choose_threads(config, tile_px=blueprint.tile_px, device=device,
                                                           memory=config.run.work / THREADS_FILE))

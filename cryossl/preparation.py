@@ -61,8 +61,19 @@ def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: in
                       ratio_percent=settings.ratio, seed=settings.seed, labelled=names)
 
 
-def check(config: Config, split: Split) -> None:
+def with_counted_ratio(config: Config, split: Split) -> Config:
+    """The config; where a list replaced the draw, with the ratio that the list amounts to, to two decimals."""
+    if config.split.labelled is None:
+        return config
+    ratio = max(0.01, round(100 * len(split.labelled) / (len(split.labelled) + len(split.unlabelled)), 2))
+    return config.model_copy(update={"split": config.split.model_copy(update={"ratio": ratio})})
+
+
+def check(config: Config, split: Split, *, tile_px: int) -> None:
     """Refuse now what would fail after hours. Raises ConfigError."""
+    if config.training.batch_size * (tile_px // 2**config.network.encoder_depth) ** 2 < 2:
+        raise ConfigError(f"one tile of {tile_px} px a step leaves a single value to normalise by",
+                          cure="raise --batch-size, --tile-px or --image-px")
     for strategy in config.selection.strategies:
         if strategy != LONG:
             selection_for(strategy, config.selection)
@@ -74,7 +85,7 @@ def check(config: Config, split: Split) -> None:
 def _listed(path: Path) -> list[str]:
     """The names in a lab's list, one a line; blank lines and lines that begin with # are passed over."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"cannot read the labelled list {path}: {error.strerror}") from None
     except UnicodeDecodeError:

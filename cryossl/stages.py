@@ -79,8 +79,10 @@ class Stages:
     def discard(self, kind: str, key: str) -> None:
         """Remove a stage that only served others (the probability maps behind selections), finished or not, if it is there."""
         folder = self._root / kind / key
-        for path in (folder, folder.with_name(f"{key}.partial")):
-            shutil.rmtree(path, ignore_errors=True)
+        if folder.parent.is_dir():
+            with FileLock(folder.with_name(f"{key}.lock")):
+                for path in (folder, folder.with_name(f"{key}.partial")):
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _seal(folder: Path, record: Mapping[str, Any]) -> None:

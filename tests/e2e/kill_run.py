@@ -106,7 +106,7 @@ class Place:
 
     def doubled(self) -> list[str]:
         """Runs and points that the tracking store has more than once, and runs that were left open."""
-        runs = self.asked("SELECT value, count(*) FROM tags WHERE key = 'cryossl.fingerprint' GROUP BY value HAVING count(*) > 1")
+        runs = self.asked("SELECT value, count(*) FROM tags WHERE key = 'cryossl.fingerprint' GROUP BY 1 HAVING count(*) > 1")
         points = self.asked("SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY 1, 2, 3 HAVING count(*) > 1")
         running = self.asked("SELECT name, status FROM runs WHERE status NOT IN ('FINISHED', 'KILLED')")
         unfinished = self.asked("SELECT r.name, r.status FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'cryossl.kind' "

@@ -123,11 +123,11 @@ def test_the_sketch_of_a_store_is_its_blueprint_but_for_the_key(folder):
 
 def test_what_would_fail_after_hours_is_refused_at_the_door(folder):
     config, split = prepared(folder)
-    preparation.check(config, split)
+    preparation.check(config, split, tile_px=64)
     overlapping = build({"particle_threshold": 0.1, "background_threshold": 0.2})
     with pytest.raises(ConfigError):
-        preparation.check(overlapping, split)
+        preparation.check(overlapping, split, tile_px=64)
     alone = Split(split.labelled, split.unlabelled, split.validation[:1], split.test)
     with pytest.raises(ConfigError, match="accept=confident"):
-        preparation.check(build({"accept": "confident"}), alone)
-    preparation.check(config, alone)
+        preparation.check(build({"accept": "confident"}), alone, tile_px=64)
+    preparation.check(config, alone, tile_px=64)
