@@ -11,7 +11,7 @@ from cryossl.experiment import Experiment, Model
 from cryossl.metrics import Counts, pooled
 from cryossl.narration import Narrator
 from cryossl.pseudolabels import Selected
-from cryossl.reckoning import Scored, checkpoint_numbers, gains, selection_numbers
+from cryossl.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains, selection_numbers
 from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
 from cryossl.selection import Selection, SelectionSummary
@@ -129,6 +129,7 @@ class Bookkeeper:
         best = [model for model in models if model.accepted][-1]
         for model in models:
             arm.metrics(self._numbers[model.run.key], step=model.iteration)
+        arm.metrics(accepted_numbers(self._numbers[best.run.key]), step=best.iteration)
         measured = {name: value for name, value in self._numbers[models[-1].run.key].items() if value is not None}
         accepted = {name: value for name, value in self._numbers[best.run.key].items() if value is not None}
         no_student = {} if best.iteration else {"gain/f1": 0.0, "gain/recall": 0.0}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from filelock import FileLock
 from cryossl.errors import TrackingError
 from cryossl.journal import LOCK_SECONDS, Entry
 from cryossl.provenance import PROJECT
-from cryossl.storeuri import redacted, sqlite_path
+from cryossl.storeuri import knock, redacted, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +42,6 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _REFUSALS = frozenset({
     "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED",
     "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
@@ -210,13 +208,15 @@ class MlflowStore:
     @contextmanager
     def _alone(self, locks: Path | None) -> Iterator[None]:
         """Open the store under a file lock: several processes that open a fresh database at once break it."""
-        self._knock()
         path = sqlite_path(self.uri)
         folder = locks if path is None else path.parent
         with _translated(), ExitStack() as stack:
+            knock(self.uri)
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder / (f"{path.name}.lock" if path else "store.lock"), LOCK_SECONDS))
+            if path is not None and not path.exists():
+                _make_database(path)
             yield
 
     def _log_batch(self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]) -> None:
@@ -256,17 +256,6 @@ class MlflowStore:
         return (folder / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self._experiment)
                 ).as_uri()
 
-    def _knock(self) -> None:
-        """Fail at once where no database listens: MLflow would try for minutes."""
-        address = urlsplit(self.uri)
-        port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
-        if port is None or not address.hostname:
-            return
-        try:
-            socket.create_connection((address.hostname, address.port or port), timeout=10).close()
-        except OSError as error:
-            raise StoreAwayError(f"no database at {address.hostname}:{address.port or port} ({error})") from None
-
 
 def tag_filter(tags: Mapping[str, str]) -> str:
     """MLflow's query for runs that have all these tags. Raises TrackingError for a value with both kinds of quotes."""
@@ -275,6 +264,17 @@ def tag_filter(tags: Mapping[str, str]) -> str:
             raise TrackingError(f"tag {key} = {value} cannot be searched for", cure="use one kind of quotes")
     return " and ".join(f"tags.`{key}` = " + (f'"{value}"' if "'" in value else f"'{value}'")
                         for key, value in tags.items())
+
+
+def _make_database(path: Path) -> None:
+    """Make a fresh sqlite store, which takes seconds, under another name: one left half made would never open."""
+    from mlflow.store.tracking import sqlalchemy_store
+    make_store: Any = sqlalchemy_store.SqlAlchemyStore
+    half = path.with_name(f".{path.name}.half")
+    for left in path.parent.glob(f"{half.name}*"):
+        left.unlink()
+    make_store(f"sqlite:///{half}", (path.parent / "mlruns").as_uri()).engine.dispose()
+    half.replace(path)
 
 
 @contextmanager

@@ -69,6 +69,12 @@ def checkpoint_numbers(best_on_validation: Evaluation, best_on_test: Evaluation,
             "best_step/test_f1": counts_at(best_on_test.pooled(), threshold8).scores().f1}
 
 
+def accepted_numbers(numbers: Mapping[str, float | None]) -> Numbers:
+    """`accepted/...`: what an arm reports. Its `test/...` by iteration end with a student that may have been rejected."""
+    wanted = ("test/f1", "test/precision", "test/recall", "validation/f1", "gain/f1", "gain/recall")
+    return {f"accepted/{name.replace('/', '_')}": numbers.get(name) for name in wanted}
+
+
 def gains(student: Mapping[str, float | None], baseline: Mapping[str, float | None]) -> Numbers:
     """Differences to the supervised baseline of the numbers a verdict rests on; None where either is undefined."""
     wanted = {"gain/f1": "test/f1", "gain/recall": "test/recall", "gain/precision": "test/precision",

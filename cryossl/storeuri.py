@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryossl.provenance import PROJECT
 
+_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
     """(name, None), or (name, id) where `mlflow run` or the user chose by id; the id counts then.
@@ -45,3 +48,15 @@ def redacted(uri: str) -> str:
     """The URI without user and password."""
     head, mark, tail = uri.rpartition("@")
     return f"{head.partition('://')[0]}://{tail}" if mark else uri
+
+
+def knock(uri: str) -> None:
+    """Raise OSError at once where no database listens: MLflow would try for minutes."""
+    address = urlsplit(uri)
+    port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
+    if port is None or not address.hostname:
+        return
+    try:
+        socket.create_connection((address.hostname, address.port or port), timeout=10).close()
+    except OSError as error:
+        raise OSError(f"no database at {address.hostname}:{address.port or port} ({error})") from None

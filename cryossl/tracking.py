@@ -67,7 +67,8 @@ class Tracker:
                                 ) from None
         if not self._connected and sqlite_path(self._store.uri) is not None:
             raise TrackingError(f"tracking store {self._store.uri} cannot be opened ({self._fault})",
-                                cure="check the path, its permissions and the free space")
+                                cure="check the path, its permissions and the free space; a file whose making was interrupted "
+                                     "(`already exists`) holds nothing yet: remove it")
 
     @property
     def away(self) -> str:
@@ -84,7 +85,7 @@ class Tracker:
         if run is None:
             run = self.run(f"invocation-{uuid.uuid4().hex}", name=name, parent=None, tags=tags)
         else:
-            run.tags(tags)
+            run.tags({**tags, "mlflow.runName": name})
         wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() in ("true", "1")
         if wanted:
             self._attempt(lambda: self._watch_machine(run))

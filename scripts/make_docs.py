@@ -26,7 +26,8 @@ def settings_page() -> str:
     lines = ["# Settings", "", NOTICE, "",
              "Each can be given as an option (`--learning-rate 0.001`), to `mlflow run` (`-P learning_rate=0.001`), or "
              "in a YAML file (`--config FILE`; `-P config=FILE`), at the top level or below the name of its section. "
-             "Options win over the file. `cryossl run --dry-run` prints what a run would use. The tracked parameter is `section.setting`."]
+             "Options win over the file. `cryossl run --dry-run` prints what a run would use. The tracked parameter is "
+             "`section.setting`."]
     for section, model in sections().items():
         lines += ["", f"## {section}", "", (model.__doc__ or "").strip(), "",
                   "| setting | default | may be | meaning |", "|---|---|---|---|"]
