@@ -58,14 +58,13 @@ def conclude(config: Config, fingerprint: str) -> None:
     from analysis.comparison import compare as compared
     from analysis.rendering import render
 
-    ratio = config.split.ratio
     try:
         frame = _Tracked(config.run.tracking_uri, config.run.experiment).frame("iteration", "arm")
         ours = frame[frame["cryossl.experiment_fingerprint"] == fingerprint] if len(frame) else frame
-        click.echo("\n" + render(compared(ours, ratio=ratio), "table"), nl=False)
+        click.echo("\n" + render(compared(ours), "table"), nl=False)
     except (TrackingError, DataError) as error:  # the numbers are safe in journals and files; the store is a view of them
         click.echo(f"\nNo table now: {error}")
-    other = OTHER_RATIO.get(ratio)
+    other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
     another = f"`make run RATIO={other:g}` runs the other labelled part, " if other else ""
     click.echo(f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py report` writes them up")
 

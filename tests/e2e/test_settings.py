@@ -74,9 +74,10 @@ def test_a_list_of_labelled_micrographs_replaces_the_draw(lab, usual, tmp_path):
     names = sorted(f"train/{path.name}" for path in (lab.data / "train").iterdir())
     file = tmp_path / "labelled.txt"
     file.write_text("# annotated last winter\n\n" + "\n".join(names[1:5]) + "\n")
-    numbers(lab, "listed", "--labelled", str(file))
+    done = lab.run(*BALANCED, "--name", "listed", "--labelled", str(file))
+    assert (done.code, done.err) == (0, "")
     assert split_of(lab, "listed") != split_of(lab, "pseudolabel_balanced")
-    (arm,) = lab.file("balanced_pseudolabel_ratio_30.json", of="listed")["seeds"].values()
+    (arm,) = lab.file("balanced_pseudolabel_ratio_33.33.json", of="listed")["seeds"].values()
     assert (arm["summary"]["labelled"], arm["summary"]["unlabelled"]) == (4, 8)
 
 
