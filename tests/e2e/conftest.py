@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,14 +85,13 @@ class Server:
                  "--port", str(self.port), "--workers", "1"],
                 cwd=self._folder, stdout=log, stderr=log, start_new_session=True,
                 env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"})
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 300
         while time.monotonic() < deadline:
             try:
-                MlflowClient(self.uri).search_experiments(max_results=1)
-            except Exception:  # not yet
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
+                    return
+            except OSError:  # not yet; MLflow's own client would go on asking for minutes
                 time.sleep(0.5)
-            else:
-                return
         raise TimeoutError((self._folder / "server.log").read_text()[-2000:])
 
     def kill(self) -> None:
