@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from mlflow import MlflowClient
 
 import cli
 from cryossl.progress import silent
