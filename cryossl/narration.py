@@ -53,12 +53,9 @@ def narrated(folder: Path, *, name: str, plan: Sequence[PlannedPhase]) -> Iterat
         narrator = Narrator(console, log, status)
         try:
             yield narrator
-        except CryosslError as error:
-            log.line(f"❌ {error}")
-            status.close("failed")
-            raise
         except Exception as error:
-            log.line(f"❌ {type(error).__name__}: {error}")
+            kind = "" if isinstance(error, CryosslError) else f"{type(error).__name__}: "
+            log.line(f"❌ {kind}{error}")
             status.close("failed")
             raise
         except BaseException:
