@@ -92,20 +92,20 @@ class Bookkeeper:
 
     def selection(self, run: TrackedRun, iteration: int, selected: Selected, selection: Selection) -> None:
         """The pseudo-labels of an iteration, before the student is trained: numbers, table, and the best and worst of them."""
+        audit = self._experiment.pool.audit(selected) if self._config.loop.audit else None
+        self._numbers[run.key] = selection_numbers(selected.summary(), selection, audit)
         if run.finished:
             return
-        audit = self._experiment.pool.audit(selected) if self._config.loop.audit else None
-        run.metrics(selection_numbers(selected.summary(), selection, audit), step=iteration)
+        run.metrics(self._numbers[run.key], step=iteration)
         chosen = set(selected.ids)
         run.table([{"item": item, "selected": item in chosen, **asdict(one)}
                    for item, one in sorted(selected.assessments.items(), key=lambda pair: -pair[1].quality)],
                   "selection.json")
         run.image(portraits.selection_sheet(self._experiment, selected), key="pseudo_labels", step=iteration)
 
-    def record(self, trained: Trained, *, strategy: str, baseline: Trained | None,
-               selection: Selection | None = None) -> None:
-        """All numbers and pictures of a trained model."""
-        numbers = self._reckon(trained, selection)
+    def record(self, trained: Trained, *, strategy: str, baseline: Trained | None) -> None:
+        """All numbers and pictures of a trained model, with those of its pseudo-labels, which `selection` has measured."""
+        numbers = self._reckon(trained.model, trained.scored) | self._numbers.get(trained.run.key, {})
         self._numbers[trained.run.key] = numbers
         if baseline is not None:
             numbers |= gains(numbers, self._numbers[baseline.run.key])
@@ -160,16 +160,10 @@ class Bookkeeper:
         write_arm(folder, strategy=strategy, ratio_percent=self._config.split.ratio, seed=self._config.split.seed, arm=arm)
         write_summary(folder, strategy=strategy)
 
-    def _reckon(self, trained: Trained, selection: Selection | None) -> Numbers:
-        model = trained.model
-        numbers: Numbers = {**trained.scored.numbers(), "train/steps": model.steps, "time/seconds": model.seconds,
-                            **checkpoint_numbers(self._experiment.evaluate(model, "validation", weights="best"),
-                                                 self._experiment.evaluate(model, "test", weights="best"),
-                                                 step=model.best_step)}
-        if trained.selected is not None and selection is not None:
-            audit = self._experiment.pool.audit(trained.selected) if self._config.loop.audit else None
-            numbers |= selection_numbers(trained.selected.summary(), selection, audit)
-        return numbers
+    def _reckon(self, model: Model, scored: Scored) -> Numbers:
+        return {**scored.numbers(), "train/steps": model.steps, "time/seconds": model.seconds,
+                **checkpoint_numbers(self._experiment.evaluate(model, "validation", weights="best"),
+                                     self._experiment.evaluate(model, "test", weights="best"), step=model.best_step)}
 
     def _story(self, trained: Trained, strategy: str, numbers: Numbers) -> str:
         if trained.selected is None:

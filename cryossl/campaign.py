@@ -92,7 +92,7 @@ class Campaign:
                 run, selected = students[result.iteration]
                 trained.append(Trained(result.iteration, result.model, self._scored(result.model), selected, run,
                                        accepted=result.accepted))
-                self._books.record(trained[-1], strategy=strategy, baseline=baseline, selection=selection)
+                self._books.record(trained[-1], strategy=strategy, baseline=baseline)
             self._books.close_arm(arm, strategy, trained, outcome.stop_reason, outcome.empty)
 
     def _long_arm(self, baseline: Trained) -> None:
