@@ -113,7 +113,7 @@ class Bookkeeper:
         run.tags({"cryossl.accepted": trained.accepted})
         run.metrics(numbers, step=trained.iteration)
         run.json(trained.scored.counts(), "counts.json")
-        run.file(trained.model.stage.folder / "last.safetensors", folder="model")
+        run.file(trained.model.stage.folder / f"{self._config.training.model}.safetensors", folder="model")
         if not run.finished:
             for place, picture in portraits.prediction_pictures(self._experiment, trained.model, trained.scored).items():
                 run.image(picture, key=f"validation_{place}", step=trained.iteration)

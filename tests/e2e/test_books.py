@@ -30,3 +30,10 @@ def test_the_hidden_truth_is_counted_once_for_each_selection(audits):
 
 def test_the_audit_stands_in_the_numbers_of_the_student(lab, audits):
     assert lab.numbers()["naive 1"]["pseudo/audit_f1"] is not None
+
+
+def test_the_weights_that_are_filed_are_those_of_the_model(lab, audits):
+    stages = {path.read_bytes() for path in lab.work.glob("stages/train/*/best.safetensors")}
+    filed = list((lab.folder / "mlruns").glob("**/model/*"))
+    assert {path.name for path in filed} == {"best.safetensors"}
+    assert {path.read_bytes() for path in filed} == stages
