@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -65,7 +66,12 @@ def synthesise(
     settings = {"version": VERSION, "seed": seed, "train": train, "val": validation, "test": test, "size_px": size_px}
     partial = folder.with_name(f".{folder.name}.partial")
     try:
+        if _is_written(folder, settings):
+            return
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # Where no file can be made the lock would be tried for ever.
+        with tempfile.TemporaryFile(dir=folder.parent):
+            pass
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if _is_written(folder, settings):
                 return
@@ -88,6 +94,8 @@ def _check_sizes(*, train: int, validation: int, test: int, size_px: int) -> Non
 
 def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
     """True if the folder holds the data set of these settings; DataError if it holds anything else."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", cure="remove it, or choose another folder")
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
     try:

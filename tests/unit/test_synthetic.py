@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +188,23 @@ def test_sizes_that_make_no_data_set_are_refused(tmp_path: Path, wrong: dict[str
     with pytest.raises(DataError):
         synthesise(tmp_path / "data", seed=0, report=silent, **{**SMALL, **wrong})
     assert not (tmp_path / "data").exists()
+
+
+def test_a_file_in_the_way_is_refused_before_anything_is_simulated(tmp_path: Path) -> None:
+    place = tmp_path / "data"
+    place.write_text("mine")
+    heard: list[Progress] = []
+    with pytest.raises(DataError, match="data is not a folder; remove it"):
+        synthesise(place, seed=0, **SMALL, report=heard.append)
+    assert heard == []
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no file system in which nobody can make a file")
+def test_a_place_where_no_file_can_be_made_is_refused_at_once(tmp_path: Path) -> None:
+    # In a process of its own: a lock that is tried for ever would hang the whole suite.
+    code = ("from pathlib import Path; from cryossl.synthetic import synthesise; from cryossl.progress import silent\n"
+            "synthesise(Path('/proc/x'), seed=0, train=7, validation=2, test=3, size_px=64, report=silent)")
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
+                          check=False, timeout=60)
+    assert "StorageError: cannot write the synthetic data set to /proc/x: " in done.stderr.splitlines()[-1]
