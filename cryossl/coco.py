@@ -97,7 +97,8 @@ def scan(
         table_file = root / "sources.csv"
         table = parse_table(_text(table_file), name=table_file.name) if table_file.is_file() else ()
     except DataError as error:
-        return None, (Fault(str(root), "", *_split(error)),)
+        problem, cure = _split(error)
+        return None, (Fault(str(root), "", problem.removeprefix(f"{root}: "), cure),)
     faults: list[Fault] = []
     notes = list(layout_notes)
     found: dict[str, dict[str, _Found]] = {}

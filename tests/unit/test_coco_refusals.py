@@ -9,7 +9,7 @@ from cryossl.coco import scan
 
 
 def test_a_missing_folder_an_empty_one_and_one_without_json_are_told_apart(tmp_path):
-    assert "no such folder" in refusal(tmp_path / "missing")
+    assert refusal(tmp_path / "missing").startswith(f"{tmp_path / 'missing'}: no such folder; ")
     assert "the folder is empty" in refusal(tmp_path)
     write_picture(tmp_path / "train" / "a.jpg")
     assert "no annotation file for train" in refusal(tmp_path)
@@ -22,7 +22,7 @@ def test_a_missing_picture_folder_is_named(tmp_path):
     for path in (tmp_path / "val").iterdir():
         path.unlink()
     (tmp_path / "val").rmdir()
-    assert "no such folder for the pictures of validation" in refusal(tmp_path)
+    assert refusal(tmp_path).startswith(f"{tmp_path}: val: no such folder for the pictures of validation; ")
 
 
 def test_two_layouts_at_once_are_refused(tmp_path):
