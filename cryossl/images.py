@@ -35,6 +35,10 @@ _MRC_HEADER_BYTES = 1024
 _PILLOW_LIMIT = threading.Lock()
 _GREY_MODES = ("L", "I;16", "I;16L", "I;16B", "I", "F")
 
+# These decoders warn of oddities that are checked here anyway. Once for the process, for pictures are read in threads:
+# `catch_warnings` swaps the filters of all threads, and two that overlap can leave the wrong ones behind for good.
+warnings.filterwarnings("ignore", module=r"(mrcfile|tifffile)(\.|$)")
+
 
 def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
     """(height, width) in px, from the header; no pixel is decoded.
@@ -45,10 +49,10 @@ def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
     with _door(path):
         match _format(path):
             case "tiff":
-                with _quiet(), tifffile.TiffFile(path) as file:
+                with tifffile.TiffFile(path) as file:
                     return _tiff_size(file, path, max_megapixels)
             case "mrc":
-                with _quiet(), mrcfile.open(path, header_only=True, permissive=True) as file:
+                with mrcfile.open(path, header_only=True, permissive=True) as file:
                     return _mrc_size(file, path, max_megapixels)
             case _:
                 with _pillow(path, ("JPEG", "PNG")) as picture:
@@ -137,14 +141,6 @@ def _door(path: Path) -> Iterator[None]:
                         cure="restore the file or take it out of the data set") from None
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Decoders warn of oddities that are checked here anyway; where tests run, a warning is an error."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _format(path: Path) -> str:
     """`jpeg`, `png`, `tiff` or `mrc`, from the first bytes. Raises DataError."""
     # A FIFO in a data folder would block the open for ever.
@@ -208,7 +204,7 @@ def _tiff_size(file: tifffile.TiffFile, path: Path, max_megapixels: float) -> tu
 
 
 def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
-    with _quiet(), tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(path) as file:
         _tiff_size(file, path, max_megapixels)
         page: Any = file.pages.first
         try:
@@ -253,9 +249,9 @@ def _mrc_size(file: Any, path: Path, max_megapixels: float) -> tuple[int, int]:
 
 
 def _read_mrc(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
-    with _quiet(), mrcfile.open(path, header_only=True, permissive=True) as file:
+    with mrcfile.open(path, header_only=True, permissive=True) as file:
         size = _mrc_size(file, path, max_megapixels)
-    with _quiet(), mrcfile.open(path, permissive=True) as file:
+    with mrcfile.open(path, permissive=True) as file:
         if file.data is None:
             raise DataError(f"{path}: the MRC data block is damaged", cure="restore the file")
         return np.asarray(file.data).reshape(size).astype(np.float32)

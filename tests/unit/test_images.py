@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import time
+import warnings
 import zlib
+from pathlib import Path
 
 import mrcfile
 import numpy as np
@@ -229,3 +233,34 @@ def test_real_micrographs_use_the_range_and_are_centred(coco_public):
         assert 20 < normalised.std() < 45
         assert abs(float(np.median(normalised)) - NEUTRAL) <= 1
         assert ((normalised == 0) | (normalised == 255)).mean() < 0.02
+
+
+@pytest.mark.parametrize(("name", "decoder", "opens"), [("m.mrc", mrcfile, "open"), ("t.tif", tifffile, "TiffFile")])
+def test_reading_swaps_no_warning_filters_for_other_threads_do_see_them(tmp_path, monkeypatch, name, decoder, opens):
+    path = tmp_path / name
+    if decoder is mrcfile:
+        write_mrc(path, GREY.astype(np.float32))
+    else:
+        tifffile.imwrite(path, GREY)
+    outside, inside, real = list(warnings.filters), [], getattr(decoder, opens)
+
+    def watched(*words, **options):
+        inside.append(list(warnings.filters))
+        return real(*words, **options)
+
+    monkeypatch.setattr(decoder, opens, watched)
+    read_size(path, max_megapixels=1)
+    read_picture(path, max_megapixels=1)
+    assert len(inside) >= 2
+    assert all(filters == outside for filters in inside)
+
+
+def test_an_oddity_that_a_decoder_warns_of_is_read_in_silence(tmp_path):
+    path = write_mrc(tmp_path / "odd.mrc", GREY.astype(np.float32))
+    with path.open("r+b") as file:
+        file.seek(208)
+        file.write(b"odd ")  # no mark of the format: mrcfile warns
+    code = f"from cryossl.images import read_size; print(read_size(__import__('pathlib').Path({str(path)!r}), max_megapixels=1))"
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], cwd=Path(__file__).resolve().parents[2],
+                          capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("(12, 20)\n", "")
