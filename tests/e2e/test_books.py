@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import pytest
-
-from cryossl.pseudolabels import Pool
+from watched_calls import watched_calls
 
 
 @pytest.fixture(scope="module")
 def audits(lab):
-    """A run whose model is the best on validation, with the audit: how often each selection was counted against the truth."""
-    counted: list[str] = []
-    real = Pool.audit
-
-    def counting(pool, selected):
-        counted.append(selected.stage.key)
-        return real(pool, selected)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Pool, "audit", counting)
+    """A run whose model is the best on validation, with the audit: an entry for each count against the hidden truth."""
+    with watched_calls("pseudolabels.py", "audit", lambda: "an audit") as counted:
         done = lab.run("--model", "best", "--audit", "true", "--strategies", "naive", "--validations", "4")
     assert done.code == 0, done.err
     return counted
@@ -37,3 +28,22 @@ def test_the_weights_that_are_filed_are_those_of_the_model(lab, audits):
     filed = list((lab.folder / "mlruns").glob("**/model/*"))
     assert {path.name for path in filed} == {"best.safetensors"}
     assert {path.read_bytes() for path in filed} == stages
+
+
+@pytest.fixture(scope="module")
+def nothing_kept(lab, audits):
+    """A run whose threshold no image reaches; the baseline is the one that is there."""
+    done = lab.run("--strategies", "naive", "--validations", "4", "--naive-threshold", "1", "--name", "nothing")
+    assert done.code == 0, done.err
+    return done
+
+
+def test_an_arm_that_selected_nothing_has_zero_pseudo_labels_in_store_table_and_verdict(lab, nothing_kept):
+    tracked = lab.asked("SELECT m.key FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'cryossl.kind' AND t.value = 'arm' "
+                        "AND m.key LIKE 'pseudo/%' AND m.step = 1 AND m.value = 0")
+    assert {name for (name,) in tracked} >= {"pseudo/count", "pseudo/per_labelled"}
+    verdict = lab.file("naive_pseudolabel_ratio_30.json", of="nothing")["seeds"]["0"]["verdict"]
+    (count,) = [one for one in verdict["criteria"] if one["name"] == "pseudo-label count"]
+    assert count["measured"] == "0.00 per labelled"
+    assert "count 0.0:1" in nothing_kept.out
+    assert "not measured" not in nothing_kept.out.replace("particles not measured", "")
