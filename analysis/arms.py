@@ -36,7 +36,8 @@ class Arm:
     """One strategy at one ratio and seed.
 
     `final` is the model that stays: the last accepted student, or the baseline where none was; None unless the arm is
-    finished. `reference` is what gains are counted from.
+    finished. `reference` is what gains are counted from. `empty` is a first selection that kept nothing: no model, but the
+    numbers of its pseudo-labels.
     """
 
     ratio_percent: float
@@ -48,6 +49,7 @@ class Arm:
     final: Trained | None
     reference: Trained | None
     stop_reason: str
+    empty: Trained | None
 
     def value(self, metric: str) -> float | None:
         """A metric of the final model."""
@@ -60,11 +62,11 @@ class Arm:
 
     @property
     def pseudo_labelled(self) -> Trained | None:
-        """The model whose pseudo-labels speak for the arm: the accepted one's, else those of the last student tried."""
+        """Whose pseudo-labels speak for the arm: the accepted model's, else the last student's, else none at all."""
         students = [model for model in self.iterations if model.iteration > 0]
         if self.final is not None and self.final in students:
             return self.final
-        return students[-1] if students else None
+        return students[-1] if students else self.empty
 
     def pseudo(self, metric: str) -> float | None:
         """A metric of the pseudo-labels that speak for the arm."""
@@ -150,7 +152,8 @@ def _arm(key: tuple[float, str, int], rows: Sequence[Mapping[Any, Any]], baselin
         final = _final(strategy, models, baseline)
         if strategy not in ("supervised", "supervised_long"):
             reason = reason or _why_stopped(models, ordered)
-    return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason)
+    empty = next((_trained(row, *names) for row in ordered if row["state"] == "empty"), None)
+    return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason, empty)
 
 
 def _state(strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained | None) -> tuple[State, str]:

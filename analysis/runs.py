@@ -140,7 +140,7 @@ def _add_arms(rows: list[Row], arms: Iterable[Row], params: Mapping[str, Row]) -
 
 
 def _without_iterations(arm: Row) -> Row:
-    arm = {name: value for name, value in arm.items() if "/" not in name}
+    arm = {name: value for name, value in arm.items() if "/" not in name or name.startswith("pseudo/")}
     arm |= {"iteration": 1, "arm_status": arm["status"]}
     if arm["state"] == "finished":
         return arm | {"state": "empty", "note": arm["stop_reason"] or "no pseudo-label was kept", "accepted": False}

@@ -103,6 +103,11 @@ class Bookkeeper:
                   "selection.json")
         run.image(portraits.selection_sheet(self._experiment, selected), key="pseudo_labels", step=iteration)
 
+    def nothing_selected(self, arm: TrackedRun, iteration: int, summary: SelectionSummary, selection: Selection) -> None:
+        """The numbers of a selection that kept nothing: on the arm's run, for there is no student to hold them."""
+        self._numbers[arm.key] = selection_numbers(summary, selection, None)
+        arm.metrics(self._numbers[arm.key], step=iteration)
+
     def record(self, trained: Trained, *, strategy: str, baseline: Trained | None) -> None:
         """All numbers and pictures of a trained model, with those of its pseudo-labels, which `selection` has measured."""
         numbers = self._reckon(trained.model, trained.scored) | self._numbers.get(trained.run.key, {})
@@ -132,7 +137,8 @@ class Bookkeeper:
         arm.metrics(accepted_numbers(self._numbers[best.run.key]), step=best.iteration)
         measured = {name: value for name, value in self._numbers[models[-1].run.key].items() if value is not None}
         accepted = {name: value for name, value in self._numbers[best.run.key].items() if value is not None}
-        no_student = {} if best.iteration else {"gain/f1": 0.0, "gain/recall": 0.0}
+        nothing = {name: value for name, value in self._numbers.get(arm.key, {}).items() if value is not None}
+        no_student = {} if best.iteration else {"gain/f1": 0.0, "gain/recall": 0.0, **nothing}
         verdict = judge([from_metrics({**measured, **accepted, **no_student}, accepted_iteration=best.iteration)],
                         strategy=strategy, ratio_percent=self._config.split.ratio)
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason,

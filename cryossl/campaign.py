@@ -93,6 +93,8 @@ class Campaign:
                 trained.append(Trained(result.iteration, result.model, self._scored(result.model), selected, run,
                                        accepted=result.accepted))
                 self._books.record(trained[-1], strategy=strategy, baseline=baseline)
+            if outcome.empty is not None:
+                self._books.nothing_selected(arm, len(trained), outcome.empty, selection)
             self._books.close_arm(arm, strategy, trained, outcome.stop_reason, outcome.empty)
 
     def _long_arm(self, baseline: Trained) -> None:

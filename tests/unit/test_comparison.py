@@ -95,9 +95,12 @@ def test_an_arm_run_that_failed_between_iterations_takes_its_arm_out() -> None:
 
 def test_an_arm_that_kept_no_pseudo_label_keeps_the_baseline_and_says_why() -> None:
     empty: dict[str, Any] = run("class_balanced", 0, f1=0.0) | {
-        "run_id": "arm", "cryossl.kind": "arm", "cryossl.stop_reason": "no pseudo-label was kept"}
+        "run_id": "arm", "cryossl.kind": "arm", "cryossl.stop_reason": "no pseudo-label was kept", "pseudo/count": 0.0,
+        "pseudo/per_labelled": 0.0, "test/f1": 0.69}
     comparison = compare(frame(*note_runs()[:2], empty))
     assert arm(comparison, "class_balanced")["score"].text == "70.00"
+    assert arm(comparison, "class_balanced")["pseudo_count"].text == "0"
+    assert arm(comparison, "class_balanced")["per_labelled"].text == "0.00"
     assert row(comparison.iterations, strategy="class_balanced")["stopped"].text == "no pseudo-label was kept"
 
 
