@@ -63,7 +63,7 @@ def run(config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **opti
     if dry_run:
         launch.dry_run(config)
     else:
-        reporting.conclude(config, launch.run(config))
+        reporting.conclude(config, launch.run)
 
 
 @cli.command()

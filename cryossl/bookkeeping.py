@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from analysis.verdict import Verdict, from_metrics, health, judge
 from cryossl import portraits
+from cryossl.errors import CryosslError
 from cryossl.experiment import Experiment, Model
 from cryossl.metrics import Counts, pooled
 from cryossl.narration import Narrator
@@ -45,11 +47,16 @@ class Bookkeeper:
         self._tags = dict(tags)
         self._numbers: dict[str, Numbers] = {}
 
-    def arm(self, strategy: str, steps: int | None = None) -> TrackedRun:
-        """The run of a strategy: its metrics by iteration. `steps` where they are not decided by the settings."""
-        run = self._run(strategy, _part("arm", steps), "arm", name=f"{strategy} {self._where()}")
-        run.params(self._config.flat())
-        return run
+    @contextmanager
+    def open_arm(self, strategy: str, steps: int | None = None) -> Iterator[TrackedRun]:
+        """The run of a strategy: its metrics by iteration, and what made it fail. `steps` where the settings do not decide."""
+        with self._run(strategy, _part("arm", steps), "arm", name=f"{strategy} {self._where()}") as run:
+            run.params(self._config.flat())
+            try:
+                yield run
+            except CryosslError as fault:
+                run.tags({"cryossl.failure": fault})
+                raise
 
     def iteration(self, strategy: str, iteration: int, steps: int | None = None) -> TrackedRun:
         """The run of one trained model. `steps` where they are not decided by the settings."""

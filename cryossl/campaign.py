@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 from cryossl import gates
 from cryossl.bookkeeping import BASELINE, Bookkeeper, Trained
+from cryossl.errors import FailedArmsError, NumericError
 from cryossl.experiment import Experiment, Model
 from cryossl.metrics import Counts
 from cryossl.narration import Narrator
@@ -44,18 +45,28 @@ class Campaign:
         self._longest_steps = 0
 
     def run(self) -> None:
-        """The baseline, then every strategy; `supervised_long` last, for it takes as many steps as the longest student."""
+        """The baseline, then every strategy; `supervised_long` last, for it takes as many steps as the longest student.
+
+        Raises FailedArmsError at the end if strategies came to numbers that are not finite: they do not stop the others.
+        """
         self._narrator.begin(f"{BASELINE}: training")
         with self._books.iteration(BASELINE, 0) as run:
             model = self._experiment.fit(self._experiment.split.labelled, None, iteration=0, on_epoch=self._books.epochs(run))
             baseline = Trained(0, model, self._scored(model), None, run, accepted=True)
             self._books.record(baseline, strategy=BASELINE, baseline=None)
+        faults: dict[str, NumericError] = {}
         for strategy in _ordered(self._settings.selection.strategies, self._settings.loop.max_iterations):
-            if strategy == LONG:
-                self._long_arm(baseline)
-            else:
-                self._arm(strategy, baseline)
+            try:
+                if strategy == LONG:
+                    self._long_arm(baseline)
+                else:
+                    self._arm(strategy, baseline)
+            except NumericError as fault:
+                faults[strategy] = fault
+                self._narrator.say(f"❌ {strategy} failed: {fault}")
         self._experiment.finish()
+        if faults:
+            raise FailedArmsError(faults, experiment=self._experiment.fingerprint())
 
     def _arm(self, strategy: str, baseline: Trained) -> None:
         """One strategy: the loop on validation first, then the test part, opened once for all its models."""
@@ -80,7 +91,7 @@ class Campaign:
             return model
 
         with open_runs:
-            arm = open_runs.enter_context(self._books.arm(strategy))
+            arm = open_runs.enter_context(self._books.open_arm(strategy))
             results: list[Result] = []
             outcome = follow(
                 self_train(self._experiment.split, iterations=self._settings.loop.max_iterations, fit=fit,
@@ -102,7 +113,7 @@ class Campaign:
         self._narrator.begin(_title(LONG, 1))
         steps = self._longest_steps or self._experiment.most_steps()
         # The steps are part of the runs' names: after other students it is another control.
-        with self._books.arm(LONG, steps) as arm, self._books.iteration(LONG, 1, steps) as run:
+        with self._books.open_arm(LONG, steps) as arm, self._books.iteration(LONG, 1, steps) as run:
             model = self._experiment.fit(self._experiment.split.labelled, None, iteration=1, steps=steps,
                                          on_epoch=self._books.epochs(run))
             trained = Trained(1, model, self._scored(model), None, run, accepted=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class CryosslError(Exception):
     """A fault that a user can mend. `str()` is one line; `exit_code` is what the command returns."""
@@ -28,6 +30,15 @@ class NumericError(CryosslError):
     """A loss, a gradient or a weight is not finite."""
 
     exit_code = 5
+
+
+class FailedArmsError(NumericError):
+    """Arms came to numbers that are not finite; the others are finished. `experiment` is the fingerprint of their runs."""
+
+    def __init__(self, faults: Mapping[str, NumericError], *, experiment: str) -> None:
+        told = "; ".join(f"{strategy}: {fault}" for strategy, fault in faults.items())
+        super().__init__(f"{len(faults)} of the strategies failed, the others are finished; {told}")
+        self.experiment = experiment
 
 
 class StorageError(CryosslError):

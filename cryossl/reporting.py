@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cryossl.config import Config, RunSettings
-from cryossl.errors import ConfigError, DataError, StorageError, TrackingError
+from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
 from cryossl.storeuri import redacted, store_uri
 
 if TYPE_CHECKING:
@@ -53,8 +53,16 @@ def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | 
     click.echo(render(found, form))
 
 
-def conclude(config: Config, fingerprint: str) -> None:
-    """Print the comparison of one experiment that has just ended, and what to type next."""
+def conclude(config: Config, experiment: Callable[[Config], str]) -> None:
+    """Run an experiment, print its comparison and what to type next. Where arms failed their fault goes on after that."""
+    try:
+        _conclude(config, experiment(config))
+    except FailedArmsError as fault:
+        _conclude(config, fault.experiment)
+        raise
+
+
+def _conclude(config: Config, fingerprint: str) -> None:
     from analysis.comparison import compare as compared
     from analysis.rendering import render
 

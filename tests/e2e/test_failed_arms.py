@@ -1,0 +1,68 @@
+"""A strategy whose training comes to NaN is recorded as failed; the others run, the table is printed, the exit code is 5."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cryossl.checkpoints import Checkpoint
+
+
+def key_of_the_student(lab) -> str:
+    """The training of the one student that there is."""
+    (found,) = [path.parent.name for path in lab.work.glob("stages/train/*/stage.json")
+                if json.loads(path.read_text())["inputs"]["iteration"] == 1]
+    return found
+
+
+def poison(partial: Path) -> None:
+    """Go back a step, with NaN for every weight."""
+    checkpoint = Checkpoint(partial / "checkpoint")
+    saved = checkpoint.load()
+    saved["state"]["step"] -= 1
+    for tensor in saved["network"].values():
+        if tensor.is_floating_point():
+            tensor.fill_(float("nan"))
+    checkpoint.save(saved)
+
+
+@pytest.fixture(scope="module")
+def failed(lab, new_lab):
+    """A run in which the student of naive goes on from NaN, after one that could not write what it had trained."""
+    well = new_lab()
+    assert well.run("--strategies", "naive").code == 0
+    partial = lab.work / "stages" / "train" / f"{key_of_the_student(well)}.partial"
+    (partial / "last.safetensors").mkdir(parents=True)
+    assert lab.run("--strategies", "naive", "--checkpoint-seconds", "0.01").code == 6
+    (partial / "last.safetensors").rmdir()
+    poison(partial)
+    return lab.run("--strategies", "naive,class_balanced")
+
+
+def test_the_exit_code_is_5_and_the_one_line_names_the_arm_and_the_step(failed):
+    assert failed.code == 5
+    assert failed.err.count("\n") == 1
+    assert "1 of the strategies failed, the others are finished; naive: loss nan" in failed.err
+    assert "lower --learning-rate" in failed.err
+
+
+def test_the_others_run_and_the_table_is_printed(lab, failed):
+    assert "❌ naive failed: loss nan" in failed.out
+    assert failed.out.index("❌ naive failed") < failed.out.index("class_balanced: iteration 1")
+    assert "Naive against class-balanced" in failed.out
+    assert lab.file("balanced_pseudolabel_ratio_30.json")["seeds"]["0"]["summary"]["f1"] is not None
+
+
+def test_the_arm_and_the_invocation_are_failed_runs_and_the_arm_says_why(lab, failed):
+    statuses = dict(lab.asked("SELECT name, status FROM runs WHERE name NOT LIKE 'pseudolabel%'"))
+    assert statuses == {"supervised 30% seed 0": "FINISHED", "naive 30% seed 0": "FAILED",
+                        "naive 30% seed 0 iteration 1": "FAILED", "class_balanced 30% seed 0": "FINISHED",
+                        "class_balanced 30% seed 0 iteration 1": "FINISHED"}
+    ((invocation,),) = lab.asked("SELECT status FROM runs WHERE name LIKE 'pseudolabel%' ORDER BY start_time DESC LIMIT 1")
+    assert invocation == "FAILED"
+    ((name, fault),) = lab.asked("SELECT r.name, t.value FROM tags t JOIN runs r USING (run_uuid) "
+                                 "WHERE t.key = 'cryossl.failure'")
+    assert name == "naive 30% seed 0"
+    assert fault.startswith("loss nan")
