@@ -33,22 +33,17 @@ class Checkpoint:
 
     Args:
         folder: made if it is not there.
-        every_seconds: least time between two saves that nobody asked for.
+        every_seconds: least time between two saves that are due.
     """
 
     def __init__(self, folder: Path, *, every_seconds: float = EVERY_SECONDS) -> None:
         self._folder = folder
         self._every_seconds = every_seconds
         self._saved_at = time.monotonic()
-        self._requested = False
 
     def due(self) -> bool:
-        """Whether the state should be saved now: it was asked for, or the last save is long enough ago."""
-        return self._requested or time.monotonic() - self._saved_at >= self._every_seconds
-
-    def request(self) -> None:
-        """Make the next state be saved, however recent the last. May be called from a signal handler."""
-        self._requested = True
+        """Whether the last save is long enough ago."""
+        return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state: tensors, numbers, text and None in lists and dicts. Raises StorageError."""
@@ -65,7 +60,7 @@ class Checkpoint:
         except OSError as error:
             raise StorageError(f"cannot write a checkpoint of {len(content)} bytes in {self._folder}: {error.strerror}",
                                cure="free space; the last checkpoint is intact") from None
-        self._saved_at, self._requested = time.monotonic(), False
+        self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
         """The newest state that is whole, its tensors on the CPU; None if there is none.

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import yaml
 from filelock import FileLock, Timeout
@@ -29,6 +26,7 @@ from cryossl.errors import BusyError, StorageError, TrackingError
 from cryossl.estimates import choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
+from cryossl.interruption import interruptible
 from cryossl.narration import Narrator, narrated
 from cryossl.pace import duration_text
 from cryossl.provenance import process_tags
@@ -47,9 +45,11 @@ def run(config: Config) -> str:
     """
     folder = config.run.results / config.run.name
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
-    with _one_at_a_time(folder), _interruptible(), narrated(folder, name=config.run.name, plan=phases) as narrator:
+    with (_one_at_a_time(folder), interruptible() as interruption,
+          narrated(folder, name=config.run.name, plan=phases) as narrator):
+        report = interruption.after(narrator)
         narrator.begin("Load the data")
-        dataset = preparation.load(config, narrator)
+        dataset = preparation.load(config, report)
         for note in dataset.notes:
             narrator.say(f"   {note}")
         blueprint = preparation.sketch(config, dataset)
@@ -61,13 +61,13 @@ def run(config: Config) -> str:
         threads = devices.prepare(device=device, threads=choose_threads(
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
         store = build(dataset, config.run.work / "stores", settings=config.input,
-                      network_multiple=networks.multiple(config.network), report=narrator)
+                      network_multiple=networks.multiple(config.network), report=report)
         narrator.say(f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
                      f"{len(split.validation)} validation and {len(split.test)} test micrographs")
         if dataset.test is None:
             narrator.say("   the data set has no test part: half of the validation micrographs were set aside as test")
         experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
-                                precision=devices.resolve_precision(config.training.precision, device), report=narrator)
+                                precision=devices.resolve_precision(config.training.precision, device), report=report)
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
                      f"({device.type}, threads: {threads})")
         _track(config, experiment, narrator)
@@ -107,8 +107,8 @@ def synthesise(folder: Path, *, seed: int, train: int, validation: int, test: in
 
 def fetch(folder: Path, *, url: str | None) -> None:
     """Download and unpack CryoTransformer's public data set."""
-    with _interruptible(), ProgressConsole(sys.stderr) as console:
-        found = fetch_cryotransformer(folder, url=url or DEFAULT_URL, report=console)
+    with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
+        found = fetch_cryotransformer(folder, url=url or DEFAULT_URL, report=interruption.after(console))
     _print(f"unpacked into {found}; check it with `cryossl data check {found}`")
 
 
@@ -178,16 +178,3 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn SIGTERM into the exception that Ctrl-C raises, so that checkpoints and runs are closed in order."""
-    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

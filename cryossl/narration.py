@@ -26,6 +26,8 @@ class Narrator:
         """Work went on."""
         self._console(event)
         self._status.update(event)
+        if event.resumed:
+            self.note(f"{event.phase}: goes on behind {event.unit} {event.done} of {event.total}")
 
     def say(self, text: str) -> None:
         """A key message."""

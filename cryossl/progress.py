@@ -8,15 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """`done` of `total` units of a phase are finished, e.g. ("decode", 8, 52, "batch")."""
+    """`done` of `total` units of a phase are finished, e.g. ("decode", 8, 52, "batch").
+
+    `resumed`: they were finished by an earlier start, and the work goes on from there.
+    """
 
     phase: str
     done: int
     total: int
     unit: str
+    resumed: bool = False
 
 
 Report = Callable[[Progress], None]
+"""Called between two steps of the work. It may raise KeyboardInterrupt: a step that is done stays done."""
 
 
 def silent(_event: Progress) -> None:

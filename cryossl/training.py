@@ -105,8 +105,8 @@ def fit(network: nn.Module, batches: TileBatches, *, steps: int, learning_rate: 
 
     Interrupted at any moment and called again with the same arguments it goes on from the checkpoint; on a CPU the
     result is the undisturbed one, bit for bit. The last steps before an interruption are done again, and their epochs
-    are told again to `on_epoch`, with the same numbers. `report` is called between two steps, after the checkpoint: an
-    exception from it loses nothing that was asked to be saved.
+    are told again to `on_epoch`, with the same numbers. `report` is called between two steps: if it raises
+    KeyboardInterrupt, the state is saved first, and no step is lost.
 
     Args:
         network: freshly built; its weights are replaced by the checkpoint's if there is one.
@@ -121,7 +121,7 @@ def fit(network: nn.Module, batches: TileBatches, *, steps: int, learning_rate: 
         checkpoint: where the state is kept.
         validate: network in evaluation mode -> validation F1; None or NaN if undefined, which is never the best.
         validations: how often, evenly spaced, the last time after the last step.
-        report: hears ("train", step, steps, "step").
+        report: hears ("train", step, steps, "step"), first of all the step that an earlier start came to.
         on_epoch: hears each epoch as it ends.
 
     Raises:
@@ -133,6 +133,13 @@ def fit(network: nn.Module, batches: TileBatches, *, steps: int, learning_rate: 
     optimiser = torch.optim.AdamW(_groups(network, weight_decay), lr=learning_rate, fused=True)
     identity = {"course": asdict(course), "batches": batches.digest()}
     state = _resume(checkpoint, network, optimiser, identity)
+    if 0 < state.step < steps:
+        report(Progress("train", state.step, steps, "step", resumed=True))
+
+    def save() -> None:
+        checkpoint.save({"identity": identity, "network": _snapshot(network), "optimiser": optimiser.state_dict(),
+                         "state": vars(state)})
+
     # Dropout layers draw from torch's own generator: it is seeded per step, and given back as it was.
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
         while state.step < steps:
@@ -145,9 +152,12 @@ def fit(network: nn.Module, batches: TileBatches, *, steps: int, learning_rate: 
             if state.step % batches.steps_per_epoch == 0 or state.step == steps:
                 on_epoch(_close_epoch(state, course))
             if checkpoint.due():
-                checkpoint.save({"identity": identity, "network": _snapshot(network),
-                                 "optimiser": optimiser.state_dict(), "state": vars(state)})
-            report(Progress("train", state.step, steps, "step"))
+                save()
+            try:
+                report(Progress("train", state.step, steps, "step"))
+            except KeyboardInterrupt:
+                save()
+                raise
     last = _snapshot(network)
     return Fitted(last, state.best or last, state.best_step or steps, state.best_f1,
                   tuple(EpochRecord(**record) for record in state.history))

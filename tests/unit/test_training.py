@@ -24,10 +24,6 @@ SMALL = NetworkSettings(decoder_width=4)
 WITH_DROPOUT = NetworkSettings(architecture="fpn", decoder_width=4)
 
 
-class Stopped(Exception):
-    """Stands for whatever ends a run."""
-
-
 def examples(count: int) -> list[Example]:
     """Bright squares on dark noise, each where another seed puts it."""
     drawn = []
@@ -140,18 +136,18 @@ def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, settings, 
         return float(next(network.parameters()).sum().abs().item() % 1)
 
     def stop(progress):
-        if progress.done == stop_at - 1:
-            checkpoint.request()
         if progress.done == stop_at:
-            raise Stopped
+            raise KeyboardInterrupt
 
     undisturbed = train(tmp_path / "undisturbed", settings=settings, validate=validate)
-    if stop_at == 1:
-        checkpoint.request()
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
         train(tmp_path, settings=settings, checkpoint=checkpoint, report=stop, validate=validate)
     assert checkpoint.load()["state"]["step"] == stop_at
-    resumed = train(tmp_path, settings=settings, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=validate)
+    heard = []
+    resumed = train(tmp_path, settings=settings, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=validate,
+                    report=heard.append)
+    assert [event.done for event in heard if event.resumed] == [stop_at]
+    assert [event.done for event in heard if not event.resumed][0] == stop_at + 1
     assert equal(resumed.last, undisturbed.last)
     assert equal(resumed.best, undisturbed.best)
     assert (resumed.history, resumed.best_step) == (undisturbed.history, undisturbed.best_step)

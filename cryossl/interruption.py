@@ -1,0 +1,60 @@
+"""Ctrl-C and SIGTERM: the first asks the work to stop behind its next step, so that nothing that was done is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cryossl.progress import Progress, Report
+
+GRACE_SECONDS = 8.0
+"""A tracked run is to be KILLED within ten seconds of the signal, and closing it takes a moment too."""
+
+
+class Interruption:
+    """Whether somebody asked to stop. A second signal, or none of the work's steps ending in time, interrupts at once."""
+
+    def __init__(self, *, grace_seconds: float) -> None:
+        self._grace_seconds = grace_seconds
+        self._asked = False
+
+    def asked(self) -> bool:
+        """Whether the work is to stop behind this step: what can be saved should be saved now."""
+        return self._asked
+
+    def after(self, report: Report) -> Report:
+        """The same report, for work that reports between its steps: KeyboardInterrupt once it is asked to stop."""
+        def report_and_stop(event: Progress) -> None:
+            report(event)
+            if self._asked:
+                signal.setitimer(signal.ITIMER_REAL, 0)  # what follows is the closing, which is not to be interrupted
+                raise KeyboardInterrupt
+
+        return report_and_stop
+
+    def hear(self, number: int, _frame: FrameType | None) -> None:
+        """The handler of the signals, and of the alarm that ends the grace."""
+        if self._asked or number == signal.SIGALRM:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+        self._asked = True
+        signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
+        # Not by way of sys.stderr, which this handler may have interrupted in the middle of a line.
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nstopping behind this step; a second time stops at once\n")
+
+
+@contextmanager
+def interruptible(*, grace_seconds: float = GRACE_SECONDS) -> Iterator[Interruption]:
+    """Hear SIGINT and SIGTERM while the block runs; both leave it as KeyboardInterrupt, so that all is closed in order."""
+    interruption = Interruption(grace_seconds=grace_seconds)
+    before = {number: signal.signal(number, interruption.hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    try:
+        yield interruption
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
