@@ -135,9 +135,10 @@ class Experiment:
 
         def choose(folder: Path) -> None:
             # Only here, for the maps are removed at the end of a run: a finished selection does not need them again.
-            predicted = self._stages.once("predict", teaching, predict_pool)
-            pool.select(predicted.folder, folder, selection, target_ratio=self.target_ratio,
-                        labelled_count=labelled_count, report=self._report)
+            # Held, for another run below this work folder may share the teacher and end meanwhile.
+            with self._stages.held("predict", teaching, predict_pool) as predicted:
+                pool.select(predicted.folder, folder, selection, target_ratio=self.target_ratio,
+                            labelled_count=labelled_count, report=self._report)
 
         return pool.selected(self._stages.once("select", inputs, choose))
 

@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from cryossl.canonical import digest
 from cryossl.durable import sync_folder, write_durably
@@ -57,32 +58,50 @@ class Stages:
         Raises:
             StorageError: the folder cannot be written.
         """
+        with self.held(kind, inputs, compute) as stage:
+            return stage
+
+    @contextmanager
+    def held(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]) -> Iterator[Stage]:
+        """As `once`, for a stage that is discarded one day: nobody can do so before the block ends."""
         key = key_of(kind, inputs)
         folder = self._root / kind / key
-        partial = folder.with_name(f"{key}.partial")
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder.with_name(f"{key}.lock")):
-                if _is_whole(folder):
-                    return Stage(kind, key, folder, reused=True)
-                partial.mkdir(exist_ok=True)
-                compute(partial)
-                _seal(partial, {"kind": kind, "inputs": dict(inputs)})
-                shutil.rmtree(folder, ignore_errors=True)
-                partial.rename(folder)
-                sync_folder(folder.parent)
-        except OSError as error:
-            raise StorageError(f"cannot write the stage {folder}: {error.strerror or error}",
-                               cure="free space or choose another folder with --work") from None
-        return Stage(kind, key, folder, reused=False)
+        with ExitStack() as lock:
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                lock.enter_context(FileLock(folder.with_name(f"{key}.lock")))
+                reused = _is_whole(folder)
+                if not reused:
+                    _make(folder, {"kind": kind, "inputs": dict(inputs)}, compute)
+            except OSError as error:
+                raise StorageError(f"cannot write the stage {folder}: {error.strerror or error}",
+                                   cure="free space or choose another folder with --work") from None
+            yield Stage(kind, key, folder, reused)
 
     def discard(self, kind: str, key: str) -> None:
-        """Remove a stage that only served others (the probability maps behind selections), finished or not, if it is there."""
+        """Remove a stage that only served others (the probability maps behind selections), finished or not, if it is there.
+
+        One that another process makes or holds is left to that process.
+        """
         folder = self._root / kind / key
         if folder.parent.is_dir():
-            with FileLock(folder.with_name(f"{key}.lock")):
-                for path in (folder, folder.with_name(f"{key}.partial")):
+            with suppress(Timeout), FileLock(folder.with_name(f"{key}.lock"), timeout=0):
+                for path in (folder, _partial(folder)):
                     shutil.rmtree(path, ignore_errors=True)
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.partial")
+
+
+def _make(folder: Path, record: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
+    partial = _partial(folder)
+    partial.mkdir(exist_ok=True)
+    compute(partial)
+    _seal(partial, record)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    sync_folder(folder.parent)
 
 
 def _seal(folder: Path, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,65 @@
+"""Two runs below one work folder share a teacher: the maps that one still reads are not removed by the other."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from small_stores import dataset, make_store  # noqa: F401 (a fixture)
+
+from cryossl.config import build
+from cryossl.experiment import Experiment
+from cryossl.progress import silent
+from cryossl.splits import Split
+from cryossl.stages import Stages
+from cryossl.strategies import selection_for
+
+CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "validations": 1, "naive_threshold": 0.5,
+                "target_particle_ratio": 0.1})
+
+
+@pytest.fixture
+def new_experiment(dataset, tmp_path):  # noqa: F811
+    store = make_store(dataset, tmp_path / "stores")
+    split = Split(labelled=("train/a_1.png",), unlabelled=("train/a_2.png", "train/b_1.png", "train/b_2.png"),
+                  validation=("val/a_3.png",), test=("test/b_3.png",))
+    return lambda report: Experiment(CONFIG, store, split, Stages(tmp_path / "stages"), device=torch.device("cpu"),
+                                     precision="fp32", report=report)
+
+
+def maps(tmp_path) -> list[str]:
+    return [path.name for path in tmp_path.rglob("probabilities-*")]
+
+
+def test_a_run_that_ends_leaves_the_maps_that_another_selects_from(new_experiment, tmp_path):
+    ends = new_experiment(silent)
+    teacher = ends.fit(ends.split.labelled, None, iteration=0, on_epoch=lambda _: None)
+    ends.pseudo_label(teacher, ends.split.unlabelled, selection_for("naive", CONFIG.selection))
+    assert len(maps(tmp_path)) == 1
+    left = []
+
+    def end_the_other(event):
+        if event.phase == "assess" and event.done == 1:
+            other = threading.Thread(target=ends.finish)
+            other.start()
+            other.join(timeout=60)
+            left.extend([other.is_alive(), maps(tmp_path)])
+
+    selects = new_experiment(end_the_other)
+    found = selects.pseudo_label(teacher, selects.split.unlabelled, selection_for("class_balanced", CONFIG.selection))
+    assert len(found) == 2
+    assert left == [False, ["probabilities-00000.u8"]]
+    selects.finish()
+    assert maps(tmp_path) == []
+
+
+def test_maps_that_another_run_has_removed_are_made_again(new_experiment, tmp_path):
+    ends, selects = new_experiment(silent), new_experiment(silent)
+    teacher = ends.fit(ends.split.labelled, None, iteration=0, on_epoch=lambda _: None)
+    first = ends.pseudo_label(teacher, ends.split.unlabelled, selection_for("naive", CONFIG.selection))
+    ends.finish()
+    assert maps(tmp_path) == []
+    again = selects.pseudo_label(teacher, selects.split.unlabelled, selection_for("naive+quota", CONFIG.selection))
+    assert set(again.assessments) == set(first.assessments)
+    assert again.assessments == first.assessments
