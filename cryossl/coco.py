@@ -152,8 +152,7 @@ class _Found:
     particles: Particles | None
 
     def description(self) -> Description:
-        width = None if self.particles is None else diameter_px([self.particles.bounds])
-        return Description(self.id, *self.size, self.record.source if self.record else "", width)
+        return Description(self.id, *self.size, self.record.source if self.record else "")
 
 
 def _read_part(

@@ -26,7 +26,6 @@ _GENERIC = frozenset((
     "foilhole", "gridsquare", "data", "image", "images", "img", "mic", "micrograph", "micrographs", "movie", "movies",
     "frame", "frames", "stack", "sum", "corrected", "aligned", "ali", "integrated", "train", "val", "test"))
 _PLAIN = re.compile(r"\w[\w.\- ]{0,63}")
-_SAME_WIDTH = 1.1
 
 _OUTLIERS = 0.01
 """Share of the particles expected in a band that may lie there all the same, by a stray click."""
@@ -36,13 +35,12 @@ _EVIDENCE = 8.0
 
 @dataclass(frozen=True)
 class Description:
-    """What is known of a micrograph when its source is sought; `box_width_px` is None without labels."""
+    """What may be known of a micrograph when its source is sought, before it is decided whose labels are hidden."""
 
     id: str
     height_px: int
     width_px: int
     stated: str
-    box_width_px: float | None
 
 
 def is_plain(source: str) -> bool:
@@ -74,7 +72,8 @@ def assign(
 
     In this order: the table (a file name or id before a glob, the first glob that fits), the source stated in the
     annotation file, the beginning of the file name (four or more digits before `_` or `-`; else letters and digits
-    that several files share and that no microscope program gives), the group of like picture size and box width.
+    that several files share and that no microscope program gives), the picture's size. Labels say nothing here: most of
+    them are hidden later, by a draw that goes by source.
     """
     exact = dict(reversed(table))
     globs = [(file, source) for file, source in table if any(mark in file for mark in "*?[")]
@@ -90,7 +89,7 @@ def assign(
             sources[description.id] = source
         else:
             rest.append(description)
-    sources |= _grouped(rest)
+    sources |= {description.id: f"{description.width_px}x{description.height_px}" for description in rest}
     return sources, _notes(rest, sources, descriptions, table)
 
 
@@ -118,43 +117,15 @@ def _notes(
     notes = []
     if rest:
         groups = sorted({sources[description.id] for description in rest})
-        notes.append(f"the source of {len(rest)} micrographs is not known: grouped by picture size and box width into "
-                     f"{', '.join(groups)}; name them in sources.csv")
+        notes.append(f"the source of {len(rest)} micrographs is not known: grouped by picture size alone, for labels "
+                     f"that the experiment hides may not decide, into {', '.join(groups)}; if a group holds several "
+                     "proteins, name them in sources.csv")
     unused = [file for file, _ in table
               if not any(fnmatchcase(key, file) or key == file
                          for description in descriptions for key in (description.id, _name(description)))]
     if unused:
         notes.append(f"sources.csv: {len(unused)} lines fit no micrograph, the first is {unused[0]!r}")
     return tuple(notes)
-
-
-def _grouped(rest: Sequence[Description]) -> dict[str, str]:
-    """Groups of one picture size and box widths within 10% of each other; without labels, the size's largest group."""
-    by_size: dict[tuple[int, int], list[Description]] = defaultdict(list)
-    for description in rest:
-        by_size[description.height_px, description.width_px].append(description)
-    sources: dict[str, str] = {}
-    for (height, width), members in by_size.items():
-        names: Counter[str] = Counter()
-        labelled = [(member.box_width_px, member.id) for member in members if member.box_width_px is not None]
-        for group in _chains(sorted(labelled)):
-            middle = float(np.median([box for box, _ in group]))
-            name = f"{width}x{height}_box{middle:.0f}"
-            names[name] += len(group)
-            sources |= {member: name for _, member in group}
-        largest = min(names, key=lambda name: (-names[name], name), default=f"{width}x{height}")
-        sources |= {member.id: largest for member in members if member.box_width_px is None}
-    return sources
-
-
-def _chains(sorted_widths: Iterable[tuple[float, str]]) -> list[list[tuple[float, str]]]:
-    chains: list[list[tuple[float, str]]] = []
-    for width, member in sorted_widths:
-        if chains and width <= chains[-1][-1][0] * _SAME_WIDTH:
-            chains[-1].append((width, member))
-        else:
-            chains.append([(width, member)])
-    return chains
 
 
 def diameter_px(bounds: Iterable[Float64[np.ndarray, "_ 4"]]) -> float | None:

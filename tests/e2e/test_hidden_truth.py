@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cryossl import preparation
+from cryossl.config import build
+from cryossl.progress import silent
+
 
 def micrographs_of(lab, kind: str) -> set[str]:
     """The micrographs that a run's split calls labelled or unlabelled."""
@@ -36,6 +40,20 @@ def with_noise_for_labels(data: Path, hidden: set[str], to: Path) -> Path:
             record.update(bbox=[x, y, width, height], area=width * height, segmentation=[])
     file.write_text(json.dumps(content))
     return to
+
+
+def without_sources(data: Path) -> Path:
+    """Take away all that names a source: the table, and the beginnings of the file names."""
+    (data / "sources.csv").unlink()
+    for part in ("train", "val", "test"):
+        file = data / "annotations" / f"instances_{part}.json"
+        content = json.loads(file.read_text())
+        for number, image in enumerate(content["images"]):
+            plain = f"mic_{number:04d}.png"
+            (data / part / image["file_name"]).rename(data / part / plain)
+            image["file_name"] = plain
+        file.write_text(json.dumps(content))
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -93,3 +111,18 @@ def test_the_audit_sees_the_hidden_truth_and_moves_nothing_else(labs):
             assert set(added) == (set() if model.endswith(" 0") else students)
             moved.setdefault(model, []).append(added)
     assert [model for model, (a, b) in moved.items() if a != b] != []
+
+
+def test_noise_changes_neither_sources_nor_measures_nor_the_split_where_nothing_names_a_source(tiny_data, tmp_path):
+    """The last resort, when a source has to be guessed, must not look at hidden labels either."""
+    drawn = []
+    every = {f"train/{path.name}" for path in (tiny_data / "train").iterdir()}
+    for name, hidden in (("true", set()), ("noise", every)):
+        data = without_sources(with_noise_for_labels(tiny_data, hidden, tmp_path / name))
+        config = build({"data": str(data), "ratio": 30})
+        dataset = preparation.load(config, silent)
+        blueprint = preparation.sketch(config, dataset)
+        drawn.append((preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px), dataset.border_px,
+                      dataset.diameter_px, dataset.notes, [(one.id, one.source) for one in blueprint.micrographs]))
+        assert any("picture size alone" in note for note in dataset.notes)
+    assert drawn[0] == drawn[1]

@@ -11,8 +11,8 @@ from cryossl.errors import DataError
 from cryossl.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 
 
-def describe(name, *, size=(100, 120), stated="", width=None):
-    return Description(name, *size, stated, width)
+def describe(name, *, size=(100, 120), stated=""):
+    return Description(name, *size, stated)
 
 
 def sources_of(*descriptions, table=()):
@@ -43,7 +43,7 @@ def test_four_leading_digits_are_an_empiar_entry(name, source):
 
 
 def test_three_leading_digits_are_not():
-    assert sources_of(describe("train/101_x.jpg", width=20.0)) == ["120x100_box20"]
+    assert sources_of(describe("train/101_x.jpg")) == ["120x100"]
 
 
 def test_a_beginning_that_several_files_share_is_a_source():
@@ -52,17 +52,16 @@ def test_a_beginning_that_several_files_share_is_a_source():
 
 
 def test_a_beginning_that_microscope_programs_give_says_nothing():
-    names = [describe("train/FoilHole_1.jpg", width=30.0), describe("train/FoilHole_2.jpg", width=60.0)]
-    assert sources_of(*names) == ["120x100_box30", "120x100_box60"]
+    names = [describe("train/FoilHole_1.jpg"), describe("train/FoilHole_2.jpg", size=(60, 60))]
+    assert sources_of(*names) == ["120x100", "60x60"]
 
 
-def test_groups_are_of_like_size_and_box_and_the_user_is_told():
-    descriptions = [describe("a.jpg", width=30.0), describe("b.jpg", width=31.0), describe("c.jpg", width=50.0),
-                    describe("d.jpg", size=(50, 50), width=30.0), describe("e.jpg"), describe("f.jpg", size=(9, 9))]
+def test_groups_are_of_one_picture_size_and_the_user_is_told():
+    descriptions = [describe("a.jpg"), describe("b.jpg"), describe("c.jpg", size=(50, 50))]
     sources, notes = assign(descriptions, table=())
-    assert sources == {"a.jpg": "120x100_box30", "b.jpg": "120x100_box30", "c.jpg": "120x100_box50",
-                       "d.jpg": "50x50_box30", "e.jpg": "120x100_box30", "f.jpg": "9x9"}
-    assert "6 micrographs" in notes[0]
+    assert sources == {"a.jpg": "120x100", "b.jpg": "120x100", "c.jpg": "50x50"}
+    assert "3 micrographs" in notes[0]
+    assert "picture size alone" in notes[0]
     assert "sources.csv" in notes[0]
 
 
@@ -72,10 +71,10 @@ def test_a_line_of_the_table_that_fits_nothing_is_said():
 
 
 @given(st.permutations(
-    [describe("10017_a"), describe("x1_b"), describe("x1_c"), describe("d", width=9.0), describe("e")]))
+    [describe("10017_a"), describe("x1_b"), describe("x1_c"), describe("d"), describe("e", size=(9, 9))]))
 def test_sources_do_not_depend_on_the_order_of_files(descriptions):
     assert assign(descriptions, table=())[0] == {
-        "10017_a": "10017", "x1_b": "x1", "x1_c": "x1", "d": "120x100_box9", "e": "120x100_box9"}
+        "10017_a": "10017", "x1_b": "x1", "x1_c": "x1", "d": "120x100", "e": "9x9"}
 
 
 def test_the_table_is_read_with_other_columns_blanks_and_a_byte_order_mark():
