@@ -59,6 +59,9 @@ def test_the_run_that_mlflow_made_is_the_parent_of_all_others(checkout, tiny_dat
     (made,) = checkout.asked("SELECT run_uuid, status FROM runs WHERE entry_point_name = 'main' OR run_uuid IN "
                              "(SELECT run_uuid FROM tags WHERE key = 'mlflow.project.entryPoint')")
     assert made[1] == "FINISHED"
+    wanted = "pseudolabel_balanced 30% seed 0"
+    assert checkout.asked(f"SELECT name FROM runs WHERE run_uuid = '{made[0]}'") == [(wanted,)]
+    assert checkout.asked(f"SELECT value FROM tags WHERE key = 'mlflow.runName' AND run_uuid = '{made[0]}'") == [(wanted,)]
     kinds = dict(checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'cryossl.kind'"))
     assert kinds.pop(made[0]) == "experiment"
     assert sorted(kinds.values()) == ["arm", "iteration", "iteration"]
