@@ -13,10 +13,12 @@ from cryossl.experiment import Experiment, Model
 from cryossl.metrics import Counts, pooled
 from cryossl.narration import Narrator
 from cryossl.pseudolabels import Selected
+from cryossl.recipes import LONG
 from cryossl.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains, selection_numbers
 from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
 from cryossl.selection import Selection, SelectionSummary
+from cryossl.strategies import rules_text, selection_for
 from cryossl.trackedrun import TrackedRun
 from cryossl.tracking import Tracker
 from cryossl.training import EpochRecord
@@ -150,9 +152,12 @@ class Bookkeeper:
                         strategy=strategy, ratio_percent=self._config.split.ratio)
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason,
                   "cryossl.verdict": verdict.outcome})
-        arm.describe(f"**{strategy}**, {self._where()}: {verdict.sentence}\n\nThe loop stopped: {stop_reason}.\n\n"
+        arm.describe(f"**{strategy}**, {self._where()}: {verdict.sentence}\n\n{self._rules(strategy)}The loop stopped: {stop_reason}.\n\n"
                      f"{verdict.next_steps}")
         self._file(strategy, models, best, verdict, stop_reason, empty)
+
+    def _rules(self, strategy: str) -> str:
+        return "" if strategy == LONG else f"{rules_text(selection_for(strategy, self._config.selection))}\n\n"
 
     def _file(self, strategy: str, models: Sequence[Trained], best: Trained, verdict: Verdict, stop_reason: str,
               empty: SelectionSummary | None) -> None:

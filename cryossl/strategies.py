@@ -11,6 +11,20 @@ from cryossl.recipes import parse_strategy
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection
 
 
+def rules_text(selection: Selection) -> str:
+    """The rules of a strategy in words, for the page of its run."""
+    quality, keep = selection.quality, selection.keep
+    terms = {"mean confidence": quality.confidence, "particle confidence": quality.particle,
+             "background confidence": quality.background, "balance": quality.balance}
+    weighted = " + ".join(f"{weight:g} {term}" for term, weight in terms.items() if weight)
+    kept = (f"the best {keep.multiple:g} images per labelled one" if isinstance(keep, BestPerLabelled)
+            else f"every image of quality {keep.threshold:g} or more")
+    scale = (" (naive's bar, which here lies on another scale: it was meant for the mean confidence, and is a bar on balance now)"
+             if isinstance(keep, AllAbove) and quality.balance else "")
+    return (f"A pixel is particle from {selection.particle_threshold:g}, background from {selection.background_threshold:g}; "
+            f"quality = {weighted}; kept: {kept}{scale}.")
+
+
 def selection_for(name: str, settings: SelectionSettings) -> Selection:
     """The rules of a strategy: `naive`, `class_balanced`, `naive+F...` or `class_balanced-F...`.
 

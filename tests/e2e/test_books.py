@@ -47,3 +47,9 @@ def test_an_arm_that_selected_nothing_has_zero_pseudo_labels_in_store_table_and_
     assert count["measured"] == "0.00 per labelled"
     assert "count 0.0:1" in nothing_kept.out
     assert "not measured" not in nothing_kept.out.replace("particles not measured", "")
+
+
+def test_the_page_of_an_arm_says_by_which_rules_it_selected(lab, audits):
+    pages = [text for (text,) in lab.asked("SELECT n.value FROM tags n JOIN tags k USING (run_uuid) WHERE k.value = 'arm' AND "
+                                           "k.key = 'cryossl.kind' AND n.key = 'mlflow.note.content'")]
+    assert any("kept: every image of quality 0.5 or more" in page for page in pages)

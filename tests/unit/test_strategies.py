@@ -12,7 +12,7 @@ from cryossl.config import SelectionSettings
 from cryossl.errors import ConfigError
 from cryossl.recipes import FACTORS
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection
-from cryossl.strategies import selection_for
+from cryossl.strategies import rules_text, selection_for
 
 NOTE = SelectionSettings()
 CHANGES = {
@@ -86,3 +86,19 @@ def test_a_name_without_a_selection_is_refused(name: str) -> None:
 def test_overlapping_thresholds_are_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="overlap"):
         selection_for("class_balanced", SelectionSettings(particle_threshold=0.2, background_threshold=0.3))
+
+
+def test_the_rules_in_words_name_every_number_of_the_recipe() -> None:
+    assert rules_text(selection_for("naive", NOTE)) == (
+        "A pixel is particle from 0.7, background from 0.7; quality = 1 mean confidence; "
+        "kept: every image of quality 0.7 or more.")
+    assert rules_text(selection_for("class_balanced", NOTE)) == (
+        "A pixel is particle from 0.6, background from 0.8; quality = 0.3 particle confidence + 0.2 background confidence + "
+        "0.5 balance; kept: the best 2 images per labelled one.")
+
+
+@pytest.mark.parametrize(("name", "warned"), [
+    ("class_balanced-quota", True), ("naive+balance_quality", True), ("naive", False), ("naive+class_thresholds", False),
+    ("class_balanced-balance_quality", False)])
+def test_a_bar_of_naive_on_the_balanced_quality_is_said_to_lie_on_another_scale(name: str, *, warned: bool) -> None:
+    assert ("another scale" in rules_text(selection_for(name, NOTE))) is warned
