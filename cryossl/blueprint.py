@@ -121,19 +121,21 @@ def _source_scales(dataset: DataSet, settings: InputSettings) -> tuple[dict[str,
     """(source -> store px per original px, notes); empty where the size of the picture decides."""
     if settings.particle_diameter_px == 0 or settings.tile_px == 0:
         return {}, ()
-    measured = {source: diameter for source, diameter in dataset.diameter_px.items() if diameter > 0}
-    if not measured:
+    diameters = diameters_px(dataset)
+    if not diameters:
         raise DataError("no labelled particle to measure a diameter on",
                         cure="annotate some, or set particle_diameter_px to 0")
-    usual = median(measured.values())
-    notes = []
-    scales = {}
-    for source in sorted({micrograph.source for _, micrograph, _ in members(dataset)}):
-        if source not in measured:
-            notes.append(f"source {source} has no labelled particle: its particles are taken to be {usual:g} px wide, "
-                         "the median of the other sources")
-        scales[source] = settings.particle_diameter_px / measured.get(source, usual)
-    return scales, tuple(notes)
+    notes = tuple(f"source {source} has no labelled particle: its particles are taken to be {diameter:g} px wide, "
+                  "the median of the other sources"
+                  for source, diameter in diameters.items() if not dataset.diameter_px.get(source))
+    return {source: settings.particle_diameter_px / diameter for source, diameter in diameters.items()}, notes
+
+
+def diameters_px(dataset: DataSet) -> dict[str, float]:
+    """Source -> diameter of its particles in original px; the median of the others where it has no label, {} without any."""
+    measured = {source: diameter for source, diameter in dataset.diameter_px.items() if diameter > 0}
+    sources = sorted({micrograph.source for _, micrograph, _ in members(dataset)}) if measured else []
+    return {source: measured.get(source, median(measured.values())) for source in sources}
 
 
 def _reduction(micrograph: Micrograph, image_px: int) -> float:

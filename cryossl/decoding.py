@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
 from cryossl.blueprint import Blueprint, StoredMicrograph, members
 from cryossl.coco import DataSet, Micrograph, Particles, rasterise
@@ -64,6 +64,21 @@ def decode_into(pictures: Path, truth: Path, blueprint: Blueprint, dataset: Data
             os.fsync(truth_file)
             write_durably(progress, json.dumps({"micrographs": start + len(batch)}).encode())
             report(Progress("decode", start // BATCH_MICROGRAPHS + 1, batches, "batch"))
+
+
+def particle_centres(blueprint: Blueprint, dataset: DataSet) -> Float64[np.ndarray, "particles 2"]:
+    """Centres (y, x) of all annotated particles in store px, micrograph by micrograph as in the blueprint.
+
+    The middle of the box, an outline's being the box round it: where `rasterise` draws the disc. Their order within a
+    micrograph does not depend on the order in the file.
+    """
+    found = [np.zeros((0, 2))]
+    for stored, (_, _, particles) in zip(blueprint.micrographs, members(dataset), strict=True):
+        if particles is not None:
+            bounds = particles.bounds
+            centres = (bounds[:, :2] + bounds[:, 2:] / 2) * stored.scale + 0.0  # -0.0 is 0.0
+            found.append(centres[np.lexsort((centres[:, 1], centres[:, 0]))])
+    return np.concatenate(found)
 
 
 def _jobs(blueprint: Blueprint, dataset: DataSet, files: Mapping[str, HashedFile]) -> list[_Job]:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
-from cryossl.blueprint import Blueprint, StoredMicrograph, draw_blueprint, members
+from cryossl.blueprint import Blueprint, StoredMicrograph, diameters_px, draw_blueprint, members
 from cryossl.canonical import digest
 from cryossl.coco import DataSet
 from cryossl.config import InputSettings
-from cryossl.decoding import decode_into
+from cryossl.decoding import decode_into, particle_centres
 from cryossl.durable import sync_folder, write_durably
 from cryossl.errors import DataError, StorageError
 from cryossl.labels import IGNORE, PARTICLE, LabelMap
@@ -24,7 +24,8 @@ from cryossl.manifest import HashedFile, hash_files
 from cryossl.progress import Report
 from cryossl.tiling import Tile, cut, micrograph_of, tile_grid
 
-PICTURES, TRUTH, INDEX, PROGRESS = "pictures.u8", "truth.u8", "index.json", "progress.json"
+PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = "pictures.u8", "truth.u8", "centres.f8", "index.json", "progress.json"
+_CENTRE_BYTES = 16
 
 # Pages of the files that may stay mapped before they are handed back to the system; they stay in its cache.
 _RESIDENT_BYTES = 16 * 2**20
@@ -61,8 +62,8 @@ class PixelFile:
 class Store:
     """All micrographs of a data set, reduced and normalised, with their truth. Opening it reads no pixel.
 
-    `key` names all that the content depends on. `tile_px` is the side of the network's window. `micrographs` is ordered
-    by part and id. `notes` are remarks on how scales were chosen.
+    `key` names all that the content depends on, save the diameters of particles, which no training sees. `tile_px` is the
+    side of the network's window. `micrographs` is ordered by part and id. `notes` are remarks on how scales were chosen.
     """
 
     key: str
@@ -72,6 +73,9 @@ class Store:
     folder: Path
     _pictures: PixelFile = field(repr=False)
     _truth: PixelFile = field(repr=False)
+    _centres: PixelFile = field(repr=False)
+    _first_centre: Mapping[str, int] = field(repr=False)
+    _diameters_px: Mapping[str, float] = field(repr=False)
 
     def picture(self, micrograph: str) -> UInt8[np.ndarray, "height width"]:
         """The normalised picture, a read-only view of the file."""
@@ -92,6 +96,26 @@ class Store:
             label_map[:band] = label_map[-band:] = IGNORE
             label_map[:, :band] = label_map[:, -band:] = IGNORE
         return label_map
+
+    def centres(self, micrograph: str) -> Float64[np.ndarray, "particles 2"]:
+        """Centres (y, x) of the annotated particles in store px, a copy; they may lie in the border band, or outside.
+
+        Raises DataError for an unlabelled micrograph: it has none.
+        """
+        stored = self.micrographs[micrograph]
+        if not stored.annotated:
+            raise DataError(f"{micrograph} is unlabelled and has no truth", cure="annotate it")
+        if not stored.particle_count:
+            return np.zeros((0, 2))
+        rows = self._centres.view(_CENTRE_BYTES * self._first_centre[micrograph], stored.particle_count, _CENTRE_BYTES)
+        return np.array(rows.view("<f8"), dtype=np.float64)
+
+    def diameter_px(self, micrograph: str) -> float:
+        """Diameter of the particles of its source, in store px. Raises DataError where none was measured."""
+        stored = self.micrographs[micrograph]
+        if stored.source not in self._diameters_px:
+            raise DataError("no labelled particle to measure a diameter on", cure="annotate some")
+        return self._diameters_px[stored.source] * stored.scale
 
     def tiles(self, item: str) -> tuple[Tile, ...]:
         """The windows of an item: all of a micrograph, or the one that a tile's id names. Raises KeyError."""
@@ -154,14 +178,18 @@ def build(dataset: DataSet, folder: Path, *, settings: InputSettings, network_mu
         with FileLock(folder / f"{final.name}.lock"):
             if not final.exists():
                 _make(final, blueprint, dataset, files, settings=settings, report=report)
+            if not (final / CENTRES).exists():  # also in a store from before they were kept
+                write_durably(final / CENTRES, particle_centres(blueprint, dataset).astype("<f8").tobytes())
     except OSError as error:
         raise StorageError(f"cannot write the store below {folder}: {error.strerror or error}",
                            cure="free space or choose another folder with --work") from None
-    return open_store(final, border_px=dataset.border_px)
+    return open_store(final, border_px=dataset.border_px, diameter_px=diameters_px(dataset))
 
 
-def open_store(path: Path, *, border_px: Mapping[str, int]) -> Store:
-    """The finished store in a folder `store-...`, with the border of each source in original px (0 if not given).
+def open_store(path: Path, *, border_px: Mapping[str, int], diameter_px: Mapping[str, float] | None = None) -> Store:
+    """The finished store in a folder `store-...`, with the border and the diameter of each source in original px.
+
+    A border that is not given is 0, a diameter is unknown.
 
     Raises StorageError if it is no store, or damaged; DataError if a border leaves nothing of a micrograph.
     """
@@ -169,11 +197,16 @@ def open_store(path: Path, *, border_px: Mapping[str, int]) -> Store:
         index = json.loads((path / INDEX).read_text())
         micrographs = {entry["id"]: StoredMicrograph(**entry).with_border(border_px.get(entry["source"], 0))
                        for entry in index["micrographs"]}
+        annotated = [one for one in micrographs.values() if one.annotated]
+        ends = np.cumsum([one.particle_count for one in annotated], dtype=np.int64).tolist()
         borders = {one.source: border_px.get(one.source, 0) for one in micrographs.values()}
         return Store(key=digest({"content": index["key"], "border_px": borders}), tile_px=index["tile_px"],
                      micrographs=micrographs, notes=tuple(index["notes"]), folder=path,
                      _pictures=PixelFile(path / PICTURES, index["picture_bytes"]),
-                     _truth=PixelFile(path / TRUTH, index["truth_bytes"]))
+                     _truth=PixelFile(path / TRUTH, index["truth_bytes"]),
+                     _centres=PixelFile(path / CENTRES, _CENTRE_BYTES * (ends[-1] if ends else 0)),
+                     _first_centre={one.id: end - one.particle_count for one, end in zip(annotated, ends, strict=True)},
+                     _diameters_px=diameter_px or {})
     except OSError as error:
         raise StorageError(f"{path} is no store: {error.strerror}", cure="remove it; it is made again") from None
     except (ValueError, KeyError, TypeError):

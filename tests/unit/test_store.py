@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_stores import make_store
+from pycocotools import mask as coco_mask
+from small_stores import BOX, make_store
 
-from cryossl.coco import DataSet, Part, rasterise
+from cryossl.coco import DataSet, Part, Particles, rasterise
 from cryossl.errors import DataError
 from cryossl.images import normalise, read_picture, resize
 from cryossl.labels import IGNORE, PARTICLE
@@ -32,6 +33,43 @@ def test_truth_is_the_particles_at_the_store_s_scale(dataset: DataSet, tmp_path:
                          particle_radius_fraction=0.8)
     assert expected.any()
     np.testing.assert_array_equal(store.truth("train/a_1.png", border=False), expected)
+
+
+def test_centres_are_where_the_discs_are_at_the_store_s_scale(dataset: DataSet, tmp_path: Path) -> None:
+    store = make_store(dataset, tmp_path / "work")
+    assert store.centres("train/a_1.png").tolist() == [[7.0, 12.0], [27.0, 32.0]]
+    assert store.centres("train/b_2.png").tolist() == store.centres("test/b_3.png").tolist() == [[7.0, 12.0]]
+    assert store.centres("train/b_1.png").shape == (0, 2)
+    with pytest.raises(DataError, match="unlabelled"):
+        store.centres("train/a_2.png")
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with NumPy 2
+def test_an_outline_s_centre_is_that_of_the_box_round_it(dataset: DataSet, tmp_path: Path) -> None:
+    drawn = np.zeros((72, 96), np.uint8, order="F")
+    drawn[30:40, 50:70] = 1
+    outlined = Particles(boxes=np.array([BOX]), outlines=(coco_mask.encode(drawn),))
+    train = dataclasses.replace(dataset.train, particles={**dataset.train.particles, "train/b_1.png": outlined})
+    store = make_store(dataclasses.replace(dataset, train=train), tmp_path / "work")
+    assert store.centres("train/b_1.png").tolist() == [[7.0, 12.0], [17.5, 30.0]]
+    assert store.centres("train/b_2.png").tolist() == [[7.0, 12.0]]
+
+
+def test_the_diameter_is_that_of_the_source_at_the_store_s_scale(dataset: DataSet, tmp_path: Path) -> None:
+    store = make_store(dataset, tmp_path / "work")
+    assert [store.diameter_px(name) for name in ("train/a_1.png", "train/b_2.png")] == [4.0, 8.0]
+    one = make_store(dataclasses.replace(dataset, diameter_px={"a": 8.0}), tmp_path / "work")
+    assert one.diameter_px("train/b_2.png") == 4.0
+    assert one.key == store.key
+    with pytest.raises(DataError, match="no labelled particle"):
+        make_store(dataclasses.replace(dataset, diameter_px={}), tmp_path / "work").diameter_px("train/b_2.png")
+
+
+def test_a_store_from_before_centres_were_kept_is_completed(dataset: DataSet, tmp_path: Path) -> None:
+    first = make_store(dataset, tmp_path / "work")
+    (first.folder / "centres.f8").unlink()
+    again = make_store(dataset, tmp_path / "work")
+    assert (again.key, again.centres("train/a_1.png").tolist()) == (first.key, first.centres("train/a_1.png").tolist())
 
 
 def test_the_unlabelled_border_is_ignored_on_request(dataset: DataSet, tmp_path: Path) -> None:

@@ -69,11 +69,12 @@ def test_a_picture_that_changes_between_hashing_and_decoding_is_refused(dataset:
 @pytest.mark.parametrize("damage", [
     lambda folder: os.truncate(folder / "pictures.u8", 100),
     lambda folder: (folder / "truth.u8").unlink(),
+    lambda folder: os.truncate(folder / "centres.f8", 8),
     lambda folder: (folder / "index.json").unlink(),
     lambda folder: (folder / "index.json").write_text("{"),
     lambda folder: (folder / "index.json").write_text("[]"),
     lambda folder: (folder / "index.json").write_text('{"micrographs": [{"id": 1}]}'),
-], ids=["short pictures", "no truth", "no index", "torn index", "list index", "foreign index"])
+], ids=["short pictures", "no truth", "short centres", "no index", "torn index", "list index", "foreign index"])
 def test_a_damaged_store_is_refused(dataset: DataSet, tmp_path: Path, damage: Callable[[Path], object]) -> None:
     folder = make_store(dataset, tmp_path / "work").folder
     damage(folder)
