@@ -138,6 +138,14 @@ class LoopSettings(Section):
     )
 
 
+class EvaluationSettings(Section):
+    """How a model is scored."""
+
+    match_distance: float = Field(
+        0.3, gt=0, le=1, description="a pick is a particle if its centre is within this fraction of the particle's diameter"
+    )
+
+
 class RunSettings(Section):
     """Where results and records go. None of these changes a number."""
 
@@ -164,6 +172,7 @@ class Config(Section):
     training: TrainingSettings = TrainingSettings()
     selection: SelectionSettings = SelectionSettings()
     loop: LoopSettings = LoopSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
     run: RunSettings = RunSettings()
 
     def flat(self) -> dict[str, Any]:

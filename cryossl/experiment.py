@@ -28,10 +28,11 @@ from cryossl.durable import write_durably
 from cryossl.errors import DataError
 from cryossl.labels import IGNORE, LabelMap
 from cryossl.metrics import best_threshold, counts_at, histogram
+from cryossl.picking import Picks, inside, pick
 from cryossl.prediction import predict
 from cryossl.progress import Progress, Report, silent
 from cryossl.pseudolabels import Pool, Selected
-from cryossl.scorecard import Evaluation
+from cryossl.scorecard import Evaluation, Picked
 from cryossl.selection import Selection
 from cryossl.splits import Split
 from cryossl.stages import Stage, Stages, key_of
@@ -40,6 +41,8 @@ from cryossl.tiling import micrograph_of
 
 METHOD = 1
 """Raised whenever the same inputs would give other numbers: finished stages of an older version are not taken for them."""
+EVALUATION = 2
+"""The same for what is counted of a finished model: trainings stay what they are."""
 
 Part = Literal["validation", "test"]
 Weights = Literal["last", "best"]
@@ -79,7 +82,8 @@ class Experiment:
     def fingerprint(self) -> str:
         """Names all that decides a number, except which strategies are run: equal fingerprints can be compared."""
         selection = self.config.selection.model_dump(mode="json", exclude={"strategies"})
-        return digest({**self._training_inputs(), "selection": selection, "split": self.split.digest(),
+        return digest({**self._training_inputs(), "selection": selection, "evaluation": self._evaluation_inputs(),
+                       "match_distance": self.config.evaluation.match_distance, "split": self.split.digest(),
                        "loop": self.config.loop.model_dump(mode="json", exclude={"audit"}),
                        "epochs": [self.config.training.baseline_epochs, self.config.training.student_epochs],
                        "model": self.config.training.model})[:20]
@@ -143,14 +147,19 @@ class Experiment:
         return pool.selected(self._stages.once("select", inputs, choose))
 
     def evaluate(self, model: Model, part: Part, *, weights: Weights | None = None) -> Evaluation:
-        """Probability histograms of a model on validation or test; `weights` of the config unless given."""
+        """Probability histograms and picks of a model on validation or test; `weights` of the config unless given."""
         weights = weights or self.config.training.model
         ids = self.split.validation if part == "validation" else self.split.test
-        stage = self._stages.once("evaluate", {**self._weights_inputs(model, weights), "micrographs": list(ids)},
+        inputs = {**self._weights_inputs(model, weights), **self._evaluation_inputs(), "micrographs": list(ids)}
+        stage = self._stages.once("evaluate", inputs,
                                   lambda folder: self._evaluate(folder, model, weights, ids, phase=part))
         with np.load(stage.folder / "histograms.npz", allow_pickle=False) as arrays:
             histograms = arrays["histograms"]
-        return Evaluation(ids, tuple(self.store.micrographs[name].source for name in ids), histograms)
+        with np.load(stage.folder / "picks.npz", allow_pickle=False) as arrays:
+            ends = np.cumsum(arrays["counts"])[:-1]
+            centres, scores = np.split(arrays["centres"], ends), np.split(arrays["scores"], ends)
+        picked = tuple(self._picked(name, Picks(*picks)) for name, *picks in zip(ids, centres, scores, strict=True))
+        return Evaluation(ids, tuple(self.store.micrographs[name].source for name in ids), histograms, picked)
 
     def probabilities(self, model: Model, ids: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """p8 maps of a model, to be looked at."""
@@ -183,6 +192,12 @@ class Experiment:
     def _weights_inputs(self, model: Model, weights: Weights) -> dict[str, Any]:
         same = weights == "best" and model.best_step == model.steps
         return {"train": model.stage.key, "weights": "last" if same else weights, **self._arithmetic()}
+
+    def _evaluation_inputs(self) -> dict[str, Any]:
+        """What decides picks, beside the probabilities: the store's key holds all but the diameters."""
+        diameters = {self.store.micrographs[name].source: self.store.diameter_px(name) / self.store.micrographs[name].scale
+                     for name in (*self.split.validation, *self.split.test)}
+        return {"evaluation": EVALUATION, "diameters_px": diameters}
 
     def _labelled_maps(self, items: Sequence[str]) -> dict[str, LabelMap]:
         """Micrograph -> its true label map, IGNORE wherever no labelled item answers and in the unannotated band."""
@@ -229,11 +244,24 @@ class Experiment:
         return counts_at(total, best_threshold(total)).scores().f1
 
     def _evaluate(self, folder: Path, model: Model, weights: Weights, ids: Sequence[str], *, phase: str) -> None:
-        rows = []
+        rows, picks = [], []
         for name, probabilities in self._predict(self._loaded(model, weights), ids):
             rows.append([histogram(probabilities, self.store.truth(name, border=border)) for border in (True, False)])
+            radius_px = self.config.input.particle_radius_fraction * self.store.diameter_px(name) / 2
+            picks.append(pick(probabilities, radius_px=radius_px))
             self._report(Progress(f"score {phase}", len(rows), len(ids), "micrograph"))
         np.savez(folder / "histograms.npz", histograms=np.array(rows, np.int64).reshape(-1, 2, 2, 256))
+        np.savez(folder / "picks.npz", counts=np.array([len(one.scores) for one in picks], np.int64),
+                 centres=np.concatenate([np.zeros((0, 2), np.float32), *(one.centres for one in picks)]),
+                 scores=np.concatenate([np.zeros(0, np.uint16), *(one.scores for one in picks)]))
+
+    def _picked(self, name: str, picks: Picks) -> Picked:
+        """The picks of a micrograph and its particles, those in the band that nobody annotated left out of both."""
+        stored = self.store.micrographs[name]
+        truths = self.store.centres(name)
+        limits = {"height_px": stored.height_px, "width_px": stored.width_px, "border_px": stored.border_px}
+        return Picked(picks.within(**limits), truths[inside(truths, **limits)],
+                      self.config.evaluation.match_distance * self.store.diameter_px(name))
 
     def _loaded(self, model: Model, weights: Weights) -> torch.nn.Module:
         network = networks.build(self.config.network, seed=self.config.split.seed)

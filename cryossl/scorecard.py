@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
-from cryossl.metrics import HALF, Counts, best_threshold, counts_at
+from cryossl import matching
+from cryossl.metrics import HALF, Counts, best_threshold, counts_at, pooled
+from cryossl.picking import Picks
 
 WITHOUT_BORDER, WITH_BORDER = 0, 1
 
 Numbers = dict[str, float | None]
 
 
+@dataclass(frozen=True, eq=False)
+class Picked:
+    """The picks of a model on one micrograph and its true centres, the border band left out of both.
+
+    A pick can be one of the `truths` within `limit_px` of it.
+    """
+
+    picks: Picks
+    truths: Float64[np.ndarray, "truths 2"]
+    limit_px: float
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Probability histograms of one model on some micrographs.
+    """Probability histograms, and picks, of one model on some micrographs.
 
     `histograms[i, b, c, v]` counts the pixels of micrograph i whose true class is c (BACKGROUND, PARTICLE) and whose p8
-    is v; with b = 0 the unlabelled border band is left out, with b = 1 it counts as labelled.
+    is v; with b = 0 the unlabelled border band is left out, with b = 1 it counts as labelled. `picked` is by micrograph
+    too, or empty where particles are not scored.
     """
 
     ids: tuple[str, ...]
     sources: tuple[str, ...]
     histograms: Int64[np.ndarray, "micrographs 2 2 256"]
+    picked: tuple[Picked, ...] = ()
 
     def pooled(self, *, border: int = WITHOUT_BORDER) -> Int64[np.ndarray, "2 256"]:
         """The histogram of all micrographs together."""
@@ -39,11 +57,24 @@ class Evaluation:
         """True positives, false positives and false negatives of each micrograph, the border left out."""
         return tuple(counts_at(histogram, threshold8) for histogram in self.histograms[:, WITHOUT_BORDER])
 
+    @cached_property
+    def ranked(self) -> tuple[matching.Ranked, ...]:
+        """The picks of each micrograph with the particles they hit; computed when first asked for."""
+        return tuple(matching.rank(one.picks, one.truths, limit_px=one.limit_px) for one in self.picked)
+
+    def pick_threshold(self) -> int:
+        """The score of a pick from which pooled particle F1 is highest. Only ever asked of validation."""
+        return matching.best_threshold(self.ranked)
+
+    def particle_counts(self, threshold16: int) -> tuple[Counts, ...]:
+        """Particles found, invented and missed on each micrograph; empty where particles are not scored."""
+        return tuple(one.counts_at(threshold16) for one in self.ranked)
+
 
 def scores(evaluation: Evaluation, threshold8: int) -> Numbers:
     """Pixel precision, recall and F1 (percent-free, in [0, 1]; None where undefined) under the names they are tracked by."""
-    pooled = counts_at(evaluation.pooled(), threshold8).scores()
-    numbers: Numbers = {"f1": pooled.f1, "precision": pooled.precision, "recall": pooled.recall}
+    overall = counts_at(evaluation.pooled(), threshold8).scores()
+    numbers: Numbers = {"f1": overall.f1, "precision": overall.precision, "recall": overall.recall}
     numbers["f1_at_half"] = counts_at(evaluation.pooled(), HALF).scores().f1
     numbers["f1_with_border"] = counts_at(evaluation.pooled(border=WITH_BORDER), threshold8).scores().f1
     by_source = source_counts(evaluation, threshold8)
@@ -54,9 +85,25 @@ def scores(evaluation: Evaluation, threshold8: int) -> Numbers:
     return numbers
 
 
+def particle_scores(evaluation: Evaluation, threshold16: int) -> Numbers:
+    """Particle precision, recall, F1 and average precision, as `scores`; nothing where particles are not scored."""
+    if not evaluation.picked:
+        return {}
+    counts = evaluation.particle_counts(threshold16)
+    found = pooled(counts).scores()
+    by_source = _by_source(evaluation.sources, counts)
+    return {"particle_f1": found.f1, "particle_precision": found.precision, "particle_recall": found.recall,
+            "particle_ap": matching.average_precision(evaluation.ranked),
+            **{f"particle_f1/{source}": one.scores().f1 for source, one in by_source.items()}}
+
+
 def source_counts(evaluation: Evaluation, threshold8: int) -> dict[str, Counts]:
     """Source -> counts added over its micrographs, sources in alphabetical order."""
-    totals = {source: Counts(0, 0, 0) for source in sorted(set(evaluation.sources))}
-    for source, counts in zip(evaluation.sources, evaluation.micrograph_counts(threshold8), strict=True):
-        totals[source] += counts
+    return _by_source(evaluation.sources, evaluation.micrograph_counts(threshold8))
+
+
+def _by_source(sources: Sequence[str], counts: Sequence[Counts]) -> dict[str, Counts]:
+    totals = {source: Counts(0, 0, 0) for source in sorted(set(sources))}
+    for source, one in zip(sources, counts, strict=True):
+        totals[source] += one
     return totals

@@ -19,10 +19,12 @@ STRATEGIES = ("naive", "class_balanced")
 SUMMARY = {"labelled", "unlabelled", "baseline_f1", "f1", "gain_f1", "best_iteration", "stop_reason", "verdict"}
 ARM = {"summary", "verdict", "iterations", "empty_selection", "fingerprint", "split_sha256", "settings"}
 FACTS = {"test/f1", "test/precision", "test/recall", "test/f1_at_half", "validation/f1", "validation/precision",
-         "validation/recall", "validation/f1_at_half", "threshold/decision", "time/seconds", "train/steps"}
+         "validation/recall", "validation/f1_at_half", "threshold/decision", "time/seconds", "train/steps", "test/particle_f1",
+         "test/particle_precision", "test/particle_recall", "test/particle_ap", "validation/particle_f1", "threshold/pick"}
 FACTS_OF_PSEUDO_LABELS = {"pseudo/count", "pseudo/candidates", "pseudo/per_labelled", "pseudo/particle_ratio",
                           "pseudo/target_ratio", "pseudo/f1_cap", "quality/mean", "quality/particle", "quality/background",
-                          "quality/balance", "threshold/particle", "threshold/background", "gain/f1", "gain/recall"}
+                          "quality/balance", "threshold/particle", "threshold/background", "gain/f1", "gain/recall",
+                          "gain/particle_f1"}
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 from sklearn import metrics as sklearn
 
+from analysis.counts import parse_counts
+from cryossl.matching import best_threshold, rank
 from cryossl.metrics import Counts, audit, histogram
+from cryossl.picking import Picks
 from cryossl.reckoning import Scored, checkpoint_numbers, gains, selection_numbers
-from cryossl.scorecard import Evaluation
+from cryossl.scorecard import Evaluation, Picked
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, SelectionSummary, assess, select, summarise
 
 SELECTION = Selection(particle_threshold=0.6, background_threshold=0.8,
@@ -53,6 +58,59 @@ def test_the_counts_file_gives_the_scores_back(scored):
         assert total.scores().f1 == scored.numbers()[f"{part}/f1"]
     assert [row["id"] for row in document["test"]] == ["m4", "m5"]
     assert np.array_equal(document["test_histogram"], scored.test.pooled())
+
+
+def with_particles(evaluation: Evaluation, seed: int) -> Evaluation:
+    """The same with picks: those near a particle score higher, two in three of them are near one."""
+    rng = np.random.default_rng(seed)
+    picked = []
+    for _ in evaluation.ids:
+        truths = rng.uniform(0, 100, (40, 2))
+        near = rng.random(30) < 0.67
+        centres = np.where(near[:, None], truths[:30] + rng.normal(0, 0.5, (30, 2)), rng.uniform(0, 100, (30, 2)))
+        scores = rng.integers(1, 40_000, 30) + 20_000 * near
+        order = np.argsort(-scores, kind="stable")
+        picked.append(Picked(Picks(centres[order].astype(np.float32), scores[order].astype(np.uint16)), truths, 2.0))
+    return dataclasses.replace(evaluation, picked=tuple(picked))
+
+
+@pytest.fixture
+def scored_with_particles(scored) -> Scored:
+    return dataclasses.replace(scored, validation=with_particles(scored.validation, 1), test=with_particles(scored.test, 2))
+
+
+def test_particles_are_scored_at_the_pick_threshold_that_validation_chose(scored_with_particles):
+    both, numbers = scored_with_particles, scored_with_particles.numbers()
+    cut = round(numbers["threshold/pick"] * 65_535)
+    assert cut == best_threshold([rank(one.picks, one.truths, limit_px=2.0) for one in both.validation.picked])
+    assert cut != both.test.pick_threshold()
+    total = Counts(0, 0, 0)
+    for one in both.test.picked:
+        chosen = one.picks.centres[one.picks.scores >= cut]
+        near = np.hypot(*(chosen[:, None] - one.truths[None]).transpose(2, 0, 1)) <= 2.0
+        pairs = int(near[linear_sum_assignment(near, maximize=True)].sum())
+        total += Counts(pairs, len(chosen) - pairs, len(one.truths) - pairs)
+    found = total.scores()
+    assert (numbers["test/particle_f1"], numbers["test/particle_precision"], numbers["test/particle_recall"]) == (
+        found.f1, found.precision, found.recall)
+    assert 0 < numbers["test/particle_ap"] < 1
+    assert {"validation/particle_f1", "test/particle_f1/a", "test/particle_f1/b"} <= set(numbers)
+
+
+def test_the_counts_file_gives_particle_scores_back_beside_pixel_scores(scored_with_particles, scored):
+    document = json.loads(json.dumps(scored_with_particles.counts()))
+    for part in ("validation", "test"):
+        total = sum((Counts(*(row[f"particle_{name}"] for name in ("tp", "fp", "fn"))) for row in document[part]),
+                    start=Counts(0, 0, 0))
+        assert total.scores().f1 == scored_with_particles.numbers()[f"{part}/particle_f1"]
+    read = parse_counts(document)
+    assert read.particles[0].tolist() == [document["test"][0][f"particle_{name}"] for name in ("tp", "fp", "fn")]
+    assert np.array_equal(read.counts, parse_counts(scored.counts()).counts)
+
+
+def test_without_picks_no_particle_is_spoken_of(scored):
+    assert [name for name in scored.numbers() if "particle" in name or "pick" in name] == []
+    assert parse_counts(scored.counts()).particles is None
 
 
 def summary_of(selection: Selection, seeds: range, labelled_count: int = 2) -> tuple[SelectionSummary, tuple[str, ...]]:
@@ -116,5 +174,7 @@ def test_a_gain_is_a_difference_and_undefined_where_either_side_is():
     baseline = {"test/f1": 0.70, "test/recall": 0.6, "test/precision": 0.8, "validation/f1": 0.71}
     student = {"test/f1": 0.725, "test/recall": 0.5, "test/precision": None, "validation/f1": 0.71}
     assert gains(student, baseline) == pytest.approx(
-        {"gain/f1": 0.025, "gain/recall": -0.1, "gain/precision": None, "gain/validation_f1": 0.0})
+        {"gain/f1": 0.025, "gain/recall": -0.1, "gain/precision": None, "gain/validation_f1": 0.0,
+         "gain/particle_f1": None})
+    assert gains({"test/particle_f1": 0.75}, {"test/particle_f1": 0.5})["gain/particle_f1"] == 0.25
     assert set(gains(baseline, {}).values()) == {None}
