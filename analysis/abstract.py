@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.arms import Arm, by_arm, labelled_text
+from analysis.arms import PARTICLE_F1, Arm, by_arm, labelled_text
 from analysis.comparison import HEADLINE, Comparison
 from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
 from analysis.statistics import Interval, grade
@@ -58,10 +58,19 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
                   "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.", settings),
         "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the threshold that validation "
         "chose; "
-        "the unlabelled border is left out. The test part decides nothing. Reported is the last accepted model of each seed, "
-        "the baseline where none was accepted.",
+        + _particles(comparison) + "the unlabelled border is left out. The test part decides nothing. Reported is the last "
+        "accepted model of each seed, the baseline where none was accepted.",
     ]
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def _particles(comparison: Comparison) -> str:
+    """What a particle that was found is, where any run counted particles."""
+    if not any(PARTICLE_F1 in model.metrics for arm in comparison.arms for model in arm.iterations):
+        return ""
+    distance = settings_of(comparison.arms).get("evaluation.match_distance", "the stated fraction")
+    return (f"particle F1, precision and recall are of centres picked from the probability map, matched one to one with the "
+            f"labelled ones within {distance} of the particle's diameter, at the score that validation chose; ")
 
 
 def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:

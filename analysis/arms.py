@@ -14,6 +14,9 @@ from analysis.runs import metric_names, setting_names
 from analysis.tables import mean_of
 from analysis.verdict import Measures
 
+PARTICLE_F1 = "test/particle_f1"
+"""Stands beside the score in the tables, where runs have it."""
+
 State = Literal["finished", "unfinished", "failed", "missing"]
 
 

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from analysis.arms import Arm, Trained, by_arm, finished, run_ids_of
 from analysis.bootstrap import Counts, Level, Score, paired_bootstrap, pooled_score
 from analysis.counts import ModelCounts
 from analysis.statistics import Differences, Interval, seed_interval
 
-SCORES: Mapping[str, Score] = {"test/f1": "f1", "test/precision": "precision", "test/recall": "recall"}
+SCORES: Mapping[str, Score] = {"test/f1": "f1", "test/precision": "precision", "test/recall": "recall",
+                               "test/particle_f1": "f1", "test/particle_precision": "precision",
+                               "test/particle_recall": "recall"}
 # With 2,000 draws a standard error is known to 2%.
 DRAWS = 2_000
 
@@ -91,6 +94,11 @@ def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: s
                     (sum(win > 0 for win in known), len(known)), "")
 
 
+def counts_behind(model: ModelCounts, metric: str) -> Int64[np.ndarray, "micrographs 3"] | None:
+    """(tp, fp, fn) per micrograph that one of `SCORES` is the ratio of: pixels, or particles; None if not recorded."""
+    return model.particles if metric.startswith("test/particle_") else model.counts
+
+
 def run_ids_to_count(arms: Sequence[Arm]) -> list[str]:
     """The runs whose counts the intervals and curves need: what stays of each finished arm, and what it is held against."""
     return list(dict.fromkeys(run for arm in arms if arm.state == "finished" for run in arm.run_ids))
@@ -110,11 +118,11 @@ def _paired(contrast: Contrast, counts: Mapping[str, ModelCounts],
     if metric not in SCORES:
         return None, f"{metric} is no ratio of the counts"
     runs = dict.fromkeys(model.run_id for _, *models in contrast.pairs for model in models)
-    missing = [run for run in runs if run not in counts]
-    if not runs or missing:
-        return None, f"{len(missing)} of {len(runs)} runs have no counts" if runs else "no pair"
+    found = {run: behind for run in runs if run in counts and (behind := counts_behind(counts[run], metric)) is not None}
+    if len(found) < len(runs) or not runs:
+        return None, f"{len(runs) - len(found)} of {len(runs)} runs have no counts" if runs else "no pair"
     first = counts[next(iter(runs))]
     if any((counts[run].ids, counts[run].sources) != (first.ids, first.sources) for run in runs):
         return None, "the seeds have different test micrographs"
-    arms = [np.stack([counts[pair[index].run_id].counts for _, *pair in contrast.pairs]) for index in (0, 1)]
+    arms = [np.stack([found[pair[index].run_id] for _, *pair in contrast.pairs]) for index in (0, 1)]
     return (arms[0], arms[1], first.sources), ""

@@ -17,13 +17,15 @@ class ModelCounts:
     """Counts of one model on the test part, at its decision threshold.
 
     `counts` are (tp, fp, fn) in px per micrograph; `histogram` counts the valid pixels by true class (row 0 background,
-    row 1 particle) and predicted probability x 255.
+    row 1 particle) and predicted probability x 255. `particles` are (tp, fp, fn) in particles per micrograph, at the
+    threshold of picks; None where the run did not count them.
     """
 
     ids: tuple[str, ...]
     sources: tuple[str, ...]
     counts: Int64[np.ndarray, "micrographs 3"]
     histogram: Int64[np.ndarray, "2 256"]
+    particles: Int64[np.ndarray, "micrographs 3"] | None = None
 
 
 # Run ids -> the counts of those that have any; it may read the tracking store, so it is asked once for all.
@@ -41,14 +43,16 @@ def parse_counts(document: object) -> ModelCounts | None:
         return None
     try:
         rows = document["test"]
-        counts = [[_count(row[name]) for name in ("tp", "fp", "fn")] for row in rows]
+        counts, particles = ([[_count(row[prefix + name]) for name in ("tp", "fp", "fn")] for row in rows]
+                             if all(prefix + "tp" in row for row in rows) else None for prefix in ("", "particle_"))
         histogram = [[_count(pixels) for pixels in row] for row in document["test_histogram"]]
         ids, sources = (tuple(_text(row[name]) for row in rows) for name in ("id", "source"))
     except (KeyError, TypeError, ValueError):
         return None
-    if not ids or len(set(ids)) != len(ids) or [len(row) for row in histogram] != [256, 256]:
+    if not ids or counts is None or len(set(ids)) != len(ids) or [len(row) for row in histogram] != [256, 256]:
         return None
-    return ModelCounts(ids, sources, np.array(counts, np.int64).reshape(-1, 3), np.array(histogram, np.int64))
+    return ModelCounts(ids, sources, np.array(counts, np.int64), np.array(histogram, np.int64),
+                       None if particles is None else np.array(particles, np.int64))
 
 
 def _count(value: object) -> int:

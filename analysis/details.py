@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.arms import Arm, Trained, difference, labelled_text, strategy_order
-from analysis.tables import Cell, Column, Table, mean_cell
+from analysis.arms import PARTICLE_F1, Arm, Trained, difference, labelled_text, strategy_order
+from analysis.tables import Cell, Column, Table, mean_cell, without_empty
 from cryossl.recipes import parse_strategy
 
 # (aspect, metric of the model whose pseudo-labels speak for the arm, factor, unit, decimals)
@@ -47,7 +47,8 @@ def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
         Column("iteration", "Iteration", "", 0), Column("pseudo_count", "Pseudo", "", 0),
         Column("per_labelled", "Per label", "", 2), Column("particle_ratio", "Particles", "%", 2),
         Column("score", "F1" if metric == "test/f1" else metric, "%", 2),
-        Column("gain", "Gain", "points", 2, signed=True), Column("accepted", "Accepted"), Column("stopped", "Then"),
+        Column("gain", "Gain", "points", 2, signed=True), Column("particle_f1", "Particle F1", "%", 2),
+        Column("accepted", "Accepted"), Column("stopped", "Then"),
     )
     rows = []
     for arm in arms:
@@ -55,9 +56,9 @@ def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
             rows.append(_iteration_row(columns, labelled_text(arms, arm.ratio_percent), arm, model, metric))
         if not arm.iterations:
             rows.append((columns[0].cell(labelled_text(arms, arm.ratio_percent)), columns[1].cell(arm.strategy),
-                         columns[2].cell(arm.seed), *(column.cell(None) for column in columns[3:10]),
-                         columns[10].cell(arm.stop_reason or f"{arm.state}: {arm.note}")))
-    return Table("iterations", "Every iteration", columns, tuple(rows))
+                         columns[2].cell(arm.seed), *(column.cell(None) for column in columns[3:-1]),
+                         columns[-1].cell(arm.stop_reason or f"{arm.state}: {arm.note}")))
+    return without_empty(Table("iterations", "Every iteration", columns, tuple(rows)), "particle_f1")
 
 
 def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
@@ -132,7 +133,7 @@ def _iteration_row(columns: Sequence[Column], labelled: str, arm: Arm, model: Tr
     values: tuple[float | int | str | None, ...] = (
         labelled, arm.strategy, arm.seed, model.iteration, get("pseudo/count"), get("pseudo/per_labelled"),
         _percent(get("pseudo/particle_ratio")), _percent(score),
-        _percent(difference(score, base)),
+        _percent(difference(score, base)), _percent(None if metric == PARTICLE_F1 else get(PARTICLE_F1)),
         "baseline" if arm.strategy == "supervised" else {True: "yes", False: "no", None: None}[model.accepted], after,
     )
     return tuple(column.cell(value, run_ids=ids if column.decimals is not None else ())

@@ -9,7 +9,7 @@ import numpy as np
 from analysis.abstract import span
 from analysis.arms import Arm
 from analysis.comparison import Comparison
-from analysis.contrasts import SCORES, against_baseline, estimate
+from analysis.contrasts import SCORES, against_baseline, counts_behind, estimate
 from analysis.counts import ModelCounts
 from cryossl.errors import ConfigError
 
@@ -17,6 +17,7 @@ FORMULAS = {
     "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)",
     "test/recall": "recall = tp / (tp + fn)",
 }
+FORMULAS |= {metric.replace("test/", "test/particle_"): formula for metric, formula in FORMULAS.items()}
 
 
 def metric_called(name: str) -> str:
@@ -42,7 +43,8 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
     metric = comparison.metric
     lines = [f"{metric} of {strategy} at {ratio:g}% labelled", ""]
     if metric in FORMULAS:
-        lines += [f"{FORMULAS[metric]}, pixels of all test micrographs summed first (tp found, fp invented, fn missed)", ""]
+        counted = "particles" if metric.startswith("test/particle_") else "pixels"
+        lines += [f"{FORMULAS[metric]}, {counted} of all test micrographs summed first (tp found, fp invented, fn missed)", ""]
     for arm in arms:
         lines += _arm_lines(arm, comparison)
     known = [value for arm in arms if (value := arm.value(metric)) is not None]
@@ -81,9 +83,10 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
 
 
 def _counted(counts: ModelCounts | None, metric: str) -> str:
-    if counts is None or metric not in SCORES:
+    rows = None if counts is None or metric not in SCORES else counts_behind(counts, metric)
+    if counts is None or rows is None:
         return ""
-    tp, fp, fn = (int(number) for number in counts.counts.sum(axis=0))
+    tp, fp, fn = (int(number) for number in rows.sum(axis=0))
     above, below = {"f1": (2 * tp, 2 * tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}[SCORES[metric]]
     result = f"{above / below:.6f}" if below else "undefined"
     return f"; tp {tp}, fp {fp}, fn {fn} in {len(counts.ids)} micrographs: {above} / {below} = {result}"

@@ -23,7 +23,7 @@ STATES = {"FINISHED": "finished", "RUNNING": "unfinished", "SCHEDULED": "unfinis
           "KILLED": "killed"}
 # What differs between runs that are meant to be compared, or decides where a run happens but not what it computes.
 NOT_SETTINGS = frozenset({"split.ratio", "split.seed", "selection.strategies", "training.device", "training.threads"})
-SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.")
+SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", "evaluation.")
 
 Row = dict[str, Any]
 

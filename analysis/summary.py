@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.arms import Arm, by_arm, difference, finished, labelled_text, run_ids_of
+from analysis.arms import PARTICLE_F1, Arm, by_arm, difference, finished, labelled_text, run_ids_of
 from analysis.contrasts import against_baseline, estimate
 from analysis.counts import ModelCounts
 from analysis.statistics import Grade, grade
-from analysis.tables import Cell, Column, Table, mean_cell, spread_cell
+from analysis.tables import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from analysis.verdict import Verdict, judge
 
 
@@ -49,9 +49,11 @@ def judge_arms(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> tuple[
 def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
     """A row per ratio and strategy: score of the accepted model, gain, recall, pseudo-labels, verdict, seeds."""
     outcomes = {(judged.ratio_percent, judged.strategy): judged.verdict.outcome for judged in verdicts}
+    recall = "test/particle_recall" if metric.startswith("test/particle_") else "test/recall"
     columns = (
         Column("labelled", "Labelled"), Column("strategy", "Strategy"), score_column("score", metric),
-        Column("gain", "Gain", "points", 2, signed=True), Column("recall", "Recall", "%", 2),
+        Column("gain", "Gain", "points", 2, signed=True), score_column("recall", recall),
+        Column("particle_f1", "Particle F1", "%", 2),
         Column("pseudo_count", "Pseudo", "", 0), Column("per_labelled", "Per label", "", 2),
         Column("particle_ratio", "Particles", "%", 2), Column("verdict", "Verdict"), Column("seeds", "Seeds"),
     )
@@ -65,14 +67,16 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             columns[0].cell(labelled_text(arms, ratio)), columns[1].cell(strategy),
             spread_cell(columns[2], (arm.value(metric) for arm in done), run_ids=ids, factor=100),
             spread_cell(columns[3], gains, run_ids=ids, factor=100),
-            mean_cell(columns[4], (arm.value("test/recall") for arm in done), run_ids=ids, factor=100),
-            mean_cell(columns[5], (arm.pseudo("pseudo/count") for arm in done), run_ids=pseudo_ids),
-            mean_cell(columns[6], (arm.pseudo("pseudo/per_labelled") for arm in done), run_ids=pseudo_ids),
-            mean_cell(columns[7], (arm.pseudo("pseudo/particle_ratio") for arm in done), run_ids=pseudo_ids,
+            mean_cell(columns[4], (arm.value(recall) for arm in done), run_ids=ids, factor=100),
+            mean_cell(columns[5], (arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1), run_ids=ids, factor=100),
+            mean_cell(columns[6], (arm.pseudo("pseudo/count") for arm in done), run_ids=pseudo_ids),
+            mean_cell(columns[7], (arm.pseudo("pseudo/per_labelled") for arm in done), run_ids=pseudo_ids),
+            mean_cell(columns[8], (arm.pseudo("pseudo/particle_ratio") for arm in done), run_ids=pseudo_ids,
                       factor=100),
-            columns[8].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[9], group, done),
+            columns[9].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[10], group, done),
         ))
-    return Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(_reference_notes(arms)))
+    table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(_reference_notes(arms)))
+    return without_empty(table, "particle_f1")
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
@@ -108,7 +112,8 @@ def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) 
 
 def score_column(name: str, metric: str, title: str = "") -> Column:
     """The column of a score in percent, headed by the metric's usual name."""
-    words = {"test/f1": "F1", "test/recall": "Recall", "test/precision": "Precision"}
+    words = {"test/f1": "F1", "test/recall": "Recall", "test/precision": "Precision", "test/particle_f1": "Particle F1",
+             "test/particle_recall": "Particle recall", "test/particle_precision": "Particle precision"}
     return Column(name, f"{title} {words.get(metric, metric)}".strip(), "%", 2)
 
 

@@ -43,13 +43,13 @@ def grid(*, seeds: Sequence[int], ratios: Sequence[str] = ("5",), micrographs: i
     return rows, documents
 
 
-def counted(rows: list[dict[str, Any]], documents: dict[str, Any]) -> Comparison:
+def counted(rows: list[dict[str, Any]], documents: dict[str, Any], *, metric: str = "test/f1") -> Comparison:
     """The comparison of such a grid."""
     def read(run_ids: list[str]) -> dict[str, ModelCounts]:
         parsed = {run: parse_counts(documents[run]) for run in run_ids if run in documents}
         return {run: one for run, one in parsed.items() if one is not None}
 
-    return compare(frame(*rows), read_counts=read)
+    return compare(frame(*rows), metric=metric, read_counts=read)
 
 
 def _add(rows: list[dict[str, Any]], documents: dict[str, Any], strategy: str, iteration: int, scores: Any, *,
@@ -63,13 +63,17 @@ def _add(rows: list[dict[str, Any]], documents: dict[str, Any], strategy: str, i
         hard = np.random.default_rng((99, index)).normal(0, 0.05) + 0.02 * (source - 2)
         tp = int(PARTICLE_PX * np.clip(recall + hard + rng.normal(0, 0.01), 0.02, 0.98))
         fp = int(tp * (1 / np.clip(precision + hard + rng.normal(0, 0.01), 0.05, 0.98) - 1))
+        # Particles: a hundredth of the pixels, the gain one and a half times as large.
+        hits = int(np.clip(1.5 * tp / 100 - 10, 1, 39))
         tests.append({"id": f"test/{SOURCES[source]}_{index:03d}.jpg", "source": SOURCES[source], "tp": tp, "fp": fp,
-                      "fn": PARTICLE_PX - tp})
+                      "fn": PARTICLE_PX - tp, "particle_tp": hits, "particle_fp": fp // 100, "particle_fn": 40 - hits})
     sums = {source: [sum(row[name] for row in tests if source in ("", row["source"])) for name in ("tp", "fp", "fn")]
             for source in ("", *SOURCES)}
     tp, fp, fn = sums[""]
     row = run(strategy, iteration, f1=_f1(*sums[""]), recall=tp / (tp + fn), seed=seed, ratio=ratio, **more)
-    row |= {"test/precision": tp / (tp + fp), "time/seconds": 60 * minutes * float(rng.uniform(0.9, 1.1)),
+    hits, alarms, missed = (sum(one[f"particle_{name}"] for one in tests) for name in ("tp", "fp", "fn"))
+    row |= {"test/particle_f1": _f1(hits, alarms, missed), "test/particle_recall": hits / (hits + missed),
+            "test/precision": tp / (tp + fp), "time/seconds": 60 * minutes * float(rng.uniform(0.9, 1.1)),
             **{f"test/f1/{source}": _f1(*sums[source]) for source in SOURCES}}
     if iteration:
         row |= {"pseudo/audit_f1": float(rng.uniform(0.55, 0.7)), "quality/mean": float(rng.uniform(0.7, 0.9))}

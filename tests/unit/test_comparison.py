@@ -213,6 +213,19 @@ def test_another_metric_changes_the_score_and_not_the_verdict() -> None:
     assert arm(comparison, "class_balanced")["verdict"].text == "success"
 
 
+def test_particle_f1_stands_beside_the_score_where_runs_have_it() -> None:
+    for table in (compare(frame(*note_runs())).by_ratio, compare(frame(*note_runs())).iterations):
+        assert "particle_f1" not in [column.name for column in table.columns]
+        assert len({len(table.columns), *map(len, table.rows)}) == 1
+    runs = [one | {"test/particle_f1": one["test/f1"] + 0.1} for one in note_runs()]
+    comparison = compare(frame(*runs))
+    assert arm(comparison, "class_balanced")["particle_f1"].text == "82.50"
+    assert row(comparison.iterations, strategy="naive", iteration="1")["particle_f1"].text == "79.85"
+    of_particles = compare(frame(*runs), metric="test/particle_f1")
+    assert arm(of_particles, "class_balanced")["score"].text == "82.50"
+    assert "particle_f1" not in [column.name for column in of_particles.by_ratio.columns]
+
+
 def test_a_ratio_picks_its_rows() -> None:
     runs = frame(*note_runs(), *note_runs(ratio="10"))
     assert len(compare(runs).by_ratio.rows) == 6

@@ -39,6 +39,28 @@ def test_the_estimate_is_the_difference_of_the_counts_summed_over_seeds() -> Non
     assert evidence(comparison, "class_balanced - baseline")["estimate"] == pytest.approx(sums[1] - sums[0], abs=1e-12)
 
 
+def test_particle_f1_has_its_interval_from_the_counts_of_particles() -> None:
+    comparison = counted(*SIX, metric="test/particle_f1")
+    row = evidence(comparison, "class_balanced - baseline")
+    assert row["interval"] == "seeds, sources"
+    sums = []
+    for kept in ("reference", "final"):
+        runs = [getattr(arm, kept).run_id for arm in comparison.arms if arm.strategy == "class_balanced"]
+        tests = [one for run in runs for one in SIX[1][run]["test"]]
+        tp, fp, fn = (sum(one[f"particle_{name}"] for one in tests) for name in ("tp", "fp", "fn"))
+        sums.append(200 * tp / (2 * tp + fp + fn))
+    assert row["estimate"] == pytest.approx(sums[1] - sums[0], abs=1e-12)
+
+
+def test_counts_from_before_particles_were_counted_leave_pixels_their_interval() -> None:
+    documents = {run: one | {"test": [{name: value for name, value in row.items() if not name.startswith("particle_")}
+                                      for row in one["test"]]} for run, one in SIX[1].items()}
+    assert evidence(counted(SIX[0], documents), "class_balanced - baseline")["interval"] == "seeds, sources"
+    particles = counted(SIX[0], documents, metric="test/particle_f1")
+    assert evidence(particles, "class_balanced - baseline")["interval"] == "seeds (t)"
+    assert any("12 of 12 runs have no counts" in note for note in particles.evidence.notes)
+
+
 def test_without_counts_the_interval_is_students_and_says_why() -> None:
     comparison = compare(frame(*SIX[0]))
     assert evidence(comparison, "class_balanced - baseline")["interval"] == "seeds (t)"

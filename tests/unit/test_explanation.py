@@ -50,6 +50,15 @@ def test_an_explanation_can_be_computed_by_hand() -> None:
     assert "95% interval over seeds, sources" in text
 
 
+def test_an_explanation_of_particle_f1_divides_particles() -> None:
+    text = explain(counted(*TWO, metric="test/particle_f1"), strategy="class_balanced", ratio=5.0)
+    assert "F1 = 2 tp / (2 tp + fp + fn), particles of all test micrographs" in text
+    tests = TWO[1]["class_balanced-5-0-3"]["test"]
+    tp, fp, fn = (sum(row[f"particle_{name}"] for row in tests) for name in ("tp", "fp", "fn"))
+    line = next(line for line in text.splitlines() if "run class_balanced-5-0-3" in line)
+    assert f"tp {tp}, fp {fp}, fn {fn} in 20 micrographs: {2 * tp} / {2 * tp + fp + fn}" in line
+
+
 def test_an_explanation_says_when_the_baseline_stayed() -> None:
     text = explain(compare(frame(*note_runs())), strategy="naive", ratio=None)
     assert "iteration 0 (no student was accepted: the baseline)" in text

@@ -11,7 +11,7 @@ from counted_frames import counted, grid
 from tracked_frames import frame, note_runs, run
 
 from analysis import document
-from analysis.abstract import abstract
+from analysis.abstract import abstract, methods
 from analysis.comparison import compare
 from analysis.report import Origin, Picture, Report, build_report
 from analysis.tables import Cell
@@ -120,6 +120,13 @@ def test_the_abstract_of_one_seed_has_no_interval_and_claims_nothing() -> None:
     assert "class_balanced: +2.50 points over the baseline (1 seed, single run)." in words
     assert "no student was accepted on validation in any of 1 seed" in words
     assert "[" not in words
+
+
+def test_the_method_says_what_a_found_particle_is_where_particles_were_counted(six: Report) -> None:
+    assert "matched one to one with the labelled ones within the stated fraction" in " ".join(six.methods)
+    runs = [one | {"test/particle_f1": 0.8, "evaluation.match_distance": "0.3"} for one in note_runs()]
+    assert "within 0.3 of the particle's diameter" in " ".join(methods(compare(frame(*runs))))
+    assert "particle's diameter" not in " ".join(methods(compare(frame(*note_runs()))))
 
 
 def test_the_method_speaks_of_no_setting_that_was_not_recorded(six: Report) -> None:
