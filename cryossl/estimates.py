@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from cryossl.strategies import selection_for
 from cryossl.tiling import micrograph_of, tile_grid
 
 _TIMED_STEPS = 3
+_COPIES_OF_WEIGHTS = 3  # last, best, and the journal's of the one that is the model
+_WEIGHTS_IN_CHECKPOINTS = 12  # network, two moments of AdamW and the best, in two generations and the one being written
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def estimate(config: Config, blueprint: Blueprint, split: Split, *, step_seconds
     quota = BestPerLabelled(config.selection.max_pseudo_per_labelled).limit(len(split.labelled))
     return Estimate(len(split.labelled), len(split.unlabelled), quota, steps, predictions,
                     steps * step_seconds + predictions * tile_seconds,
-                    _disk_bytes(config, blueprint, split))
+                    bytes_to_write(config, blueprint, split, store_is_there=False, finished=()))
 
 
 def measure_speed(config: Config, *, tile_px: int, device: torch.device, precision: Precision) -> tuple[float, float]:
@@ -139,11 +141,35 @@ def _most_pseudo_tiles(strategy: str, config: Config, labelled: int, pool: int) 
     return keep.limit(labelled) if isinstance(keep, BestPerLabelled) else pool
 
 
-def _disk_bytes(config: Config, blueprint: Blueprint, split: Split) -> int:
-    """Store, probability maps of the pool (each teacher's, until the run ends), and pseudo-labels."""
-    pool = {micrograph_of(item) for item in split.unlabelled}
-    pool_bytes = sum(one.height_px * one.width_px for one in blueprint.micrographs if one.id in pool)
-    arms = sum(strategy != LONG for strategy in config.selection.strategies)
-    maps = 1 + arms * max(0, config.loop.max_iterations - 1)
-    labels = arms * config.loop.max_iterations
-    return blueprint.picture_bytes + blueprint.truth_bytes + pool_bytes * (maps + labels)
+def bytes_to_write(config: Config, blueprint: Blueprint, split: Split, *, store_is_there: bool,
+                   finished: Collection[str]) -> int:
+    """What a run writes below its work folder at most, from its settings; 0 if all strategies are `finished`.
+
+    The store; probability maps of the pool, each teacher's until the run ends; pseudo-labels; the weights of each
+    training with the journal's copy, and the checkpoints of one.
+    """
+    left = [name for name in config.selection.strategies if name not in finished] if config.loop.max_iterations else []
+    if finished and not left:
+        return 0
+    sizes = {one.id: one.height_px * one.width_px for one in blueprint.micrographs}
+    pool = [sizes[name] for name in {micrograph_of(item) for item in split.unlabelled}]
+    students = [name for name in left if name != LONG]
+    maps = (1 + len(students) * (config.loop.max_iterations - 1)) * sum(pool) if students else 0
+    labels = config.loop.max_iterations * sum(_most_label_bytes(name, config, len(split.labelled), pool) for name in students)
+    trainings = 1 + len(students) * config.loop.max_iterations + left.count(LONG)
+    weights = _weight_bytes(config) * (_COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS)
+    store = 0 if store_is_there else blueprint.picture_bytes + blueprint.truth_bytes
+    return store + maps + labels + weights
+
+
+def _most_label_bytes(strategy: str, config: Config, labelled: int, pool: Sequence[int]) -> int:
+    """A selected item brings the label map of its whole micrograph."""
+    keep = selection_for(strategy, config.selection).keep
+    return sum(sorted(pool, reverse=True)[:keep.limit(labelled)] if isinstance(keep, BestPerLabelled) else pool)
+
+
+def _weight_bytes(config: Config) -> int:
+    """Of the network, whose layers are laid out without memory or numbers."""
+    with torch.device("meta"):
+        network = networks.build(config.network.model_copy(update={"encoder_weights": "none"}), seed=0)
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())

@@ -17,22 +17,25 @@ from cryossl import preparation
 from cryossl.blueprint import Blueprint
 from cryossl.bookkeeping import Bookkeeper
 from cryossl.campaign import Campaign, plan
-from cryossl.coco import read_dataset
+from cryossl.coco import DataSet, read_dataset
 from cryossl.config import Config, InputSettings
 from cryossl.console import ProgressConsole
 from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
 from cryossl.errors import BusyError, StorageError, TrackingError
-from cryossl.estimates import choose_threads, estimate, measure_speed
+from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
 from cryossl.interruption import interruptible
 from cryossl.narration import Narrator, narrated
 from cryossl.pace import duration_text
 from cryossl.provenance import process_tags
+from cryossl.results import is_finished
+from cryossl.splits import Split
 from cryossl.stages import Stages
-from cryossl.store import build
+from cryossl.store import build, is_built
 from cryossl.synthetic import synthesise as write_synthetic
+from cryossl.tiling import micrograph_of
 from cryossl.tracking import Tracker
 
 THREADS_FILE = "threads.json"
@@ -53,10 +56,10 @@ def run(config: Config) -> str:
         for note in dataset.notes:
             narrator.say(f"   {note}")
         blueprint = preparation.sketch(config, dataset)
-        _preflight(config, blueprint)
         split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
         preparation.check(config, split, tile_px=blueprint.tile_px)
         config = preparation.with_counted_ratio(config, split)
+        _preflight(config, dataset, blueprint, split)
         device = devices.resolve(config.training.device)
         threads = devices.prepare(device=device, threads=choose_threads(
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
@@ -81,7 +84,7 @@ def dry_run(config: Config) -> None:
     blueprint = preparation.sketch(config, dataset)
     split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
     preparation.check(config, split, tile_px=blueprint.tile_px)
-    _preflight(config, blueprint)
+    _preflight(config, dataset, blueprint, split)
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=choose_threads(config, tile_px=blueprint.tile_px, device=device,
                                                           memory=config.run.work / THREADS_FILE))
@@ -143,14 +146,28 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> None:
         narrator.say(f"⚠ the tracking store lacks {missing} entries; the next start sends them")
 
 
-def _preflight(config: Config, blueprint: Blueprint) -> None:
+def _preflight(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> None:
     """Refuse to start where the store cannot be written, the tracking store never opened, or the disk is too small."""
-    stores = config.run.work / "stores"
-    needed_bytes = 0 if any(stores.glob("store-*")) else blueprint.picture_bytes + blueprint.truth_bytes
+    needed_bytes = still_to_write(config, dataset, blueprint, split)
     for check in preflight(tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes):
         if check.state == "fail":
             fault = TrackingError if check.name == "tracking" else StorageError
             raise fault(f"{check.name}: {check.what}", cure=check.cure)
+
+
+def still_to_write(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> int:
+    """Bytes that this start writes at most: without what an earlier one of the same settings has left for it."""
+    there = is_built(dataset, config.run.work / "stores", settings=config.input,
+                     network_multiple=networks.multiple(config.network))
+    finished = [name for name in config.selection.strategies if there and is_finished(
+        config.run.results / config.run.name, strategy=name, ratio_percent=config.split.ratio, seed=config.split.seed,
+        split_sha256=split.digest(), settings=config.flat())]
+    at_most = bytes_to_write(config, blueprint, split, store_is_there=there, finished=finished)
+    stages, items = Stages(config.run.work / "stages"), list(split.unlabelled)
+    pool = sorted({micrograph_of(item) for item in items})
+    left = (stages.size_bytes("predict", lambda inputs: inputs.get("pool") == pool)
+            + stages.size_bytes("select", lambda inputs: inputs.get("items") == items))
+    return max(0, at_most - left)
 
 
 def _print(text: str) -> None:

@@ -73,6 +73,14 @@ def hash_files(paths: Iterable[Path], *, memory: Path, report: Report) -> dict[P
     return hashed
 
 
+def remembered_hashes(paths: Iterable[Path], *, memory: Path) -> dict[Path, str] | None:
+    """Path -> SHA-256 where all files are remembered in their present state; None otherwise. Reads none of them."""
+    known = _recall(memory)
+    found = {path: known.get(str(path.absolute())) for path in paths}
+    unchanged = {path: file.sha256 for path, file in found.items() if file is not None and file.state == file_state(path)}
+    return unchanged if len(unchanged) == len(found) else None
+
+
 def _hash_file(path: Path, *, known: dict[str, HashedFile]) -> HashedFile:
     state = file_state(path)
     remembered = known.get(str(path.absolute()))

@@ -27,6 +27,19 @@ def write_arm(folder: Path, *, strategy: str, ratio_percent: float, seed: int, a
     return path
 
 
+def is_finished(folder: Path, *, strategy: str, ratio_percent: float, seed: int, split_sha256: str,
+                settings: Mapping[str, Any]) -> bool:
+    """Whether an arm of these settings is written already; where things lie and which other strategies run is no matter."""
+    name = f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
+    arm = _read(folder / name).get("seeds", {}).get(str(seed), {})
+    return arm.get("split_sha256") == split_sha256 and _deciding(arm["settings"]) == _deciding(settings)
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items()
+            if not name.startswith("run.") and name != "selection.strategies"}
+
+
 def write_summary(folder: Path, *, strategy: str) -> Path:
     """Gather the ratio files of a strategy into `<prefix>_pseudolabel_summary.json`: one row per ratio and seed."""
     prefix = file_prefix(strategy)

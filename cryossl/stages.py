@@ -78,6 +78,11 @@ class Stages:
                                    cure="free space or choose another folder with --work") from None
             yield Stage(kind, key, folder, reused)
 
+    def size_bytes(self, kind: str, fits: Callable[[Mapping[str, Any]], bool]) -> int:
+        """What lies on disk of the finished stages of a kind whose inputs fit, and of unfinished ones, whose are not known."""
+        return sum(_size_bytes(path) for path in (self._root / kind).glob("*/")
+                   if path.suffix == ".partial" or fits(_inputs(path)))
+
     def discard(self, kind: str, key: str) -> None:
         """Remove a stage that only served others (the probability maps behind selections), finished or not, if it is there.
 
@@ -102,6 +107,23 @@ def _make(folder: Path, record: Mapping[str, Any], compute: Callable[[Path], Non
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     sync_folder(folder.parent)
+
+
+def _inputs(folder: Path) -> Mapping[str, Any]:
+    """The inputs of a finished stage; none if it is damaged or just being removed."""
+    try:
+        inputs: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text())["inputs"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return inputs
+
+
+def _size_bytes(folder: Path) -> int:
+    sizes = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
 
 
 def _seal(folder: Path, record: Mapping[str, Any]) -> None:

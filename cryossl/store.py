@@ -20,7 +20,7 @@ from cryossl.decoding import decode_into, particle_centres
 from cryossl.durable import sync_folder, write_durably
 from cryossl.errors import DataError, StorageError
 from cryossl.labels import IGNORE, PARTICLE, LabelMap
-from cryossl.manifest import HashedFile, hash_files
+from cryossl.manifest import HashedFile, hash_files, remembered_hashes
 from cryossl.progress import Report
 from cryossl.tiling import Tile, cut, micrograph_of, tile_grid
 
@@ -174,7 +174,7 @@ def build(dataset: DataSet, folder: Path, *, settings: InputSettings, network_mu
         blueprint = draw_blueprint(dataset, {name: file.sha256 for name, file in files.items()}, settings=settings,
                          network_multiple=network_multiple)
         _refuse_shared_pictures(blueprint, files)
-        final = folder / f"store-{blueprint.key[:20]}"
+        final = _place(folder, blueprint)
         with FileLock(folder / f"{final.name}.lock"):
             if not final.exists():
                 _make(final, blueprint, dataset, files, settings=settings, report=report)
@@ -184,6 +184,21 @@ def build(dataset: DataSet, folder: Path, *, settings: InputSettings, network_mu
         raise StorageError(f"cannot write the store below {folder}: {error.strerror or error}",
                            cure="free space or choose another folder with --work") from None
     return open_store(final, border_px=dataset.border_px, diameter_px=diameters_px(dataset))
+
+
+def is_built(dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int) -> bool:
+    """Whether `build` would find the store made. No picture is read: one whose content is not remembered counts as new."""
+    paths = {micrograph.id: micrograph.path for _, micrograph, _ in members(dataset)}
+    known = remembered_hashes(paths.values(), memory=folder / "hashes.json")
+    if known is None:
+        return False
+    blueprint = draw_blueprint(dataset, {name: known[path] for name, path in paths.items()}, settings=settings,
+                               network_multiple=network_multiple)
+    return _place(folder, blueprint).exists()
+
+
+def _place(folder: Path, blueprint: Blueprint) -> Path:
+    return folder / f"store-{blueprint.key[:20]}"
 
 
 def open_store(path: Path, *, border_px: Mapping[str, int], diameter_px: Mapping[str, float] | None = None) -> Store:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import pytest
 from watched_calls import watched_calls
 
+from cryossl import launch, preparation
+from cryossl.config import build
+from cryossl.progress import silent
+from cryossl.recipes import FACTORS
+
 
 @pytest.fixture(scope="module")
 def audits(lab):
@@ -39,8 +44,8 @@ def nothing_kept(lab, audits):
 
 
 def test_an_arm_that_selected_nothing_has_zero_pseudo_labels_in_store_table_and_verdict(lab, nothing_kept):
-    tracked = lab.asked("SELECT m.key FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'cryossl.kind' AND t.value = 'arm' "
-                        "AND m.key LIKE 'pseudo/%' AND m.step = 1 AND m.value = 0")
+    tracked = lab.asked("SELECT m.key FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'cryossl.kind' AND "
+                        "t.value = 'arm' AND m.key LIKE 'pseudo/%' AND m.step = 1 AND m.value = 0")
     assert {name for (name,) in tracked} >= {"pseudo/count", "pseudo/per_labelled"}
     verdict = lab.file("naive_pseudolabel_ratio_30.json", of="nothing")["seeds"]["0"]["verdict"]
     (count,) = [one for one in verdict["criteria"] if one["name"] == "pseudo-label count"]
@@ -53,3 +58,27 @@ def test_the_page_of_an_arm_says_by_which_rules_it_selected(lab, audits):
     pages = [text for (text,) in lab.asked("SELECT n.value FROM tags n JOIN tags k USING (run_uuid) WHERE k.value = 'arm' AND "
                                            "k.key = 'cryossl.kind' AND n.key = 'mlflow.note.content'")]
     assert any("kept: every image of quality 0.5 or more" in page for page in pages)
+
+
+def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_store_is_there(lab, audits):
+    """Nobody has the disk for a thousand students of this size; a start that has everything already needs no room at all."""
+    again = ("--model", "best", "--audit", "true", "--strategies", "naive", "--validations", "4")
+    strategies = ",".join(["naive", "class_balanced"] + [f"{base}{factor}" for base in ("naive+", "class_balanced-")
+                                                         for factor in FACTORS] + ["naive+quota+class_thresholds"])
+    done = lab.run("--strategies", strategies, "--max-iterations", "100", "--encoder-depth", "5", "--decoder-width", "256",
+                   "--name", "large")
+    assert done.code == 6
+    assert done.err.startswith("cryossl: error: disk: ")
+    assert "needed" in done.err
+    config = build({"data": str(lab.data), "work": str(lab.work), "results": str(lab.results), **settings_of(lab.tiny + again)})
+    dataset = preparation.load(config, silent)
+    blueprint = preparation.sketch(config, dataset)
+    split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
+    assert launch.still_to_write(config, dataset, blueprint, split) == 0
+    both = config.selection.model_copy(update={"strategies": ("naive", "class_balanced")})
+    other = config.model_copy(update={"selection": both})
+    assert launch.still_to_write(other, dataset, blueprint, split) > 0
+
+
+def settings_of(options):
+    return {name.removeprefix("--").replace("-", "_"): value for name, value in zip(options[::2], options[1::2], strict=True)}

@@ -9,8 +9,9 @@ import torch
 
 from cryossl import preparation
 from cryossl.blueprint import Blueprint, StoredMicrograph
-from cryossl.config import Config, build
-from cryossl.estimates import Estimate, choose_threads, estimate, measure_speed
+from cryossl.config import Config, NetworkSettings, build
+from cryossl.estimates import Estimate, bytes_to_write, choose_threads, estimate, measure_speed
+from cryossl.network import build as build_network
 
 SIDE = 512
 CPU = torch.device("cpu")
@@ -52,8 +53,29 @@ def test_the_cost_is_steps_and_predictions_by_hand():
     assert found.predicted_tiles == 2 * 3 * pool_tiles
     assert found.seconds == pytest.approx(0.5 * found.training_steps + 0.125 * found.predicted_tiles)
     picture = SIDE * SIDE
-    store, maps, labels = 2 * 60 * picture, 36 * picture * (1 + 2 * 2), 36 * picture * 2 * 3
-    assert found.disk_bytes == store + maps + labels
+    store, maps, labels = 2 * 60 * picture, 36 * picture * (1 + 2 * 2), 3 * (36 + 2 * 4) * picture
+    network = build_network(NetworkSettings(), seed=0)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    assert found.disk_bytes == store + maps + labels + weights * (3 * (1 + 2 * 3) + 12)
+
+
+def to_write(*, store_is_there: bool, finished: tuple[str, ...] = (), **settings: object) -> int:
+    config = build({"ratio": 10, "strategies": "naive,class_balanced", **settings})
+    drawn = blueprint(40)
+    split = preparation.draw(config, drawn.micrographs, tile_px=256)
+    return bytes_to_write(config, drawn, split, store_is_there=store_is_there, finished=finished)
+
+
+def test_what_is_there_already_is_not_written_again():
+    store = 2 * 60 * SIDE * SIDE
+    assert to_write(store_is_there=False) - to_write(store_is_there=True) == store
+    assert 0 < to_write(store_is_there=True, finished=("naive",)) < to_write(store_is_there=True)
+    assert to_write(store_is_there=True, finished=("naive", "class_balanced")) == 0
+
+
+def test_a_baseline_alone_writes_no_map_of_the_pool():
+    assert to_write(store_is_there=True, max_iterations=0) < SIDE * SIDE * 36
+    assert to_write(store_is_there=True, max_iterations=0) > 0
 
 
 def test_zero_iterations_cost_the_baseline_alone():

@@ -125,3 +125,14 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error_of_one_line(tmp_path
     with pytest.raises(StorageError) as caught:
         Stages(tmp_path / "file").once("train", {}, write("f", "x"))
     assert "\n" not in str(caught.value)
+
+
+def test_the_size_of_stages_counts_those_that_fit_and_all_unfinished_ones(tmp_path: Path) -> None:
+    stages = Stages(tmp_path)
+    assert stages.size_bytes("predict", lambda _: True) == 0
+    for seed in (1, 2):
+        stages.once("predict", {"seed": seed}, write("maps", "x" * 1000 * seed))
+    assert 2000 <= stages.size_bytes("predict", lambda inputs: inputs.get("seed") == 2) < 3000
+    (tmp_path / "predict" / "k.partial").mkdir()
+    (tmp_path / "predict" / "k.partial" / "maps").write_text("x" * 5000)
+    assert 5000 <= stages.size_bytes("predict", lambda _: False) < 5100
