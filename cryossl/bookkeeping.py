@@ -152,8 +152,8 @@ class Bookkeeper:
                         strategy=strategy, ratio_percent=self._config.split.ratio)
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason,
                   "cryossl.verdict": verdict.outcome})
-        arm.describe(f"**{strategy}**, {self._where()}: {verdict.sentence}\n\n{self._rules(strategy)}The loop stopped: {stop_reason}.\n\n"
-                     f"{verdict.next_steps}")
+        arm.describe(f"**{strategy}**, {self._where()}: {verdict.sentence}\n\n{self._rules(strategy)}"
+                     f"The loop stopped: {stop_reason}.\n\n{verdict.next_steps}")
         self._file(strategy, models, best, verdict, stop_reason, empty)
 
     def _rules(self, strategy: str) -> str:

@@ -45,7 +45,8 @@ def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
             notes.append("test/ has no annotation file and is left out")
     for part, files in parts.items():
         if not files.folder.is_dir():
-            raise DataError(f"{root}: {files.folder.relative_to(root).as_posix()}: no such folder for the pictures of {part}", cure=_CURE)
+            raise DataError(f"{root}: {files.folder.relative_to(root).as_posix()}: no such folder for the pictures of {part}",
+                            cure=_CURE)
         _inside(files.folder, root, files.folder.name)
         _inside(files.annotations, root, files.annotations.name)
     return parts, tuple(notes)

@@ -44,7 +44,7 @@ class Interruption:
         self._asked = True
         signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
         # Not by way of sys.stderr, which this handler may have interrupted in the middle of a line.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nstopping behind this step; a second time stops at once\n")
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nstopping behind this step; once more stops at once\n")
 
 
 @contextmanager

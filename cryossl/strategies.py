@@ -19,7 +19,7 @@ def rules_text(selection: Selection) -> str:
     weighted = " + ".join(f"{weight:g} {term}" for term, weight in terms.items() if weight)
     kept = (f"the best {keep.multiple:g} images per labelled one" if isinstance(keep, BestPerLabelled)
             else f"every image of quality {keep.threshold:g} or more")
-    scale = (" (naive's bar, which here lies on another scale: it was meant for the mean confidence, and is a bar on balance now)"
+    scale = (" (naive's bar, which here lies on another scale: it was meant for the mean confidence, and is now one on balance)"
              if isinstance(keep, AllAbove) and quality.balance else "")
     return (f"A pixel is particle from {selection.particle_threshold:g}, background from {selection.background_threshold:g}; "
             f"quality = {weighted}; kept: {kept}{scale}.")

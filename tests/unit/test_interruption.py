@@ -16,31 +16,46 @@ STEP = Progress("train", 1, 2, "step")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_stops_the_work_behind_its_step(number):
     heard = []
-    with pytest.raises(KeyboardInterrupt), interruptible() as interruption:
-        report = interruption.after(heard.append)
-        report(STEP)
-        signal.raise_signal(number)
-        heard.append("the step went on to its end")
-        report(STEP)
-        heard.append("never")
+
+    def work():
+        with interruptible() as interruption:
+            report = interruption.after(heard.append)
+            report(STEP)
+            signal.raise_signal(number)
+            heard.append("the step went on to its end")
+            report(STEP)
+            heard.append("never")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert heard == [STEP, "the step went on to its end", STEP]
 
 
 def test_the_second_signal_stops_at_once():
     reached = []
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        signal.raise_signal(signal.SIGTERM)
-        reached.append(1)
-        signal.raise_signal(signal.SIGINT)
-        reached.append(2)
+
+    def work():
+        with interruptible():
+            signal.raise_signal(signal.SIGTERM)
+            reached.append(1)
+            signal.raise_signal(signal.SIGINT)
+            reached.append(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert reached == [1]
 
 
 def test_work_without_a_step_is_interrupted_when_the_grace_is_over():
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), interruptible(grace_seconds=0.1):
-        signal.raise_signal(signal.SIGTERM)
-        time.sleep(30)
+
+    def work():
+        with interruptible(grace_seconds=0.1):
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert time.monotonic() - began < 10
 
 

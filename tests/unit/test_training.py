@@ -147,7 +147,7 @@ def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, settings, 
     resumed = train(tmp_path, settings=settings, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=validate,
                     report=heard.append)
     assert [event.done for event in heard if event.resumed] == [stop_at]
-    assert [event.done for event in heard if not event.resumed][0] == stop_at + 1
+    assert next(event.done for event in heard if not event.resumed) == stop_at + 1
     assert equal(resumed.last, undisturbed.last)
     assert equal(resumed.best, undisturbed.best)
     assert (resumed.history, resumed.best_step) == (undisturbed.history, undisturbed.best_step)
