@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.runs import metric_names, setting_names
 from analysis.tables import mean_of
 from analysis.verdict import Measures
+from cryossl.recipes import BASELINE, FULL, LONG, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"
 """Stands beside the score in the tables, where runs have it."""
@@ -60,7 +61,7 @@ class Arm:
 
     def gain(self, metric: str) -> float | None:
         """How much the final model exceeds the reference, or None."""
-        mine, base = self.value(metric), self.reference.metrics.get(metric) if self.reference else None
+        mine, base = self.value(metric), self._reference_value(metric)
         return difference(mine, base)
 
     @property
@@ -90,6 +91,14 @@ class Arm:
         mine, base = (model.metrics.get("test/f1") if model else None for model in (tried, self.reference))
         return None if tried is self.final else difference(mine, base)
 
+    def gap_closed(self, ceiling: Arm | None, metric: str) -> float | None:
+        """The gain as a share of what all labels would gain; None without a ceiling above the reference."""
+        gain, most = self.gain(metric), difference(ceiling.value(metric) if ceiling else None, self._reference_value(metric))
+        return None if gain is None or most is None or most <= 0 else gain / most
+
+    def _reference_value(self, metric: str) -> float | None:
+        return self.reference.metrics.get(metric) if self.reference else None
+
     @property
     def run_ids(self) -> tuple[str, ...]:
         """The runs behind the final model's gain."""
@@ -117,7 +126,7 @@ def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
 
 def strategy_order(strategy: str) -> tuple[int, str]:
     """Controls first, then naive and what grows from it, then class_balanced and what it lost, then the others."""
-    bases = ("supervised", "supervised_long", "naive", "naive+", "class_balanced-", "class_balanced")
+    bases = (BASELINE, LONG, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
     if strategy in bases:
         return bases.index(strategy), strategy
     start = [index for index, base in enumerate(bases) if base[-1] in "+-" and strategy.startswith(base)]
@@ -153,7 +162,7 @@ def _arm(key: tuple[float, str, int], rows: Sequence[Mapping[Any, Any]], baselin
     final = None
     if state == "finished":
         final = _final(strategy, models, baseline)
-        if strategy not in ("supervised", "supervised_long"):
+        if not without_pseudo_labels(strategy):
             reason = reason or _why_stopped(models, ordered)
     empty = next((_trained(row, *names) for row in ordered if row["state"] == "empty"), None)
     return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason, empty)
@@ -179,7 +188,7 @@ def _state(strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained |
 def _more_to_come(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> bool:
     """Without the arm's own status: the last student was accepted and the setting allows another one."""
     most = _finite_text(rows[-1].get("loop.max_iterations"))
-    return (not strategy.startswith("supervised") and rows[-1]["accepted"] is True and not rows[-1]["stop_reason"]
+    return (not without_pseudo_labels(strategy) and rows[-1]["accepted"] is True and not rows[-1]["stop_reason"]
             and most is not None and rows[-1]["iteration"] < most)
 
 
@@ -191,7 +200,7 @@ def _finite_text(value: object) -> float | None:
 
 
 def _final(strategy: str, models: Sequence[Trained], baseline: Trained | None) -> Trained | None:
-    if strategy.startswith("supervised"):
+    if without_pseudo_labels(strategy):
         return models[-1] if models else None
     accepted = [model for model in models if model.accepted]
     return accepted[-1] if accepted else baseline
@@ -208,7 +217,7 @@ def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
     found = []
     for arm in arms:
         long = {other.seed: other.final for other in arms
-                if other.strategy == "supervised_long" and other.ratio_percent == arm.ratio_percent and other.final}
+                if other.strategy == LONG and other.ratio_percent == arm.ratio_percent and other.final}
         base = {other.seed: other.final for other in arms
                 if other.strategy == "supervised" and other.ratio_percent == arm.ratio_percent and other.final}
         better = base and base.keys() <= long.keys() and _validation(long, base) > _validation(base, base)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from analysis.arms import PARTICLE_F1, Arm, Trained, difference, labelled_text, strategy_order
 from analysis.tables import Cell, Column, Table, mean_cell, without_empty
-from cryossl.recipes import parse_strategy
+from cryossl.recipes import parse_strategy, without_pseudo_labels
 
 # (aspect, metric of the model whose pseudo-labels speak for the arm, factor, unit, decimals)
 _MEASURED = (
@@ -25,7 +25,7 @@ _MEASURED = (
 
 def aspects(arms: Sequence[Arm]) -> Table:
     """The note's comparison aspect by aspect: what was configured, and at each ratio what was measured."""
-    names = sorted({arm.strategy for arm in arms if not arm.strategy.startswith("supervised")}, key=strategy_order)
+    names = sorted({arm.strategy for arm in arms if not without_pseudo_labels(arm.strategy)}, key=strategy_order)
     columns = (Column("aspect", "Aspect"), Column("kind", "Kind"), *(Column(name, name) for name in names))
     rows = []
     configured = [_configured(name, _settings(arms, name)) for name in names]

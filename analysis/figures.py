@@ -14,6 +14,7 @@ from analysis.plotting import Plot, looks, panels
 from analysis.statistics import seed_interval
 from analysis.tables import mean_of
 from analysis.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, SUCCESS_GAIN_POINTS
+from cryossl.recipes import CONTROLS, without_pseudo_labels
 
 Point = tuple[float, float]
 
@@ -23,8 +24,9 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
     title = f"{_word(metric)} by iteration"
     caption = ("Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean over seeds of the model "
                "that is kept after each iteration, with the 95% interval of that mean (Student's t).")
-    if "supervised_long" in _strategies(arms):
-        caption += " Dashed: supervised_long."
+    dashed = [name for name in CONTROLS if name in _strategies(arms)]
+    if dashed:
+        caption += f" Dashed: {', '.join(dashed)}."
     styles = looks(_strategies(arms))
     ratios = _ratios(arm for arm in arms if _students(arm, metric))
     if not ratios:
@@ -32,9 +34,9 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
 
     def draw(axes: Axes, ratio: float) -> None:
         for strategy, group in _groups(arms, ratio):
-            if not strategy.startswith("supervised"):
+            if not without_pseudo_labels(strategy):
                 _student_curves(axes, group, metric, styles[strategy])
-            elif strategy == "supervised_long" and (level := mean_of(arm.value(metric) for arm in group)) is not None:
+            elif strategy in CONTROLS and (level := mean_of(arm.value(metric) for arm in group)) is not None:
                 axes.axhline(100 * level, color=styles[strategy][0], linestyle="--", linewidth=1.2, label=strategy)
         axes.set_xticks(range(1 + max(model.iteration for arm in arms for model in arm.iterations)))
         axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"{_word(metric)} (%)")
@@ -231,7 +233,7 @@ def _base(arm: Arm, metric: str) -> float | None:
 
 
 def _students(arm: Arm, metric: str) -> list[Point]:
-    if arm.strategy.startswith("supervised") or arm.state != "finished":
+    if without_pseudo_labels(arm.strategy) or arm.state != "finished":
         return []
     return [(model.iteration, model.metrics[metric]) for model in arm.iterations if model.iteration and metric in model.metrics]
 

@@ -12,6 +12,7 @@ from analysis.counts import ModelCounts
 from analysis.statistics import Grade, grade
 from analysis.tables import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from analysis.verdict import Verdict, judge
+from cryossl.recipes import FULL, without_pseudo_labels
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         Column("gain", "Gain", "points", 2, signed=True), score_column("recall", recall),
         Column("particle_f1", "Particle F1", "%", 2),
         Column("pseudo_count", "Pseudo", "", 0), Column("per_labelled", "Per label", "", 2),
-        Column("particle_ratio", "Particles", "%", 2), Column("verdict", "Verdict"), Column("seeds", "Seeds"),
+        Column("particle_ratio", "Particles", "%", 2), Column("gap_closed", "Gap closed", "%", 0),
+        Column("verdict", "Verdict"), Column("seeds", "Seeds"),
     )
     rows = []
     for ratio, strategy, group in by_arm(arms):
@@ -73,10 +75,11 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             mean_cell(columns[7], (arm.pseudo("pseudo/per_labelled") for arm in done), run_ids=pseudo_ids),
             mean_cell(columns[8], (arm.pseudo("pseudo/particle_ratio") for arm in done), run_ids=pseudo_ids,
                       factor=100),
-            columns[9].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[10], group, done),
+            _closed_cell(columns[9], done, finished(arms, ratio_percent=ratio, strategy=FULL), metric),
+            columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[11], group, done),
         ))
     table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(_reference_notes(arms)))
-    return without_empty(table, "particle_f1")
+    return without_empty(without_empty(table, "particle_f1"), "gap_closed")
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
@@ -120,6 +123,13 @@ def score_column(name: str, metric: str, title: str = "") -> Column:
 def _lower(done: Sequence[Arm], counts: Mapping[str, ModelCounts], metric: str) -> float | None:
     interval = estimate(against_baseline(done, metric=metric), counts, metric=metric).interval if len(done) > 1 else None
     return interval.lower if interval else None
+
+
+def _closed_cell(column: Column, done: Sequence[Arm], ceilings: Mapping[int, Arm], metric: str) -> Cell:
+    """The share of the gap between the better baseline and all labels; for arms that learn from pseudo-labels."""
+    shares = [arm.gap_closed(ceilings.get(arm.seed), metric) for arm in done if not without_pseudo_labels(arm.strategy)]
+    ids = run_ids_of([*done, *(ceilings[arm.seed] for arm in done if arm.seed in ceilings)])
+    return mean_cell(column, shares, run_ids=ids, factor=100)
 
 
 def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Cell:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.tables import mean_of
+from cryossl.recipes import without_pseudo_labels
 
 Outcome = Literal["success", "partial", "failure", "control", "unknown"]
 
@@ -110,7 +111,7 @@ def judge(
 
     Args:
         measures: one per seed that finished.
-        strategy: its name; `supervised` and `supervised_long` have no pseudo-labels: they are controls.
+        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they are controls.
         ratio_percent: labelled part, for the words.
         gain_lower: over several seeds, the lower 95% bound of the mean F1 gain, a fraction.
         recall_lower: likewise of the mean recall gain.
@@ -126,7 +127,7 @@ def judge(
         _ratio_criterion(measures),
         _count_criterion(mean_of(measure.per_labelled for measure in measures)),
     )
-    if strategy.startswith("supervised"):
+    if without_pseudo_labels(strategy):
         shown = tuple(replace(criterion, met=None) for criterion in criteria[:2])
         return Verdict("control", _control_sentence(gain), "", shown, (), "", len(measures))
     outcome = _outcome(gain, measures, criteria)

@@ -20,9 +20,10 @@ import torch
 from cryossl import network
 from cryossl.config import NetworkSettings, SelectionSettings
 from cryossl.prediction import predict
+from cryossl.priors import Priors
 from cryossl.progress import silent
 from cryossl.pseudolabels import Pool
-from cryossl.strategies import selection_for
+from cryossl.strategies import recipe_for
 from cryossl.blueprint import StoredMicrograph
 from cryossl.tiling import tile_grid
 
@@ -58,8 +59,8 @@ predicted.mkdir()
 chosen.mkdir()
 pool.predict(predicted, lambda ids: predict(net, shelf, ids, batch_size=4, device=torch.device("cpu"), precision="fp32",
                                             report=silent), report=silent)
-pool.select(predicted, chosen, selection_for("class_balanced", SelectionSettings()), target_ratio=0.04,
-            labelled_count=max(1, count // 20), report=silent)
+pool.select(predicted, chosen, recipe_for("class_balanced", SelectionSettings()).selection,
+            priors=Priors(0.04, {}, {"s": max(1, count // 20)}), report=silent)
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 """
 

@@ -22,7 +22,6 @@ from cryossl.network import build
 from cryossl.prediction import predict
 from cryossl.progress import silent
 from cryossl.selection import assess, label_map
-from cryossl.strategies import selection_for
 from cryossl.tiling import Tile, tile_grid
 
 MICROGRAPH_PX = 1024

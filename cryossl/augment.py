@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
+from torch.nn import functional
 
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
 BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size within a micrograph
+STRONG_CONTRAST = 2.0  # greatest factor of the strong view, and the inverse of the least
+STRONG_NOISE = 1.0  # greatest standard deviation of the noise that the strong view adds, in z scores
+STRONG_BLUR_PX = 2.0  # greatest standard deviation of its blur
+CUT_SHARES = (0.25, 0.75)  # least and greatest side of CutMix's box, of the tile's
 _BYTES_PER_Z = 25.5
 _GREATEST_Z = 5.0
 
@@ -54,6 +61,54 @@ def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures
                       generator.uniform(-BRIGHTNESS, BRIGHTNESS, batch)]).astype(np.float32)
     contrast, brightness = torch.from_numpy(drawn).to(pictures.device, non_blocking=True).view(2, batch, 1, 1, 1)
     return torch.addcmul(brightness, pictures, contrast)
+
+
+def strong_view(pictures: Pictures, *, generator: np.random.Generator) -> Pictures:
+    """The z scores with changed contrast, blurred and with noise, each by its own draw for each tile: appearance alone.
+
+    After the strong branch of FixMatch (Sohn et al. 2020, arXiv 2001.07685) and UniMatch V2 (Yang et al. 2024, arXiv
+    2410.10777), with what varies between micrographs: dose, defocus and ice, in place of colours.
+    """
+    batch, _, height, width = pictures.shape
+    spread = np.log(STRONG_CONTRAST)
+    contrast = np.exp(generator.uniform(-spread, spread, batch)).astype(np.float32)
+    noise = generator.uniform(0, STRONG_NOISE, batch).astype(np.float32)
+    blur = generator.uniform(0, STRONG_BLUR_PX, batch)
+    added = torch.from_numpy(generator.standard_normal((batch, 1, height, width), dtype=np.float32)).to(pictures.device)
+    scale = [torch.from_numpy(each).to(pictures.device).view(batch, 1, 1, 1) for each in (contrast, noise)]
+    return _blurred(pictures, blur) * scale[0] + added * scale[1]
+
+
+def box_mask(batch: int, side: int, *, generator: np.random.Generator,
+             centres: Sequence[tuple[int, int] | None] | None = None) -> Bool[torch.Tensor, "batch 1 side side"]:
+    """A box in each tile, its sides between the CUT_SHARES of the tile's, around a centre or anywhere; True inside.
+
+    A tile whose centre is None, where centres are given, has no box.
+    """
+    mask = torch.zeros(batch, 1, side, side, dtype=torch.bool)
+    for index in range(batch):
+        height, width = (round(side * float(share)) for share in generator.uniform(*CUT_SHARES, 2))
+        y, x = (int(generator.integers(0, side - length + 1)) for length in (height, width))
+        if centres is not None:
+            centre = centres[index]
+            if centre is None:
+                continue
+            y, x = (min(max(at - length // 2, 0), side - length) for at, length in zip(centre, (height, width), strict=True))
+        mask[index, 0, y:y + height, x:x + width] = True
+    return mask
+
+
+def _blurred(pictures: Pictures, deviations: np.ndarray) -> Pictures:
+    """Each tile under a Gaussian of its own standard deviation, in px, cut at 3 of the largest; edges are mirrored."""
+    reach = int(np.ceil(3 * STRONG_BLUR_PX))
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    width = torch.from_numpy(np.maximum(deviations, 1e-3).astype(np.float32))[:, None]
+    kernels = torch.exp(-0.5 * (offsets / width) ** 2)
+    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).to(pictures.device)
+    batch = pictures.shape[0]
+    padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(0, 1)  # tiles as channels: one call for all
+    rows = functional.conv2d(padded, kernels.view(batch, 1, 1, -1), groups=batch)
+    return functional.conv2d(rows, kernels.view(batch, 1, -1, 1), groups=batch).transpose(0, 1)
 
 
 def z_scores(pictures: UInt8[torch.Tensor, "*shape"]) -> Float[torch.Tensor, "*shape"]:

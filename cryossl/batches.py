@@ -5,35 +5,73 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
 from cryossl.images import NEUTRAL
-from cryossl.labels import IGNORE, LabelMap
+from cryossl.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.randomness import generator
 from cryossl.tiling import Tile
 
 
+@dataclass(frozen=True, eq=False)
+class SoftTargets:
+    """What the numbers of a map mean that holds probabilities, p8 up to 254, in place of labels: a weight for each value.
+
+    A pixel of value v is to be learned as p = v / 255 with weight `weights[v]`; 255 is IGNORE, of weight 0.
+    """
+
+    weights: Float32[np.ndarray, "256"]
+
+
 @dataclass(frozen=True)
 class Example:
-    """A tile to learn from: its micrograph's picture and label map (not copied, not cut), and its pixels' weight."""
+    """A tile to learn from: its micrograph's picture and label map (not copied, not cut), and its pixels' weight.
+
+    `soft`: the label map is one of soft targets. `source`: of the micrograph.
+    """
 
     tile: Tile
     picture: UInt8[np.ndarray, "height width"]
     labels: LabelMap
     weight: float = 1.0
+    soft: SoftTargets | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from: pictures as stored, a label map and a weight for each, and the tiles' names."""
+    """What one step learns from: pictures as stored, a label map and a weight for each, the tiles' names and sources.
+
+    `tables` gives target and weight of each value of a map, where any map is one of soft targets. The first `labelled`
+    tiles carry true labels; 0 where that is not known.
+    """
 
     pictures: UInt8[torch.Tensor, "batch 1 tile_px tile_px"]
     labels: UInt8[torch.Tensor, "batch 1 tile_px tile_px"]
     weights: Float32[torch.Tensor, " batch"]
     items: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    tables: Float32[torch.Tensor, "batch 2 256"] | None = None
+    labelled: int = 0
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """Step -> batch, without state."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every example is seen at least once."""
+
+    def digest(self) -> str:
+        """sha256 in hex of what decides the order of tiles and their weights; pixels are not in it."""
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
 
 
 class TileBatches:
@@ -92,7 +130,8 @@ class TileBatches:
             cut_into(picture[0], example.picture, example.tile, fill=NEUTRAL)
             cut_into(label_map[0], example.labels, example.tile, fill=IGNORE)
         weights = torch.tensor([example.weight for example in chosen], dtype=torch.float32)
-        return Batch(pictures, labels, weights, tuple(example.tile.id for example in chosen))
+        return Batch(pictures, labels, weights, tuple(example.tile.id for example in chosen),
+                     tuple(example.source for example in chosen), _tables(chosen))
 
     def _order(self, epoch: int) -> np.ndarray:
         """The permutation of an epoch. The latest one is kept: a cache, not a state."""
@@ -101,6 +140,84 @@ class TileBatches:
             order = generator(seed, "order", purpose, iteration, epoch).permutation(len(self._examples))
             self._epoch_order = (epoch, order)
         return self._epoch_order[1]
+
+
+class MixedBatches:
+    """As many tiles of one kind as of the other in every batch: labelled ones first, then pseudo-labelled ones.
+
+    The two kinds go through their own epochs; the shorter one comes round more often. An odd batch has one more of the
+    second kind.
+
+    Args:
+        labelled: examples with true labels, at least one.
+        others: the other examples, at least one.
+        batch_size: tiles per step, at least 2.
+        tile_px: side of a tile.
+        seed, purpose, iteration, pinned: as for `TileBatches`.
+        weight: of the others at the first step and at the last, linear between; times their own.
+        steps: how many there will be.
+
+    Raises:
+        ValueError: an empty kind, or a batch of one.
+    """
+
+    def __init__(self, labelled: Sequence[Example], others: Sequence[Example], *, batch_size: int,  # noqa: PLR0913
+                 tile_px: int, seed: int, purpose: str, iteration: int, pinned: bool = False,
+                 weight: tuple[float, float] = (1.0, 1.0), steps: int = 1) -> None:
+        if batch_size < 2:
+            raise ValueError("a mixed batch needs room for two tiles")
+        half = batch_size // 2
+        self._first = TileBatches(labelled, batch_size=half, tile_px=tile_px, seed=seed, purpose=f"{purpose} labelled",
+                                  iteration=iteration, pinned=pinned)
+        self._second = TileBatches(others, batch_size=batch_size - half, tile_px=tile_px, seed=seed,
+                                   purpose=f"{purpose} others", iteration=iteration, pinned=pinned)
+        self._examples, self._batch_size = len(labelled) + len(others), batch_size
+        self._weight, self._steps = weight, steps
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """As many as a common pool of all examples would take, so that strategies can be compared at equal steps."""
+        return -(-self._examples // self._batch_size)
+
+    def digest(self) -> str:
+        """sha256 in hex of what decides the order of tiles and their weights; pixels are not in it."""
+        parts = (self._first.digest(), self._second.digest(), self._weight, self._steps)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from 0."""
+        first, second = self._first.batch(step), self._second.batch(step)
+        start, end = self._weight
+        ramp = start + (end - start) * step / max(1, self._steps - 1)
+        tables = None
+        if first.tables is not None or second.tables is not None:
+            tables = torch.cat([plain_tables(len(part.items)) if part.tables is None else part.tables
+                                for part in (first, second)])
+        return Batch(torch.cat((first.pictures, second.pictures)), torch.cat((first.labels, second.labels)),
+                     torch.cat((first.weights, second.weights * ramp)), first.items + second.items,
+                     first.sources + second.sources, tables, labelled=len(first.items))
+
+
+def plain_tables(count: int) -> Float32[torch.Tensor, "count 2 256"]:
+    """Target and weight of each value of `count` label maps."""
+    tables = torch.zeros(count, 2, 256)
+    tables[:, 0, PARTICLE] = 1
+    tables[:, 1] = 1
+    tables[:, 1, IGNORE] = 0
+    return tables
+
+
+def _tables(chosen: Sequence[Example]) -> Float32[torch.Tensor, "batch 2 256"] | None:
+    """None where every map is a label map, which the loss reads without a table."""
+    if all(example.soft is None for example in chosen):
+        return None
+    tables = plain_tables(len(chosen))
+    for table, example in zip(tables, chosen, strict=True):
+        if example.soft is not None:
+            table[0] = torch.arange(256) / 255
+            table[1] = torch.from_numpy(example.soft.weights)
+            table[1, IGNORE] = 0
+    return tables
 
 
 def cut_into(window: UInt8[np.ndarray, "tile_px tile_px"], array: UInt8[np.ndarray, "height width"], tile: Tile, *,

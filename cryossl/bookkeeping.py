@@ -9,21 +9,21 @@ from dataclasses import asdict, dataclass
 from analysis.verdict import Verdict, from_metrics, health, judge
 from cryossl import portraits
 from cryossl.errors import CryosslError
-from cryossl.experiment import Experiment, Model
+from cryossl.experiment import Experiment
+from cryossl.inference import Calibration, Model
 from cryossl.metrics import Counts, pooled
 from cryossl.narration import Narrator
 from cryossl.pseudolabels import Selected
-from cryossl.recipes import LONG
+from cryossl.recipes import BASELINE, CONTROLS, without_pseudo_labels
 from cryossl.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains, selection_numbers
 from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
-from cryossl.selection import Selection, SelectionSummary
-from cryossl.strategies import rules_text, selection_for
+from cryossl.selection import Selection
+from cryossl.selectionsummary import SelectionSummary
+from cryossl.strategies import Recipe, recipe_for, rules_text
 from cryossl.trackedrun import TrackedRun
 from cryossl.tracking import Tracker
 from cryossl.training import EpochRecord
-
-BASELINE = "supervised"
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,21 @@ class Bookkeeper:
         self._narrator.say(f"   {strategy} iteration {iteration}: validation F1 {_percent(before)} → {_percent(after)}: "
                            f"{decision}")
 
-    def selection(self, run: TrackedRun, iteration: int, selected: Selected, selection: Selection) -> None:
+    def tell_collapse(self, strategy: str, iteration: int, steps: int) -> None:
+        """That the watch ended a training."""
+        self._narrator.say(f"❌ {strategy} iteration {iteration} collapsed: twice in a row its particle share of the pool was "
+                           f"far from the labelled part's; ended at step {steps}, the last accepted model stays")
+
+    def selection(self, run: TrackedRun, iteration: int, selected: Selected, recipe: Recipe,
+                  calibration: Calibration | None) -> None:
         """The pseudo-labels of an iteration, before the student is trained: numbers, table, and the best and worst of them."""
         audit = self._experiment.pool.audit(selected) if self._config.loop.audit else None
-        self._numbers[run.key] = selection_numbers(selected.summary(), selection, audit)
+        self._numbers[run.key] = selection_numbers(selected.summary(), recipe.selection, audit)
         if run.finished:
             return
         run.metrics(self._numbers[run.key], step=iteration)
+        if calibration is not None:
+            run.metrics({f"calibration/{name}": value for name, value in asdict(calibration).items()}, step=iteration)
         chosen = set(selected.ids)
         run.table([{"item": item, "selected": item in chosen, **asdict(one)}
                    for item, one in sorted(selected.assessments.items(), key=lambda pair: -pair[1].quality)],
@@ -124,7 +132,7 @@ class Bookkeeper:
         if baseline is not None:
             numbers |= gains(numbers, self._numbers[baseline.run.key])
         run = trained.run
-        run.tags({"cryossl.accepted": trained.accepted})
+        run.tags({"cryossl.accepted": trained.accepted, "cryossl.collapsed": trained.model.collapsed})
         run.metrics(numbers, step=trained.iteration)
         run.json(trained.scored.counts(), "counts.json")
         run.file(trained.model.stage.folder / f"{self._config.training.model}.safetensors", folder="model")
@@ -157,7 +165,7 @@ class Bookkeeper:
         self._file(strategy, models, best, verdict, stop_reason, empty)
 
     def _rules(self, strategy: str) -> str:
-        return "" if strategy == LONG else f"{rules_text(selection_for(strategy, self._config.selection))}\n\n"
+        return "" if strategy in CONTROLS else f"{rules_text(recipe_for(strategy, self._config.selection).selection)}\n\n"
 
     def _file(self, strategy: str, models: Sequence[Trained], best: Trained, verdict: Verdict, stop_reason: str,
               empty: SelectionSummary | None) -> None:
@@ -192,7 +200,7 @@ class Bookkeeper:
                        f"(particle ratio {_percent(told.particle_ratio)}%, target {_percent(told.target_ratio)}%)")
         gain = numbers.get("gain/f1")
         change = "" if gain is None else f", {100 * gain:+.2f} points over the supervised baseline"
-        decided = "" if strategy.startswith(BASELINE) else (
+        decided = "" if without_pseudo_labels(strategy) else (
             " The student was accepted on validation." if trained.accepted else " The student was not accepted on validation.")
         return (f"**{strategy}**, {self._where()}, iteration {trained.iteration}: trained for {trained.model.steps} steps on "
                 f"{learned}. Test F1 **{_percent(numbers['test/f1'])}**{change}.{decided}")

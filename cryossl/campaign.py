@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 from cryossl import gates
-from cryossl.bookkeeping import BASELINE, Bookkeeper, Trained
+from cryossl.bookkeeping import Bookkeeper, Trained
 from cryossl.errors import FailedArmsError, NumericError
-from cryossl.experiment import Experiment, Model
+from cryossl.experiment import Experiment
+from cryossl.inference import Model
 from cryossl.metrics import Counts
 from cryossl.narration import Narrator
 from cryossl.pace import PlannedPhase
 from cryossl.pseudolabels import Selected
 from cryossl.randomness import generator
-from cryossl.recipes import LONG
+from cryossl.recipes import BASELINE, CONTROLS, FULL
 from cryossl.reckoning import Scored
 from cryossl.scorecard import Evaluation
 from cryossl.selftraining import IterationResult, follow, self_train
-from cryossl.strategies import selection_for
+from cryossl.strategies import Recipe, recipe_for, rounds_of
 from cryossl.trackedrun import TrackedRun
 
 Result = IterationResult[Model, Evaluation]
@@ -31,8 +33,7 @@ def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
     """The phases of an invocation in order, for the estimate of the time that is left."""
     phases = [PlannedPhase("Load the data"), PlannedPhase(f"{BASELINE}: training")]
     for strategy in _ordered(strategies, iterations):
-        rounds = 1 if strategy == LONG else iterations
-        phases += [PlannedPhase(_title(strategy, number)) for number in range(1, rounds + 1)]
+        phases += [PlannedPhase(_title(strategy, number)) for number in range(1, rounds_of(strategy, iterations) + 1)]
     return phases
 
 
@@ -45,7 +46,7 @@ class Campaign:
         self._longest_steps = 0
 
     def run(self) -> None:
-        """The baseline, then every strategy; `supervised_long` last, for it takes as many steps as the longest student.
+        """The baseline, then every strategy; the controls last, for `supervised_long` takes the longest student's steps.
 
         Raises FailedArmsError at the end if strategies came to numbers that are not finite: they do not stop the others.
         """
@@ -57,8 +58,8 @@ class Campaign:
         faults: dict[str, NumericError] = {}
         for strategy in _ordered(self._settings.selection.strategies, self._settings.loop.max_iterations):
             try:
-                if strategy == LONG:
-                    self._long_arm(baseline)
+                if strategy in CONTROLS:
+                    self._control(strategy, baseline)
                 else:
                     self._arm(strategy, baseline)
             except NumericError as fault:
@@ -70,23 +71,27 @@ class Campaign:
 
     def _arm(self, strategy: str, baseline: Trained) -> None:
         """One strategy: the loop on validation first, then the test part, opened once for all its models."""
-        selection = selection_for(strategy, self._settings.selection)
         open_runs = ExitStack()
-        students: dict[int, tuple[TrackedRun, Selected]] = {}
+        students: dict[int, _Taught] = {}
 
         def pseudo_label(teacher: Model, unlabelled: tuple[str, ...], *, iteration: int) -> Selected:
             self._narrator.begin(_title(strategy, iteration))
-            selected = self._experiment.pseudo_label(teacher, unlabelled, selection)
+            recipe = recipe_for(strategy, self._settings.selection, iteration=iteration)
+            selected = self._experiment.pseudo_label(teacher, unlabelled, recipe)
+            students[iteration] = _Taught(teacher, recipe)
             self._books.tell_selection(strategy, selected.summary())
             return selected
 
         def fit(labelled: tuple[str, ...], pseudo_labels: Selected | None, *, iteration: int) -> Model:
             if pseudo_labels is None:
                 return baseline.model
-            run = open_runs.enter_context(self._books.iteration(strategy, iteration))
-            students[iteration] = run, pseudo_labels
-            self._books.selection(run, iteration, pseudo_labels, selection)
-            model = self._experiment.fit(labelled, pseudo_labels, iteration=iteration, on_epoch=self._books.epochs(run))
+            taught = students[iteration]
+            taught.run = open_runs.enter_context(self._books.iteration(strategy, iteration))
+            taught.selected = pseudo_labels
+            self._books.selection(taught.run, iteration, pseudo_labels, taught.recipe,
+                                  self._experiment.calibration(taught.teacher) if taught.recipe.teaching.calibrated else None)
+            model = self._experiment.fit(labelled, pseudo_labels, iteration=iteration, on_epoch=self._books.epochs(taught.run),
+                                         learning=taught.recipe.learning, teacher=taught.teacher)
             self._longest_steps = max(self._longest_steps, model.steps)
             return model
 
@@ -94,31 +99,34 @@ class Campaign:
             arm = open_runs.enter_context(self._books.open_arm(strategy))
             results: list[Result] = []
             outcome = follow(
-                self_train(self._experiment.split, iterations=self._settings.loop.max_iterations, fit=fit,
+                self_train(self._experiment.split, iterations=rounds_of(strategy, self._settings.loop.max_iterations), fit=fit,
                            pseudo_label=pseudo_label, accept=self._gate(strategy),
                            evaluate=lambda model: self._experiment.evaluate(model, "validation")),
                 results.append)
             trained = [baseline]
             for result in results[1:]:
-                run, selected = students[result.iteration]
-                trained.append(Trained(result.iteration, result.model, self._scored(result.model), selected, run,
+                taught = students[result.iteration]
+                trained.append(Trained(result.iteration, result.model, self._scored(result.model), taught.selected, taught.run,
                                        accepted=result.accepted))
                 self._books.record(trained[-1], strategy=strategy, baseline=baseline)
             if outcome.empty is not None:
-                self._books.nothing_selected(arm, len(trained), outcome.empty, selection)
-            self._books.close_arm(arm, strategy, trained, outcome.stop_reason, outcome.empty)
+                self._books.nothing_selected(arm, len(trained), outcome.empty, students[len(trained)].recipe.selection)
+            reason = "collapsed" if results[-1].model.collapsed else outcome.stop_reason
+            self._books.close_arm(arm, strategy, trained, reason, outcome.empty)
 
-    def _long_arm(self, baseline: Trained) -> None:
-        """The control: labels alone, for as many steps as the longest student of this invocation (or the longest possible)."""
-        self._narrator.begin(_title(LONG, 1))
-        steps = self._longest_steps or self._experiment.most_steps()
+    def _control(self, strategy: str, baseline: Trained) -> None:
+        """True labels alone: for as many steps as the longest student of this invocation, or all there are, the ceiling."""
+        self._narrator.begin(_title(strategy, 1))
+        if strategy == FULL:
+            steps, labelled = self._experiment.most_steps(), self._experiment.all_annotated()
+        else:
+            steps, labelled = self._longest_steps or self._experiment.most_steps(), self._experiment.split.labelled
         # The steps are part of the runs' names: after other students it is another control.
-        with self._books.open_arm(LONG, steps) as arm, self._books.iteration(LONG, 1, steps) as run:
-            model = self._experiment.fit(self._experiment.split.labelled, None, iteration=1, steps=steps,
-                                         on_epoch=self._books.epochs(run))
+        with self._books.open_arm(strategy, steps) as arm, self._books.iteration(strategy, 1, steps) as run:
+            model = self._experiment.fit(labelled, None, iteration=1, steps=steps, on_epoch=self._books.epochs(run))
             trained = Trained(1, model, self._scored(model), None, run, accepted=True)
-            self._books.record(trained, strategy=LONG, baseline=baseline)
-            self._books.close_arm(arm, LONG, [baseline, trained], "iterations done", None)
+            self._books.record(trained, strategy=strategy, baseline=baseline)
+            self._books.close_arm(arm, strategy, [baseline, trained], "iterations done", None)
 
     def _scored(self, model: Model) -> Scored:
         validation = self._experiment.evaluate(model, "validation")
@@ -127,6 +135,9 @@ class Campaign:
     def _gate(self, strategy: str) -> Callable[[Result, Result], bool]:
         def accept(best: Result, student: Result) -> bool:
             ours, theirs = _counts(best.validation), _counts(student.validation)
+            if student.model.collapsed:
+                self._books.tell_collapse(strategy, student.iteration, student.model.steps)
+                return False
             if self._settings.loop.accept == "improved":
                 accepted = gates.improved(ours, theirs)
             else:
@@ -138,13 +149,23 @@ class Campaign:
         return accept
 
 
+@dataclass
+class _Taught:
+    """What a student of one iteration was given, and the run that records it."""
+
+    teacher: Model
+    recipe: Recipe
+    run: TrackedRun = field(init=False)
+    selected: Selected = field(init=False)
+
+
 def _counts(evaluation: Evaluation) -> dict[str, Counts]:
     """Validation micrograph -> counts at the model's own threshold."""
     return dict(zip(evaluation.ids, evaluation.micrograph_counts(evaluation.decision_threshold()), strict=True))
 
 
 def _ordered(strategies: Sequence[str], iterations: int) -> list[str]:
-    return sorted(strategies, key=lambda name: name == LONG) if iterations else []
+    return sorted(strategies, key=lambda name: name in CONTROLS) if iterations else []
 
 
 def _title(strategy: str, iteration: int) -> str:

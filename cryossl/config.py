@@ -123,6 +123,12 @@ class SelectionSettings(Section):
     uncertain_pixels: Literal["ignore", "background"] = Field(
         "ignore", description="what a doubtful pixel of a pseudo-label becomes"
     )
+    target_scope: Literal["global", "per_source"] = Field(
+        "global", description="naive, class_balanced: whether target ratio and quota are one for all, or each source's own"
+    )
+    loss: Literal["weighted", "focal", "tversky"] = Field(
+        "weighted", description="loss of the strategies beyond naive and class_balanced, which take cross-entropy and Dice"
+    )
 
 
 class LoopSettings(Section):

@@ -18,10 +18,10 @@ from cryossl.config import Config
 from cryossl.device import Precision
 from cryossl.durable import write_durably
 from cryossl.losses import segmentation_loss
-from cryossl.recipes import LONG
+from cryossl.recipes import CONTROLS
 from cryossl.selection import BestPerLabelled
 from cryossl.splits import Split
-from cryossl.strategies import selection_for
+from cryossl.strategies import recipe_for, rounds_of
 from cryossl.tiling import micrograph_of, tile_grid
 
 _TIMED_STEPS = 3
@@ -52,10 +52,10 @@ def estimate(config: Config, blueprint: Blueprint, split: Split, *, step_seconds
     steps = settings.baseline_epochs * -(-labelled // settings.batch_size)
     predictions = 0
     for strategy in config.selection.strategies if iterations else ():
-        pseudo = pool if strategy == LONG else min(pool, _most_pseudo_tiles(strategy, config, labelled, pool))
-        rounds = 1 if strategy == LONG else iterations
-        steps += rounds * settings.student_epochs * -(-(labelled + pseudo) // settings.batch_size)
-        predictions += 0 if strategy == LONG else pool * rounds
+        for iteration in range(1, rounds_of(strategy, iterations) + 1):
+            pseudo = pool if strategy in CONTROLS else _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
+            steps += settings.student_epochs * -(-(labelled + pseudo) // settings.batch_size)
+            predictions += 0 if strategy in CONTROLS else pool * _views(strategy, config)
     quota = BestPerLabelled(config.selection.max_pseudo_per_labelled).limit(len(split.labelled))
     return Estimate(len(split.labelled), len(split.unlabelled), quota, steps, predictions,
                     steps * step_seconds + predictions * tile_seconds,
@@ -136,9 +136,19 @@ def _tiles_per_item(config: Config, blueprint: Blueprint) -> dict[str, int]:
                                   tile_px=blueprint.tile_px)) for one in blueprint.micrographs}
 
 
-def _most_pseudo_tiles(strategy: str, config: Config, labelled: int, pool: int) -> int:
-    keep = selection_for(strategy, config.selection).keep
-    return keep.limit(labelled) if isinstance(keep, BestPerLabelled) else pool
+def _most_pseudo_tiles(strategy: str, config: Config, iteration: int, labelled: int, pool: int) -> int:
+    keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
+    return min(pool, keep.limit(labelled)) if isinstance(keep, BestPerLabelled) else pool
+
+
+def _views(strategy: str, config: Config) -> int:
+    """How many times a network sees a tile of the pool before it is labelled."""
+    return recipe_for(strategy, config.selection).teaching.views * _maps(strategy, config)
+
+
+def _maps(strategy: str, config: Config) -> int:
+    """How many probability maps a teacher makes of a micrograph."""
+    return 3 if recipe_for(strategy, config.selection).teaching.snapshots else 1
 
 
 def bytes_to_write(config: Config, blueprint: Blueprint, split: Split, *, store_is_there: bool,
@@ -153,18 +163,20 @@ def bytes_to_write(config: Config, blueprint: Blueprint, split: Split, *, store_
         return 0
     sizes = {one.id: one.height_px * one.width_px for one in blueprint.micrographs}
     pool = [sizes[name] for name in {micrograph_of(item) for item in split.unlabelled}]
-    students = [name for name in left if name != LONG]
-    maps = (1 + len(students) * (config.loop.max_iterations - 1)) * sum(pool) if students else 0
-    labels = config.loop.max_iterations * sum(_most_label_bytes(name, config, len(split.labelled), pool) for name in students)
-    trainings = 1 + len(students) * config.loop.max_iterations + left.count(LONG)
+    students = [(name, number) for name in left if name not in CONTROLS
+                for number in range(1, rounds_of(name, config.loop.max_iterations) + 1)]
+    first = {recipe_for(name, config.selection).teaching: _maps(name, config) for name, _ in students}  # of one teacher
+    maps = sum(pool) * (sum(first.values()) + sum(_maps(name, config) for name, number in students if number > 1))
+    labels = sum(_most_label_bytes(name, config, number, len(split.labelled), pool) for name, number in students)
+    trainings = 1 + sum(rounds_of(name, config.loop.max_iterations) for name in left)
     weights = _weight_bytes(config) * (_COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS)
     store = 0 if store_is_there else blueprint.picture_bytes + blueprint.truth_bytes
     return store + maps + labels + weights
 
 
-def _most_label_bytes(strategy: str, config: Config, labelled: int, pool: Sequence[int]) -> int:
+def _most_label_bytes(strategy: str, config: Config, iteration: int, labelled: int, pool: Sequence[int]) -> int:
     """A selected item brings the label map of its whole micrograph."""
-    keep = selection_for(strategy, config.selection).keep
+    keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
     return sum(sorted(pool, reverse=True)[:keep.limit(labelled)] if isinstance(keep, BestPerLabelled) else pool)
 
 

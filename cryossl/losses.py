@@ -1,6 +1,10 @@
-"""What a prediction costs: binary cross-entropy and Dice, with a weight per pixel."""
+"""What a prediction costs: binary cross-entropy, Dice and their relatives, with a weight per pixel."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -8,6 +12,12 @@ from torch.nn import functional
 
 Maps = Float[torch.Tensor, "batch 1 height width"]
 Scalar = Float[torch.Tensor, ""]
+Loss = Callable[[Maps, Maps, Maps], Scalar]
+LossName = Literal["bce_dice", "weighted", "focal", "tversky"]
+
+LARGEST_POSITIVE_WEIGHT = 5.0
+FOCAL_EXPONENT, FOCAL_POSITIVE_SHARE = 2.0, 0.75
+TVERSKY_FALSE_POSITIVES, TVERSKY_FALSE_NEGATIVES = 0.3, 0.7
 
 
 def cross_entropy(logits: Maps, target: Maps, weight: Maps) -> Scalar:
@@ -44,3 +54,52 @@ def segmentation_loss(logits: Maps, target: Maps, weight: Maps) -> Scalar:
         weight: of each pixel, >= 0; 0 leaves the pixel out.
     """
     return cross_entropy(logits, target, weight) + dice(logits, target, weight)
+
+
+def loss_of(name: LossName, *, prior: float) -> Loss:
+    """The loss of this name for a particle ratio `prior` in (0, 1); arguments as for `segmentation_loss`."""
+    losses: dict[str, Loss] = {
+        "bce_dice": segmentation_loss,
+        "weighted": partial(weighted_loss, positive_weight=positive_weight(prior)),
+        "focal": focal,
+        "tversky": tversky,
+    }
+    return losses[name]
+
+
+def positive_weight(prior: float) -> float:
+    """How many times a particle pixel counts: min(sqrt((1 - prior) / prior), 5). The root, for the full odds overshoot."""
+    return min(float(((1 - prior) / prior) ** 0.5), LARGEST_POSITIVE_WEIGHT)
+
+
+def weighted_loss(logits: Maps, target: Maps, weight: Maps, *, positive_weight: float) -> Scalar:
+    """Half cross-entropy with the particle term times `positive_weight`, half Dice; divided by all valid pixels."""
+    factor = torch.tensor(positive_weight, device=logits.device)
+    each = functional.binary_cross_entropy_with_logits(logits, target, weight=weight, pos_weight=factor, reduction="sum")
+    return 0.5 * each / (weight > 0).sum().clamp(min=1) + 0.5 * dice(logits, target, weight)
+
+
+def focal(logits: Maps, target: Maps, weight: Maps) -> Scalar:
+    """Focal loss, Lin et al. (2017, arXiv 1708.02002): a (1 - p_t)^2 times cross-entropy, a = 0.75 for particle pixels.
+
+    For targets between 0 and 1 the factor is |t - p|^2, as in quality focal loss (Li et al. 2020, arXiv 2006.04388).
+    """
+    probability = torch.sigmoid(logits)
+    share = FOCAL_POSITIVE_SHARE * target + (1 - FOCAL_POSITIVE_SHARE) * (1 - target)
+    factor = share * (target - probability).abs() ** FOCAL_EXPONENT
+    each = factor * weight * functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return each.sum() / (weight > 0).sum().clamp(min=1)
+
+
+def tversky(logits: Maps, target: Maps, weight: Maps) -> Scalar:
+    """1 - tp / (tp + 0.3 fp + 0.7 fn), soft counts over the batch: Salehi et al. (2017, arXiv 1706.05721).
+
+    0, without a gradient, if no valid pixel has a target above 0.
+    """
+    probability = torch.sigmoid(logits)
+    hit = (weight * probability * target).sum()
+    false_positive = (weight * probability * (1 - target)).sum()
+    false_negative = (weight * (1 - probability) * target).sum()
+    total = hit + TVERSKY_FALSE_POSITIVES * false_positive + TVERSKY_FALSE_NEGATIVES * false_negative
+    loss = 1 - hit / total.clamp(min=1e-7)
+    return loss * ((weight * target).sum() > 0)

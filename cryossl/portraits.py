@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt8
 
-from cryossl.experiment import Experiment, Model
+from cryossl.experiment import Experiment
+from cryossl.inference import Model
 from cryossl.pictures import PseudoLabelExample, prediction_picture, pseudo_label_sheet, worst_median_best
 from cryossl.pseudolabels import Selected
 from cryossl.reckoning import Scored
@@ -37,4 +38,4 @@ def selection_sheet(experiment: Experiment, selected: Selected) -> UInt8[np.ndar
 def _example(experiment: Experiment, selected: Selected, item: str) -> PseudoLabelExample:
     micrograph = micrograph_of(item)
     return PseudoLabelExample(item, experiment.pool.cut(item, experiment.store.picture(micrograph)),
-                              experiment.pool.cut(item, selected.maps[micrograph]), selected.assessments[item])
+                              experiment.pool.cut(item, selected.labels(micrograph)), selected.assessments[item])

@@ -10,9 +10,9 @@ from cryossl.coco import DataSet, measured, read_dataset
 from cryossl.config import Config
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress import Report
-from cryossl.recipes import LONG
+from cryossl.recipes import CONTROLS
 from cryossl.splits import Split, draw_split
-from cryossl.strategies import selection_for
+from cryossl.strategies import recipe_for
 from cryossl.synthetic import VERSION, synthesise
 from cryossl.tiling import tile_grid
 
@@ -75,8 +75,10 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
         raise ConfigError(f"one tile of {tile_px} px a step leaves a single value to normalise by",
                           cure="raise --batch-size, --tile-px or --image-px")
     for strategy in config.selection.strategies:
-        if strategy != LONG:
-            selection_for(strategy, config.selection)
+        mixed = strategy not in CONTROLS and recipe_for(strategy, config.selection).learning.mixed
+        if mixed and config.training.batch_size < 2:
+            raise ConfigError(f"{strategy} puts labelled and pseudo-labelled tiles into each batch, which has room for one",
+                              cure="raise --batch-size to 2 or more")
     if config.loop.accept == "confident" and len(split.validation) < 2:
         raise ConfigError("accept=confident resamples validation micrographs and there is only one",
                           cure="use accept=improved, or add validation micrographs")

@@ -11,11 +11,24 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from cryossl.batches import SoftTargets
 from cryossl.durable import write_durably
 from cryossl.labels import IGNORE, LabelMap
 from cryossl.metrics import Counts, audit
+from cryossl.pixelrules import (
+    Cutoffs,
+    ProbabilityCounts,
+    agreement,
+    hardened,
+    prior_cutoff,
+    probability_counts,
+    soft_codes,
+    soft_weights,
+)
+from cryossl.priors import Priors
 from cryossl.progress import Progress, Report
-from cryossl.selection import Assessment, Selection, SelectionSummary, assess, label_map, select, summarise
+from cryossl.selection import Assessment, Selection, assess_counts, label_map, select
+from cryossl.selectionsummary import SelectionSummary, summarise
 from cryossl.stages import Stage
 from cryossl.store import Store
 from cryossl.tiling import micrograph_of
@@ -31,8 +44,9 @@ Region = tuple[int, int, int, int]
 class Selected:
     """Pseudo-labels that were selected: best first, with what is known of every item of the pool.
 
-    `maps` holds a label map for each micrograph of a selected item; a pixel that no selected item answers for is IGNORE.
-    The maps stay on disk until they are looked at.
+    `maps` holds a map for each micrograph of a selected item: labels, or soft targets where `soft` says for its source what
+    their values weigh; a pixel that no selected item answers for is IGNORE. The maps stay on disk until they are looked at.
+    `prior_cutoffs`: source -> the p8 above which the teacher has as many pixels as the prior says, kept near 1/2.
     """
 
     stage: Stage
@@ -40,6 +54,8 @@ class Selected:
     assessments: Mapping[str, Assessment]
     told: SelectionSummary
     maps: Mapping[str, LabelMap]
+    soft: Mapping[str, SoftTargets]
+    prior_cutoffs: Mapping[str, int]
 
     def __len__(self) -> int:
         """How many items were selected."""
@@ -48,6 +64,10 @@ class Selected:
     def summary(self) -> SelectionSummary:
         """What was selected and how."""
         return self.told
+
+    def labels(self, micrograph: str) -> LabelMap:
+        """The map of a micrograph as labels, soft targets by their likelier class."""
+        return hardened(self.maps[micrograph]) if self.soft else self.maps[micrograph]
 
 
 class Pool:
@@ -71,19 +91,37 @@ class Pool:
                 write_durably(path, np.concatenate(maps).tobytes())
             report(Progress("predict", number + 1, len(chunks), "chunk"))
 
-    def select(self, predicted: Path, folder: Path, selection: Selection, *, target_ratio: float, labelled_count: int,
-               report: Report) -> None:
-        """Assess every item, choose, and write the chosen label maps one behind the other, with a record of why."""
-        assessments = {}
+    def select(self, predicted: Path, folder: Path, selection: Selection, *, priors: Priors, report: Report,
+               earlier: Sequence[Path] = ()) -> None:
+        """Assess every item, choose, and write the chosen maps one behind the other, with a record of why.
+
+        Args:
+            predicted: folder of the teacher's p8 maps.
+            folder: where to write.
+            selection: the rules.
+            priors: what the labelled part says.
+            report: hears "assess" in items.
+            earlier: folders of the p8 maps of the teacher earlier in its training, for the agreement of each item.
+        """
+        counts = {}
         for done, (item, probabilities) in enumerate(self._probabilities(predicted, self.items), start=1):
-            assessments[item] = assess(probabilities, selection, target_ratio=target_ratio)
+            counts[item] = probability_counts(probabilities)
             report(Progress("assess", done, len(self.items), "item"))
-        chosen = select(assessments, selection, labelled_count=labelled_count)
-        self._write_maps(predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection)
-        sources = {item: self._store.micrographs[micrograph_of(item)].source for item in chosen}
-        summary = summarise(assessments, chosen, selection, labelled_count=labelled_count, target_ratio=target_ratio,
+        totals = self._by_source(counts)
+        cutoffs = {source: selection.cutoffs(total, priors.of(source)) for source, total in totals.items()}
+        alike = {source: prior_cutoff(total, prior=priors.of(source)) for source, total in totals.items()}
+        agreements = self._agreements([*earlier, predicted], alike) if earlier else {}
+        assessments = {item: assess_counts(each, selection, cutoffs=cutoffs[self.source(item)],
+                                           target_ratio=priors.target(self.source(item), scope=selection.scope),
+                                           agreement=agreements.get(item)) for item, each in counts.items()}
+        sources = {item: self.source(item) for item in self.items}
+        chosen = select(assessments, selection, labelled_count=priors.labelled_count, sources=sources,
+                        labelled_by_source=priors.labelled)
+        self._write_maps(predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection, cutoffs)
+        summary = summarise(assessments, chosen, selection, labelled_count=priors.labelled_count, target_ratio=priors.ratio,
                             sources=sources)
-        record = {"chosen": list(chosen), "summary": asdict(summary),
+        weights = {source: soft_weights(total).tolist() for source, total in totals.items()} if selection.soft else {}
+        record = {"chosen": list(chosen), "summary": asdict(summary), "soft_weights": weights, "prior_cutoffs": alike,
                   "assessments": {item: asdict(one) for item, one in assessments.items()}}
         write_durably(folder / "selection.json", json.dumps(record).encode())
 
@@ -99,29 +137,51 @@ class Pool:
             end = start + stored.height_px * stored.width_px
             maps[micrograph] = np.asarray(flat[start:end]).reshape(stored.height_px, stored.width_px)
             start = end
+        soft = {source: SoftTargets(np.array(weights, np.float32)) for source, weights in record["soft_weights"].items()}
         return Selected(stage, chosen, {item: Assessment(**one) for item, one in record["assessments"].items()},
-                        SelectionSummary(**record["summary"]), maps)
+                        SelectionSummary(**record["summary"]), maps,
+                        soft, record["prior_cutoffs"])
 
     def audit(self, selected: Selected) -> Counts:
         """Counts of the pseudo-labels against the hidden truth. For reports alone; unannotated micrographs are left out."""
-        return sum((audit(label_map, self._store.truth(micrograph, border=True))
-                    for micrograph, label_map in selected.maps.items() if self._store.micrographs[micrograph].annotated),
+        return sum((audit(selected.labels(micrograph), self._store.truth(micrograph, border=True))
+                    for micrograph in selected.maps if self._store.micrographs[micrograph].annotated),
                    start=Counts(0, 0, 0))
+
+    def source(self, item: str) -> str:
+        """The source of an item."""
+        return self._store.micrographs[micrograph_of(item)].source
 
     def cut(self, item: str, whole: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "own_height own_width"]:
         """The part of its micrograph's map that an item answers for."""
         y0, y1, x0, x1 = self._region(item)
         return whole[y0:y1, x0:x1]
 
-    def _write_maps(self, predicted: Path, path: Path, chosen: frozenset[str], selection: Selection) -> None:
-        """A label map per micrograph of a chosen item, one behind the other, in the order of ids."""
+    def _by_source(self, counts: Mapping[str, ProbabilityCounts]) -> dict[str, ProbabilityCounts]:
+        """The histogram of each source's items together."""
+        totals: dict[str, ProbabilityCounts] = {}
+        for item, each in counts.items():
+            source = self.source(item)
+            totals[source] = totals.get(source, np.zeros(256, np.int64)) + each
+        return totals
+
+    def _agreements(self, folders: Sequence[Path], cutoffs: Mapping[str, int]) -> dict[str, float]:
+        """How well the teacher's earlier maps of each item agree with its last."""
+        streams = zip(*(self._probabilities(folder, self.items) for folder in folders), strict=True)
+        return {views[0][0]: agreement([probabilities for _, probabilities in views], cutoff=cutoffs[self.source(views[0][0])])
+                for views in streams}
+
+    def _write_maps(self, predicted: Path, path: Path, chosen: frozenset[str], selection: Selection,
+                    cutoffs: Mapping[str, Cutoffs]) -> None:
+        """A map per micrograph of a chosen item, one behind the other, in the order of ids."""
         items = sorted(chosen, key=lambda item: (micrograph_of(item), item))
         with path.open("wb") as stream:
             for micrograph, members in groupby(self._probabilities(predicted, items), key=lambda pair: micrograph_of(pair[0])):
                 stored = self._store.micrographs[micrograph]
                 whole = np.full((stored.height_px, stored.width_px), IGNORE, dtype=np.uint8)
                 for item, probabilities in members:
-                    self.cut(item, whole)[...] = label_map(probabilities, selection)
+                    self.cut(item, whole)[...] = soft_codes(probabilities) if selection.soft else label_map(
+                        probabilities, selection, cutoffs[self.source(item)])
                 stream.write(whole.tobytes())
 
     def _region(self, item: str) -> Region:

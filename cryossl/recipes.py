@@ -1,38 +1,62 @@
-"""The grammar of strategy names: a base, then factors added to naive or taken from class_balanced. Pure text."""
+"""The grammar of strategy names: a base, then what is added to it or taken from it. Pure text."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-BASES = ("naive", "class_balanced", "supervised_long")
+BASELINE = "supervised"
 LONG = "supervised_long"
-FACTORS = ("class_thresholds", "balance_quality", "quota")
+FULL = "full"
+CONTROLS = (LONG, FULL)
+"""Arms without pseudo-labels: labels alone for as many steps as the longest student, and all labels there are."""
 
-_ABLATION = re.compile(r"^(naive|class_balanced)((?:[+-][a-z_]+)*)$")
+FACTORS = ("class_thresholds", "balance_quality", "quota")
+_FROM_NAIVE = {f"+{name}" for name in FACTORS}
+_FROM_BALANCED = {f"-{name}" for name in FACTORS}
+TAKES: Mapping[str, frozenset[str]] = {
+    "naive": frozenset(_FROM_NAIVE | {"+calibrated"}),
+    "class_balanced": frozenset(_FROM_BALANCED | {"+calibrated"}),
+    "weighted_loss": frozenset(),
+    "curriculum": frozenset(),
+    "quantile": frozenset(),
+    "stability": frozenset(),
+    "soft": frozenset(),
+    "ema_consistency": frozenset({"+labelled_paste", "+prior_match"}),
+    LONG: frozenset(),
+    FULL: frozenset(),
+}
+"""Base -> what may follow it, each with its sign."""
+
+BASES = tuple(TAKES)
+_NAME = re.compile(r"^([a-z_]+)((?:[+-][a-z_]+)*)$")
+
+
+def without_pseudo_labels(strategy: str) -> bool:
+    """Whether an arm learns from true labels alone: the baseline and the controls."""
+    return strategy == BASELINE or strategy in CONTROLS
 
 
 def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
-    """Strategy name -> (base, the factors of class_balanced that are switched on).
+    """Strategy name -> (base, the factors and plug-ins that are switched on).
 
-    `naive` has none, `class_balanced` all, `naive+quota` one, `class_balanced-quota` all but one.
+    `naive` has none, `class_balanced` all three of FACTORS, `naive+quota` one, `class_balanced-quota` all but one.
     Raises ValueError that lists the known names.
     """
-    if name == "supervised_long":
-        return name, frozenset()
-    match = _ABLATION.match(name)
-    if match is None:
+    match = _NAME.match(name)
+    if match is None or match[1] not in TAKES:
         raise ValueError(f"unknown strategy {name!r}; known: {', '.join(BASES)}, and naive+F or class_balanced-F "
                          f"with F of {', '.join(FACTORS)}")
     base, tail = match.groups()
-    sign = "+" if base == "naive" else "-"
-    chosen = re.findall(r"([+-])([a-z_]+)", tail)
-    for mark, factor in chosen:
-        if mark != sign or factor not in FACTORS:
-            raise ValueError(f"unknown strategy {name!r}: {base} takes {sign}F with F of {', '.join(FACTORS)}")
-    named = frozenset(factor for _, factor in chosen)
-    if len(named) != len(chosen):
+    marked = re.findall(r"[+-][a-z_]+", tail)
+    for mark in marked:
+        if mark not in TAKES[base]:
+            raise ValueError(f"unknown strategy {name!r}: {base} takes {', '.join(sorted(TAKES[base])) or 'no addition'}")
+    if len(set(marked)) != len(marked):
         raise ValueError(f"strategy {name!r} names a factor twice")
-    return base, named if base == "naive" else frozenset(FACTORS) - named
+    added = {mark[1:] for mark in marked if mark[0] == "+"}
+    removed = {mark[1:] for mark in marked if mark[0] == "-"}
+    return base, frozenset((set(FACTORS) if base == "class_balanced" else set()) - removed | added)
 
 
 def check_strategies(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from typing import Any
 from cryossl.metrics import Counts, counts_at, f1_cap
 from cryossl.picking import FULL_SCORE
 from cryossl.scorecard import Evaluation, Numbers, particle_scores, scores
-from cryossl.selection import Selection, SelectionSummary
+from cryossl.selection import Selection
+from cryossl.selectionsummary import SelectionSummary
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
-from cryossl.selection import SelectionSummary
+from cryossl.selectionsummary import SelectionSummary
 from cryossl.splits import Split
 
 Model = TypeVar("Model")
 Validation = TypeVar("Validation")
 
-StopReason = Literal["not accepted", "no pseudo-label", "iterations done"]
+StopReason = Literal["not accepted", "collapsed", "no pseudo-label", "iterations done"]
 
 
 @runtime_checkable

@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from cryossl.augment import weak_view
-from cryossl.batches import Batch, TileBatches
+from cryossl.batches import Batch, Batches
 from cryossl.checkpoints import Checkpoint, Weights
 from cryossl.device import Precision
 from cryossl.errors import NumericError, StorageError
-from cryossl.labels import IGNORE, PARTICLE
-from cryossl.losses import segmentation_loss
+from cryossl.objectives import Objective, Supervised
 from cryossl.progress import Progress, Report
-from cryossl.randomness import generator, seed_of
+from cryossl.randomness import seed_of
 
 WARM_UP_FRACTION = 0.05  # of all steps
 LARGEST_GRADIENT_NORM = 5.0
+ALARMS_TO_STOP = 2
 
 Validate = Callable[[nn.Module], float | None]
+Watch = Callable[[nn.Module], bool]
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,18 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights on the CPU: after the last step, and at that of the best validation score (the earliest of equals)."""
+    """Weights on the CPU: after the last step, and at that of the best validation score (the earliest of equals).
+
+    `snapshots`: after one and two thirds of the steps. `collapsed`: the training was ended by its watch.
+    """
 
     last: Weights
     best: Weights
     best_step: int
     best_f1: float | None
     history: tuple[EpochRecord, ...]
+    snapshots: tuple[Weights, ...]
+    collapsed: bool
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,10 @@ class Course:
         if step < warm_up:
             return self.learning_rate * (step + 1) / warm_up
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (self.steps - warm_up)))
+
+    def thirds(self) -> tuple[int, int]:
+        """The steps, counted from 1, after which a third and two thirds are done, rounded up."""
+        return -(-self.steps // 3), -(-2 * self.steps // 3)
 
     def validates_after(self, done: int) -> bool:
         """Whether validation follows when `done` steps are done: `validations` times, evenly, the last time at the end.
@@ -95,13 +104,17 @@ class _State:
     best_step: int = 0
     best_f1: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    snapshots: list[Weights] = field(default_factory=list)
+    alarms: int = 0
+    collapsed: bool = False
 
 
-def fit(network: nn.Module, batches: TileBatches, *, steps: int, learning_rate: float,  # noqa: PLR0913
+def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: float,  # noqa: PLR0913
         weight_decay: float, seed: int, iteration: int, device: torch.device, precision: Precision,
         checkpoint: Checkpoint, validate: Validate, validations: int, report: Report,
-        on_epoch: Callable[[EpochRecord], None]) -> Fitted:
-    """Train the network in place: AdamW, warm-up and cosine, clipped gradients, weak views.
+        on_epoch: Callable[[EpochRecord], None], objective: Objective | None = None,
+        watch: Watch | None = None) -> Fitted:
+    """Train the network in place: AdamW, warm-up and cosine, clipped gradients.
 
     Interrupted at any moment and called again with the same arguments it goes on from the checkpoint; on a CPU the
     result is the undisturbed one, bit for bit. The last steps before an interruption are done again, and their epochs
@@ -123,61 +136,67 @@ def fit(network: nn.Module, batches: TileBatches, *, steps: int, learning_rate: 
         validations: how often, evenly spaced, the last time after the last step.
         report: hears ("train", step, steps, "step"), first of all the step that an earlier start came to.
         on_epoch: hears each epoch as it ends.
+        objective: what a step minimises; cross-entropy and Dice on weak views unless given.
+        watch: network in evaluation mode -> whether it seems to have collapsed; asked with each validation in
+            the second half. Said twice in a row, it ends the training.
 
     Raises:
         NumericError: loss or gradient is not finite; the update was not made, the last checkpoint stands.
         StorageError: the checkpoint cannot be written, or belongs to another training.
     """
     course = Course(steps, learning_rate, weight_decay, seed, iteration, precision, validations)
+    objective = objective or Supervised(seed=seed, iteration=iteration)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    objective.begin(network)
     optimiser = torch.optim.AdamW(_groups(network, weight_decay), lr=learning_rate, fused=True)
-    identity = {"course": asdict(course), "batches": batches.digest()}
-    state = _resume(checkpoint, network, optimiser, identity)
+    identity = {"course": asdict(course), "batches": batches.digest(), "objective": objective.identity()}
+    state = _resume(checkpoint, network, optimiser, objective, identity)
     if 0 < state.step < steps:
         report(Progress("train", state.step, steps, "step", resumed=True))
 
     def save() -> None:
         checkpoint.save({"identity": identity, "network": _snapshot(network), "optimiser": optimiser.state_dict(),
-                         "state": vars(state)})
+                         "objective": objective.state(), "state": vars(state)})
 
     # Dropout layers draw from torch's own generator: it is seeded per step, and given back as it was.
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
-        while state.step < steps:
+        while state.step < steps and not state.collapsed:
             began = time.perf_counter()
-            state.loss_sum += _update(network, batches.batch(state.step), optimiser, course, state.step, device)
+            state.loss_sum += _update(network, batches.batch(state.step), optimiser, objective, course, state.step, device)
             state.step += 1
             if course.validates_after(state.step):
-                _validate(network, validate, state)
+                _validate(objective.model(network), validate, watch, state, steps=steps)
+            if state.step in course.thirds():
+                state.snapshots.append(_snapshot(objective.model(network)))
             state.epoch_seconds += time.perf_counter() - began
-            if state.step % batches.steps_per_epoch == 0 or state.step == steps:
+            if state.step % batches.steps_per_epoch == 0 or state.step == steps or state.collapsed:
                 on_epoch(_close_epoch(state, course))
             if checkpoint.due():
                 save()
-            try:
-                report(Progress("train", state.step, steps, "step"))
-            except KeyboardInterrupt:
-                save()
-                raise
-    last = _snapshot(network)
-    return Fitted(last, state.best or last, state.best_step or steps, state.best_f1,
-                  tuple(EpochRecord(**record) for record in state.history))
+            _tell(report, Progress("train", state.step, steps, "step"), before_leaving=save)
+    last = _snapshot(objective.model(network))
+    return Fitted(last, state.best or last, state.best_step or state.step, state.best_f1,
+                  tuple(EpochRecord(**record) for record in state.history), tuple(state.snapshots), state.collapsed)
 
 
-def _update(network: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer, course: Course, step: int,
-            device: torch.device) -> float:
+def _tell(report: Report, event: Progress, *, before_leaving: Callable[[], None]) -> None:
+    try:
+        report(event)
+    except KeyboardInterrupt:
+        before_leaving()
+        raise
+
+
+def _update(network: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer, objective: Objective,
+            course: Course, step: int, device: torch.device) -> float:
     """One optimiser step. Returns its loss."""
     rate = course.rate(step)
     for group in optimiser.param_groups:
         group["lr"] = rate
     torch.manual_seed(seed_of(course.seed, "dropout", course.iteration, step))
-    pictures, labels = weak_view(batch.pictures.to(device, non_blocking=True),
-                                 batch.labels.to(device, non_blocking=True),
-                                 generator=generator(course.seed, "augment", course.iteration, step))
-    weight = (labels != IGNORE) * batch.weights.to(device, non_blocking=True).view(-1, 1, 1, 1)
     network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=course.precision == "bf16"):
-        logits = network(pictures.contiguous(memory_format=torch.channels_last))
-    loss = segmentation_loss(logits.float(), (labels == PARTICLE).float(), weight)
+        loss = objective.loss(network, batch, step=step, device=device)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
@@ -188,12 +207,16 @@ def _update(network: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer, 
         raise NumericError(f"loss {loss_value:g}, gradient norm {norm_value:g} at step {step + 1}, "
                            f"learning rate {rate:.3g}, tiles {named}", cure="lower --learning-rate")
     optimiser.step()
+    objective.stepped(network, step)
     return float(loss_value)
 
 
-def _validate(network: nn.Module, validate: Validate, state: _State) -> None:
+def _validate(network: nn.Module, validate: Validate, watch: Watch | None, state: _State, *, steps: int) -> None:
     network.eval()
     score = validate(network)
+    if watch is not None and 2 * state.step >= steps:  # a network from fresh weights finds nothing at first
+        state.alarms = state.alarms + 1 if watch(network) else 0
+        state.collapsed = state.alarms >= ALARMS_TO_STOP
     state.validation_f1 = None if score is None or math.isnan(score) else float(score)
     if state.validation_f1 is not None and (state.best_f1 is None or state.validation_f1 > state.best_f1):
         state.best, state.best_step, state.best_f1 = _snapshot(network), state.step, state.validation_f1
@@ -209,7 +232,7 @@ def _close_epoch(state: _State, course: Course) -> EpochRecord:
     return record
 
 
-def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.Optimizer,
+def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.Optimizer, objective: Objective,
             identity: dict[str, Any]) -> _State:
     """The state of the checkpoint, with network and optimiser set to it; the initial state without one."""
     saved = checkpoint.load()
@@ -221,6 +244,7 @@ def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.O
     try:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
+        objective.restore(saved["objective"])
         return _State(**saved["state"])
     except (RuntimeError, KeyError, ValueError, TypeError):
         raise foreign from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryossl.selection import SelectionSummary
+from cryossl.selectionsummary import SelectionSummary
 from cryossl.selftraining import IterationResult, follow, self_train
 from cryossl.splits import Split
 

@@ -8,6 +8,7 @@ from sklearn import metrics as sklearn
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.labels import IGNORE, PARTICLE
+from cryossl.priors import Priors
 from cryossl.progress import silent
 from cryossl.pseudolabels import CHUNK_MICROGRAPHS, Pool
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, label_map
@@ -61,8 +62,7 @@ def selected(pool: Pool, store, tmp_path, selection, *, labelled_count=2):
     pool.predict(predicted, predict, report=silent)
     stage = Stages(tmp_path / "stages").once(
         "select", {"rules": repr(selection), "items": list(pool.items)},
-        lambda folder: pool.select(predicted, folder, selection, target_ratio=0.3, labelled_count=labelled_count,
-                                   report=silent))
+        lambda folder: pool.select(predicted, folder, selection, priors=Priors(0.3, {}, {"a": labelled_count}), report=silent))
     return pool.selected(stage)
 
 

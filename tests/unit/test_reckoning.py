@@ -16,7 +16,8 @@ from cryossl.metrics import Counts, audit, histogram
 from cryossl.picking import Picks
 from cryossl.reckoning import Scored, checkpoint_numbers, gains, selection_numbers
 from cryossl.scorecard import Evaluation, Picked
-from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, SelectionSummary, assess, select, summarise
+from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, select
+from cryossl.selectionsummary import SelectionSummary, summarise
 
 SELECTION = Selection(particle_threshold=0.6, background_threshold=0.8,
                       quality=Quality(particle=0.3, background=0.2, balance=0.5), keep=BestPerLabelled(2.0),

@@ -13,6 +13,7 @@ import pytest
 from cryossl import selection as selection_module
 from cryossl.errors import ConfigError
 from cryossl.labels import BACKGROUND, IGNORE, PARTICLE, particle_ratio
+from cryossl.pixelrules import background_cutoff, particle_cutoff, probability_counts
 from cryossl.selection import (
     AllAbove,
     Assessment,
@@ -21,13 +22,10 @@ from cryossl.selection import (
     Selection,
     assess,
     assess_counts,
-    background_cutoff,
     label_map,
-    particle_cutoff,
-    probability_counts,
     select,
-    summarise,
 )
+from cryossl.selectionsummary import summarise
 
 NAIVE = Selection(particle_threshold=0.70, background_threshold=0.70, quality=Quality(confidence=1.0),
                   keep=AllAbove(0.70))
@@ -190,8 +188,8 @@ def test_the_quota_is_exact_and_rounded_down(multiple: float, labelled: int, lim
 def test_selection_takes_no_true_label() -> None:
     parameters = {name for function in (label_map, assess, assess_counts, select, summarise)
                   for name in inspect.signature(function).parameters}
-    assert parameters == {"probabilities", "counts", "selection", "target_ratio", "assessments", "labelled_count",
-                          "chosen", "sources"}
+    assert parameters == {"probabilities", "counts", "selection", "target_ratio", "assessments", "labelled_count", "cutoffs",
+                          "agreement", "chosen", "sources", "labelled_by_source"}
     assert not {"coco", "store"} & set(vars(selection_module))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from cryossl.selection import SelectionSummary
+from cryossl.selectionsummary import SelectionSummary
 from cryossl.selftraining import IterationResult, Outcome, follow, self_train
 from cryossl.splits import Split
 

@@ -12,7 +12,7 @@ from cryossl.config import SelectionSettings
 from cryossl.errors import ConfigError
 from cryossl.recipes import FACTORS
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection
-from cryossl.strategies import rules_text, selection_for
+from cryossl.strategies import recipe_for, rules_text
 
 NOTE = SelectionSettings()
 CHANGES = {
@@ -20,6 +20,10 @@ CHANGES = {
     "balance_quality": {"quality"},
     "quota": {"keep"},
 }
+
+
+def selection_for(name: str, settings: SelectionSettings) -> Selection:
+    return recipe_for(name, settings).selection
 
 
 def _differences(one: Selection, other: Selection) -> set[str]:

@@ -1,0 +1,87 @@
+"""How far a network's probabilities can be believed: temperature scaling, and the error that is left. Pure.
+
+Guo, Pleiss, Sun, Weinberger (2017), On calibration of modern neural networks (arXiv 1706.04599).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from scipy import optimize
+from torch import nn
+
+from cryossl.metrics import Histogram
+
+COMPRESSION = 8.0
+"""A network's logits are divided by it before they are stored as p8, so that the 256 values reach from -50 to 50."""
+
+BINS = 15
+_LARGEST_TEMPERATURE = 100.0
+
+
+class Tempered(nn.Module):
+    """A network whose logits are divided by a temperature above 0."""
+
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Float[b 1 h w] of z scores -> logits."""
+        logits: torch.Tensor = self.network(pictures)
+        return logits / self.temperature
+
+
+class FourViews(nn.Module):
+    """A network that is shown each picture in the four orientations under flips; their mean probability as a logit."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Float[b 1 h w] of z scores -> logits, fp32."""
+        views: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+        probabilities = [torch.sigmoid(self.network(pictures.flip(axes)).float()).flip(axes) for axes in views]
+        return torch.logit(torch.stack(probabilities).mean(dim=0), eps=1e-7)
+
+
+def logits_of_bins() -> Float64[np.ndarray, "256"]:
+    """The logit that each p8 of a compressed network stands for; the two ends, which stand for all beyond, at a quarter bin."""
+    p = np.clip(np.arange(256), 0.25, 254.75) / 255
+    logits: Float64[np.ndarray, "256"] = COMPRESSION * np.log(p / (1 - p))
+    return logits
+
+
+def fit_temperature(compressed: Histogram) -> float:
+    """The temperature at which the mean negative log likelihood is least; 1 if a class is missing.
+
+    `compressed`: pixels by (true class, p8) of the network with its logits divided by COMPRESSION. The likelihood is convex
+    in 1 / T, so a bounded scalar search finds the minimum; T stays within [0.01, 100].
+    """
+    if not compressed.sum(axis=1).all():
+        return 1.0
+    logits = logits_of_bins()
+
+    def cost(sharpness: float) -> float:
+        scaled = sharpness * logits
+        return float((compressed[0] @ np.logaddexp(0, scaled) + compressed[1] @ np.logaddexp(0, -scaled)) / compressed.sum())
+
+    found = optimize.minimize_scalar(cost, bounds=(1 / _LARGEST_TEMPERATURE, _LARGEST_TEMPERATURE), method="bounded",
+                                     options={"xatol": 1e-9})
+    return 1 / float(found.x)
+
+
+def expected_calibration_error(histogram: Histogram) -> float | None:
+    """Mean distance of the particle frequency from the mean probability over 15 bins of p, weighted by pixels, in [0, 1].
+
+    `histogram`: pixels by (true class, p8). None without a pixel. Naeini et al. (2015), for the probability of PARTICLE.
+    """
+    pixels = histogram.sum(axis=0)
+    if not pixels.sum():
+        return None
+    p = np.arange(256) / 255
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(bins, weights=histogram[1] - p * pixels, minlength=BINS)
+    return float(np.abs(gaps).sum() / pixels.sum())

@@ -1,0 +1,72 @@
+"""Items of a split -> what a training sees of them: tiles with true labels, with pseudo-labels, or with none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from cryossl.batches import Batches, Example, MixedBatches, SoftTargets, TileBatches
+from cryossl.labels import BACKGROUND, IGNORE, LabelMap
+from cryossl.learning import Learning
+from cryossl.pseudolabels import Pool, Selected
+from cryossl.store import Store
+from cryossl.tiling import micrograph_of
+
+
+def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:
+    """True labels, IGNORE wherever no given item answers and in the band that nobody annotated."""
+    pool = Pool(store, items)
+    maps: dict[str, LabelMap] = {}
+    for item in items:
+        micrograph = micrograph_of(item)
+        truth = store.truth(micrograph, border=True)
+        if item == micrograph:
+            maps[micrograph] = truth
+            continue
+        whole = maps.setdefault(micrograph, np.full_like(truth, IGNORE))
+        pool.cut(item, whole)[...] = pool.cut(item, truth)
+    return _examples(store, items, maps)
+
+
+def student_batches(store: Store, labelled: Sequence[str], selected: Selected | None, learning: Learning, *,  # noqa: PLR0913
+                    batch_size: int, seed: int, iteration: int, steps: int | None, epochs: int, pinned: bool) -> Batches:
+    """The batches of a training: of labelled items alone, or with pseudo-labels as `learning` mixes them.
+
+    Args:
+        store: of the micrographs.
+        labelled: item ids.
+        selected: pseudo-labels, or None.
+        learning: how they are mixed and weighted.
+        batch_size: tiles per step.
+        seed: of the run.
+        iteration: of self-training.
+        steps: optimiser steps of the training, None for `epochs` passes.
+        epochs: passes over all tiles, where steps are not given.
+        pinned: page-locked memory, for CUDA.
+    """
+    first = labelled_examples(store, labelled)
+    second = [] if selected is None else _pseudo_examples(store, selected, learning)
+    if second and learning.mixed:
+        steps = steps or epochs * -(-(len(first) + len(second)) // batch_size)
+        return MixedBatches(first, second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",
+                            iteration=iteration, pinned=pinned, weight=learning.pseudo_weight, steps=steps)
+    return TileBatches(first + second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",
+                       iteration=iteration, pinned=pinned)
+
+
+def _pseudo_examples(store: Store, selected: Selected, learning: Learning) -> list[Example]:
+    if learning.consistency is not None:  # its teacher speaks while the student learns: no pixel of a map is taken
+        return _examples(store, selected.ids, {name: np.full_like(found, BACKGROUND) for name, found in selected.maps.items()})
+    weights = {item: selected.assessments[item].agreement or 0.0 for item in selected.ids} if learning.by_agreement else {}
+    return _examples(store, selected.ids, selected.maps, weights=weights, soft=selected.soft)
+
+
+def _examples(store: Store, items: Sequence[str], maps: Mapping[str, LabelMap], *, weights: Mapping[str, float] | None = None,
+              soft: Mapping[str, SoftTargets] | None = None) -> list[Example]:
+    found = []
+    for item in items:
+        source = store.micrographs[micrograph_of(item)].source
+        found += [Example(tile, store.picture(tile.micrograph), maps[tile.micrograph], (weights or {}).get(item, 1.0),
+                          (soft or {}).get(source), source) for tile in store.tiles(item)]
+    return found

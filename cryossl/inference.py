@@ -1,0 +1,153 @@
+"""Trained networks: by reference, loaded, calibrated, and asked about micrographs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from cryossl import network as networks
+from cryossl.calibration import COMPRESSION, FourViews, Tempered, expected_calibration_error, fit_temperature
+from cryossl.checkpoints import load_weights
+from cryossl.config import Config
+from cryossl.device import Precision
+from cryossl.durable import write_durably
+from cryossl.learning import Teaching
+from cryossl.metrics import Histogram, histogram
+from cryossl.prediction import predict
+from cryossl.priors import Priors
+from cryossl.progress import silent
+from cryossl.pseudolabels import Pool, Selected
+from cryossl.stages import Stage, Stages
+from cryossl.store import Store
+from cryossl.training import EpochRecord, Watch
+
+METHOD = 2
+"""Raised whenever the same inputs would give other numbers: finished stages of an older version are not taken for them."""
+
+PROBE_MICROGRAPHS = 8
+HEALTHY = (0.25, 4.0)
+"""Of the prior: how many pixels of the probe a network that has not collapsed finds likely to be particle."""
+
+Weights = Literal["last", "best", "first_third", "second_third"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, by reference, and the story of its training. `collapsed`: its watch ended it."""
+
+    stage: Stage
+    steps: int
+    best_step: int
+    history: tuple[EpochRecord, ...]
+    collapsed: bool
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on training steps and validations, interruptions left out."""
+        return sum(record.seconds for record in self.history)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A model's temperature, from half of the validation micrographs, and its calibration error on the other half.
+
+    The errors are None where there is no other half.
+    """
+
+    temperature: float
+    error_before: float | None
+    error_after: float | None
+
+
+class Inference:
+    """The networks of one experiment on one device. It reads true labels of validation micrographs alone."""
+
+    def __init__(self, config: Config, store: Store, stages: Stages, *, device: torch.device, precision: Precision) -> None:
+        self._config, self._store, self._stages = config, store, stages
+        self.device, self.precision = device, precision
+
+    def arithmetic(self) -> dict[str, Any]:
+        """What decides the last bits: on the CPU sums over two threads round otherwise than over one."""
+        threads = torch.get_num_threads() if self.device.type == "cpu" else None
+        return {"method": METHOD, "torch": torch.__version__, "device": self.device.type, "precision": self.precision,
+                "threads": threads}
+
+    def inputs(self, model: Model, weights: Weights) -> dict[str, Any]:
+        """What an answer of these weights depends on besides the question."""
+        same = weights == "best" and model.best_step == model.steps
+        return {"train": model.stage.key, "weights": "last" if same else weights, **self.arithmetic()}
+
+    def load(self, model: Model, weights: Weights) -> torch.nn.Module:
+        """The network with these weights, on the device."""
+        network = networks.build(self._config.network, seed=self._config.split.seed)
+        network.load_state_dict(load_weights(model.stage.folder / f"{weights}.safetensors"))
+        return network.to(self.device)
+
+    def predict(self, network: torch.nn.Module,
+                ids: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
+        """p8 maps of whole micrographs, in the order of ids."""
+        return predict(network, self._store, ids, batch_size=self._config.training.batch_size, device=self.device,
+                       precision=self.precision, report=silent)
+
+    def histogram(self, network: torch.nn.Module, ids: Sequence[str]) -> Histogram:
+        """Valid pixels of micrographs by (true class, p8), the unlabelled border left out."""
+        total = np.zeros((2, 256), np.int64)
+        for name, probabilities in self.predict(network, ids):
+            total += histogram(probabilities, self._store.truth(name, border=True))
+        return total
+
+    def calibration(self, model: Model, validation: Sequence[str]) -> Calibration:
+        """The temperature that fits a model best on every other validation micrograph of each source."""
+        weights = self._config.training.model
+        ids = self._by_source(validation)
+        halves = ids[::2], ids[1::2]
+
+        def fit(folder: Path) -> None:
+            network = self.load(model, weights)
+            temperature = fit_temperature(self.histogram(Tempered(network, COMPRESSION), halves[0]))
+            errors = [expected_calibration_error(self.histogram(asked, halves[1]))
+                      for asked in (network, Tempered(network, temperature))]
+            write_durably(folder / "calibration.json", json.dumps([temperature, *errors]).encode())
+
+        inputs = {**self.inputs(model, weights), "halves": [list(half) for half in halves]}
+        stage = self._stages.once("calibrate", inputs, fit)
+        return Calibration(*json.loads((stage.folder / "calibration.json").read_text()))
+
+    def predictor(self, model: Model, weights: Weights, teaching: Teaching, *, temperature: float | None,
+                  pool: Pool, report: Callable[..., None]) -> Callable[[Path], None]:
+        """Writes the p8 maps of a pool into a folder, as a strategy wants its teacher asked."""
+        def predict_pool(folder: Path) -> None:
+            network = self.load(model, weights)
+            if temperature is not None:
+                network = Tempered(network, temperature)
+            if teaching.views > 1:
+                network = FourViews(network)
+            pool.predict(folder, lambda ids: self.predict(network, ids), report=report)
+
+        return predict_pool
+
+    def watch(self, selected: Selected, pool: Pool, priors: Priors) -> Watch:
+        """Whether a network has collapsed: its particle share of a fixed probe of the pool, against the priors."""
+        names = self._by_source(pool.micrographs)
+        probe = names[::max(1, len(names) // PROBE_MICROGRAPHS)][:PROBE_MICROGRAPHS]
+
+        def collapsed(network: torch.nn.Module) -> bool:
+            found = expected = 0.0
+            for name, probabilities in self.predict(network, probe):
+                source = pool.source(name)
+                found += int(np.count_nonzero(probabilities >= selected.prior_cutoffs[source]))
+                expected += priors.of(source) * probabilities.size
+            return not HEALTHY[0] <= found / expected <= HEALTHY[1]
+
+        return collapsed
+
+    def _by_source(self, micrographs: Sequence[str]) -> list[str]:
+        """Sorted by source and id, so that every second one is half of each source."""
+        return sorted(micrographs, key=lambda name: (self._store.micrographs[name].source, name))

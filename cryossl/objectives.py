@@ -1,0 +1,257 @@
+"""What a training step minimises: a loss on labels, or consistency with a teacher that is the student's own average.
+
+An objective draws from counters (seed, iteration, step), so it has no state but what `state` returns, and a training goes
+on after an interruption as if there had been none.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import nn
+
+from cryossl.augment import box_mask, strong_view, weak_view
+from cryossl.batches import Batch
+from cryossl.labels import IGNORE, PARTICLE
+from cryossl.learning import Consistency
+from cryossl.losses import Loss, LossName, Maps, Scalar, loss_of
+from cryossl.randomness import generator
+
+MEMORY = 0.95  # of the running means: of the particle confidence, and of the prediction of each source
+PRIOR_WEIGHT = 0.1
+PRIOR_TOLERANCE = math.log(1.5)
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What `training.fit` asks of an objective."""
+
+    def begin(self, network: nn.Module) -> None:
+        """Hears the network once, on its device, before the first step or a checkpoint's state."""
+
+    def model(self, network: nn.Module) -> nn.Module:
+        """The network that is validated and kept."""
+
+    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
+        """The loss of a step, in fp32, under the caller's autocast."""
+
+    def stepped(self, network: nn.Module, step: int) -> None:
+        """Hears that the step's update was made."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the loss, in JSON's types."""
+
+    def state(self) -> dict[str, Any]:
+        """What changes from step to step: tensors and numbers."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take such a state."""
+
+
+class Supervised:
+    """A loss between the network's answer to weak views and their labels, be they true, pseudo or soft.
+
+    Args:
+        seed: of the run.
+        iteration: of self-training; with seed and step it decides the views.
+        loss: its name.
+        prior: particle ratio of the labelled part, which the weighted loss wants.
+    """
+
+    def __init__(self, *, seed: int, iteration: int, loss: LossName = "bce_dice", prior: float = 0.5) -> None:
+        self._counter, self._identity = (seed, iteration), {"loss": loss, "prior": prior}
+        self._loss = loss_of(loss, prior=prior)
+
+    def begin(self, network: nn.Module) -> None:
+        """Nothing to prepare."""
+
+    def model(self, network: nn.Module) -> nn.Module:
+        """The network itself."""
+        return network
+
+    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
+        """The loss of a step."""
+        seed, iteration = self._counter
+        pictures, labels = weak_view(batch.pictures.to(device, non_blocking=True),
+                                     batch.labels.to(device, non_blocking=True),
+                                     generator=generator(seed, "augment", iteration, step))
+        target, weight = targets_and_weights(labels, batch, device=device)
+        return self._loss(_logits(network, pictures), target, weight)
+
+    def stepped(self, network: nn.Module, step: int) -> None:
+        """Nothing changes but the network."""
+
+    def identity(self) -> dict[str, Any]:
+        """Loss and prior."""
+        return self._identity
+
+    def state(self) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """None."""
+
+
+class OnlineTeacher:
+    """Weak-to-strong consistency with a teacher that is the student's own moving average.
+
+    Labelled tiles are learned as in `Supervised`. On unlabelled ones the student learns, from a strong view, what its
+    average says of the weak view.
+
+    FixMatch (Sohn et al. 2020, arXiv 2001.07685) with the mean teacher of Tarvainen and Valpola (2017, arXiv 1703.01780) as
+    in UniMatch V2 (Yang et al. 2024, arXiv 2410.10777), CutMix (Yun et al. 2019, arXiv 1905.04899), and on request
+    bidirectional copy-paste (Bai et al. 2023, arXiv 2305.00673) and Topaz's pull to a known particle ratio (Bepler et al.
+    2019), made tolerant. The average covers buffers too, or its BatchNorm would answer for another network.
+
+    Args:
+        seed, iteration, loss: as for `Supervised`.
+        settings: thresholds, weights and plug-ins.
+        priors: source -> particle ratio, in (0, 1).
+        prior: of the labelled part.
+    """
+
+    def __init__(self, *, seed: int, iteration: int, loss: LossName, settings: Consistency, priors: Mapping[str, float],
+                 prior: float) -> None:
+        self._counter, self._settings = (seed, iteration), settings
+        self._priors, self._prior = dict(priors), prior
+        self._loss_name: LossName = loss
+        self._loss: Loss = loss_of(loss, prior=prior)
+        self._average: nn.Module = nn.Identity()
+        self._confidence = settings.particle_range[0]
+        self._means: dict[str, float] = {}
+
+    def begin(self, network: nn.Module) -> None:
+        """The average starts as the network it is given."""
+        self._average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+
+    def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
+        """The moving average."""
+        return self._average
+
+    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
+        """The loss of a step."""
+        seed, iteration = self._counter
+        settings = self._settings
+        count = batch.labelled
+        pictures, labels = weak_view(batch.pictures.to(device, non_blocking=True),
+                                     batch.labels.to(device, non_blocking=True),
+                                     generator=generator(seed, "augment", iteration, step))
+        target, weight = targets_and_weights(labels, batch, device=device)
+        with torch.no_grad():
+            guess = torch.sigmoid(_logits(self._average, pictures[count:]))
+        target[count:], weight[count:] = self._pseudo(guess)
+        weight[count:] *= (labels[count:] != IGNORE) * batch.weights[count:].to(device).view(-1, 1, 1, 1)
+        strong = strong_view(pictures[count:], generator=generator(seed, "strong", iteration, step))
+        pictures = torch.cat((pictures[:count], strong))
+        for mask, order in self._exchanges(labels[:count], len(batch.items), step=step):
+            pictures, target, weight = (torch.where(mask.to(device), each[order], each) for each in (pictures, target, weight))
+        logits = _logits(network, pictures)
+        total = (self._loss(logits[:count], target[:count], weight[:count])
+                 + settings.weight * self._loss(logits[count:], target[count:], weight[count:]))
+        return total + self._prior_penalty(logits[count:], batch.sources[count:]) if settings.match_prior else total
+
+    def stepped(self, network: nn.Module, step: int) -> None:
+        """Move the average: decay min(1 - 1 / (step + 1), `decay`) with steps counted from 0; integer buffers are copied."""
+        decay = min(1 - 1 / (step + 1), self._settings.decay)
+        with torch.no_grad():
+            current = network.state_dict()
+            for name, kept in self._average.state_dict().items():
+                if kept.is_floating_point():
+                    kept.lerp_(current[name], 1 - decay)
+                else:
+                    kept.copy_(current[name])
+
+    def identity(self) -> dict[str, Any]:
+        """Loss, settings and priors."""
+        return {"loss": self._loss_name, "prior": self._prior, "priors": self._priors,
+                "consistency": {**asdict(self._settings), "particle_range": list(self._settings.particle_range)}}
+
+    def state(self) -> dict[str, Any]:
+        """The average and the running means."""
+        return {"average": self._average.state_dict(), "confidence": self._confidence, "means": dict(self._means)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take a state."""
+        self._average.load_state_dict(state["average"])
+        self._confidence, self._means = state["confidence"], dict(state["means"])
+
+    def _pseudo(self, guess: Maps) -> tuple[Maps, Maps]:
+        """Target and weight of what the average says; its particle threshold follows its own confidence."""
+        low, high = self._settings.particle_range
+        particle = guess >= 0.5
+        if bool(particle.any()):
+            self._confidence = MEMORY * self._confidence + (1 - MEMORY) * float(guess[particle].mean())
+        taken = guess >= min(max(self._confidence, low), high)
+        background = 1 - guess >= self._settings.background_threshold
+        return taken.float(), (taken | background).float()
+
+    def _exchanges(self, labels: torch.Tensor, tiles: int, *, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """(mask, order) of each exchange: inside its mask a tile takes what the tile `order` names has there.
+
+        CutMix among the unlabelled tiles; with `paste` also a box around a labelled particle into an unlabelled tile, and
+        what was there into the labelled one. Pictures, targets and weights move together.
+        """
+        seed, iteration = self._counter
+        draws = generator(seed, "mix", iteration, step)
+        count, side = len(labels), labels.shape[-1]
+        others = tiles - count
+        order = torch.arange(tiles)
+        order[count:] = count + torch.from_numpy(draws.permutation(others))
+        mask = torch.zeros(tiles, 1, side, side, dtype=torch.bool)
+        mask[count:] = box_mask(others, side, generator=draws)
+        found = [(mask, order)]
+        if self._settings.paste:
+            pairs = min(count, others)
+            swap = torch.arange(tiles)
+            swap[:pairs], swap[count:count + pairs] = torch.arange(count, count + pairs), torch.arange(pairs)
+            around = box_mask(pairs, side, generator=draws, centres=[_some_particle(one, draws) for one in labels[:pairs, 0]])
+            both = torch.zeros(tiles, 1, side, side, dtype=torch.bool)
+            both[:pairs], both[count:count + pairs] = around, around
+            found.append((both, swap))
+        return found
+
+    def _prior_penalty(self, logits: Maps, sources: tuple[str, ...]) -> Float[torch.Tensor, ""]:
+        """0.1 relu(|log(m_s / pi_s)| - log 1.5), summed over the batch's sources; m_s is the running mean prediction."""
+        probability = torch.sigmoid(logits).mean(dim=(1, 2, 3))
+        penalty = torch.zeros((), device=logits.device)
+        for source in sorted(set(sources)):
+            members = torch.tensor([one == source for one in sources], device=logits.device)
+            now = probability[members].mean()
+            running = MEMORY * self._means.get(source, float(now.detach())) + (1 - MEMORY) * now
+            self._means[source] = float(running.detach())
+            # The mean moves by 1 - MEMORY of each batch; dividing by it gives the gradient the batch's own size.
+            steady = running.detach() + (running - running.detach()) / (1 - MEMORY)
+            distance = torch.log(steady.clamp(min=1e-6) / self._priors.get(source, self._prior)).abs()
+            penalty = penalty + torch.relu(distance - PRIOR_TOLERANCE)
+        return PRIOR_WEIGHT * penalty
+
+
+def targets_and_weights(labels: torch.Tensor, batch: Batch, *, device: torch.device) -> tuple[Maps, Maps]:
+    """What each pixel is to be learned as, in [0, 1], and how strongly, from the maps of a batch after its views."""
+    weights = batch.weights.to(device, non_blocking=True).view(-1, 1, 1, 1)
+    if batch.tables is None:
+        return (labels == PARTICLE).float(), (labels != IGNORE) * weights
+    tables = batch.tables.to(device)
+    index = labels.long() + 256 * torch.arange(len(labels), device=device).view(-1, 1, 1, 1)
+    return tables[:, 0].reshape(-1)[index], tables[:, 1].reshape(-1)[index] * weights
+
+
+def _logits(network: nn.Module, pictures: torch.Tensor) -> Maps:
+    logits: Maps = network(pictures.contiguous(memory_format=torch.channels_last)).float()
+    return logits
+
+
+def _some_particle(labels: torch.Tensor, draws: Any) -> tuple[int, int] | None:
+    """A random PARTICLE pixel of a label map, None if it has none."""
+    places = torch.nonzero(labels == PARTICLE)
+    if len(places) == 0:
+        return None
+    y, x = places[int(draws.integers(len(places)))].tolist()
+    return y, x

@@ -1,0 +1,83 @@
+"""What one selection did, in numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cryossl.selection import AllAbove, Assessment, Selection
+
+
+@dataclass(frozen=True)
+class SelectionSummary:
+    """What one selection did. None where nothing was selected.
+
+    `pool`: images assessed; `candidates`: images that the rules admit before the quota; `count`: images kept.
+    `particle_ratio`: PARTICLE / all pixels of the kept images, pooled, the ratio that `balance` steers; where only a portion
+    of each class is labelled, PARTICLE / labelled pixels, for the rest is left out of both on purpose;
+    `particle_ratio_valid`: PARTICLE / valid pixels, the ratio that the student sees. The means are over kept images.
+    """
+
+    pool: int
+    candidates: int
+    count: int
+    labelled_count: int
+    per_labelled: float
+    target_ratio: float
+    particle_ratio: float | None
+    particle_ratio_valid: float | None
+    particle_ratio_by_source: Mapping[str, float]
+    ignored_fraction: float | None
+    quality: float | None
+    mean_confidence: float | None
+    particle_confidence: float | None
+    background_confidence: float | None
+    balance: float | None
+
+
+def summarise(
+    assessments: Mapping[str, Assessment],
+    chosen: tuple[str, ...],
+    selection: Selection,
+    *,
+    labelled_count: int,
+    target_ratio: float,
+    sources: Mapping[str, str],
+) -> SelectionSummary:
+    """Summary of what `select` returned; `sources` maps item id -> source. labelled_count >= 1."""
+    kept = [assessments[item] for item in chosen]
+    of_labelled = selection.portion is not None
+    by_source: dict[str, list[Assessment]] = {}
+    for item in chosen:
+        by_source.setdefault(sources[item], []).append(assessments[item])
+    pixels = sum(one.pixels for one in kept)
+    particle = sum(one.particle_pixels for one in kept)
+    ignored = sum(one.ignored_pixels for one in kept)
+    return SelectionSummary(
+        pool=len(assessments),
+        candidates=len(chosen) if isinstance(selection.keep, AllAbove) else len(assessments),
+        count=len(chosen),
+        labelled_count=labelled_count,
+        per_labelled=len(chosen) / labelled_count,
+        target_ratio=target_ratio,
+        particle_ratio=_pooled_ratio(kept, of_labelled=of_labelled),
+        particle_ratio_valid=particle / (pixels - ignored) if pixels > ignored else None,
+        particle_ratio_by_source={source: ratio for source, images in sorted(by_source.items())
+                                  if (ratio := _pooled_ratio(images, of_labelled=of_labelled)) is not None},
+        ignored_fraction=ignored / pixels if pixels else None,
+        quality=_mean([one.quality for one in kept]),
+        mean_confidence=_mean([one.mean_confidence for one in kept]),
+        particle_confidence=_mean([one.particle_confidence for one in kept]),
+        background_confidence=_mean([one.background_confidence for one in kept]),
+        balance=_mean([one.balance for one in kept]),
+    )
+
+
+def _pooled_ratio(images: list[Assessment], *, of_labelled: bool) -> float | None:
+    """PARTICLE pixels over all, or over those that are not ignored; None without any."""
+    pixels = sum(one.pixels - (one.ignored_pixels if of_labelled else 0) for one in images)
+    return sum(one.particle_pixels for one in images) / pixels if pixels else None
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
