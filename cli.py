@@ -16,7 +16,7 @@ from cryossl.errors import CryosslError
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
 
-def settings_options(command: Callable[..., None]) -> Callable[..., None]:
+def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command one option for each setting, in the order of declaration; each arrives as text or None."""
     for name, (section, field) in reversed(fields().items()):
         default = default_text(field) or "none"
@@ -74,6 +74,25 @@ def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str |
     from cryossl import launch
 
     launch.run(config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})}))
+
+
+@cli.command()
+@settings_options
+@click.option("--ratios", metavar="LIST", default=None, help="labelled parts in percent, separated by commas  [--ratio]")
+@click.option("--seeds", type=click.IntRange(1), default=6, show_default=True, help="how many seeds, from --seed on")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="cells at a time")
+@click.option("--executor", type=click.Choice(("local", "slurm")), default="local", show_default=True,
+              help="where cells run: processes here, or jobs of a cluster")
+@click.option("--slurm", metavar="LIST", default=None, help="with --executor slurm: submitit's parameters, NAME=VALUE,...")
+@click.option("--dry-run", is_flag=True, help="list the cells, which have finished, and how long the others take")
+def sweep(config_file: Path | None, *, defaults_yield: bool, ratios: str | None, seeds: int, jobs: int, executor: str,
+          slurm: str | None, dry_run: bool, **options: str | None) -> int:
+    """Run a grid of ratios and seeds, each cell as `run` does; print the comparison over seeds."""
+    config = config_of(config_file, defaults_yield, options)
+    from cryossl import sweep as sweeping
+
+    return sweeping.sweep(config, ratio=options["ratio"], ratios=ratios, seeds=seeds, jobs=jobs, executor=executor,
+                          slurm=slurm, dry_run=dry_run)
 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from cryossl.progress import Progress, Report
 
@@ -45,6 +46,19 @@ class Interruption:
         signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
         # Not by way of sys.stderr, which this handler may have interrupted in the middle of a line.
         os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nstopping behind this step; once more stops at once\n")
+
+
+@contextmanager
+def interrupted_at_once() -> Iterator[None]:
+    """Turn SIGTERM into the exception that Ctrl-C raises, for a process that has no work of its own to save."""
+    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

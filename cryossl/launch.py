@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from filelock import FileLock, Timeout
 from PIL import Image
 
 from cryossl import device as devices
@@ -22,15 +19,15 @@ from cryossl.config import Config, InputSettings
 from cryossl.console import ProgressConsole
 from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
-from cryossl.errors import BusyError, StorageError, TrackingError
+from cryossl.errors import StorageError, TrackingError
 from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
+from cryossl.holding import one_at_a_time
 from cryossl.interruption import interruptible
 from cryossl.narration import Narrator, narrated
 from cryossl.pace import duration_text
-from cryossl.provenance import process_tags
-from cryossl.results import is_finished
+from cryossl.results import is_finished, write_finished
 from cryossl.splits import Split
 from cryossl.stages import Stages
 from cryossl.store import build, is_built
@@ -48,7 +45,7 @@ def run(config: Config) -> str:
     """
     folder = config.run.results / config.run.name
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
-    with (_one_at_a_time(folder), interruptible() as interruption,
+    with (one_at_a_time(folder), interruptible() as interruption,
           narrated(folder, name=config.run.name, plan=phases) as narrator):
         report = interruption.after(narrator)
         narrator.begin("Load the data")
@@ -59,7 +56,7 @@ def run(config: Config) -> str:
         split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
         preparation.check(config, split, tile_px=blueprint.tile_px)
         config = preparation.with_counted_ratio(config, split)
-        _preflight(config, dataset, blueprint, split)
+        require_fit_machine(config, dataset, blueprint, split)
         device = devices.resolve(config.training.device)
         threads = devices.prepare(device=device, threads=choose_threads(
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
@@ -74,6 +71,7 @@ def run(config: Config) -> str:
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
                      f"({device.type}, threads: {threads})")
         _track(config, experiment, narrator)
+        write_finished(folder, fingerprint=experiment.fingerprint())
     return experiment.fingerprint()
 
 
@@ -84,7 +82,7 @@ def dry_run(config: Config) -> None:
     blueprint = preparation.sketch(config, dataset)
     split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
     preparation.check(config, split, tile_px=blueprint.tile_px)
-    _preflight(config, dataset, blueprint, split)
+    require_fit_machine(config, dataset, blueprint, split)
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=choose_threads(config, tile_px=blueprint.tile_px, device=device,
                                                           memory=config.run.work / THREADS_FILE))
@@ -146,7 +144,7 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> None:
         narrator.say(f"⚠ the tracking store lacks {missing} entries; the next start sends them")
 
 
-def _preflight(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> None:
+def require_fit_machine(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> None:
     """Refuse to start where the store cannot be written, the tracking store never opened, or the disk is too small."""
     needed_bytes = still_to_write(config, dataset, blueprint, split)
     for check in preflight(tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes):
@@ -172,26 +170,3 @@ def still_to_write(config: Config, dataset: DataSet, blueprint: Blueprint, split
 
 def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
-
-
-@contextlib.contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the results folder; a second start of the same name is refused and told who holds it."""
-    holder = folder / "running"
-    lock = FileLock(folder / ".lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = holder.read_text() if holder.exists() else "another process"
-        raise BusyError(f"{folder} is in use by {who}", cure="wait for it, or choose another --name") from None
-    except OSError as error:
-        raise StorageError(f"cannot write the results folder {folder}: {error.strerror}",
-                           cure="choose another with --results") from None
-    try:
-        tags = process_tags()
-        holder.write_text(f"process {tags['cryossl.pid']} on {tags['cryossl.host']}")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryossl.console import ProgressConsole
+from cryossl.console import SECONDS_BETWEEN_LINES, ProgressConsole
 from cryossl.errors import CryosslError
 from cryossl.monitor import StatusFile, TrainingLog
 from cryossl.pace import PlannedPhase
@@ -47,11 +47,13 @@ class Narrator:
 
 
 @contextmanager
-def narrated(folder: Path, *, name: str, plan: Sequence[PlannedPhase]) -> Iterator[Narrator]:
+def narrated(folder: Path, *, name: str, plan: Sequence[PlannedPhase],
+             seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> Iterator[Narrator]:
     """A narrator whose log and live status lie in `folder`; the status says how the run ended."""
     folder.mkdir(parents=True, exist_ok=True)
     status = StatusFile(folder / STATUS_FILE, run=name, plan=plan)
-    with TrainingLog(folder / f"{name}_training.log") as log, ProgressConsole(sys.stdout) as console:
+    with (TrainingLog(folder / f"{name}_training.log") as log,
+          ProgressConsole(sys.stdout, seconds_between_lines=seconds_between_lines) as console):
         narrator = Narrator(console, log, status)
         try:
             yield narrator

@@ -6,7 +6,7 @@ import os
 import platform
 import shlex
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
@@ -63,18 +63,27 @@ def conclude(config: Config, experiment: Callable[[Config], str]) -> None:
 
 
 def _conclude(config: Config, fingerprint: str) -> None:
-    from analysis.comparison import compare as compared
-    from analysis.rendering import render
-
-    try:
-        frame = _Tracked(config.run.tracking_uri, config.run.experiment).frame("iteration", "arm")
-        ours = frame[frame["cryossl.experiment_fingerprint"] == fingerprint] if len(frame) else frame
-        click.echo("\n" + render(compared(ours), "table"), nl=False)
-    except (TrackingError, DataError) as error:  # the numbers are safe in journals and files; the store is a view of them
-        click.echo(f"\nNo table now: {error}")
+    _tell_comparison(config, [fingerprint])
     other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
     another = f"`make run RATIO={other:g}` runs the other labelled part, " if other else ""
     click.echo(f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py report` writes them up")
+
+
+def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
+    """Print the comparison of all experiments of a sweep, and what to type next."""
+    _tell_comparison(config, fingerprints)
+    click.echo("\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare --ratio R` shows "
+               "one labelled part")
+
+
+def _tell_comparison(config: Config, fingerprints: Collection[str]) -> None:
+    from analysis.rendering import render
+
+    try:
+        found = _Tracked(config.run.tracking_uri, config.run.experiment).compared_among(fingerprints)
+        click.echo("\n" + render(found, "table"), nl=False)
+    except (TrackingError, DataError) as error:  # the numbers are safe in journals and files; the store is a view of them
+        click.echo(f"\nNo table now: {error}")
 
 
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
@@ -146,6 +155,15 @@ class _Tracked:
         from analysis.comparison import compare as compared
 
         return compared(self.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=self._counts)
+
+    def compared_among(self, fingerprints: Collection[str]) -> Comparison:
+        """The comparison of these experiments alone; of several with the counts that they recorded."""
+        from analysis.comparison import compare as compared
+        from analysis.counts import no_counts
+
+        frame = self.frame("iteration", "arm")
+        ours = frame[frame["cryossl.experiment_fingerprint"].isin(list(fingerprints))] if len(frame) else frame
+        return compared(ours, read_counts=self._counts if len(fingerprints) > 1 else no_counts)
 
     def pictures(self, comparison: Comparison) -> list[Picture]:
         """The worst, median and best micrographs of the models that the report shows."""

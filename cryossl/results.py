@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cryossl.durable import write_durably
 
 SCHEMA = "cryossl-results/1"
+FINISHED = "finished.json"
 
 
 def file_prefix(strategy: str) -> str:
@@ -52,6 +53,27 @@ def write_summary(folder: Path, *, strategy: str) -> Path:
     target = folder / f"{prefix}_pseudolabel_summary.json"
     write_durably(target, _text({"schema": SCHEMA, "strategy": strategy, "rows": rows}))
     return target
+
+
+def gather(cell: Path, into: Path, *, strategies: Iterable[str]) -> None:
+    """Merge the arms of a cell's folder into the ratio files and summaries of its sweep's."""
+    for strategy in strategies:
+        for path in sorted(cell.glob(f"{file_prefix(strategy)}_pseudolabel_ratio_*.json")):
+            document = _read(path)
+            for seed, arm in document.get("seeds", {}).items():
+                write_arm(into, strategy=strategy, ratio_percent=document["ratio_percent"], seed=int(seed), arm=arm)
+            write_summary(into, strategy=strategy)
+
+
+def write_finished(folder: Path, *, fingerprint: str) -> None:
+    """Note that a run has ended well, and the fingerprint that its tracked runs carry."""
+    write_durably(folder / FINISHED, _text({"schema": SCHEMA, "fingerprint": fingerprint}))
+
+
+def read_finished(folder: Path) -> str | None:
+    """The fingerprint of the run that ended well in this folder last; None if there is none."""
+    fingerprint = _read(folder / FINISHED).get("fingerprint")
+    return fingerprint if isinstance(fingerprint, str) else None
 
 
 def _read(path: Path) -> dict[str, Any]:

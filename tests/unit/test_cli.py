@@ -19,7 +19,7 @@ from scripts.make_docs import pages
 
 PROJECT = Path(__file__).resolve().parents[2]
 ENTRY_POINTS: dict[str, Any] = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
-OF_EXPERIMENTS = ("main", "baseline")
+OF_EXPERIMENTS = ("main", "baseline", "sweep")
 HEAVY = ("torch", "mlflow", "pandas", "numpy", "scipy", "matplotlib")
 
 
@@ -49,7 +49,7 @@ def command_of(entry: str) -> tuple[str, list[str]]:
 # --- settings, options, MLproject
 
 
-@pytest.mark.parametrize("command", ["run", "baseline", "doctor"])
+@pytest.mark.parametrize("command", ["run", "baseline", "sweep", "doctor"])
 def test_every_setting_is_an_option_with_its_meaning_and_default(command):
     given = options(commands()[command])
     for name, (_, field) in fields().items():
@@ -63,8 +63,12 @@ def test_every_setting_is_an_option_with_its_meaning_and_default(command):
 @pytest.mark.parametrize("entry", OF_EXPERIMENTS)
 def test_every_parameter_of_mlproject_is_a_setting_with_the_same_default(entry):
     parameters = dict(ENTRY_POINTS[entry]["parameters"])
-    assert "ratio" in parameters
+    assert "ratios" in parameters if entry == "sweep" else "ratio" in parameters
     assert parameters.pop("config")["default"] == ""
+    if entry == "sweep":
+        assert parameters.pop("ratios")["default"] == "5,10"  # without it there would be one ratio only
+        for name in ("seeds", "jobs"):
+            assert parameters.pop(name)["default"] == options(commands()["sweep"])[f"--{name}"].default
     for name, parameter in parameters.items():
         _, field = fields()[name]
         assert build({name: str(parameter["default"])}) == build({})
@@ -85,7 +89,7 @@ def test_an_entry_point_calls_a_command_with_each_of_its_parameters_once(entry):
 
 
 def test_the_entry_points_that_were_promised_are_there():
-    assert set(ENTRY_POINTS) >= {"main", "baseline", "compare", "data"}
+    assert set(ENTRY_POINTS) >= {"main", "baseline", "sweep", "compare", "report", "data"}
 
 
 def test_an_option_may_be_written_as_mlflow_writes_it():
@@ -119,7 +123,8 @@ def test_every_command_and_every_option_has_help(name):
     assert [one.name for one in command.params if isinstance(one, click.Option) and not one.help and one.name != "seed"] == []
 
 
-@pytest.mark.parametrize("text", ["README.md", "docs/data.md", "docs/method.md", "docs/results-files.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("text", ["README.md", "docs/data.md", "docs/method.md", "docs/results-files.md", "docs/sweep.md",
+                                  "CONTRIBUTING.md"])
 def test_the_commands_and_options_in_the_documents_exist(text):
     """Every `cli.py ...` or `cryossl ...` in a document, and every `-P name=`, is something that can be typed."""
     content = (PROJECT / text).read_text(encoding="utf-8")
@@ -147,9 +152,10 @@ def typed(*words: str) -> tuple[int, str, str, list[str]]:
 
 
 @pytest.mark.parametrize(("words", "code"), [
-    ([], 2), (["--help"], 0), (["--version"], 0), (["run", "--help"], 0), (["data"], 2), (["data", "fetch", "--help"], 0),
+    ([], 2), (["--help"], 0), (["--version"], 0), (["run", "--help"], 0), (["sweep", "--help"], 0), (["data"], 2),
+    (["data", "fetch", "--help"], 0),
     (["run", "--ratio", "abc"], 2), (["run", "--nonsense"], 2), (["nonsense"], 2), (["run", "--config", "absent.yaml"], 2),
-    (["compare", "--format", "word"], 2),
+    (["compare", "--format", "word"], 2), (["sweep", "--seeds", "0"], 2), (["sweep", "--executor", "cloud"], 2),
 ])
 def test_help_and_usage_errors_answer_without_anything_heavy(words, code):
     ended, said, complaint, loaded = typed(*words)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cryossl.results import file_prefix, write_arm, write_summary
+from cryossl.results import file_prefix, gather, read_finished, write_arm, write_finished, write_summary
 
 
 def arm(f1: float, *, iterations: int = 1) -> dict:
@@ -67,3 +67,23 @@ def test_a_number_that_json_has_not_is_refused_and_the_old_file_stays(tmp_path):
         write_arm(tmp_path, strategy="naive", ratio_percent=5, seed=0, arm=arm(float("nan")))
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_cells_of_a_sweep_are_gathered_into_the_notes_files_with_all_seeds(tmp_path):
+    for seed in (1, 0):
+        cell = tmp_path / f"ratio_5_seed_{seed}"
+        cell.mkdir()
+        for strategy in ("class_balanced", "naive", "naive+quota"):
+            write_arm(cell, strategy=strategy, ratio_percent=5, seed=seed, arm=arm([0.7, 0.8][seed]))
+        gather(cell, tmp_path, strategies=["class_balanced", "naive"])
+    seeds = json.loads((tmp_path / "balanced_pseudolabel_ratio_5.json").read_text())["seeds"]
+    assert seeds == {"0": arm(0.7), "1": arm(0.8)}
+    rows = json.loads((tmp_path / "naive_pseudolabel_summary.json").read_text())["rows"]
+    assert [(row["seed"], row["f1"]) for row in rows] == [(0, 0.7), (1, 0.8)]
+    assert not (tmp_path / "naive+quota_pseudolabel_ratio_5.json").exists()  # not asked for: an earlier run's
+
+
+def test_a_run_that_ended_well_leaves_its_fingerprint(tmp_path):
+    assert read_finished(tmp_path) is None
+    write_finished(tmp_path, fingerprint="f1")
+    assert read_finished(tmp_path) == "f1"

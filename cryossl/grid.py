@@ -1,0 +1,85 @@
+"""The cells of a sweep: which settings each has, what it is called, and what decides its numbers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryossl.canonical import digest
+from cryossl.config import Config, build
+from cryossl.errors import ConfigError
+
+_SIGNALLED = 128  # a shell's exit code for a process that a signal ended is this plus the signal
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (ratio, seed) of a sweep with all its strategies: what one `cryossl run` with this config does."""
+
+    config: Config
+
+    @property
+    def title(self) -> str:
+        """`5% seed 0`, as people are told."""
+        return f"{self.config.split.ratio:g}% seed {self.config.split.seed}"
+
+    def within(self, sweep: Config, *, device: str, threads: int) -> Cell:
+        """The cell with its results folder below the sweep's, and with what is chosen once for all cells."""
+        split = self.config.split
+        run = sweep.run.model_copy(update={"results": sweep.run.results / sweep.run.name,
+                                           "name": f"ratio_{split.ratio:g}_seed_{split.seed}"})
+        training = self.config.training.model_copy(update={"device": device, "threads": threads})
+        return Cell(self.config.model_copy(update={"run": run, "training": training}))
+
+    def key(self, *, data: str, split: str, versions: Mapping[str, Any]) -> str:
+        """Digest of all that decides the cell's numbers: a cell that has finished under this key need not run again.
+
+        Args:
+            data: names the content of the data set as the network sees it; where it lies decides nothing.
+            split: names which items are labelled; in which file a list of them stands decides nothing.
+            versions: of the method and of the libraries whose change moves numbers.
+        """
+        settings = self.config.model_dump(mode="json", exclude={"run": True, "input": {"data"}, "split": {"labelled"}})
+        settings["selection"]["strategies"].sort()  # the order of strategies moves no number
+        return digest({"settings": settings, "data": data, "split": split, "versions": dict(versions)})
+
+
+def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
+    """All cells of a grid, seed by seed, so that a sweep that is stopped early has the same seeds at every ratio.
+
+    Args:
+        config: of the sweep; its seed is the first one, and its ratio the only one where `ratios` is None.
+        ratios: labelled parts in percent, separated by commas.
+        seeds: how many in a row.
+
+    Raises:
+        ConfigError: a ratio or seed that is none or out of range, a ratio named twice, ratios beside a labelled list.
+    """
+    chosen = [config.split.ratio] if ratios is None else [build({"ratio": text.strip()}).split.ratio
+                                                          for text in ratios.split(",")]
+    if len(set(chosen)) != len(chosen):
+        raise ConfigError(f"ratios {ratios!r} names a ratio twice", cure="give each once, e.g. --ratios 5,10")
+    if config.split.labelled is not None and len(chosen) > 1:
+        raise ConfigError("a list of labelled micrographs is one labelled part, and ratios names several",
+                          cure="leave out --ratios, or --labelled")
+    first = config.split.seed
+    build({"seed": first + seeds - 1})
+    return [Cell(config.model_copy(update={"split": config.split.model_copy(update={"ratio": ratio, "seed": seed})}))
+            for seed in range(first, first + seeds) for ratio in chosen]
+
+
+def threads_each(*, cores: int, jobs: int) -> int:
+    """CPU threads of one of `jobs` cells at a time; at least 1."""
+    return max(1, cores // jobs)
+
+
+def exit_code(codes: Iterable[int]) -> int:
+    """The exit code of a sweep: 0 if every cell's is, else the highest. A process ended by signal n counts as 128 + n."""
+    return max((code if code >= 0 else _SIGNALLED - code for code in codes), default=0)
+
+
+def fraction_done(*, elapsed_seconds: float, seconds_left: float | None) -> float:
+    """Fraction of a cell's work that is behind it, in [0, 1]; 0 while nobody can say what is left."""
+    whole = elapsed_seconds + (seconds_left or 0.0)
+    return 0.0 if seconds_left is None or whole <= 0 else min(1.0, max(0.0, elapsed_seconds / whole))

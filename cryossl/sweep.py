@@ -1,0 +1,202 @@
+"""A grid of experiments over ratios and seeds: each cell is a `cryossl run` of its own, and the grid resumes as they do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import click
+import torch
+
+from cryossl import device as devices
+from cryossl import network as networks
+from cryossl import preparation
+from cryossl.blueprint import Blueprint
+from cryossl.coco import DataSet
+from cryossl.config import Config
+from cryossl.console import ProgressConsole
+from cryossl.errors import ConfigError, StorageError
+from cryossl.estimates import choose_threads, estimate, measure_speed
+from cryossl.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
+from cryossl.grid import Cell, cells, exit_code, threads_each
+from cryossl.holding import one_at_a_time
+from cryossl.inference import METHOD
+from cryossl.interruption import interrupted_at_once
+from cryossl.launch import THREADS_FILE, require_fit_machine
+from cryossl.ledger import Ledger
+from cryossl.narration import narrated
+from cryossl.pace import PlannedPhase, duration_text
+from cryossl.progress import Report
+from cryossl.reporting import conclude_sweep
+from cryossl.results import gather, read_finished
+from cryossl.schedule import Planned, Schedule
+from cryossl.splits import Split
+from cryossl.store import build
+from cryossl.tracking import Tracker
+
+LEDGER_FILE = "sweep.json"
+SECONDS_BETWEEN_LINES = 30.0
+PREDICTIONS_PER_TRAINING = 3  # forward, and backward for inputs and for weights
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cells run: how many at a time, on which device, with how many CPU threads each. The same for every cell."""
+
+    executor: Executor
+    jobs: int
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The data set of a sweep, what its store will hold, and the split of each cell."""
+
+    dataset: DataSet
+    blueprint: Blueprint
+    splits: list[Split]
+
+
+def sweep(config: Config, *, ratio: str | None, ratios: str | None, seeds: int, jobs: int, executor: str, slurm: str | None,
+          dry_run: bool) -> int:
+    """Run the cells of a grid that have not finished, then print the comparison of all of them.
+
+    Args:
+        config: of every cell but for ratio and seed; its seed is the first.
+        ratio: as typed, to be refused beside `ratios`.
+        ratios: labelled parts in percent, separated by commas; None: the config's.
+        seeds: how many.
+        jobs: cells at a time.
+        executor: local or slurm.
+        slurm: submitit's parameters as NAME=VALUE, separated by commas.
+        dry_run: only list the cells.
+
+    Returns:
+        The exit code: 0, or the highest of the cells that failed.
+    """
+    if ratio is not None and ratios is not None:
+        raise ConfigError("--ratio and --ratios both name the labelled part", cure="leave one of them out")
+    if slurm is not None and executor != "slurm":
+        raise ConfigError("--slurm says how jobs are submitted, and there are none", cure="add --executor slurm")
+    wanted = cells(config, ratios=ratios, seeds=seeds)
+    chosen = LocalExecutor() if executor == "local" else SlurmExecutor(
+        config.run.results / config.run.name / "slurm", threads=config.training.threads, options=slurm_options(slurm))
+    if dry_run:
+        _list(config, wanted, chosen, jobs=jobs)
+        return 0
+    return _run(config, wanted, chosen, jobs=jobs)
+
+
+def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int) -> int:
+    folder = config.run.results / config.run.name
+    phases = [PlannedPhase("Prepare", share=0.0), PlannedPhase("Run the cells")]
+    with (one_at_a_time(folder), interrupted_at_once(),
+          narrated(folder, name=config.run.name, plan=phases, seconds_between_lines=SECONDS_BETWEEN_LINES) as narrator):
+        narrator.begin("Prepare")
+        ledger = Ledger(folder / LEDGER_FILE)
+        drawn = _drawn(config, wanted, narrator)
+        place = _placed(config, drawn.blueprint, executor, ledger, jobs=jobs)
+        ledger.keep_threads(place.threads)
+        planned = _planned(config, wanted, place, drawn, narrator)
+        todo = [one for one in planned if ledger.fingerprint(one.key) is None]
+        narrator.say(f"{len(planned)} cells, {len(planned) - len(todo)} of them finished; {jobs} at a time "
+                     f"({place.device}, threads: {place.threads})")
+
+        def finished(one: Planned, seconds: float) -> None:
+            fingerprint = read_finished(one.folder)
+            if fingerprint is None:
+                raise StorageError(f"{one.folder} lacks the files of the run that has just ended well there",
+                                   cure="leave the folder alone while the sweep runs")
+            gather(one.folder, folder, strategies=config.selection.strategies)
+            split = one.cell.config.split
+            ledger.record(one.key, fingerprint=fingerprint, facts={
+                "ratio_percent": split.ratio, "seed": split.seed, "folder": one.folder.name, "seconds": round(seconds, 1)})
+
+        failures = []
+        if todo:
+            narrator.begin("Run the cells")
+            # A fresh tracking store that several processes open at once breaks: it is made, or migrated, before.
+            Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
+            failures = Schedule(todo, place.executor, jobs=jobs, narrator=narrator, finished=finished).work()
+        fingerprints = [found for one in planned if (found := ledger.fingerprint(one.key)) is not None]
+        narrator.say(f"{len(fingerprints)} of {len(planned)} cells have finished" + (
+            f", {len(failures)} failed; the same command tries again:" if failures else ""))
+        for failure in failures:
+            narrator.say(f"❌ {failure.title} (exit code {exit_code([failure.code])}): {failure.said}")
+    conclude_sweep(config, fingerprints)
+    return exit_code(failure.code for failure in failures)
+
+
+def _list(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int) -> None:
+    """Print the cells: which have finished, and what the others will take."""
+    ledger = Ledger(config.run.results / config.run.name / LEDGER_FILE)
+    with ProgressConsole(sys.stderr) as console:
+        drawn = _drawn(config, wanted, console)
+        place = _placed(config, drawn.blueprint, executor, ledger, jobs=jobs)
+        # Keys need the store, which takes long to decode; while no cell has finished nothing is asked of them.
+        planned = _planned(config, wanted, place, drawn, console) if len(ledger) else []
+    device = devices.resolve(config.training.device)
+    devices.prepare(device=device, threads=place.threads)
+    precision = devices.resolve_precision(config.training.precision, device)
+    step_seconds, tile_seconds = measure_speed(config, tile_px=drawn.blueprint.tile_px, device=device, precision=precision)
+    finished = {one.cell.title for one in planned if ledger.fingerprint(one.key) is not None}
+    left = []
+    for cell, split in zip(wanted, drawn.splits, strict=True):
+        done = cell.title in finished
+        seconds = estimate(cell.config, drawn.blueprint, split, step_seconds=step_seconds, tile_seconds=tile_seconds).seconds
+        click.echo(f"{cell.title}: " + ("finished" if done else f"about {duration_text(seconds)}"))
+        if not done:
+            left.append(seconds)
+    whole = max(sum(left) / jobs, max(left, default=0.0))
+    click.echo(f"\n{len(wanted)} cells of {', '.join(config.selection.strategies)}: {len(wanted) - len(left)} finished, "
+               f"{len(left)} to run, at most about {duration_text(whole)} with {jobs} at a time "
+               f"({device.type}, threads: {place.threads}; decoding not counted)")
+
+
+def _drawn(config: Config, wanted: Sequence[Cell], report: Report) -> Drawn:
+    """Read the data set and draw each cell's split. Raises for a cell that could never run."""
+    dataset = preparation.load(config, report)
+    blueprint = preparation.sketch(config, dataset)
+    splits = [preparation.draw(cell.config, blueprint.micrographs, tile_px=blueprint.tile_px) for cell in wanted]
+    for cell, split in zip(wanted, splits, strict=True):
+        preparation.check(cell.config, split, tile_px=blueprint.tile_px)
+    _refuse_twins(wanted, splits)
+    require_fit_machine(config, dataset, blueprint, splits[0])
+    return Drawn(dataset, blueprint, splits)
+
+
+def _refuse_twins(wanted: Sequence[Cell], splits: Sequence[Split]) -> None:
+    """Two ratios that label the same items would be one experiment, written by two processes at once."""
+    known: dict[tuple[int, str], Cell] = {}
+    for cell, split in zip(wanted, splits, strict=True):
+        twin = known.setdefault((cell.config.split.seed, split.digest()), cell)
+        if twin is not cell:
+            items = f"{len(split.labelled)} {cell.config.split.label_unit}s"
+            raise ConfigError(f"{twin.title} and {cell.title} label the same {items}", cure="leave one of the ratios out")
+
+
+def _placed(config: Config, blueprint: Blueprint, executor: Executor, ledger: Ledger, *, jobs: int) -> Place:
+    """Device and threads of every cell. What is chosen here and not set is remembered, for it decides the last bits."""
+    if isinstance(executor, SlurmExecutor):
+        return Place(executor, jobs, config.training.device, config.training.threads or ledger.threads or executor.cpus)
+    device = devices.resolve(config.training.device)
+    threads = config.training.threads or devices.openmp_threads() or ledger.threads
+    if not threads and jobs == 1:
+        threads = choose_threads(config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE)
+    return Place(executor, jobs, device.type, threads or threads_each(cores=devices.usable_cores(), jobs=jobs))
+
+
+def _planned(config: Config, wanted: Sequence[Cell], place: Place, drawn: Drawn, report: Report) -> list[Planned]:
+    """The cells with their folders, keys and costs. The store that they share is decoded here, before any of them starts."""
+    store = build(drawn.dataset, config.run.work / "stores", settings=config.input,
+                  network_multiple=networks.multiple(config.network), report=report)
+    planned = []
+    for cell, split in zip(wanted, drawn.splits, strict=True):
+        placed = cell.within(config, device=place.device, threads=place.threads)
+        key = placed.key(data=store.key, split=split.digest(), versions={"method": METHOD, "torch": torch.__version__})
+        cost = estimate(cell.config, drawn.blueprint, split, tile_seconds=1.0,
+                        step_seconds=PREDICTIONS_PER_TRAINING * config.training.batch_size).seconds
+        planned.append(Planned(placed, key, cost))
+    return planned

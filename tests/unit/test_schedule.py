@@ -1,0 +1,125 @@
+"""Cells at work, with programs of a line in place of experiments: which start when, what a failure stops, who waits."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cryossl.config import build
+from cryossl.errors import CryosslError
+from cryossl.grid import cells
+from cryossl.holding import one_at_a_time
+from cryossl.narration import narrated
+from cryossl.schedule import Failure, Planned, Schedule
+
+
+class Program:
+    """A job that is a process."""
+
+    def __init__(self, code: str, log: Path) -> None:
+        with log.open("wb") as said:
+            self._process = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=said, stderr=said)
+        self.was_ended = False
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def terminate(self) -> None:
+        self.was_ended = True
+        self._process.terminate()
+
+    def wait(self) -> None:
+        self._process.wait()
+
+
+class Programs:
+    """Starts the program that is meant for a cell, by its folder's name; remembers the order and how many were alive."""
+
+    def __init__(self, codes: dict[str, str]) -> None:
+        self.codes, self.started, self.most, self.jobs = codes, [], 0, []
+
+    def start(self, settings: Path, log: Path) -> Program:
+        name = settings.parent.name
+        self.started.append((name, yaml.safe_load(settings.read_text())["split"]["seed"]))
+        if name not in self.codes:
+            raise CryosslError("nothing to start")
+        self.jobs.append(Program(self.codes[name], log))
+        self.most = max(self.most, sum(job.poll() is None for job in self.jobs))
+        return self.jobs[-1]
+
+
+@pytest.fixture
+def planned(tmp_path) -> list[Planned]:
+    config = build({"results": tmp_path, "name": "grid"})
+    return [Planned(cell.within(config, device="cpu", threads=1), str(number), 10.0)
+            for number, cell in enumerate(cells(config, ratios="5", seeds=4))]
+
+
+def scheduled(planned, programs, tmp_path, *, jobs: int = 1) -> tuple[list[Failure], list[str]]:
+    done: list[str] = []
+    with narrated(tmp_path / "grid", name="grid", plan=[]) as narrator:
+        failures = Schedule(planned, programs, jobs=jobs, narrator=narrator,
+                            finished=lambda one, _: done.append(one.folder.name)).work()
+    return failures, done
+
+
+def test_a_cell_that_fails_stops_no_other_and_is_listed_with_its_last_words(planned, tmp_path, capfd):
+    codes = {one.folder.name: "pass" for one in planned}
+    codes["ratio_5_seed_1"] = "import sys; print('well'); sys.exit('cryossl: error: no luck')"
+    (planned[2].folder.parent).mkdir(parents=True, exist_ok=True)
+    planned[2].folder.write_text("a file where the folder should be")
+    failures, done = scheduled(planned, programs := Programs(codes), tmp_path)
+    assert done == ["ratio_5_seed_0", "ratio_5_seed_3"]
+    assert [(one.title, one.code) for one in failures] == [("5% seed 1", 1), ("5% seed 2", 6)]
+    assert failures[0].said.startswith("no luck (")
+    assert "ratio_5_seed_2" in failures[1].said
+    assert programs.started == [("ratio_5_seed_0", 0), ("ratio_5_seed_1", 1), ("ratio_5_seed_3", 3)]
+    said = capfd.readouterr().out
+    assert "❌ 5% seed 1 failed: no luck" in said
+    assert "sweep: tile 40/40" in said
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 9])
+def test_so_many_cells_are_at_work_at_a_time(planned, tmp_path, jobs):
+    programs = Programs({one.folder.name: "import time; time.sleep(0.5)" for one in planned})
+    failures, done = scheduled(planned, programs, tmp_path, jobs=jobs)
+    assert (failures, len(done), programs.most) == ([], 4, min(jobs, 4))
+
+
+def test_an_interrupted_schedule_leaves_no_cell_at_work(planned, tmp_path):
+    class Interrupting(Programs):
+        def start(self, settings: Path, log: Path) -> Program:
+            if len(self.started) == 2:
+                raise KeyboardInterrupt
+            return super().start(settings, log)
+
+    programs = Interrupting({one.folder.name: "import time; time.sleep(60)" for one in planned})
+    with pytest.raises(KeyboardInterrupt):
+        scheduled(planned, programs, tmp_path, jobs=3)
+    assert [(job.was_ended, job.poll() is None) for job in programs.jobs] == [(True, False)] * 2
+
+
+def test_a_cell_that_another_process_holds_is_waited_for_and_then_run(planned, tmp_path, capfd):
+    programs = Programs({one.folder.name: "pass" for one in planned})
+    holding, released = threading.Event(), []
+
+    def hold() -> None:
+        with one_at_a_time(planned[1].folder):
+            holding.set()
+            time.sleep(1.0)
+            released.append(len(programs.started))
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    holding.wait()
+    failures, done = scheduled(planned, programs, tmp_path, jobs=2)
+    holder.join()
+    assert (failures, sorted(done)) == ([], sorted(one.folder.name for one in planned))
+    assert "5% seed 1 is held by process" in capfd.readouterr().out
+    assert ("ratio_5_seed_1", 1) not in programs.started[:released[0]]
