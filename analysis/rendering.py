@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import textwrap
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -23,8 +25,9 @@ _TERMINAL_MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control"
 _MET = {True: "✓", False: "✗", None: "·"}
 _MARKDOWN_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"\textless{}",
-          ">": r"\textgreater{}"}
+          "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+          "\u2013": r"\textendash{}", "\u2014": r"\textemdash{}", "…": r"\ldots{}", "±": r"$\pm$", "\u00d7": r"$\times$",
+          "·": r"$\cdot$", "°": r"$^\circ$", "µ": r"$\mu$", "μ": r"$\mu$", **{letter: letter for letter in "øØßæÆœŒłŁ"}}
 
 
 def render(comparison: Comparison, form: str) -> str:
@@ -247,8 +250,17 @@ def markdown_text(text: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    """Text that LaTeX prints as it is; a letter that its fonts have not got is printed as its number, `U+7C92`."""
+    plain = unicodedata.normalize("NFC", " ".join(text.split()))
+    return re.sub("-(?=-)", "-{}", "".join(map(_latex_letter, plain)))  # it makes a dash of two hyphens
+
+
+def _latex_letter(letter: str) -> str:
+    if letter in _LATEX:
+        return _LATEX[letter]
+    known = letter.isascii() and letter.isprintable()
+    accented = letter <= "\u017f" and unicodedata.decomposition(letter)[:1].isdigit()
+    return letter if known or accented else f"U+{ord(letter):04X}"
 
 
 def _unit_word(column: Column) -> str:

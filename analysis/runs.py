@@ -48,8 +48,9 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     _add_arms(rows, arms, params)
     _mark_superseded(rows)
     _mark_duplicates(rows)
-    rows += _missing(rows)
+    rows += [*_gaps(rows), *_missing(rows)]
     for row in rows:
+        row.pop("best_iteration", None)
         row["used"] = row["state"] in ("finished", "empty")
     rows.sort(key=_order)
     names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
@@ -134,14 +135,17 @@ def _add_arms(rows: list[Row], arms: Iterable[Row], params: Mapping[str, Row]) -
         arm = _row({"cryossl.iteration": 1, **record}, params)
         iterations = own.get(_arm_key(arm), []) if arm["state"] != "foreign" else []
         for row in iterations:
-            row |= {"arm_status": arm["status"], "stop_reason": arm["stop_reason"] or row["stop_reason"]}
+            row |= {"arm_status": arm["status"], "stop_reason": arm["stop_reason"] or row["stop_reason"],
+                    "best_iteration": _number(record.get("cryossl.best_iteration"))}
         if not iterations:
-            rows.append(_without_iterations(arm))
+            rows.append(_without_iterations(arm, best=_number(record.get("cryossl.best_iteration"))))
 
 
-def _without_iterations(arm: Row) -> Row:
+def _without_iterations(arm: Row, *, best: float | None) -> Row:
     arm = {name: value for name, value in arm.items() if "/" not in name or name.startswith("pseudo/")}
     arm |= {"iteration": 1, "arm_status": arm["status"]}
+    if arm["state"] == "finished" and best:
+        return arm | {"state": "missing", "note": "none of its iterations is in the store", "accepted": None}
     if arm["state"] == "finished":
         return arm | {"state": "empty", "note": arm["stop_reason"] or "no pseudo-label was kept", "accepted": False}
     return arm
@@ -181,6 +185,23 @@ def _mark_duplicates(rows: list[Row]) -> None:
         for row in group:
             if row is not kept:
                 row |= {"state": "duplicate", "note": f"run {kept['run_id']} stands for it"}
+
+
+def _gaps(rows: list[Row]) -> list[Row]:
+    """A row for every iteration that is gone: before one that is there, or up to the one that its finished arm kept."""
+    arms: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["state"] not in ("foreign", "superseded"):
+            arms[*_cell_key(row), row["strategy"]].append(row)
+    gaps = []
+    for (dataset, settings, ratio, seed, strategy), arm in arms.items():
+        there = {row["iteration"] for row in arm}
+        last = max(there | {int(row.get("best_iteration") or 0) for row in arm})
+        gaps += [{"dataset": dataset, "settings": settings, "ratio_percent": ratio, "seed": seed, "strategy": strategy,
+                  "iteration": iteration, "state": "missing", "status": "", "run_id": None, "fingerprint": "",
+                  "stop_reason": "", "note": f"iteration {iteration} is not in the store"}
+                 for iteration in range(1, last + 1) if iteration not in there]
+    return gaps
 
 
 def _missing(rows: list[Row]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What tracking costs: its share of a run's wall time, and one read of 200 iteration runs among many.
+"""What tracking costs: its share of a run's wall time.
 
 The share is measured on a real run of the whole experiment, shorter than a typical one (so the share is an upper bound):
 every public call that writes to the tracker is timed from outside, with journal, fsync and a sqlite store.
@@ -15,15 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow import MlflowClient
-
 from cryossl import launch
 from cryossl.config import build
 from cryossl.trackedrun import TrackedRun
-from cryossl.tracking import Tracker, read_iteration_runs
+from cryossl.tracking import Tracker
 
 EPOCHS, STUDENT_EPOCHS, ITERATIONS = 20, 10, 1
-WANTED_RUNS, METRICS, PARAMS = 200, 30, 20
 WRITING = {TrackedRun: ("params", "metrics", "tags", "describe", "text", "json", "table", "image", "file", "dataset",
                         "beat", "finish"),
            Tracker: ("__init__", "invocation", "run", "sync")}
@@ -51,17 +48,14 @@ class _Stopwatch:
         return timed
 
 
-def main(*, runs: int = 1000) -> dict[str, Any]:
-    """Print the table; return seconds and ratios."""
+def main() -> dict[str, float]:
+    """Print the table; return seconds and the share."""
     with tempfile.TemporaryDirectory() as name:
         share = share_of_a_run(Path(name))
-        read = reading(Path(name), runs=runs)
     print(f"tracking, sqlite\n  run of {share['run_seconds']:.1f} s, {share['tracking_seconds']:.2f} s in tracking calls, of "
           f"which {share['opening_seconds']:.2f} s import mlflow and make a fresh store, once\n"
-          f"  share {100 * share['share']:.1f}% without that (under 2%)\n"
-          f"  read {read['wanted']} of {read['runs']} iteration runs: {read['filtered_seconds']:.2f} s, all of them "
-          f"{read['unfiltered_seconds']:.2f} s, ratio {read['ratio']:.2f}")
-    return {**share, **read}
+          f"  share {100 * share['share']:.1f}% without that (under 2%)")
+    return share
 
 
 def share_of_a_run(folder: Path, **settings: object) -> dict[str, float]:
@@ -85,35 +79,6 @@ def share_of_a_run(folder: Path, **settings: object) -> dict[str, float]:
             setattr(owner, name, call)
     return {"run_seconds": run_seconds, "tracking_seconds": total.seconds + opening.seconds,
             "opening_seconds": opening.seconds, "share": total.seconds / (run_seconds - opening.seconds)}
-
-
-def reading(folder: Path, *, runs: int) -> dict[str, float]:
-    """Seconds to read `WANTED_RUNS` iteration runs of a store that holds `runs`, with and without the filter."""
-    uri = f"sqlite:///{folder}/many.db"
-    tracker = Tracker(uri, "cryossl", folder / "journals")
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name("cryossl")
-    values = {f"test/metric_{index}": index / METRICS for index in range(METRICS)}
-    params = {f"section.field_{index}": str(index) for index in range(PARAMS)}
-    for index in range(runs):
-        data = "wanted" if index % (runs // WANTED_RUNS) == 0 else "other"
-        tags = {"cryossl.kind": "iteration", "cryossl.dataset": data, "cryossl.seed": str(index)}
-        with tracker.run(f"run-{index}", name="n", parent=None, tags=tags) as run:
-            run.params(params)
-            run.metrics(values, step=1)
-    seconds = {}
-    for label, tags in (("filtered", {"cryossl.dataset": "wanted"}), ("unfiltered", {})):
-        began = time.perf_counter()
-        if tags:
-            found = len(read_iteration_runs(uri, "cryossl", tags=tags))
-        else:
-            found = len(list(client.search_runs([experiment.experiment_id], max_results=runs)))
-        seconds[label] = time.perf_counter() - began
-        expected = WANTED_RUNS if tags else runs
-        if found != expected:
-            raise AssertionError(f"{label}: read {found} runs, {expected} are there")
-    return {"runs": runs, "wanted": WANTED_RUNS, "filtered_seconds": seconds["filtered"],
-            "unfiltered_seconds": seconds["unfiltered"], "ratio": seconds["filtered"] / seconds["unfiltered"]}
 
 
 if __name__ == "__main__":

@@ -79,8 +79,10 @@ def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
 def _tell_comparison(config: Config, fingerprints: Collection[str]) -> None:
     from analysis.rendering import render
 
+    known = list(fingerprints)
+    tags = {"cryossl.experiment_fingerprint": known[0]} if len(known) == 1 else None
     try:
-        found = _Tracked(config.run.tracking_uri, config.run.experiment).compared_among(fingerprints)
+        found = _Tracked(config.run.tracking_uri, config.run.experiment, tags=tags).compared_among(known)
         click.echo("\n" + render(found, "table"), nl=False)
     except (TrackingError, DataError) as error:  # the numbers are safe in journals and files; the store is a view of them
         click.echo(f"\nNo table now: {error}")
@@ -129,8 +131,10 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
 class _Tracked:
     """The runs of one experiment of one store, and their files, each read when first asked for."""
 
-    def __init__(self, tracking_uri: str | None, experiment: str | None) -> None:
+    def __init__(self, tracking_uri: str | None, experiment: str | None, *, tags: Mapping[str, str] | None = None) -> None:
+        """`tags` are what the iteration and arm runs have: the store's answer costs by the run."""
         settings = RunSettings()
+        self._tags = dict(tags or {})
         self.uri, self.experiment = tracking_uri or settings.tracking_uri, experiment or settings.experiment
         self._frames: dict[str, pd.DataFrame] = {}
 
@@ -147,13 +151,16 @@ class _Tracked:
 
         for kind in kinds:
             if kind not in self._frames:
-                self._frames[kind] = read_runs(self.uri, self.experiment, kind=kind, tags={})
+                tags = {} if kind == "experiment" else self._tags
+                self._frames[kind] = read_runs(self.uri, self.experiment, kind=kind, tags=tags)
         return pd.concat([self._frames[kind] for kind in kinds], ignore_index=True)
 
     def compared(self, *, ratio: float | None, metric: str) -> Comparison:
-        """Their comparison, with the counts that they recorded."""
+        """Their comparison, with the counts that they recorded; of one ratio only its runs are read."""
         from analysis.comparison import compare as compared
 
+        if ratio is not None:
+            self._narrow({"cryossl.ratio_percent": f"{ratio:g}"})
         return compared(self.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=self._counts)
 
     def compared_among(self, fingerprints: Collection[str]) -> Comparison:
@@ -206,6 +213,12 @@ class _Tracked:
                 run.text(table_latex(table), f"tables/{table.name}.tex")
         tracker.sync()
         return run.run_id or f"(not sent yet: {tracker.away})"
+
+    def _narrow(self, tags: Mapping[str, str]) -> None:
+        """Ask for the runs with these tags alone, unless none has finished: then what there is instead is worth telling."""
+        everything, self._tags, self._frames = self._tags, {**self._tags, **tags}, {}
+        if not (self.frame("iteration")["status"] == "FINISHED").any():
+            self._tags, self._frames = everything, {}
 
     def _counts(self, run_ids: Sequence[str]) -> dict[str, ModelCounts]:
         from analysis.counts import NAME, parse_counts

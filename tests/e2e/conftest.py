@@ -6,23 +6,18 @@ import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
+from light_server import Server
+from typed_commands import Done, call
 
-import cli
 from cryossl.progress import silent
 from cryossl.synthetic import synthesise
 
@@ -64,43 +59,6 @@ def unwatched(monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
 
 
-class Server:
-    """An `mlflow server` on 127.0.0.1 in two processes, over a sqlite store."""
-
-    def __init__(self, backend: str, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._backend = backend
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", self._backend,
-                 "--artifacts-destination", str(self._folder / "mlartifacts"), "--host", "127.0.0.1",
-                 "--port", str(self.port), "--workers", "1"],
-                cwd=self._folder, stdout=log, stderr=log, start_new_session=True,
-                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"})
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=5):
-                    return
-            except OSError:  # not yet; MLflow's own client would go on asking for minutes
-                time.sleep(0.5)
-        raise TimeoutError((self._folder / "server.log").read_text()[-2000:])
-
-    def kill(self) -> None:
-        """kill -9 for the whole group, as a crash or the out-of-memory killer does it."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-
 @pytest.fixture
 def server(sqlite_uri, tmp_path, monkeypatch):
     """A server that is not started yet; the client gives up quickly."""
@@ -112,15 +70,6 @@ def server(sqlite_uri, tmp_path, monkeypatch):
 
 
 # --- the real commands on a data set that is learned in seconds
-
-
-@dataclass(frozen=True)
-class Done:
-    """A command that ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 class Lab:
@@ -152,16 +101,7 @@ class Lab:
 
     def call(self, *words: str) -> Done:
         """Any command."""
-        before = sys.argv
-        sys.argv = ["cli.py", *words]
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
-            try:
-                with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
-                    cli.main()
-            finally:
-                sys.argv = before
-            said = [(stream.seek(0), stream.read())[1] for stream in (out, err)]
-        return Done(int(ended.value.code or 0), *said)
+        return call(*words)
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         """What the tracking database answers."""

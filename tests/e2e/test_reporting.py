@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 from counted_frames import grid
 from mlflow import MlflowClient
+from recorded_grid import record_grid
 from schema_check import faults
 
 from cryossl.artifacts import Artifacts
@@ -20,23 +20,6 @@ from cryossl.tracking import Tracker
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
-
-
-def fill(uri: str, folder: Path) -> dict[str, str]:
-    """Write the grid into a store; key -> run id."""
-    tracker = Tracker(uri, "cryossl", folder / "journals")
-    ids = {}
-    for row in ROWS:
-        key = row["run_id"]
-        tags = {name: str(value) for name, value in row.items() if name.startswith("cryossl.") and value is not None}
-        with tracker.run(key, name=f"<script>{key}", parent=None, tags=tags) as run:
-            run.params({name: value for name, value in row.items() if "." in name and "/" not in name and name not in tags})
-            run.metrics({name: value for name, value in row.items() if "/" in name}, step=int(row["cryossl.iteration"]))
-            run.json(DOCUMENTS[key], "counts.json")
-            run.image(np.full((8, 32, 3), 90, np.uint8), key="validation_worst", step=1)
-            ids[key] = str(run.run_id)
-    assert tracker.sync() == 0
-    return ids
 
 
 def typed(uri: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -51,7 +34,7 @@ def schema(name: str) -> dict[str, object]:
 
 
 def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
-    ids = fill(sqlite_uri, tmp_path)
+    ids = record_grid(sqlite_uri, tmp_path, ROWS, DOCUMENTS)
 
     compared = typed(sqlite_uri, "compare", "--format", "json", cwd=tmp_path)
     assert (compared.returncode, compared.stderr) == (0, "")
@@ -83,15 +66,6 @@ def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
     again = typed(sqlite_uri, "report", "--format", "markdown", "--output", "deep/r.md", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
     assert (tmp_path / "deep" / "r_figures" / "gains.png").exists()
-
-
-@pytest.mark.parametrize("arguments", [("compare",), ("report",), ("compare", "--explain", "F1", "--arm", "naive")])
-def test_an_empty_store_is_one_line_and_exit_code_2(sqlite_uri, tmp_path, arguments):
-    done = typed(sqlite_uri, *arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert "nothing to compare: the experiment has no run" in done.stderr
 
 
 def test_artifacts_are_read_and_nothing_outside_is(sqlite_uri, tmp_path):

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -83,25 +84,22 @@ def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(
 
 
 @pytest.fixture
-def postgres_uri(tmp_path):
+def postgres_uri():
     """A Postgres of this test's own, on a socket-less free port; skipped where no server is installed."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     initdb = shutil.which("initdb") or (binaries[-1] if binaries else None)
     if initdb is None:
-        pytest.skip("no Postgres server is installed")
+        pytest.skip("no Postgres server is installed: apt-get install postgresql")
     pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
     import getpass
     import socket
     folder = Path(initdb).resolve().parent
-    data = tmp_path / "pg"
-    data.mkdir()
+    # Not below tmp_path: pytest keeps that to its own user, and sets it back each time it starts.
+    data = Path(tempfile.mkdtemp(prefix="postgres-"))
     as_user = []
     if os.geteuid() == 0:  # Postgres refuses to run as root
         if getpass.getuser() != "postgres" and shutil.which("runuser") is None:
             pytest.skip("Postgres cannot run as root here")
-        for path in (tmp_path, *tmp_path.parents):
-            if path.stat().st_uid == 0 and str(path).startswith(str(Path("/tmp/"))) and path != Path("/tmp"):
-                path.chmod(0o755)
         shutil.chown(data, "postgres")
         as_user = ["runuser", "-u", "postgres", "--"]
     with socket.socket() as probe:
@@ -115,6 +113,7 @@ def postgres_uri(tmp_path):
     yield f"postgresql://cryossl:secret@127.0.0.1:{port}/postgres"
     subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], check=True,
                    capture_output=True, cwd="/")
+    shutil.rmtree(data)
 
 
 def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(postgres_uri, tmp_path, monkeypatch):

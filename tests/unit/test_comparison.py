@@ -104,6 +104,21 @@ def test_an_arm_that_kept_no_pseudo_label_keeps_the_baseline_and_says_why() -> N
     assert row(comparison.iterations, strategy="class_balanced")["stopped"].text == "no pseudo-label was kept"
 
 
+@pytest.mark.parametrize(("gone", "best", "why"), [
+    ({1}, "2", "iteration 1 is not in the store"), ({2}, "2", "iteration 2 is not in the store"),
+    ({1, 2}, "2", "none of its iterations is in the store"),
+])
+def test_an_arm_with_a_deleted_iteration_is_missing_and_in_no_mean(gone: set[int], best: str, why: str) -> None:
+    rows = [note_runs()[0], run("class_balanced", 1, f1=0.72, accepted=True), run("class_balanced", 2, f1=0.75, accepted=True)]
+    kept = [one for one in rows if int(one["cryossl.iteration"]) not in gone]
+    arm_run = {name: rows[2][name] for name in rows[2] if "/" not in name} | {
+        "run_id": "arm", "cryossl.kind": "arm", "cryossl.iteration": None, "cryossl.best_iteration": best}
+    assert compare(frame(*rows, arm_run)).faults == ()
+    comparison = compare(frame(*kept, arm_run))
+    assert comparison.faults == (f"class_balanced at 5%: missing ({why}), seed 0",)
+    assert arm(comparison, "class_balanced")["score"].value is None
+
+
 def test_an_accepted_student_with_more_to_come_is_unfinished() -> None:
     comparison = compare(frame(*note_runs()[:3]))
     assert arm(comparison, "class_balanced")["seeds"].text == "0 of 1 (1 unfinished)"

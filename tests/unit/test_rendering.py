@@ -11,7 +11,7 @@ import pytest
 from tracked_frames import frame, note_runs
 
 from analysis.comparison import Comparison, compare
-from analysis.rendering import FORMATS, render, table_csv, table_latex, table_markdown, table_text
+from analysis.rendering import FORMATS, latex_text, render, table_csv, table_latex, table_markdown, table_text
 from analysis.tables import Cell, Column, Table
 from cryossl.errors import ConfigError
 
@@ -75,6 +75,13 @@ def test_csv_is_one_table_with_one_head(comparison: Comparison) -> None:
     assert rows[2]["score_percent"] == "72.5"
     assert rows[0]["gain_points"] == ""
     assert rows[2]["run_ids"].split()[0] == "class_balanced-5-0-1"
+
+
+@pytest.mark.parametrize(("text", "printed"), [
+    ("--output", "-{}-output"), ("e\u0301 \u00c5 ł", "é \u00c5 ł"), ("粒\x01", "U+7C92U+0001"), ("±1 µm", r"$\pm$1 $\mu$m"),
+])
+def test_latex_prints_every_letter_or_its_number(text: str, printed: str) -> None:
+    assert latex_text(text) == printed
 
 
 def test_latex_escapes_what_would_break_it() -> None:
