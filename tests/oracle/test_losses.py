@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from torchvision.ops import sigmoid_focal_loss
 
 from cryossl.labels import IGNORE
-from cryossl.losses import cross_entropy, dice
+from cryossl.losses import cross_entropy, dice, focal, loss_of, tversky
 
 
 def draw(seed: int, *, valid: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -54,3 +55,36 @@ def test_soft_targets_are_torchs_and_segmentation_models_pytorchs_too(seed):
                                torch.nn.functional.binary_cross_entropy_with_logits(logits, soft))
     expected = smp.losses.DiceLoss(mode="binary", from_logits=True)(logits, soft)
     torch.testing.assert_close(dice(logits, soft, weight), expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("valid", [1.0, 0.6])
+def test_focal_loss_and_its_gradient_are_torchvisions_over_the_valid_pixels(seed, valid):
+    logits, target, weight = draw(seed, valid=valid)
+    theirs, ours = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    chosen = weight > 0
+    expected = sigmoid_focal_loss(theirs[chosen], target[chosen], alpha=0.75, gamma=2, reduction="mean")
+    found = focal(ours, target, weight)
+    torch.testing.assert_close(found, expected)
+    expected.backward()
+    found.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tversky_is_that_of_segmentation_models_pytorch(seed):
+    logits, target, weight = draw(seed, valid=1.0)
+    expected = smp.losses.TverskyLoss(mode="binary", from_logits=True, alpha=0.3, beta=0.7)(logits, target)
+    torch.testing.assert_close(tversky(logits, target, weight), expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("prior", [0.04, 0.1])
+def test_the_weighted_loss_is_torchs_with_a_positive_weight_and_half_of_each_part(seed, prior):
+    logits, target, weight = draw(seed, valid=0.6)
+    chosen = weight > 0
+    factor = torch.tensor(min(((1 - prior) / prior) ** 0.5, 5.0))
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits[chosen], target[chosen], pos_weight=factor)
+    marked = torch.where(chosen, target, float(IGNORE))
+    overlap = smp.losses.DiceLoss(mode="binary", from_logits=True, ignore_index=IGNORE)(logits, marked)
+    torch.testing.assert_close(loss_of("weighted", prior=prior)(logits, target, weight), (entropy + overlap) / 2)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cryossl.losses import cross_entropy, dice, segmentation_loss
+from cryossl.losses import cross_entropy, dice, loss_of, positive_weight, segmentation_loss, tversky
 
 
 def maps(*, seed: int, valid: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,3 +77,73 @@ def test_a_soft_target_is_cheapest_met_exactly():
 def test_the_gradient_of_the_loss_is_that_of_finite_differences():
     logits, target, weight = (part.double() for part in maps(seed=8, valid=0.6))
     assert torch.autograd.gradcheck(lambda x: segmentation_loss(x, target, weight), (logits.requires_grad_(),))
+
+
+BEYOND = ("weighted", "focal", "tversky")
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_a_pixel_of_weight_zero_has_no_say_in_the_other_losses_either(name):
+    loss = loss_of(name, prior=0.1)
+    logits, target, weight = maps(seed=1, valid=0.5)
+    changed = torch.where(weight > 0, logits, -7 * logits + 3).requires_grad_()
+    value = loss(changed, torch.where(weight > 0, target, 1 - target), weight)
+    torch.testing.assert_close(value, loss(logits, target, weight))
+    value.backward()
+    assert torch.all(changed.grad[weight == 0] == 0)
+    assert torch.all(changed.grad[weight > 0] != 0)
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_the_other_losses_are_near_zero_where_the_prediction_is_right_and_large_where_it_is_wrong(name):
+    loss = loss_of(name, prior=0.1)
+    _, target, weight = maps(seed=2)
+    right = 50 * (2 * target - 1)
+    assert loss(right, target, weight).item() == pytest.approx(0, abs=1e-6)
+    assert loss(-right, target, weight).item() > 0.9
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_the_other_losses_of_no_valid_pixel_are_zero_without_a_gradient(name):
+    logits, target, weight = maps(seed=5)
+    value = loss_of(name, prior=0.1)(logits.requires_grad_(), target, 0 * weight)
+    value.backward()
+    assert value.item() == 0
+    assert torch.all(logits.grad == 0)
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_the_gradient_of_the_other_losses_is_that_of_finite_differences(name):
+    logits, target, weight = (part.double() for part in maps(seed=8, valid=0.6))
+    assert torch.autograd.gradcheck(lambda x: loss_of(name, prior=0.1)(x, target, weight), (logits.requires_grad_(),))
+
+
+@pytest.mark.parametrize(("prior", "expected"), [
+    (0.5, 1.0), (0.2, 2.0), (0.1, 3.0), (0.04, 24**0.5), (1 / 26, 5.0), (0.001, 5.0), (0.8, 0.5)])
+def test_a_particle_pixel_counts_the_root_of_the_odds_and_at_most_five_times(prior, expected):
+    assert positive_weight(prior) == pytest.approx(expected)
+
+
+def test_the_weighted_loss_is_half_the_weighted_cross_entropy_and_half_dice():
+    logits, target, weight = maps(seed=9, valid=0.7)
+    prior = 0.1  # so a particle pixel counts three times
+    log_p, log_not_p = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
+    each = -(3 * target * log_p + (1 - target) * log_not_p)
+    expected = 0.5 * each[weight > 0].mean() + 0.5 * dice(logits, target, weight)
+    torch.testing.assert_close(loss_of("weighted", prior=prior)(logits, target, weight), expected)
+
+
+def test_a_missed_particle_costs_more_than_a_false_one_under_tversky_in_the_proportion_of_its_constants():
+    # One particle pixel hit for sure; besides it, one missed, or one false: 1 / (1 + 0.7) against 1 / (1 + 0.3).
+    sure = torch.tensor([50.0, -50.0, 50.0, -50.0]).view(1, 1, 1, 4)
+    weight = torch.ones_like(sure)
+    missed, false = (torch.tensor(truth).view(1, 1, 1, 4) for truth in ([1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]))
+    only_missed = torch.tensor([1.0, 1.0, 0.0, 1.0]).view(1, 1, 1, 4)
+    assert tversky(sure, missed, weight * only_missed).item() == pytest.approx(1 - 1 / 1.7)
+    assert tversky(sure, false, weight).item() == pytest.approx(1 - 1 / 1.3)
+
+
+def test_the_default_loss_takes_no_prior():
+    logits, target, weight = maps(seed=10)
+    expected = segmentation_loss(logits, target, weight)
+    assert {loss_of("bce_dice", prior=prior)(logits, target, weight).item() for prior in (0.04, 0.5)} == {expected.item()}

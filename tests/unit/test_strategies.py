@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import combinations, permutations
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from cryossl.config import SelectionSettings
 from cryossl.errors import ConfigError
-from cryossl.recipes import FACTORS
-from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection
-from cryossl.strategies import recipe_for, rules_text
+from cryossl.learning import Consistency, Learning, Teaching
+from cryossl.recipes import CONTROLS, FACTORS, TAKES
+from cryossl.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
+from cryossl.strategies import Recipe, recipe_for, rounds_of, rules_text
 
+PROJECT = Path(__file__).resolve().parents[2]
 NOTE = SelectionSettings()
 CHANGES = {
     "class_thresholds": {"particle_threshold", "background_threshold"},
@@ -106,3 +109,81 @@ def test_the_rules_in_words_name_every_number_of_the_recipe() -> None:
     ("class_balanced-balance_quality", False)])
 def test_a_bar_of_naive_on_the_balanced_quality_is_said_to_lie_on_another_scale(name: str, *, warned: bool) -> None:
     assert ("another scale" in rules_text(selection_for(name, NOTE))) is warned
+
+
+RINGED = {"ring_px": 2}
+BALANCED = {"particle_threshold": 0.60, "background_threshold": 0.80,
+            "quality": Quality(particle=0.3, background=0.2, balance=0.5), "keep": BestPerLabelled(2.0)}
+CALIBRATED = Teaching(calibrated=True)
+EACH_SOURCE = {"scope": "per_source"}
+EVERYTHING = {"quality": Quality(confidence=1.0), "keep": AllAbove(0.0)}
+MIXED = Learning(loss="weighted", mixed=True)
+TABLE = {
+    "naive+calibrated": lambda _: Recipe(selection_for("naive", NOTE), CALIBRATED),
+    "class_balanced+calibrated": lambda _: Recipe(selection_for("class_balanced", NOTE), CALIBRATED),
+    "weighted_loss": lambda _: Recipe(Selection(**BALANCED, **RINGED), learning=MIXED),
+    "curriculum": lambda iteration: Recipe(
+        Selection(**BALANCED | {"keep": BestPerLabelled({1: 1, 2: 2}.get(iteration, 4))}, **RINGED),
+        learning=Learning(loss="weighted", mixed=True, pseudo_weight=(0.25, 1.0))),
+    "quantile": lambda iteration: Recipe(
+        Selection(0.50, 0.70, **EVERYTHING, **EACH_SOURCE, **RINGED, portion={1: 0.50, 2: 0.65}.get(iteration, 0.80)),
+        CALIBRATED, MIXED),
+    "stability": lambda iteration: Recipe(
+        Selection(0.50, 0.70, Quality(agreement=1.0), BestOfEachSource({1: 0.5}.get(iteration, 1.0)), **EACH_SOURCE, **RINGED),
+        Teaching(calibrated=True, snapshots=True), Learning(loss="weighted", mixed=True, by_agreement=iteration > 1)),
+    "soft": lambda _: Recipe(Selection(0.50, 0.50, **EVERYTHING, **EACH_SOURCE, soft=True),
+                             Teaching(calibrated=True, views=4), MIXED),
+    "ema_consistency": lambda _: Recipe(
+        Selection(0.60, 0.95, **EVERYTHING, **EACH_SOURCE), Teaching(),
+        Learning(loss="weighted", mixed=True, warm_start=True, consistency=Consistency(
+            background_threshold=0.95, particle_range=(0.60, 0.95), weight=0.5, decay=0.996)), iterations=1),
+}
+
+
+@pytest.mark.parametrize("iteration", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", TABLE)
+def test_the_strategies_beyond_the_note_are_those_of_the_documented_table(name: str, iteration: int) -> None:
+    assert recipe_for(name, NOTE, iteration=iteration) == TABLE[name](iteration)
+
+
+def test_the_table_holds_every_base_there_is() -> None:
+    documented = (PROJECT / "docs" / "method.md").read_text(encoding="utf-8")
+    assert {name.partition("+")[0] for name in TABLE} == set(TAKES) - set(CONTROLS)
+    marks = {mark[1:] for taken in TAKES.values() for mark in taken}
+    assert [name for name in (*TAKES, *marks) if f"`{name}`" not in documented] == []
+
+
+@pytest.mark.parametrize(("name", "paste", "match_prior"), [
+    ("ema_consistency+labelled_paste", True, False), ("ema_consistency+prior_match", False, True),
+    ("ema_consistency+prior_match+labelled_paste", True, True)])
+def test_a_plug_in_switches_itself_on_and_nothing_else(name: str, paste: bool, match_prior: bool) -> None:
+    plain = recipe_for("ema_consistency", NOTE)
+    online = replace(Consistency(), paste=paste, match_prior=match_prior)
+    assert recipe_for(name, NOTE) == replace(plain, learning=replace(plain.learning, consistency=online))
+
+
+@pytest.mark.parametrize("loss", ["focal", "tversky"])
+def test_the_loss_is_chosen_for_all_strategies_beyond_the_note_and_for_no_other(loss: Literal["focal", "tversky"]) -> None:
+    for name in TAKES.keys() - set(CONTROLS):
+        beyond = name not in ("naive", "class_balanced")
+        assert recipe_for(name, SelectionSettings(loss=loss)).learning.loss == (loss if beyond else "bce_dice")
+
+
+def test_target_and_quota_of_each_source_are_had_by_the_notes_strategies_on_request() -> None:
+    for name in ("naive", "class_balanced", "class_balanced-quota"):
+        own = selection_for(name, SelectionSettings(target_scope="per_source"))
+        assert own == replace(selection_for(name, NOTE), scope="per_source")
+
+
+@pytest.mark.parametrize(("name", "rounds"), [("naive", 3), ("quantile", 3), ("ema_consistency+prior_match", 1), ("full", 1),
+                                              ("supervised_long", 1)])
+def test_controls_and_online_learning_take_one_round(name: str, rounds: int) -> None:
+    assert rounds_of(name, 3) == rounds
+    assert rounds_of(name, 1) == 1
+
+
+@pytest.mark.parametrize("name", ["full", "full+quota", "soft+labelled_paste", "ema_consistency+calibrated",
+                                  "quantile+quota", "naive+calibrated+calibrated", "naive-calibrated"])
+def test_what_does_not_go_together_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"takes|no selection|twice"):
+        recipe_for(name, NOTE)

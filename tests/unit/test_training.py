@@ -7,46 +7,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from small_trainings import SMALL, TILE_PX, WITH_DROPOUT, equal, examples, train
 
-from cryossl.batches import Example, TileBatches
+from cryossl.batches import TileBatches
 from cryossl.checkpoints import Checkpoint
 from cryossl.config import NetworkSettings
 from cryossl.errors import NumericError, StorageError
 from cryossl.labels import IGNORE
 from cryossl.network import build
-from cryossl.progress import silent
-from cryossl.tiling import Tile
-from cryossl.training import Course, fit
-
-TILE_PX = 32
-CPU = torch.device("cpu")
-SMALL = NetworkSettings(decoder_width=4)
-WITH_DROPOUT = NetworkSettings(architecture="fpn", decoder_width=4)
-
-
-def examples(count: int) -> list[Example]:
-    """Bright squares on dark noise, each where another seed puts it."""
-    drawn = []
-    for index in range(count):
-        random = np.random.default_rng(index)
-        picture, labels = random.integers(90, 130, (TILE_PX, TILE_PX), np.uint8), np.zeros((TILE_PX, TILE_PX), np.uint8)
-        y, x = random.integers(0, TILE_PX - 10, 2)
-        picture[y:y + 10, x:x + 10] += 60
-        labels[y:y + 10, x:x + 10] = 1
-        drawn.append(Example(Tile(f"m{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)), picture, labels))
-    return drawn
-
-
-def train(folder, *, settings=SMALL, tiles=None, **changes):
-    arguments = {"steps": 12, "learning_rate": 3e-3, "weight_decay": 1e-2, "seed": 0, "iteration": 0, "device": CPU,
-                 "precision": "fp32", "checkpoint": Checkpoint(folder, every_seconds=3600), "validate": lambda _: 0.5,
-                 "validations": 3, "report": silent, "on_epoch": lambda _: None} | changes
-    batches = TileBatches(tiles or examples(10), batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0)
-    return fit(build(settings, seed=0), batches, **arguments)
-
-
-def equal(first, second) -> bool:
-    return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
+from cryossl.training import Course
 
 
 def test_training_learns_bright_squares(tmp_path):
