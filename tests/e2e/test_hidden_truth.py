@@ -1,4 +1,4 @@
-"""The labels that an experiment hides reach no number: not training, not selection, not a score; only the audit."""
+"""The labels that an experiment hides reach no number: not training, not selection, not a score; only the audit and `full`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import pytest
 from cryossl import preparation
 from cryossl.config import build
 from cryossl.progress import silent
+
+OPTIONS = ("--max-iterations", "2", "--particle-diameter-px", "12")
+STRATEGIES = ("--strategies", "naive,class_balanced,stability,ema_consistency+labelled_paste+prior_match")
 
 
 def micrographs_of(lab, kind: str) -> set[str]:
@@ -61,7 +64,7 @@ def labs(new_lab, tiny_data, tmp_path_factory):
     """The same experiment on true labels and on noise in place of all hidden ones, with and without the audit."""
     folder = tmp_path_factory.mktemp("truth")
     true = new_lab(with_noise_for_labels(tiny_data, set(), folder / "true"))
-    options = ("--max-iterations", "2", "--particle-diameter-px", "12")
+    options = (*OPTIONS, *STRATEGIES)
     assert true.run(*options).code == 0
     noise = new_lab(with_noise_for_labels(true.data, micrographs_of(true, "unlabelled"), folder / "noise"))
     assert noise.run(*options).code == 0
@@ -82,7 +85,7 @@ def test_the_hidden_labels_differ(labs):
 
 def test_noise_in_place_of_the_hidden_labels_changes_no_number_and_no_weight(labs):
     true, noise = labs
-    assert len(true.numbers()) >= 4
+    assert len(true.numbers()) >= 8
     assert noise.numbers() == true.numbers()
     assert weights(noise) == weights(true)
 
@@ -126,3 +129,11 @@ def test_noise_changes_neither_sources_nor_measures_nor_the_split_where_nothing_
                       dataset.diameter_px, dataset.notes, [(one.id, one.source) for one in blueprint.micrographs]))
         assert any("picture size alone" in note for note in dataset.notes)
     assert drawn[0] == drawn[1]
+
+
+def test_the_ceiling_alone_learns_from_them(labs):
+    for lab in labs:
+        assert lab.run(*OPTIONS, "--strategies", "full", "--name", "ceiling").code == 0
+    true, noise = (lab.numbers(of="ceiling") for lab in labs)
+    assert true["full 0"] == noise["full 0"]
+    assert true["full 1"] != noise["full 1"]

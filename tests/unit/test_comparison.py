@@ -263,3 +263,16 @@ def test_an_unknown_ratio_or_metric_names_those_that_are_there() -> None:
         compare(frame(*note_runs()), ratio=20)
     with pytest.raises(ConfigError, match=r"metric 'test/f2'; there are: .*test/f1"):
         compare(frame(*note_runs()), metric="test/f2")
+
+
+def test_the_share_of_the_gap_counts_from_the_better_baseline_to_the_ceiling() -> None:
+    comparison = compare(frame(*note_runs(), run("supervised_long", 1, f1=0.715), run("full", 1, f1=0.755)))
+    assert arm(comparison, "class_balanced")["gap_closed"].value == pytest.approx(100 * (0.725 - 0.715) / (0.755 - 0.715))
+    assert {name: arm(comparison, name)["gap_closed"].value for name in ("supervised", "supervised_long", "full")} == {
+        "supervised": None, "supervised_long": None, "full": None}
+
+
+def test_a_ceiling_no_higher_than_the_baseline_says_nothing_and_without_one_there_is_no_column() -> None:
+    low = compare(frame(*note_runs(), run("full", 1, f1=0.69)))
+    assert arm(low, "class_balanced")["gap_closed"].value is None
+    assert "gap_closed" not in arm(compare(frame(*note_runs())), "class_balanced")

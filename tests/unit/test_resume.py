@@ -31,9 +31,9 @@ class Victim:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def start(self, folder: Path) -> int:
-        """Process id of a training that has begun."""
-        return int(self._ask(str(folder)))
+    def start(self, folder: Path, kind: str) -> int:
+        """Process id of a training of this kind that has begun."""
+        return int(self._ask(f"{kind} {folder}"))
 
     def wait(self) -> int:
         """Exit code of the training; minus the signal that ended it."""
@@ -64,21 +64,22 @@ def told(folder: Path) -> set[str]:
     return set((folder / "told.jsonl").read_text().splitlines())
 
 
-def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for_bit(victim, tmp_path):
+@pytest.mark.parametrize(("kind", "runs"), [("supervised", RUNS), ("consistency", 2)])
+def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for_bit(victim, tmp_path, kind, runs):
     calm = tmp_path / "calm"
     began = time.perf_counter()
-    victim.start(calm)
+    victim.start(calm, kind)
     assert victim.wait() == 0
     duration_seconds = time.perf_counter() - began
     expected, expected_told = results(calm), told(calm)
     assert len(expected_told) == len(json.loads(expected["history.json"])["epochs"]) > 3
 
-    for run in range(RUNS):
+    for run in range(runs):
         rng = random.Random(run)
         folder = tmp_path / f"run-{run}"
         kills = finished = 0
         while not finished and kills < MOST_KILLS:
-            process_id = victim.start(folder)
+            process_id = victim.start(folder, kind)
             # The first kills come before it can be done; later ones leave more and more time, lest it never is.
             latest = 0.4 + 0.1 * max(0, kills - LEAST_KILLS)
             time.sleep(rng.uniform(0.1, latest) * duration_seconds)
@@ -96,7 +97,7 @@ def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for
 
 
 def serve() -> None:
-    """Fork a training for each folder named on standard input; `wait` waits for it."""
+    """Fork a training for each kind and folder named on standard input; `wait` waits for it."""
     import torch  # the parent imports all there is to import, and computes nothing: a fork is then safe and quick
 
     import cryossl.network
@@ -115,7 +116,8 @@ def serve() -> None:
             if not child:
                 code = 1
                 try:
-                    train(Path(line.strip()))
+                    kind, _, folder = line.strip().partition(" ")
+                    train(Path(folder), online=kind == "consistency")
                     code = 0
                 finally:
                     os._exit(code)
@@ -123,14 +125,19 @@ def serve() -> None:
         sys.stdout.flush()
 
 
-def train(folder: Path) -> None:
-    """A small network with BatchNorm and dropout; a checkpoint at every third step or so; results in files."""
+def train(folder: Path, *, online: bool) -> None:
+    """A small network with BatchNorm and dropout; a checkpoint at every third step or so; results in files.
+
+    `online`: half of the tiles are unlabelled, and learned from the network's own average.
+    """
     import torch
 
-    from cryossl.batches import Example, TileBatches
+    from cryossl.batches import Example, MixedBatches, TileBatches
     from cryossl.checkpoints import Checkpoint, save_weights
     from cryossl.config import NetworkSettings
+    from cryossl.learning import Consistency
     from cryossl.network import build
+    from cryossl.objectives import OnlineTeacher
     from cryossl.progress import silent
     from cryossl.tiling import Tile
     from cryossl.training import fit
@@ -145,9 +152,14 @@ def train(folder: Path) -> None:
         with (folder / "told.jsonl").open("a") as stream:
             stream.write(json.dumps([record.epoch, record.step, record.loss, record.validation_f1]) + "\n")
 
-    fitted = fit(network, TileBatches(examples, batch_size=2, tile_px=32, seed=0, purpose="train", iteration=0),
-                 steps=STEPS, learning_rate=1e-2, weight_decay=1e-2, seed=0, iteration=0, device=torch.device("cpu"),
-                 precision="fp32", checkpoint=Checkpoint(folder / "checkpoint", every_seconds=0.05),
+    order = {"tile_px": 32, "seed": 0, "purpose": "train", "iteration": 0}
+    batches = MixedBatches(examples[:5], examples[5:], batch_size=4, steps=STEPS, **order) if online else TileBatches(
+        examples, batch_size=2, **order)
+    objective = OnlineTeacher(seed=0, iteration=0, loss="weighted", priors={}, prior=0.3, settings=Consistency(
+        background_threshold=0.5, particle_range=(0.5, 0.9), paste=True, match_prior=True)) if online else None
+    fitted = fit(network, batches, objective=objective, steps=STEPS, learning_rate=1e-2, weight_decay=1e-2, seed=0,
+                 iteration=0, device=torch.device("cpu"), precision="fp32",
+                 checkpoint=Checkpoint(folder / "checkpoint", every_seconds=0.05),
                  validate=lambda model: float(next(model.parameters()).sum().abs() % 1), validations=5, report=silent,
                  on_epoch=tell)
     save_weights(fitted.last, folder / "last.safetensors")
