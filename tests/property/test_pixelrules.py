@@ -39,7 +39,7 @@ def test_no_particle_cutoff_comes_nearer_to_its_portion_and_of_equals_it_is_the_
     distance = {cutoff: abs(counts[cutoff:].sum() / counts.sum() - wanted) for cutoff in range(1, 257)}
     particle, _ = portion_cutoffs(counts, prior=prior, portion=portion)
     assert distance[particle] <= min(distance.values()) + 1e-12
-    assert all(distance[higher] > distance[particle] for higher in range(particle + 1, 257) if counts[particle:higher].sum())
+    assert particle == 256 or counts[particle] > 0  # else the next higher one would label the same pixels
 
 
 @given(histograms, priors, portions)
