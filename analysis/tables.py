@@ -64,12 +64,6 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
 
-    def without(self, name: str) -> Table:
-        """The table without one column."""
-        keep = [index for index, column in enumerate(self.columns) if column.name != name]
-        return replace(self, columns=tuple(self.columns[index] for index in keep),
-                       rows=tuple(tuple(row[index] for index in keep) for row in self.rows))
-
     def records(self) -> list[dict[str, Cell]]:
         """Each row as column name -> cell."""
         return [dict(zip((column.name for column in self.columns), row, strict=True)) for row in self.rows]

@@ -65,7 +65,8 @@ class Supervised:
     """
 
     def __init__(self, *, seed: int, iteration: int, loss: LossName = "bce_dice", prior: float = 0.5) -> None:
-        self._counter, self._identity = (seed, iteration), {"loss": loss, "prior": prior}
+        self._counter = seed, iteration
+        self._identity = {"loss": loss, "prior": prior if loss == "weighted" else None}
         self._loss = loss_of(loss, prior=prior)
 
     def begin(self, network: nn.Module) -> None:
@@ -88,7 +89,7 @@ class Supervised:
         """Nothing changes but the network."""
 
     def identity(self) -> dict[str, Any]:
-        """Loss and prior."""
+        """Loss, and the prior where it decides the loss."""
         return self._identity
 
     def state(self) -> dict[str, Any]:

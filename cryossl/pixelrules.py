@@ -62,7 +62,7 @@ def portion_cutoffs(counts: ProbabilityCounts, *, prior: float, portion: float) 
         (a, b) with a in 1..256 and b in 0..255; they may overlap if the portions do.
     """
     share = np.cumsum(counts) / counts.sum()
-    above = np.append(1 - share, 0.0)  # above[v]: share of p8 > v, so of p8 >= v + 1
+    above = 1 - share  # above[v]: share of p8 > v, so of p8 >= v + 1
     wanted = portion * prior
     cutoffs = np.arange(1, 257)
     distances = np.abs(above[cutoffs - 1] - wanted)

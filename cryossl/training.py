@@ -166,8 +166,7 @@ def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: floa
             state.step += 1
             if course.validates_after(state.step):
                 _validate(objective.model(network), validate, watch, state, steps=steps)
-            if state.step in course.thirds():
-                state.snapshots.append(_snapshot(objective.model(network)))
+            state.snapshots += [_snapshot(objective.model(network))] * course.thirds().count(state.step)
             state.epoch_seconds += time.perf_counter() - began
             if state.step % batches.steps_per_epoch == 0 or state.step == steps or state.collapsed:
                 on_epoch(_close_epoch(state, course))

@@ -13,7 +13,7 @@ from cryossl.experiment import Experiment
 from cryossl.progress import silent
 from cryossl.splits import Split
 from cryossl.stages import Stages
-from cryossl.strategies import selection_for
+from cryossl.strategies import recipe_for
 
 CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "validations": 1, "naive_threshold": 0.5,
                 "target_particle_ratio": 0.1})
@@ -35,7 +35,7 @@ def maps(tmp_path) -> list[str]:
 def test_a_run_that_ends_leaves_the_maps_that_another_selects_from(new_experiment, tmp_path):
     ends = new_experiment(silent)
     teacher = ends.fit(ends.split.labelled, None, iteration=0, on_epoch=lambda _: None)
-    ends.pseudo_label(teacher, ends.split.unlabelled, selection_for("naive", CONFIG.selection))
+    ends.pseudo_label(teacher, ends.split.unlabelled, recipe_for("naive", CONFIG.selection))
     assert len(maps(tmp_path)) == 1
     left = []
 
@@ -47,7 +47,7 @@ def test_a_run_that_ends_leaves_the_maps_that_another_selects_from(new_experimen
             left.extend([other.is_alive(), maps(tmp_path)])
 
     selects = new_experiment(end_the_other)
-    found = selects.pseudo_label(teacher, selects.split.unlabelled, selection_for("class_balanced", CONFIG.selection))
+    found = selects.pseudo_label(teacher, selects.split.unlabelled, recipe_for("class_balanced", CONFIG.selection))
     assert len(found) == 2
     assert left == [False, ["probabilities-00000.u8"]]
     selects.finish()
@@ -57,9 +57,9 @@ def test_a_run_that_ends_leaves_the_maps_that_another_selects_from(new_experimen
 def test_maps_that_another_run_has_removed_are_made_again(new_experiment, tmp_path):
     ends, selects = new_experiment(silent), new_experiment(silent)
     teacher = ends.fit(ends.split.labelled, None, iteration=0, on_epoch=lambda _: None)
-    first = ends.pseudo_label(teacher, ends.split.unlabelled, selection_for("naive", CONFIG.selection))
+    first = ends.pseudo_label(teacher, ends.split.unlabelled, recipe_for("naive", CONFIG.selection))
     ends.finish()
     assert maps(tmp_path) == []
-    again = selects.pseudo_label(teacher, selects.split.unlabelled, selection_for("naive+quota", CONFIG.selection))
+    again = selects.pseudo_label(teacher, selects.split.unlabelled, recipe_for("naive+quota", CONFIG.selection))
     assert set(again.assessments) == set(first.assessments)
     assert again.assessments == first.assessments
