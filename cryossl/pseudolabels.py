@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -117,7 +117,11 @@ class Pool:
         sources = {item: self.source(item) for item in self.items}
         chosen = select(assessments, selection, labelled_count=priors.labelled_count, sources=sources,
                         labelled_by_source=priors.labelled)
-        self._write_maps(predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection, cutoffs)
+        ignored = self._write_maps(predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection, cutoffs)
+        if selection.ring_px:  # which the histogram of an image cannot tell
+            assessments |= {item: replace(assessments[item], ignored_pixels=pixels,
+                                          ignored_fraction=pixels / assessments[item].pixels)
+                            for item, pixels in ignored.items()}
         summary = summarise(assessments, chosen, selection, labelled_count=priors.labelled_count, target_ratio=priors.ratio,
                             sources=sources)
         weights = {source: soft_weights(total).tolist() for source, total in totals.items()} if selection.soft else {}
@@ -172,17 +176,21 @@ class Pool:
                 for views in streams}
 
     def _write_maps(self, predicted: Path, path: Path, chosen: frozenset[str], selection: Selection,
-                    cutoffs: Mapping[str, Cutoffs]) -> None:
-        """A map per micrograph of a chosen item, one behind the other, in the order of ids."""
+                    cutoffs: Mapping[str, Cutoffs]) -> dict[str, int]:
+        """A map per micrograph of a chosen item, one behind the other, in the order of ids; returns IGNORE pixels by item."""
+        ignored = {}
         items = sorted(chosen, key=lambda item: (micrograph_of(item), item))
         with path.open("wb") as stream:
             for micrograph, members in groupby(self._probabilities(predicted, items), key=lambda pair: micrograph_of(pair[0])):
                 stored = self._store.micrographs[micrograph]
                 whole = np.full((stored.height_px, stored.width_px), IGNORE, dtype=np.uint8)
                 for item, probabilities in members:
-                    self.cut(item, whole)[...] = soft_codes(probabilities) if selection.soft else label_map(
+                    own = soft_codes(probabilities) if selection.soft else label_map(
                         probabilities, selection, cutoffs[self.source(item)])
+                    self.cut(item, whole)[...] = own
+                    ignored[item] = int(np.count_nonzero(own == IGNORE))
                 stream.write(whole.tobytes())
+        return ignored
 
     def _region(self, item: str) -> Region:
         """The pixels of its micrograph that an item answers for."""

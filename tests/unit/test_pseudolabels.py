@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn
@@ -79,6 +81,15 @@ def test_each_micrograph_is_assessed_and_labelled_as_the_rules_say(store, microg
     assert set(found.maps) == set(found.ids)
     for name in found.ids:
         np.testing.assert_array_equal(found.maps[name], label_map(map_of(name, store.picture(name).shape), BALANCED))
+
+
+def test_pixels_of_a_ring_count_as_ignored(store, micrographs, tmp_path):
+    ringed = replace(EVERYTHING, ring_px=1)
+    found = selected(Pool(store, micrographs), store, tmp_path, ringed)
+    for name in found.ids:
+        assert found.assessments[name].ignored_pixels == np.count_nonzero(found.maps[name] == IGNORE) > 0
+    pixels = sum(one.size for one in found.maps.values())
+    assert found.summary().ignored_fraction == sum(np.count_nonzero(one == IGNORE) for one in found.maps.values()) / pixels
 
 
 def test_a_tile_is_assessed_on_the_pixels_it_answers_for_and_the_rest_is_ignored(store, tiles, tmp_path):
