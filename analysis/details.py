@@ -85,7 +85,10 @@ def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
 
 
 def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | None]:
-    """The aspects of the note as the settings have them; None where the strategy or the setting is unknown."""
+    """The aspects of the note as the settings have them; None where the setting is unknown, or the strategy.
+
+    The strategies beyond the note have rules of their own, which no setting holds (docs/method.md).
+    """
     try:
         base, factors = parse_strategy(strategy)
     except ValueError:
@@ -104,7 +107,7 @@ def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | N
         "most pseudo-labels": (limit and f"{limit} x labelled") if quota else "no limit",
         "doubtful pixels": known.get("uncertain_pixels"),
     }
-    return words if base else dict.fromkeys(words)
+    return words if base in ("naive", "class_balanced") else dict.fromkeys(words)
 
 
 def _quality(known: Mapping[str, str]) -> str | None:

@@ -206,6 +206,12 @@ def test_the_aspects_of_an_ablation_are_those_of_its_factors() -> None:
     assert row(table, aspect="particle threshold", kind="configured")["naive+quota"].text == "0.7"
 
 
+def test_a_strategy_beyond_the_note_is_not_shown_with_the_rules_of_naive() -> None:
+    table = compare(frame(*note_runs(), run("quantile", 1, f1=0.7, accepted=False, pseudo=(516, 0.03)))).aspects
+    assert {record["quantile"].value for record in table.records() if record["kind"].text == "configured"} == {None}
+    assert row(table, aspect="pseudo-label particle ratio", kind="measured at 5%")["quantile"].text == "3.00%"
+
+
 def test_every_iteration_is_listed_with_why_the_loop_stopped() -> None:
     table = compare(frame(*note_runs())).iterations
     first, second = (row(table, strategy="class_balanced", iteration=text) for text in ("1", "2"))
