@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,17 +32,19 @@ class Cell:
         training = self.config.training.model_copy(update={"device": device, "threads": threads})
         return Cell(self.config.model_copy(update={"run": run, "training": training}))
 
-    def key(self, *, data: str, split: str, versions: Mapping[str, Any]) -> str:
-        """Digest of all that decides the cell's numbers: a cell that has finished under this key need not run again.
+    def key(self, *, data: str, split: str, versions: Mapping[str, Any], tracked_in: Sequence[str]) -> str:
+        """Digest of what decides the cell's numbers and where they are tracked: one that has finished need not run again.
 
         Args:
             data: names the content of the data set as the network sees it; where it lies decides nothing.
             split: names which items are labelled; in which file a list of them stands decides nothing.
             versions: of the method and of the libraries whose change moves numbers.
+            tracked_in: names the tracking store and experiment: another one has not heard of the cell yet.
         """
         settings = self.config.model_dump(mode="json", exclude={"run": True, "input": {"data"}, "split": {"labelled"}})
         settings["selection"]["strategies"].sort()  # the order of strategies moves no number
-        return digest({"settings": settings, "data": data, "split": split, "versions": dict(versions)})
+        return digest({"settings": settings, "data": data, "split": split, "versions": dict(versions),
+                       "tracked_in": list(tracked_in)})
 
 
 def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:

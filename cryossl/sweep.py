@@ -33,6 +33,7 @@ from cryossl.results import gather, read_finished
 from cryossl.schedule import Planned, Schedule
 from cryossl.splits import Split
 from cryossl.store import build
+from cryossl.storeuri import experiment_choice, redacted, store_uri
 from cryossl.tracking import Tracker
 
 LEDGER_FILE = "sweep.json"
@@ -192,10 +193,13 @@ def _planned(config: Config, wanted: Sequence[Cell], place: Place, drawn: Drawn,
     """The cells with their folders, keys and costs. The store that they share is decoded here, before any of them starts."""
     store = build(drawn.dataset, config.run.work / "stores", settings=config.input,
                   network_multiple=networks.multiple(config.network), report=report)
+    name, identifier = experiment_choice(config.run.experiment)
+    tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
     planned = []
     for cell, split in zip(wanted, drawn.splits, strict=True):
         placed = cell.within(config, device=place.device, threads=place.threads)
-        key = placed.key(data=store.key, split=split.digest(), versions={"method": METHOD, "torch": torch.__version__})
+        key = placed.key(data=store.key, split=split.digest(), tracked_in=tracked_in,
+                         versions={"method": METHOD, "torch": torch.__version__})
         cost = estimate(cell.config, drawn.blueprint, split, tile_seconds=1.0,
                         step_seconds=PREDICTIONS_PER_TRAINING * config.training.batch_size).seconds
         planned.append(Planned(placed, key, cost))

@@ -9,8 +9,9 @@ from cryossl.grid import Cell, cells, exit_code, fraction_done, threads_each
 VERSIONS = {"method": 1, "torch": "2"}
 
 
-def key(cell: Cell, *, data: str = "d", split: str = "s", versions: dict | None = None) -> str:
-    return cell.key(data=data, split=split, versions=versions or VERSIONS)
+def key(cell: Cell, *, data: str = "d", split: str = "s", versions: dict | None = None,
+        tracked_in: tuple[str, str] = ("sqlite:///m.db", "e")) -> str:
+    return cell.key(data=data, split=split, versions=versions or VERSIONS, tracked_in=tracked_in)
 
 
 def test_the_cells_are_every_ratio_at_the_first_seed_then_at_the_next():
@@ -59,10 +60,11 @@ def test_what_can_move_a_number_is_in_the_key(values):
     assert key(usual) != key(other)
 
 
-def test_the_data_the_split_and_the_method_are_in_the_key():
+def test_the_data_the_split_the_method_and_the_tracking_store_are_in_the_key():
     (cell,) = cells(build({}), ratios=None, seeds=1)
-    others = [key(cell, data="e"), key(cell, split="t"), key(cell, versions={"method": 2, "torch": "2"})]
-    assert len({key(cell), *others}) == 4
+    others = [key(cell, data="e"), key(cell, split="t"), key(cell, versions={"method": 2, "torch": "2"}),
+              key(cell, tracked_in=("sqlite:///n.db", "e")), key(cell, tracked_in=("sqlite:///m.db", "f"))]
+    assert len({key(cell), *others}) == 6
 
 
 @pytest.mark.parametrize(("cores", "jobs", "threads"), [(8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 4, 1), (1, 1, 1)])
