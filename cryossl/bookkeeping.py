@@ -20,7 +20,7 @@ from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
 from cryossl.selection import Selection
 from cryossl.selectionsummary import SelectionSummary
-from cryossl.strategies import Recipe, recipe_for, rules_text
+from cryossl.strategies import Recipe, rules_by_iteration
 from cryossl.trackedrun import TrackedRun
 from cryossl.tracking import Tracker
 from cryossl.training import EpochRecord
@@ -165,7 +165,10 @@ class Bookkeeper:
         self._file(strategy, models, best, verdict, stop_reason, empty)
 
     def _rules(self, strategy: str) -> str:
-        return "" if strategy in CONTROLS else f"{rules_text(recipe_for(strategy, self._config.selection).selection)}\n\n"
+        if strategy in CONTROLS:
+            return ""
+        iterations = self._config.loop.max_iterations
+        return f"{rules_by_iteration(strategy, self._config.selection, iterations=iterations)}\n\n"
 
     def _file(self, strategy: str, models: Sequence[Trained], best: Trained, verdict: Verdict, stop_reason: str,
               empty: SelectionSummary | None) -> None:

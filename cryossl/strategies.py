@@ -58,6 +58,16 @@ def rounds_of(name: str, iterations: int) -> int:
     return iterations if limit is None else min(limit, iterations)
 
 
+def rules_by_iteration(name: str, settings: SelectionSettings, *, iterations: int) -> str:
+    """The rules of all iterations of an arm in words: once, or a paragraph for each iteration from which they change."""
+    texts = [rules_text(recipe_for(name, settings, iteration=number).selection)
+             for number in range(1, rounds_of(name, iterations) + 1)]
+    changes = [number for number, text in enumerate(texts) if number == 0 or text != texts[number - 1]]
+    if len(changes) < 2:
+        return "".join(texts[:1])
+    return "\n\n".join(f"From iteration {number + 1}: {texts[number]}" for number in changes)
+
+
 def rules_text(selection: Selection) -> str:
     """The rules of a selection in words, for the page of its run."""
     quality, keep = selection.quality, selection.keep
@@ -73,7 +83,8 @@ def rules_text(selection: Selection) -> str:
               f"A pixel is particle from {selection.particle_threshold:g}, background from {selection.background_threshold:g}")
     portion = ("" if selection.portion is None else
                f", among the surest {100 * selection.portion:g}% of what the labelled part says is in its class")
-    return f"{pixels}{portion}; quality = {weighted}; kept: {kept}{scale}."
+    ring = f"; {selection.ring_px} px of background round a particle are left out" if selection.ring_px else ""
+    return f"{pixels}{portion}{ring}; quality = {weighted}; kept: {kept}{scale}."
 
 
 def _between(settings: SelectionSettings, factors: frozenset[str]) -> Selection:

@@ -14,7 +14,7 @@ from cryossl.errors import ConfigError
 from cryossl.learning import Consistency, Learning, Teaching
 from cryossl.recipes import CONTROLS, FACTORS, TAKES
 from cryossl.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
-from cryossl.strategies import Recipe, recipe_for, rounds_of, rules_text
+from cryossl.strategies import Recipe, recipe_for, rounds_of, rules_by_iteration, rules_text
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOTE = SelectionSettings()
@@ -109,6 +109,15 @@ def test_the_rules_in_words_name_every_number_of_the_recipe() -> None:
     ("class_balanced-balance_quality", False)])
 def test_a_bar_of_naive_on_the_balanced_quality_is_said_to_lie_on_another_scale(name: str, *, warned: bool) -> None:
     assert ("another scale" in rules_text(selection_for(name, NOTE))) is warned
+
+
+def test_the_rules_of_an_arm_are_told_for_each_iteration_that_changes_them() -> None:
+    told = rules_by_iteration("curriculum", NOTE, iterations=5).split("\n\n")
+    assert [text.partition(":")[0] for text in told] == ["From iteration 1", "From iteration 2", "From iteration 3"]
+    assert [f"the best {quota} images" in text for text, quota in zip(told, (1, 2, 4), strict=True)] == [True] * 3
+    assert all("2 px of background round a particle are left out" in text for text in told)
+    assert rules_by_iteration("naive", NOTE, iterations=3) == rules_text(selection_for("naive", NOTE))
+    assert rules_by_iteration("naive", NOTE, iterations=0) == ""
 
 
 RINGED = {"ring_px": 2}
