@@ -79,7 +79,7 @@ def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str |
 @cli.command()
 @settings_options
 @click.option("--ratios", metavar="LIST", default=None, help="labelled parts in percent, separated by commas  [--ratio]")
-@click.option("--seeds", type=click.IntRange(1), default=6, show_default=True, help="how many seeds, from --seed on")
+@click.option("--seeds", type=click.IntRange(1, 1000), default=6, show_default=True, help="how many seeds, from --seed on")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="cells at a time")
 @click.option("--executor", type=click.Choice(("local", "slurm")), default="local", show_default=True,
               help="where cells run: processes here, or jobs of a cluster")

@@ -33,7 +33,7 @@ def is_finished(folder: Path, *, strategy: str, ratio_percent: float, seed: int,
     """Whether an arm of these settings is written already; where things lie and which other strategies run is no matter."""
     name = f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
     arm = _read(folder / name).get("seeds", {}).get(str(seed), {})
-    return arm.get("split_sha256") == split_sha256 and _deciding(arm["settings"]) == _deciding(settings)
+    return arm.get("split_sha256") == split_sha256 and _deciding(arm.get("settings", {})) == _deciding(settings)
 
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,7 +82,11 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return document if isinstance(document, dict) and document.get("schema") == SCHEMA else {}
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        return {}
+    seeds = document.get("seeds", {})
+    whole = isinstance(seeds, dict) and all(isinstance(arm, dict) and "summary" in arm for arm in seeds.values())
+    return document if whole else {}
 
 
 def _text(document: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cryossl.results import file_prefix, gather, read_finished, write_arm, write_finished, write_summary
+from cryossl.results import SCHEMA, file_prefix, gather, is_finished, read_finished, write_arm, write_finished, write_summary
 
 
 def arm(f1: float, *, iterations: int = 1) -> dict:
@@ -87,3 +87,12 @@ def test_a_run_that_ended_well_leaves_its_fingerprint(tmp_path):
     assert read_finished(tmp_path) is None
     write_finished(tmp_path, fingerprint="f1")
     assert read_finished(tmp_path) == "f1"
+
+
+@pytest.mark.parametrize("seeds", [[], {"0": 3}, {"0": {}}])
+def test_a_damaged_file_counts_as_none_and_is_written_anew(tmp_path, seeds):
+    path = tmp_path / "naive_pseudolabel_ratio_5.json"
+    path.write_text(json.dumps({"schema": SCHEMA, "strategy": "naive", "ratio_percent": 5, "seeds": seeds}))
+    assert not is_finished(tmp_path, strategy="naive", ratio_percent=5, seed=0, split_sha256="s", settings={})
+    write_arm(tmp_path, strategy="naive", ratio_percent=5, seed=1, arm=arm(0.7))
+    assert list(json.loads(path.read_text())["seeds"]) == ["1"]
