@@ -79,7 +79,8 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[11], group, done),
         ))
     table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(_reference_notes(arms)))
-    return without_empty(without_empty(table, "particle_f1"), "gap_closed")
+    table = without_empty(table, "particle_f1")
+    return table if any(arm.strategy == FULL for arm in arms) else without_empty(table, "gap_closed")
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:

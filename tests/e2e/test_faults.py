@@ -30,7 +30,8 @@ def refused(done, *, code: int) -> str:
 @pytest.mark.parametrize(("options", "said"), [
     (["--ratio", "abc"], "ratio"), (["--ratio", "0"], "ratio"), (["--ratio", "101"], "ratio"), (["--ratio", "nan"], "ratio"),
     (["--strategies", "clever"], "unknown strategy 'clever'"), (["--strategies", ""], "strategies"),
-    (["--strategies", "naive-quota"], "naive takes +F"), (["--seed", "-1"], "seed"), (["--tile-px", "-8"], "tile_px"),
+    (["--strategies", "naive-quota"], "naive takes +balance_quality, +calibrated"), (["--seed", "-1"], "seed"),
+    (["--tile-px", "-8"], "tile_px"),
     (["--name", "../elsewhere"], "name"), (["--ratoi", "5"], "--ratoi"), (["--data", ""], "data"),
     (["--config", "absent.yaml"], "absent.yaml"), (["--data", "absent"], "absent: no such folder"),
     (["--labelled", "absent.txt"], "absent.txt"), (["--encoder", "resnet1801"], "resnet1801"),
