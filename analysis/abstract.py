@@ -8,6 +8,7 @@ from analysis.arms import PARTICLE_F1, Arm, by_arm, labelled_text
 from analysis.comparison import HEADLINE, Comparison
 from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
 from analysis.statistics import Interval, grade
+from analysis.summary import reference_notes
 from analysis.tables import mean_of
 
 
@@ -26,7 +27,9 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
                 guess = estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
                 sentences.append(_gain(strategy, contrast, guess, group))
                 methods |= {_speaks_of(guess)} if guess and guess.interval else set()
-        paragraphs.append(tuple(sentence for sentence in (*sentences, _against_naive(comparison, ratio)) if sentence))
+        over = reference_notes(arms).get(ratio)
+        sentences += [_against_naive(comparison, ratio), f"Here {over}; its own is over supervised." if over else ""]
+        paragraphs.append(tuple(sentence for sentence in sentences if sentence))
     if methods:
         paragraphs.append(("In brackets the 95% interval. " + " ".join(sorted(methods)),))
     return tuple(paragraphs)

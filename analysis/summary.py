@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.arms import PARTICLE_F1, Arm, by_arm, difference, finished, labelled_text, run_ids_of
@@ -78,7 +78,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             _closed_cell(columns[9], done, finished(arms, ratio_percent=ratio, strategy=FULL), metric),
             columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[11], group, done),
         ))
-    table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(_reference_notes(arms)))
+    table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(reference_notes(arms).values()))
     table = without_empty(table, "particle_f1")
     return table if any(arm.strategy == FULL for arm in arms) else without_empty(table, "gap_closed")
 
@@ -141,9 +141,12 @@ def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Ce
     return column.cell(f"{len(done)} of {len(group)} ({why})")
 
 
-def _reference_notes(arms: Sequence[Arm]) -> Iterable[str]:
+def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
+    """Ratio in percent -> what its gains are over, where that is not the supervised baseline."""
+    notes = {}
     for ratio in sorted({arm.ratio_percent for arm in arms}):
         plain = {seed: arm.final for seed, arm in finished(arms, ratio_percent=ratio, strategy="supervised").items()}
         if any(arm.reference is not None and arm.reference != plain.get(arm.seed) for arm in arms
                if arm.ratio_percent == ratio):
-            yield f"at {ratio:g}% gains are over supervised_long, the better baseline on validation"
+            notes[ratio] = f"at {ratio:g}% gains are over supervised_long, the better baseline on validation"
+    return notes
