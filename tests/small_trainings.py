@@ -57,3 +57,17 @@ def train(folder: Path, *, settings: NetworkSettings = SMALL, tiles: list[Exampl
 def equal(first: Weights, second: Weights) -> bool:
     """Whether two networks have the same weights, bit for bit."""
     return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def weight_score(network) -> float:
+    """A validation score in [0, 1) that any change of the first weights changes."""
+    return float(next(network.parameters()).sum().abs().item() % 1)
+
+
+def interrupted_after(step: int):
+    """A report that is interrupted behind a step."""
+    def stop(progress) -> None:
+        if progress.done == step:
+            raise KeyboardInterrupt
+
+    return stop

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from small_trainings import equal, mixed, train
+from small_trainings import equal, interrupted_after, mixed, train, weight_score
 
 from cryossl.checkpoints import Checkpoint
 from cryossl.errors import StorageError
@@ -27,20 +27,12 @@ def trained(folder, objective: Objective, **changes):
 @pytest.mark.parametrize("stop_at", [1, 5, 8])
 def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, plug_ins, stop_at):
     checkpoint = Checkpoint(tmp_path / "disturbed", every_seconds=3600)
-
-    def validate(network):
-        return float(next(network.parameters()).sum().abs().item() % 1)
-
-    def stop(progress):
-        if progress.done == stop_at:
-            raise KeyboardInterrupt
-
     calm = online(**plug_ins)
-    undisturbed = trained(tmp_path / "calm", calm, validate=validate)
+    undisturbed = trained(tmp_path / "calm", calm, validate=weight_score)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path, online(**plug_ins), checkpoint=checkpoint, report=stop, validate=validate)
+        trained(tmp_path, online(**plug_ins), checkpoint=checkpoint, report=interrupted_after(stop_at), validate=weight_score)
     resumed = online(**plug_ins)
-    again = trained(tmp_path, resumed, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=validate)
+    again = trained(tmp_path, resumed, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=weight_score)
     assert equal(again.last, undisturbed.last)
     assert equal(again.best, undisturbed.best)
     assert [equal(*pair) for pair in zip(again.snapshots, undisturbed.snapshots, strict=True)] == [True, True]

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from small_trainings import SMALL, TILE_PX, WITH_DROPOUT, equal, examples, train
+from small_trainings import SMALL, TILE_PX, WITH_DROPOUT, equal, examples, interrupted_after, train, weight_score
 
 from cryossl.batches import TileBatches
 from cryossl.checkpoints import Checkpoint
@@ -100,20 +100,12 @@ def test_an_undefined_score_is_never_the_best(tmp_path, undefined):
 @pytest.mark.parametrize("stop_at", [1, 4, 6, 11])
 def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, settings, stop_at):
     checkpoint = Checkpoint(tmp_path / "disturbed", every_seconds=3600)
-
-    def validate(network):
-        return float(next(network.parameters()).sum().abs().item() % 1)
-
-    def stop(progress):
-        if progress.done == stop_at:
-            raise KeyboardInterrupt
-
-    undisturbed = train(tmp_path / "undisturbed", settings=settings, validate=validate)
+    undisturbed = train(tmp_path / "undisturbed", settings=settings, validate=weight_score)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, settings=settings, checkpoint=checkpoint, report=stop, validate=validate)
+        train(tmp_path, settings=settings, checkpoint=checkpoint, report=interrupted_after(stop_at), validate=weight_score)
     assert checkpoint.load()["state"]["step"] == stop_at
     heard = []
-    resumed = train(tmp_path, settings=settings, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=validate,
+    resumed = train(tmp_path, settings=settings, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=weight_score,
                     report=heard.append)
     assert [event.done for event in heard if event.resumed] == [stop_at]
     assert next(event.done for event in heard if not event.resumed) == stop_at + 1
