@@ -48,7 +48,8 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
         "strategies of a seed share split, weights and the supervised baseline, so they are paired by seed.",
         _sentence("The network is {network.architecture} with encoder {network.encoder} ({network.encoder_weights} weights), "
                   "trained with AdamW at learning rate {training.learning_rate}, batches of {training.batch_size}, for "
-                  "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs (students).", settings),
+                  "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs (students), "
+                  "{training.least_steps} steps at least.", settings),
         _sentence("The best model so far labels the unlabelled part; a student learns from labels and pseudo-labels, replaces "
                   "it if the gate `{loop.accept}` accepts it on validation, and ends the loop if not, after at most "
                   "{loop.max_iterations} iterations.", settings),

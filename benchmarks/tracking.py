@@ -65,7 +65,7 @@ def share_of_a_run(folder: Path, **settings: object) -> dict[str, float]:
     """
     config = build({"data": "synthetic", "work": folder / "work", "results": folder / "experiments",
                     "tracking_uri": f"sqlite:///{folder}/mlflow.db", "baseline_epochs": EPOCHS,
-                    "student_epochs": STUDENT_EPOCHS, "max_iterations": ITERATIONS, **settings})
+                    "student_epochs": STUDENT_EPOCHS, "least_steps": 0, "max_iterations": ITERATIONS, **settings})
     total, opening = _Stopwatch(), _Stopwatch()
     originals = {(owner, name): getattr(owner, name) for owner, names in WRITING.items() for name in names}
     try:

@@ -83,6 +83,9 @@ class TrainingSettings(Section):
 
     baseline_epochs: int = Field(100, ge=1, description="passes over the labelled tiles for the supervised baseline")
     student_epochs: int = Field(50, ge=1, description="passes over labelled and pseudo-labelled tiles for each student")
+    least_steps: int = Field(
+        500, ge=0, description="fewest optimiser steps of a training: passes are added where the tiles are few; 0: none"
+    )
     batch_size: int = Field(4, ge=1, description="tiles per optimiser step")
     learning_rate: float = Field(3e-3, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")

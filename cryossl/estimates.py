@@ -23,6 +23,7 @@ from cryossl.selection import BestPerLabelled
 from cryossl.splits import Split
 from cryossl.strategies import recipe_for, rounds_of
 from cryossl.tiling import micrograph_of, tile_grid
+from cryossl.training import steps_for
 
 _TIMED_STEPS = 3
 _COPIES_OF_WEIGHTS = 3  # last, best, and the journal's of the one that is the model
@@ -49,12 +50,12 @@ def estimate(config: Config, blueprint: Blueprint, split: Split, *, step_seconds
     pool = sum(per_item[micrograph_of(item)] for item in split.unlabelled)
     settings = config.training
     iterations = config.loop.max_iterations
-    steps = settings.baseline_epochs * -(-labelled // settings.batch_size)
+    steps = steps_for(settings, tiles=labelled, student=False)
     predictions = 0
     for strategy in config.selection.strategies if iterations else ():
         for iteration in range(1, rounds_of(strategy, iterations) + 1):
             pseudo = pool if strategy in CONTROLS else _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
-            steps += settings.student_epochs * -(-(labelled + pseudo) // settings.batch_size)
+            steps += steps_for(settings, tiles=labelled + pseudo, student=True)
             predictions += 0 if strategy in CONTROLS else pool * _views(strategy, config)
     quota = BestPerLabelled(config.selection.max_pseudo_per_labelled).limit(len(split.labelled))
     return Estimate(len(split.labelled), len(split.unlabelled), quota, steps, predictions,

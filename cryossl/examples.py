@@ -30,7 +30,7 @@ def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:
 
 
 def student_batches(store: Store, labelled: Sequence[str], selected: Selected | None, learning: Learning, *,  # noqa: PLR0913
-                    batch_size: int, seed: int, iteration: int, steps: int | None, epochs: int, pinned: bool) -> Batches:
+                    batch_size: int, seed: int, iteration: int, steps: int, pinned: bool) -> Batches:
     """The batches of a training: of labelled items alone, or with pseudo-labels as `learning` mixes them.
 
     Args:
@@ -41,14 +41,12 @@ def student_batches(store: Store, labelled: Sequence[str], selected: Selected | 
         batch_size: tiles per step.
         seed: of the run.
         iteration: of self-training.
-        steps: optimiser steps of the training, None for `epochs` passes.
-        epochs: passes over all tiles, where steps are not given.
+        steps: optimiser steps of the training.
         pinned: page-locked memory, for CUDA.
     """
     first = labelled_examples(store, labelled)
     second = [] if selected is None else _pseudo_examples(store, selected, learning)
     if second and learning.mixed:
-        steps = steps or epochs * -(-(len(first) + len(second)) // batch_size)
         return MixedBatches(first, second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",
                             iteration=iteration, pinned=pinned, weight=learning.pseudo_weight, steps=steps)
     return TileBatches(first + second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",

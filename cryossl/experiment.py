@@ -77,6 +77,7 @@ class Experiment:
                        "match_distance": self.config.evaluation.match_distance, "split": self.split.digest(),
                        "loop": self.config.loop.model_dump(mode="json", exclude={"audit"}),
                        "epochs": [self.config.training.baseline_epochs, self.config.training.student_epochs],
+                       "least_steps": self.config.training.least_steps,
                        "model": self.config.training.model})[:20]
 
     def fit(self, labelled: Sequence[str], selected: Selected | None, *, iteration: int, on_epoch: OnEpoch,
@@ -86,19 +87,19 @@ class Experiment:
         Args:
             labelled: item ids.
             selected: pseudo-labels, or None for training on labels alone.
-            iteration: 0 is the baseline, trained for `baseline_epochs`; students take `student_epochs`.
+            iteration: of self-training; 0 is the baseline.
             on_epoch: hears each epoch, also those of a training that was finished earlier.
-            steps: optimiser steps, in place of epochs.
+            steps: optimiser steps, in place of what `training.steps_for` says.
             learning: how the student learns; like the baseline unless given.
             teacher: whose weights a warm start takes.
         """
         learning = learning or Learning()
         settings = self.config.training
-        epochs = settings.baseline_epochs if iteration == 0 else settings.student_epochs
+        items = labelled if selected is None else (*labelled, *selected.ids)
+        steps = steps or training.steps_for(settings, tiles=self._tiles(items), student=iteration > 0)
         batches = student_batches(self.store, labelled, selected, learning, batch_size=settings.batch_size,
-                                  seed=self.config.split.seed, iteration=iteration, steps=steps, epochs=epochs,
+                                  seed=self.config.split.seed, iteration=iteration, steps=steps,
                                   pinned=self._inference.device.type == "cuda")
-        steps = steps or epochs * batches.steps_per_epoch
         objective = self._objective(learning, iteration)
         warm = teacher if learning.warm_start else None
         inputs = {**self._training_inputs(), "labelled": list(labelled), "iteration": iteration, "steps": steps,
@@ -159,8 +160,8 @@ class Experiment:
 
     def most_steps(self) -> int:
         """Optimiser steps of a student that learns from the labelled part and the whole pool."""
-        tiles = sum(len(self.store.tiles(item)) for item in (*self.split.labelled, *self.split.unlabelled))
-        return self.config.training.student_epochs * -(-tiles // self.config.training.batch_size)
+        tiles = self._tiles((*self.split.labelled, *self.split.unlabelled))
+        return training.steps_for(self.config.training, tiles=tiles, student=True)
 
     def all_annotated(self) -> tuple[str, ...]:
         """The labelled part, and the pool where it has annotations: what only the ceiling may learn from."""
@@ -171,6 +172,9 @@ class Experiment:
         """Remove what only served selections: the probability maps of the pool."""
         for key in self._predicted:
             self._stages.discard("predict", key)
+
+    def _tiles(self, items: Sequence[str]) -> int:
+        return sum(len(self.store.tiles(item)) for item in items)
 
     def _training_inputs(self) -> dict[str, Any]:
         settings = self.config.training

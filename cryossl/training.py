@@ -13,6 +13,7 @@ from torch import nn
 
 from cryossl.batches import Batch, Batches
 from cryossl.checkpoints import Checkpoint, Weights
+from cryossl.config import TrainingSettings
 from cryossl.device import Precision
 from cryossl.errors import NumericError, StorageError
 from cryossl.objectives import Objective, Supervised
@@ -107,6 +108,12 @@ class _State:
     snapshots: list[Weights] = field(default_factory=list)
     alarms: int = 0
     collapsed: bool = False
+
+
+def steps_for(settings: TrainingSettings, *, tiles: int, student: bool) -> int:
+    """Optimiser steps of a training on so many tiles: the epochs of a student or of the baseline, `least_steps` at least."""
+    epochs = settings.student_epochs if student else settings.baseline_epochs
+    return max(epochs * -(-tiles // settings.batch_size), settings.least_steps)
 
 
 def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: float,  # noqa: PLR0913

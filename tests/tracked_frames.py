@@ -11,6 +11,7 @@ SETTINGS = {
     "selection.quality_particle": "0.3", "selection.quality_background": "0.2", "selection.quality_balance": "0.5",
     "selection.max_pseudo_per_labelled": "2.0", "selection.target_particle_ratio": "measured",
     "selection.uncertain_pixels": "ignore", "loop.max_iterations": "3", "training.student_epochs": "50",
+    "training.least_steps": "500",
 }
 
 

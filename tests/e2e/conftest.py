@@ -79,8 +79,9 @@ class Lab:
     """
 
     tiny = ("--ratio", "30", "--batch-size", "2", "--learning-rate", "0.01", "--decoder-width", "4", "--threads", "1",
-            "--baseline-epochs", "8", "--student-epochs", "4", "--max-iterations", "1", "--validations", "2",
-            "--naive-threshold", "0.5", "--particle-threshold", "0.5", "--background-threshold", "0.5")
+            "--least-steps", "0", "--baseline-epochs", "8", "--student-epochs", "4", "--max-iterations", "1",
+            "--validations", "2", "--naive-threshold", "0.5", "--particle-threshold", "0.5",
+            "--background-threshold", "0.5")
 
     def __init__(self, folder: Path, data: Path, template: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 NAME = "pseudolabel_balanced"
 PHASES = ("supervised: train", "iteration: predict", "iteration: assess", "iteration: train", "iteration: score validation")
 TINY = ("--ratio", "5", "--batch-size", "4", "--learning-rate", "0.01", "--decoder-width", "4", "--threads", "1",
-        "--baseline-epochs", "20", "--student-epochs", "2", "--max-iterations", "2", "--validations", "3",
+        "--least-steps", "0", "--baseline-epochs", "20", "--student-epochs", "2", "--max-iterations", "2", "--validations", "3",
         "--naive-threshold", "0.5", "--particle-threshold", "0.5", "--background-threshold", "0.5",
         "--checkpoint-seconds", "0.05")
 MOST_KILLS_PER_RUN = 10

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-TINY = ("strategies=class_balanced", "max_iterations=1", "baseline_epochs=2", "student_epochs=1", "validations=1",
-        "decoder_width=4", "threads=1")
+TINY = ("strategies=class_balanced", "max_iterations=1", "least_steps=0", "baseline_epochs=2", "student_epochs=1",
+        "validations=1", "decoder_width=4", "threads=1")
 
 
 class Checkout:

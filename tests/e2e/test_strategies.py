@@ -12,8 +12,8 @@ STRATEGIES = ("naive", "class_balanced", "weighted_loss", "curriculum", "quantil
               "ema_consistency+labelled_paste+prior_match", "supervised_long", "full")
 CONTROLS = ("supervised_long", "full")
 CALIBRATED = ("quantile", "stability", "soft")
-OPTIONS = ("--strategies", ",".join(STRATEGIES), "--max-iterations", "2", "--baseline-epochs", "20", "--batch-size", "4",
-           "--particle-diameter-px", "12", "--target-scope", "per_source")
+OPTIONS = ("--strategies", ",".join(STRATEGIES), "--max-iterations", "2", "--least-steps", "0", "--baseline-epochs", "20",
+           "--batch-size", "4", "--particle-diameter-px", "12", "--target-scope", "per_source")
 CALIBRATION = {"calibration/temperature", "calibration/error_before", "calibration/error_after"}
 
 

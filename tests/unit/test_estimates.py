@@ -43,8 +43,8 @@ def test_the_counts_are_the_notes():
 
 
 def test_the_cost_is_steps_and_predictions_by_hand():
-    found = estimated(40, ratio=10, batch_size=4, baseline_epochs=100, student_epochs=50, max_iterations=3,
-                      strategies="naive,class_balanced")
+    found = estimated(40, ratio=10, batch_size=4, baseline_epochs=100, student_epochs=50, least_steps=0,
+                      max_iterations=3, strategies="naive,class_balanced")
     labelled_tiles, pool_tiles = 4 * 4, 36 * 4
     baseline = 100 * labelled_tiles // 4
     naive = 3 * 50 * (labelled_tiles + pool_tiles) // 4
@@ -79,14 +79,19 @@ def test_a_baseline_alone_writes_no_map_of_the_pool():
 
 
 def test_zero_iterations_cost_the_baseline_alone():
-    found = estimated(40, ratio=10, max_iterations=0)
+    found = estimated(40, ratio=10, max_iterations=0, least_steps=0)
     assert (found.training_steps, found.predicted_tiles) == (100 * 4, 0)
 
 
 def test_the_control_predicts_nothing_and_trains_once():
-    found = estimated(40, ratio=10, strategies="supervised_long")
+    found = estimated(40, ratio=10, strategies="supervised_long", least_steps=0)
     assert found.predicted_tiles == 0
     assert found.training_steps == 100 * 4 + 50 * 40
+
+
+def test_few_tiles_are_passed_over_until_the_least_steps_are_done():
+    few = estimated(40, ratio=10, baseline_epochs=1, student_epochs=1, max_iterations=1, least_steps=70, strategies="naive")
+    assert few.training_steps == 2 * 70
 
 
 def test_tiles_as_the_unit_count_four_times_as_many_items():

@@ -15,7 +15,8 @@ from cryossl.splits import Split
 from cryossl.stages import Stages
 from cryossl.strategies import recipe_for
 
-CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "validations": 1, "naive_threshold": 0.5,
+CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "least_steps": 0, "validations": 1,
+                "naive_threshold": 0.5,
                 "target_particle_ratio": 0.1})
 
 
