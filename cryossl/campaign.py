@@ -31,9 +31,10 @@ Result = IterationResult[Model, Evaluation]
 
 def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
     """The phases of an invocation in order, for the estimate of the time that is left."""
-    phases = [PlannedPhase("Load the data"), PlannedPhase(f"{BASELINE}: training")]
+    phases = [PlannedPhase("Load the data", share=0.0), PlannedPhase(f"{BASELINE}: training", measured_by="train")]
     for strategy in _ordered(strategies, iterations):
-        phases += [PlannedPhase(_title(strategy, number)) for number in range(1, rounds_of(strategy, iterations) + 1)]
+        phases += [PlannedPhase(_title(strategy, number), measured_by="train")
+                   for number in range(1, rounds_of(strategy, iterations) + 1)]
     return phases
 
 

@@ -19,7 +19,7 @@ from cryossl.config import Config, InputSettings
 from cryossl.console import ProgressConsole
 from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
-from cryossl.errors import StorageError, TrackingError
+from cryossl.errors import FailedArmsError, StorageError, TrackingError
 from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
@@ -27,7 +27,7 @@ from cryossl.holding import one_at_a_time
 from cryossl.interruption import interruptible
 from cryossl.narration import Narrator, narrated
 from cryossl.pace import duration_text
-from cryossl.results import is_finished, write_finished
+from cryossl.results import forget_outcome, is_finished, write_outcome
 from cryossl.splits import Split
 from cryossl.stages import Stages
 from cryossl.store import build, is_built
@@ -47,6 +47,7 @@ def run(config: Config) -> str:
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (one_at_a_time(folder), interruptible() as interruption,
           narrated(folder, name=config.run.name, plan=phases) as narrator):
+        forget_outcome(folder)
         report = interruption.after(narrator)
         narrator.begin("Load the data")
         dataset = preparation.load(config, report)
@@ -70,8 +71,12 @@ def run(config: Config) -> str:
                                 precision=devices.resolve_precision(config.training.precision, device), report=report)
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
                      f"({device.type}, threads: {threads})")
-        _track(config, experiment, narrator)
-        write_finished(folder, fingerprint=experiment.fingerprint())
+        try:
+            _track(config, experiment, narrator)
+        except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
+            write_outcome(folder, fingerprint=fault.experiment)
+            raise
+        write_outcome(folder, fingerprint=experiment.fingerprint())
     return experiment.fingerprint()
 
 

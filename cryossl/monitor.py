@@ -62,7 +62,7 @@ class StatusFile:
     def __init__(self, path: Path, *, run: str, plan: Sequence[PlannedPhase] = ()) -> None:
         now = time.time()
         self._path = path
-        self._pace = Pace(plan)
+        self._pace, self._whole = Pace(plan), Pace(plan)  # of the count that goes on, and of what measures the plan's phases
         self._written = float("-inf")
         self._status = Status(
             run=run, pid=os.getpid(), host=socket.gethostname(), process_started=psutil.Process().create_time(),
@@ -74,6 +74,7 @@ class StatusFile:
     def begin(self, title: str) -> None:
         """A phase of the plan starts."""
         self._pace.begin(title)
+        self._whole.begin(title)
         self._status = replace(self._status, title=title, phase="", done=0, total=0, unit="")
         self._write()
 
@@ -81,8 +82,10 @@ class StatusFile:
         """Work inside the phase went on; this is a `progress.Report`."""
         same = event.phase == self._status.phase
         if event.total > 0:
-            fraction = min(1.0, event.done / event.total)
-            self._pace.progress(fraction=fraction, seconds=time.monotonic(), anew=not same)
+            fraction, now = min(1.0, event.done / event.total), time.monotonic()
+            self._pace.progress(fraction=fraction, seconds=now, anew=not same)
+            if self._whole.measured_by(event.phase):
+                self._whole.progress(fraction=fraction, seconds=now, anew=not same)
         self._status = replace(
             self._status, phase=event.phase, done=event.done, total=event.total, unit=event.unit,
             title=self._status.title or event.phase,
@@ -107,7 +110,7 @@ class StatusFile:
         self._status = replace(
             self._status, updated=time.time(), upcoming=self._pace.upcoming() if running else (),
             phase_seconds_left=self._pace.phase_seconds_left() if running else None,
-            whole_seconds_left=self._pace.whole_seconds_left() if running else None,
+            whole_seconds_left=self._whole.whole_seconds_left() if running else None,
         )
         part = self._path.with_name(f"{self._path.name}.part")
         # A run outlives a live file that cannot be written; a full disk stops it at its next checkpoint, with a cure.

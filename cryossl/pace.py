@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PlannedPhase:
-    """One step of a run. `share` is its expected cost relative to the other steps, in any unit."""
+    """One step of a run. `share` is its expected cost relative to the other steps, in any unit.
+
+    `measured_by`: the count inside it that says how far it is, e.g. `train`; without it every count does.
+    """
 
     title: str
     share: float = 1.0
+    measured_by: str = ""
 
 
 class Pace:
@@ -40,6 +44,10 @@ class Pace:
         if self._origin is None or anew or fraction < self._now[0]:
             self._origin = (fraction, seconds)
         self._now = (fraction, seconds)
+
+    def measured_by(self, name: str) -> bool:
+        """Whether the count of this name says how far the present phase is."""
+        return self._index < 0 or self._plan[self._index].measured_by in ("", name)
 
     def upcoming(self) -> tuple[str, ...]:
         """Titles still to come."""

@@ -10,7 +10,7 @@ from typing import Any
 from cryossl.durable import write_durably
 
 SCHEMA = "cryossl-results/1"
-FINISHED = "finished.json"
+OUTCOME = "finished.json"
 
 
 def file_prefix(strategy: str) -> str:
@@ -65,15 +65,20 @@ def gather(cell: Path, into: Path, *, strategies: Iterable[str]) -> None:
             write_summary(into, strategy=strategy)
 
 
-def write_finished(folder: Path, *, fingerprint: str) -> None:
-    """Note that a run has ended well, and the fingerprint that its tracked runs carry."""
-    write_durably(folder / FINISHED, _text({"schema": SCHEMA, "fingerprint": fingerprint}))
+def write_outcome(folder: Path, *, fingerprint: str) -> None:
+    """Note that a run has come to its end, and the fingerprint that its tracked runs carry."""
+    write_durably(folder / OUTCOME, _text({"schema": SCHEMA, "fingerprint": fingerprint}))
 
 
-def read_finished(folder: Path) -> str | None:
-    """The fingerprint of the run that ended well in this folder last; None if there is none."""
-    fingerprint = _read(folder / FINISHED).get("fingerprint")
+def read_outcome(folder: Path) -> str | None:
+    """The fingerprint of the run that came to its end in this folder last, perhaps with failed arms; None without one."""
+    fingerprint = _read(folder / OUTCOME).get("fingerprint")
     return fingerprint if isinstance(fingerprint, str) else None
+
+
+def forget_outcome(folder: Path) -> None:
+    """A new run begins: what an earlier one came to is not its own."""
+    (folder / OUTCOME).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Any]:

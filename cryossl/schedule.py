@@ -43,7 +43,7 @@ class Planned:
 class Failure:
     """A cell that did not finish, and why."""
 
-    title: str
+    planned: Planned
     code: int
     said: str
 
@@ -147,7 +147,7 @@ class Schedule:
         self._ended_count += 1
         self._behind += planned.cost
         if code:
-            self._failures.append(Failure(planned.cell.title, code, said))
+            self._failures.append(Failure(planned, code, said))
         self._narrator.say(f"{'❌' if code else '✅'} {planned.cell.title} {'failed: ' if code else ''}{said} "
                            f"[{self._ended_count}/{self._count}]")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 import torch
@@ -16,7 +17,7 @@ from cryossl.blueprint import Blueprint
 from cryossl.coco import DataSet
 from cryossl.config import Config
 from cryossl.console import ProgressConsole
-from cryossl.errors import ConfigError, StorageError
+from cryossl.errors import ConfigError, FailedArmsError, StorageError
 from cryossl.estimates import choose_threads, estimate, measure_speed
 from cryossl.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.grid import Cell, cells, exit_code, threads_each
@@ -25,12 +26,12 @@ from cryossl.inference import METHOD
 from cryossl.interruption import interrupted_at_once
 from cryossl.launch import THREADS_FILE, require_fit_machine
 from cryossl.ledger import Ledger
-from cryossl.narration import narrated
+from cryossl.narration import Narrator, narrated
 from cryossl.pace import PlannedPhase, duration_text
 from cryossl.progress import Report
 from cryossl.reporting import conclude_sweep
-from cryossl.results import gather, read_finished
-from cryossl.schedule import Planned, Schedule
+from cryossl.results import gather, read_outcome
+from cryossl.schedule import Failure, Planned, Schedule
 from cryossl.splits import Split
 from cryossl.store import build
 from cryossl.storeuri import experiment_choice, redacted, store_uri
@@ -106,7 +107,7 @@ def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: in
                      f"({place.device}, threads: {place.threads})")
 
         def finished(one: Planned, seconds: float) -> None:
-            fingerprint = read_finished(one.folder)
+            fingerprint = read_outcome(one.folder)
             if fingerprint is None:
                 raise StorageError(f"{one.folder} lacks the files of the run that has just ended well there",
                                    cure="leave the folder alone while the sweep runs")
@@ -124,10 +125,22 @@ def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: in
         fingerprints = [found for one in planned if (found := ledger.fingerprint(one.key)) is not None]
         narrator.say(f"{len(fingerprints)} of {len(planned)} cells have finished" + (
             f", {len(failures)} failed; the same command tries again:" if failures else ""))
-        for failure in failures:
-            narrator.say(f"❌ {failure.title} (exit code {exit_code([failure.code])}): {failure.said}")
+        fingerprints += _rest_of(failures, folder, narrator)
     conclude_sweep(config, fingerprints)
     return exit_code(failure.code for failure in failures)
+
+
+def _rest_of(failures: Sequence[Failure], folder: Path, narrator: Narrator) -> list[str]:
+    """Tell the failures, and gather what finished in cells of which only some arms failed; the fingerprints of those."""
+    found = []
+    for failure in failures:
+        cell = failure.planned.cell
+        narrator.say(f"❌ {cell.title} (exit code {exit_code([failure.code])}): {failure.said}")
+        partly = read_outcome(failure.planned.folder) if failure.code == FailedArmsError.exit_code else None
+        if partly is not None:
+            gather(failure.planned.folder, folder, strategies=cell.config.selection.strategies)
+            found.append(partly)
+    return found
 
 
 def _list(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 from light_server import Server
+from postgres_server import postgres
 from typed_commands import Done, call
 
 from cryossl.progress import silent
@@ -67,6 +68,13 @@ def server(sqlite_uri, tmp_path, monkeypatch):
     server = Server(sqlite_uri, tmp_path)
     yield server
     server.kill()
+
+
+@pytest.fixture
+def postgres_uri() -> Iterator[str]:
+    """A Postgres; skips where there is none."""
+    with postgres() as uri:
+        yield uri
 
 
 # --- the real commands on a data set that is learned in seconds

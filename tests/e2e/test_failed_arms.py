@@ -66,3 +66,15 @@ def test_the_arm_and_the_invocation_are_failed_runs_and_the_arm_says_why(lab, fa
                                  "WHERE t.key = 'cryossl.failure'")
     assert name == "naive 30% seed 0"
     assert fault.startswith("loss nan")
+
+
+def test_a_sweep_keeps_what_the_other_arms_of_such_a_cell_came_to(lab, failed):
+    at = lab.tiny.index("--ratio")
+    done = lab.call("sweep", *lab.places(), *lab.tiny[:at], *lab.tiny[at + 2:], "--name", "grid", "--ratios", "30",
+                    "--seeds", "1", "--strategies", "naive,class_balanced")
+    assert done.code == 5
+    assert "0 of 1 cells have finished, 1 failed" in done.out
+    assert "Naive against class-balanced" in done.out
+    gathered = json.loads((lab.results / "grid" / "balanced_pseudolabel_ratio_30.json").read_text())
+    assert gathered["seeds"]["0"]["summary"] == lab.file("balanced_pseudolabel_ratio_30.json")["seeds"]["0"]["summary"]
+    assert not (lab.results / "grid" / "naive_pseudolabel_ratio_30.json").exists()

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import shutil
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -81,39 +77,6 @@ def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(
     assert run.info.status == "FINISHED"
     for name in ("same", "own0", "own1", "own2", "own3"):
         assert [step for step, _, _ in points(uri, run.info.run_id, name)] == list(range(5))
-
-
-@pytest.fixture
-def postgres_uri():
-    """A Postgres of this test's own, on a socket-less free port; skipped where no server is installed."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    initdb = shutil.which("initdb") or (binaries[-1] if binaries else None)
-    if initdb is None:
-        pytest.skip("no Postgres server is installed: apt-get install postgresql")
-    pytest.importorskip("psycopg", reason="the extra `postgres` is not installed")
-    import getpass
-    import socket
-    folder = Path(initdb).resolve().parent
-    # Not below tmp_path: pytest keeps that to its own user, and sets it back each time it starts.
-    data = Path(tempfile.mkdtemp(prefix="postgres-"))
-    as_user = []
-    if os.geteuid() == 0:  # Postgres refuses to run as root
-        if getpass.getuser() != "postgres" and shutil.which("runuser") is None:
-            pytest.skip("Postgres cannot run as root here")
-        shutil.chown(data, "postgres")
-        as_user = ["runuser", "-u", "postgres", "--"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    subprocess.run([*as_user, str(folder / "initdb"), "-D", str(data), "-U", "cryossl", "--auth=trust", "--no-sync"],
-                   check=True, capture_output=True, cwd="/")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w",
-                    "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
-    yield f"postgresql://cryossl:secret@127.0.0.1:{port}/postgres"
-    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], check=True,
-                   capture_output=True, cwd="/")
-    shutil.rmtree(data)
 
 
 def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(postgres_uri, tmp_path, monkeypatch):

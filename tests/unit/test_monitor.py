@@ -98,6 +98,19 @@ def test_remaining_times_come_from_the_work_done(path: Path) -> None:
     assert status.whole_seconds_left == pytest.approx(status.phase_seconds_left * 7 / 3)
 
 
+def test_the_end_of_a_short_count_does_not_make_the_whole_look_nearly_done(path: Path) -> None:
+    plan = tuple(PlannedPhase(title, measured_by="train") for title in ("baseline", "naive", "class_balanced"))
+    live = StatusFile(path, run="r", plan=plan)
+    live.begin("baseline")
+    live.update(Progress("train", 0, 500, "step"))
+    time.sleep(0.2)
+    live.update(Progress("train", 500, 500, "step"))
+    live.begin("naive")
+    for done in (0, 95):
+        live.update(Progress("predict", done, 95, "micrograph"))
+    assert (read_status(path).whole_seconds_left or 0) >= 2 * 0.2
+
+
 def test_within_a_phase_the_file_is_written_at_most_twice_a_second_and_always_at_its_end(path: Path) -> None:
     live = StatusFile(path, run="r")
     live.begin("training")

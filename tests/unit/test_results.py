@@ -6,7 +6,17 @@ import json
 
 import pytest
 
-from cryossl.results import SCHEMA, file_prefix, gather, is_finished, read_finished, write_arm, write_finished, write_summary
+from cryossl.results import (
+    SCHEMA,
+    file_prefix,
+    forget_outcome,
+    gather,
+    is_finished,
+    read_outcome,
+    write_arm,
+    write_outcome,
+    write_summary,
+)
 
 
 def arm(f1: float, *, iterations: int = 1) -> dict:
@@ -83,10 +93,12 @@ def test_the_cells_of_a_sweep_are_gathered_into_the_notes_files_with_all_seeds(t
     assert not (tmp_path / "naive+quota_pseudolabel_ratio_5.json").exists()  # not asked for: an earlier run's
 
 
-def test_a_run_that_ended_well_leaves_its_fingerprint(tmp_path):
-    assert read_finished(tmp_path) is None
-    write_finished(tmp_path, fingerprint="f1")
-    assert read_finished(tmp_path) == "f1"
+def test_a_run_that_came_to_its_end_leaves_its_fingerprint_until_the_next_begins(tmp_path):
+    assert read_outcome(tmp_path) is None
+    write_outcome(tmp_path, fingerprint="f1")
+    assert read_outcome(tmp_path) == "f1"
+    forget_outcome(tmp_path)
+    assert read_outcome(tmp_path) is None
 
 
 @pytest.mark.parametrize("seeds", [[], {"0": 3}, {"0": {}}])

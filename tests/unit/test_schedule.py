@@ -76,7 +76,7 @@ def test_a_cell_that_fails_stops_no_other_and_is_listed_with_its_last_words(plan
     planned[2].folder.write_text("a file where the folder should be")
     failures, done = scheduled(planned, programs := Programs(codes), tmp_path)
     assert done == ["ratio_5_seed_0", "ratio_5_seed_3"]
-    assert [(one.title, one.code) for one in failures] == [("5% seed 1", 1), ("5% seed 2", 6)]
+    assert [(one.planned.cell.title, one.code) for one in failures] == [("5% seed 1", 1), ("5% seed 2", 6)]
     assert failures[0].said.startswith("no luck (")
     assert "ratio_5_seed_2" in failures[1].said
     assert programs.started == [("ratio_5_seed_0", 0), ("ratio_5_seed_1", 1), ("ratio_5_seed_3", 3)]
