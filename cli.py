@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cryossl.config import Config, default_text, fields
+from cryossl.config import Config, build, default_text, fields
 from cryossl.configfile import load
 from cryossl.errors import CryosslError
 
@@ -101,6 +101,12 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.option("--tracking-uri", default=None, help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
 
 
+def place_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which tracking store and which work folder are meant."""
+    command = click.option("--work", default=None, help="work folder, whose journals hold what was recorded  [work]")(command)
+    return store_options(command)
+
+
 def choice_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what is compared."""
     command = click.option("--metric", default="test/f1", show_default=True, help="metric of the comparison")(command)
@@ -164,12 +170,37 @@ def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
 @cli.command()
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="print the checks as JSON")
-def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, **options: str | None) -> None:
+@click.option("--fix", is_flag=True, help="first do what `reap` does")
+def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, fix: bool, **options: str | None) -> None:
     """Check the environment, the GPU, the tracking store and the disk."""
     config = config_of(config_file, defaults_yield, options)
     from cryossl import reading
 
+    if fix:
+        from cryossl import upkeep
+
+        upkeep.reap(config, aside=as_json)
     reading.doctor(config, as_json=as_json)
+
+
+@cli.command()
+@place_options
+def sync(**options: Any) -> None:
+    """Send to the tracking store what it has not got while it was away."""
+    config = build({name: value for name, value in options.items() if value is not None})
+    from cryossl import upkeep
+
+    upkeep.sync(config)
+
+
+@cli.command()
+@place_options
+def reap(**options: Any) -> None:
+    """End the runs that the tracking store shows as RUNNING though their process on this host is gone."""
+    config = build({name: value for name, value in options.items() if value is not None})
+    from cryossl import upkeep
+
+    upkeep.reap(config)
 
 
 @cli.group()

@@ -169,6 +169,9 @@ class RunSettings(Section):
     tracking_uri: str = Field(
         "sqlite:///mlflow.db", min_length=1, description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place"
     )
+    strict_tracking: bool = Field(
+        False, description="a tracking store that lacks something when the run has ended is a failure, exit code 3"
+    )
     experiment: str = Field("cryossl", min_length=1, description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place")
 
 

@@ -72,11 +72,14 @@ def run(config: Config) -> str:
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
                      f"({device.type}, threads: {threads})")
         try:
-            _track(config, experiment, narrator)
+            missing = _track(config, experiment, narrator)
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
             write_outcome(folder, fingerprint=fault.experiment)
             raise
         write_outcome(folder, fingerprint=experiment.fingerprint())
+        if missing and config.run.strict_tracking:
+            raise TrackingError(f"the run has finished, but the tracking store lacks {missing} entries",
+                                cure="start the store, then `cryossl sync`")
     return experiment.fingerprint()
 
 
@@ -129,7 +132,8 @@ def show(path: Path, folder: Path, *, count: int) -> None:
         _print(str(target))
 
 
-def _track(config: Config, experiment: Experiment, narrator: Narrator) -> None:
+def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
+    """Run the arms below one tracked run; how many entries the tracking store lacks at the end."""
     tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
     split = experiment.split
     tags = {"cryossl.ratio_percent": f"{config.split.ratio:g}", "cryossl.seed": str(config.split.seed),
@@ -146,7 +150,8 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> None:
         Campaign(experiment, Bookkeeper(experiment, tracker, parent, narrator, tags=tags), narrator).run()
     missing = tracker.sync()
     if missing:
-        narrator.say(f"⚠ the tracking store lacks {missing} entries; the next start sends them")
+        narrator.say(f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends them")
+    return missing
 
 
 def require_fit_machine(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> None:

@@ -112,7 +112,7 @@ class MlflowStore:
 
     def find(self, tags: Mapping[str, str], *, status: str | None = None) -> list[StoredRun]:
         """Runs of the experiment that are not deleted and have these tags (and status), the oldest first."""
-        query = tag_filter(tags) + (f" and attributes.status = '{status}'" if status else "")
+        query = " and ".join(filter(None, (tag_filter(tags), f"attributes.status = '{status}'" if status else "")))
         return [_stored(run) for run in self.search([self.experiment_id], query)]
 
     def search(self, experiment_ids: Sequence[str], query: str) -> Iterator[Run]:

@@ -59,11 +59,16 @@ class Replay:
                     raise
                 self._send(journal, live=live, extra_tags=extra_tags)
 
-    def end_dead(self, host: str) -> None:
-        """End as KILLED what the store shows as RUNNING on this host though its process is gone."""
-        for run in self._store.find({"cryossl.host": host}, status="RUNNING"):
-            if is_dead(run.tags):
+    def end_dead(self, tags: Mapping[str, str]) -> list[tuple[StoredRun, bool]]:
+        """Runs with these tags that the store shows as RUNNING; those whose process is gone from this host end as KILLED.
+
+        Returns each, and whether it was ended.
+        """
+        found = [(run, is_dead(run.tags)) for run in self._store.find(tags, status="RUNNING")]
+        for run, dead in found:
+            if dead:
                 self._store.set_status(run.run_id, "KILLED", timestamp_ms=now_ms())
+        return found
 
     def _send(self, journal: Journal, *, live: bool, extra_tags: Mapping[str, str]) -> None:
         attached = self._attached.get(journal.folder) or self._attach(journal)

@@ -117,15 +117,18 @@ def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: in
                 "ratio_percent": split.ratio, "seed": split.seed, "folder": one.folder.name, "seconds": round(seconds, 1)})
 
         failures = []
+        # A fresh tracking store that several processes open at once breaks: it is made, or migrated, before.
+        tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
         if todo:
             narrator.begin("Run the cells")
-            # A fresh tracking store that several processes open at once breaks: it is made, or migrated, before.
-            Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
             failures = Schedule(todo, place.executor, jobs=jobs, narrator=narrator, finished=finished).work()
         fingerprints = [found for one in planned if (found := ledger.fingerprint(one.key)) is not None]
         narrator.say(f"{len(fingerprints)} of {len(planned)} cells have finished" + (
             f", {len(failures)} failed; the same command tries again:" if failures else ""))
         fingerprints += _rest_of(failures, folder, narrator)
+        missing = tracker.sync(everything=True)
+        if missing:
+            narrator.say(f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends them")
     conclude_sweep(config, fingerprints)
     return exit_code(failure.code for failure in failures)
 

@@ -20,7 +20,7 @@ import pandas as pd
 
 from cryossl.errors import TrackingError
 from cryossl.journal import Entry, Journal, Sent
-from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoreAwayError, tag_filter
+from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoreAwayError, StoredRun, tag_filter
 from cryossl.replay import RUN_ID, Replay, journal_folder
 from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.trackedrun import TrackedRun
@@ -119,15 +119,34 @@ class Tracker:
         Args:
             everything: all journals that were meant for this store, not only the runs of this tracker.
         """
+        self._wait_until = 0.0
+        for journal in self._lagging(everything=everything):
+            self._push(journal)
+        return self.backlog(everything=everything)
+
+    def backlog(self, *, everything: bool = False) -> int:
+        """How many entries the store has not got. Arguments as for `sync`."""
+        return sum(len(journal.pending(self._store.identity)[0]) for journal in self._lagging(everything=everything))
+
+    def reap(self) -> list[tuple[StoredRun, bool]]:
+        """The runs that the store shows as RUNNING, each with whether it was ended as KILLED, for its process is gone.
+
+        Raises TrackingError if the store is away.
+        """
+        try:
+            self._connect()
+            return self._replay.end_dead({})
+        except (StoreAwayError, RefusedError) as error:
+            raise TrackingError(f"tracking store {redacted(self._store.uri)} is away ({error})",
+                                cure="start it, then try again") from None
+
+    def _lagging(self, *, everything: bool) -> list[Journal]:
+        """Journals meant for this store that it has not got whole."""
         if everything:
             for path in sorted(self._root.glob("*/journal.jsonl")):
                 self._journals.setdefault(path.parent, Journal(path.parent))
-        self._wait_until = 0.0
-        meant = [journal for journal in self._journals.values() if journal.sent(self._store.identity) is not None]
-        for journal in meant:
-            if journal.pending(self._store.identity)[0]:
-                self._push(journal)
-        return sum(len(journal.pending(self._store.identity)[0]) for journal in meant)
+        return [journal for journal in self._journals.values()
+                if journal.sent(self._store.identity) is not None and journal.pending(self._store.identity)[0]]
 
     def _opened(self, key: str, entries: list[Entry]) -> TrackedRun:
         folder = journal_folder(self._root, key)
@@ -172,7 +191,7 @@ class Tracker:
 
     def _end_dead(self) -> None:
         self._connect()
-        self._replay.end_dead(platform.node())
+        self._replay.end_dead({"cryossl.host": platform.node()})
 
     def _watch_machine(self, run: TrackedRun) -> None:
         folder = journal_folder(self._root, run.key)

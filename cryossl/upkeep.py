@@ -1,0 +1,40 @@
+"""Bring a tracking store up to date with what happened: send what it has not got, end the runs whose process is gone."""
+
+from __future__ import annotations
+
+import click
+
+from cryossl.config import Config
+from cryossl.errors import TrackingError
+from cryossl.storeuri import redacted, store_uri
+from cryossl.tracking import Tracker
+
+
+def sync(config: Config) -> None:
+    """Send all that the journals of the work folder hold for the tracking store. Raises TrackingError if some is left."""
+    journals, where = config.run.work / "journals", redacted(store_uri(config.run.tracking_uri))
+    tracker = _tracker(config)
+    waiting = tracker.backlog(everything=True)
+    left = tracker.sync(everything=True) if waiting else 0
+    if left:
+        raise TrackingError(f"{where} lacks {left} of {waiting} entries ({tracker.away or 'it refuses them'})",
+                            cure=f"start the store and sync again; {journals} keeps them")
+    click.echo(f"sent {waiting} entries to {where}" if waiting else f"{where} has all that {journals} holds for it")
+
+
+def reap(config: Config, *, aside: bool = False) -> None:
+    """End as KILLED the runs that the store shows as RUNNING though their process on this host is gone; tell of each.
+
+    `aside`: on standard error, where standard output belongs to something else.
+    """
+    found = _tracker(config).reap()
+    for run, ended in found:
+        name, host, process = (run.tags.get(tag, "unknown") for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid"))
+        click.echo(f"ended {name} ({run.run_id}): its process {process} is gone" if ended else
+                   f"left {name} ({run.run_id}): process {process} on host {host} may be at work", err=aside)
+    if not found:
+        click.echo("no run is shown as RUNNING", err=aside)
+
+
+def _tracker(config: Config) -> Tracker:
+    return Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")

@@ -1,0 +1,94 @@
+"""`sync`, `reap`, `doctor --fix` and `strict_tracking` on real stores, with real kills."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from recorded_runs import TAGS, points, record, runs_of
+from typed_commands import call
+
+from cryossl.tracking import Tracker
+
+PROJECT = Path(__file__).resolve().parents[2]
+KILLED = ("import os, signal, sys\nfrom pathlib import Path\nfrom cryossl.tracking import Tracker\n"
+          "tracker = Tracker(sys.argv[1], 'cryossl', Path(sys.argv[2]))\n"
+          "tracker.run('gone', name='gone', parent=None, tags={'cryossl.kind': 'arm'})\n"
+          "os.kill(os.getpid(), signal.SIGKILL)\n")
+
+pytestmark = pytest.mark.usefixtures("unwatched")
+
+
+def places(uri: str, folder: Path) -> tuple[str, ...]:
+    return "--tracking-uri", uri, "--work", str(folder)
+
+
+@pytest.fixture
+def abandoned(sqlite_uri, tmp_path):
+    """A store with the run of a killed process and that of this one, both shown as RUNNING."""
+    done = subprocess.run([sys.executable, "-c", KILLED, sqlite_uri, str(tmp_path / "journals")], cwd=PROJECT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    alive = Tracker(sqlite_uri, "cryossl", tmp_path / "journals").run("alive", name="alive", parent=None, tags=TAGS)
+    assert [run.info.status for run in runs_of(sqlite_uri)] == ["RUNNING", "RUNNING"]
+    yield sqlite_uri
+    alive.finish()
+
+
+def statuses(uri: str) -> dict[str, str]:
+    return {run.info.run_name: run.info.status for run in runs_of(uri)}
+
+
+def test_sync_fills_a_store_that_was_away_and_says_what_is_left_while_it_is(server, tmp_path):
+    with Tracker(server.uri, "cryossl", tmp_path / "journals").run("fp", name="n", parent=None, tags=TAGS) as run:
+        record(run, epochs=range(20))
+    away = call("sync", *places(server.uri, tmp_path))
+    assert (away.code, away.out, away.err.count("\n")) == (3, "", 1)
+    assert f"{server.uri} lacks " in away.err
+    server.start()
+    filled = call("sync", *places(server.uri, tmp_path))
+    assert (filled.code, filled.err) == (0, "")
+    assert filled.out.startswith("sent ")
+    (stored,) = runs_of(server.uri)
+    assert [step for step, _, _ in points(server.uri, stored.info.run_id, "train/loss")] == list(range(20))
+    assert "has all that" in call("sync", *places(server.uri, tmp_path)).out
+
+
+def test_reap_ends_the_run_of_a_killed_process_and_leaves_that_of_a_living_one(abandoned, tmp_path):
+    done = call("reap", *places(abandoned, tmp_path))
+    assert (done.code, done.err) == (0, "")
+    assert [line.split()[:2] for line in done.out.splitlines()] == [["ended", "gone"], ["left", "alive"]]
+    assert statuses(abandoned) == {"gone": "KILLED", "alive": "RUNNING"}
+    assert [line.split()[:2] for line in call("reap", *places(abandoned, tmp_path)).out.splitlines()] == [["left", "alive"]]
+
+
+def test_doctor_with_fix_ends_it_too_and_its_json_stays_json(abandoned, tmp_path):
+    done = call("doctor", "--fix", "--json", *places(abandoned, tmp_path))
+    assert {check["name"] for check in json.loads(done.out)} >= {"tracking", "disk"}
+    assert "ended gone" in done.err
+    assert statuses(abandoned)["gone"] == "KILLED"
+
+
+def test_reap_without_a_store_is_one_line(server, tmp_path):
+    done = call("reap", *places(server.uri, tmp_path))
+    assert (done.code, done.err.count("\n")) == (3, 1)
+    assert "is away" in done.err
+
+
+def test_a_backlog_is_a_failure_only_where_that_is_asked_for(new_lab, server):
+    lab = new_lab()
+    options = ("--tracking-uri", server.uri, "--strategies", "naive")
+    lax = lab.run(*options)
+    assert lax.code == 0
+    assert "the tracking store lacks" in lax.out
+    strict = lab.run(*options, "--strict-tracking", "true")
+    assert strict.code == 3
+    assert "the run has finished, but the tracking store lacks" in strict.err
+    assert lab.file("naive_pseudolabel_ratio_30.json")["seeds"]["0"]["summary"]["f1"] is not None
+    server.start()
+    assert call("sync", *places(server.uri, lab.work)).code == 0
+    assert lab.run(*options, "--strict-tracking", "true").code == 0
+    assert statuses(server.uri)["naive 30% seed 0"] == "FINISHED"
