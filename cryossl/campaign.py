@@ -139,7 +139,9 @@ class Campaign:
             if student.model.collapsed:
                 self._books.tell_collapse(strategy, student.iteration, student.model.steps)
                 return False
-            if self._settings.loop.accept == "improved":
+            if self._settings.loop.accept == "always":
+                accepted = True
+            elif self._settings.loop.accept == "improved":
                 accepted = gates.improved(ours, theirs)
             else:
                 rng = generator(self._settings.split.seed, "gate", strategy, student.iteration)

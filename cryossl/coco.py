@@ -141,6 +141,19 @@ def measured(dataset: DataSet, *, border: Literal["auto"] | int, visible: Collec
                                diameter_px={source: value for source, value in diameters.items() if value is not None})
 
 
+def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
+    """The data set with the micrographs of these sources alone. Raises DataError for one that it has not."""
+    there = {micrograph.source for part in dataset.parts.values() for micrograph in part.micrographs}
+    missing = sorted(set(sources) - there)
+    if missing:
+        raise DataError(f"{dataset.root} has no source {missing[0]!r}", cure=f"there are {', '.join(sorted(there))}")
+    kept = {}
+    for name, part in dataset.parts.items():
+        micrographs = tuple(one for one in part.micrographs if one.source in sources)
+        kept[name] = Part(micrographs, {one.id: part.particles[one.id] for one in micrographs if one.id in part.particles})
+    return dataclasses.replace(dataset, train=kept["train"], validation=kept["validation"], test=kept.get("test"))
+
+
 @dataclass(frozen=True)
 class _Found:
     """A picture on disk and what is known of it, before its source is."""

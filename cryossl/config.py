@@ -30,6 +30,7 @@ class InputSettings(Section):
     """What is read, and how a micrograph becomes the tiles that the network sees."""
 
     data: str = Field("synthetic", min_length=1, description="folder of a COCO data set, or `synthetic`")
+    sources: tuple[str, ...] = Field((), description="the only sources to keep, separated by commas; all unless given")
     particle_radius_fraction: float = Field(
         1.0, gt=0, le=1.5, description="radius of a particle's disc, as a fraction of half its box width"
     )
@@ -55,6 +56,11 @@ class SplitSettings(Section):
     label_unit: Literal["micrograph", "tile"] = Field("micrograph", description="what the ratio counts")
     labelled: Path | None = Field(
         None, description="file that lists the labelled micrographs, one name a line; replaces the draw"
+    )
+    validation_from: Literal["part", "labelled"] = Field(
+        "part",
+        description="what thresholds and gate are chosen on: the validation part, or the labelled micrographs; then the "
+                    "validation part is test too",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="seed of the split, the initial weights and every other draw")
 
@@ -138,9 +144,9 @@ class LoopSettings(Section):
     """The self-training iterations."""
 
     max_iterations: int = Field(3, ge=0, le=100, description="most students in a row; 0: the supervised baseline alone")
-    accept: Literal["improved", "confident"] = Field(
+    accept: Literal["improved", "confident", "always"] = Field(
         "improved",
-        description="a student is accepted if its validation F1 is higher, or if that is so with 90% confidence",
+        description="a student is accepted if its validation F1 is higher, if that is so with 90% confidence, or always",
     )
     audit: bool = Field(
         False, description="score the pseudo-labels against the hidden truth; it reaches neither training nor selection"

@@ -63,10 +63,7 @@ def run(config: Config) -> str:
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
         store = build(dataset, config.run.work / "stores", settings=config.input,
                       network_multiple=networks.multiple(config.network), report=report)
-        narrator.say(f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
-                     f"{len(split.validation)} validation and {len(split.test)} test micrographs")
-        if dataset.test is None:
-            narrator.say("   the data set has no test part: half of the validation micrographs were set aside as test")
+        narrator.say(preparation.parts_text(config, split, tested=dataset.test is not None))
         experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
                                 precision=devices.resolve_precision(config.training.precision, device), report=report)
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cryossl.blueprint import Blueprint, StoredMicrograph, draw_blueprint, members
-from cryossl.coco import DataSet, measured, read_dataset
+from cryossl.coco import DataSet, measured, only, read_dataset
 from cryossl.config import Config
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress import Report
@@ -24,14 +24,21 @@ def load(config: Config, report: Report) -> DataSet:
     """The data set of a config; the embedded one is written first if it is not there.
 
     Border and particle size are measured on the labels of the validation part alone: they shape the store, which all
-    ratios and seeds share, and the labels that the experiment hides must not shape anything.
+    ratios and seeds share, and the labels that the experiment hides must not shape anything. Where the validation part
+    is test, they are measured on the listed micrographs.
     """
     root = Path(config.input.data)
     if config.input.data == SYNTHETIC:
         root = config.run.work / "data" / f"{SYNTHETIC}-{VERSION}"
         synthesise(root, seed=SYNTHETIC_SEED, report=report)
     dataset = read_dataset(root, border=config.input.border, max_megapixels=config.input.max_megapixels)
-    return measured(dataset, border=config.input.border, visible=dataset.validation.particles.keys())
+    if config.input.sources:
+        dataset = only(dataset, config.input.sources)
+    visible = set(dataset.validation.particles)
+    if config.split.validation_from == "labelled":
+        listed = set(_listed(_list_of(config)))
+        visible = {name for name in dataset.train.particles if name in listed or name.rpartition("/")[2] in listed}
+    return measured(dataset, border=config.input.border, visible=visible)
 
 
 def sketch(config: Config, dataset: DataSet) -> Blueprint:
@@ -57,8 +64,21 @@ def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: in
         parts["train"].update(dict.fromkeys(items, micrograph.source))
         labelable.update(items if micrograph.annotated else ())
     names = None if settings.labelled is None else _listed(settings.labelled)
-    return draw_split(parts["train"], labelable, parts["validation"], parts["test"] or None,
+    alone = settings.validation_from == "labelled"  # then all that is annotated outside train is test
+    return draw_split(parts["train"], labelable, None if alone else parts["validation"],
+                      parts["test"] | (parts["validation"] if alone else {}) or None,
                       ratio_percent=settings.ratio, seed=settings.seed, labelled=names)
+
+
+def parts_text(config: Config, split: Split, *, tested: bool) -> str:
+    """How much there is of each part, and where it is from. `tested`: the data set has a test part."""
+    counts = (f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
+              f"{len(split.validation)} validation and {len(split.test)} test micrographs")
+    if config.split.validation_from == "labelled":
+        return f"{counts}\n   thresholds and gate are chosen on the labelled micrographs; the validation part is test"
+    if tested:
+        return counts
+    return f"{counts}\n   the data set has no test part: half of the validation micrographs were set aside as test"
 
 
 def with_counted_ratio(config: Config, split: Split) -> Config:
@@ -82,6 +102,14 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
     if config.loop.accept == "confident" and len(split.validation) < 2:
         raise ConfigError("accept=confident resamples validation micrographs and there is only one",
                           cure="use accept=improved, or add validation micrographs")
+
+
+def _list_of(config: Config) -> Path:
+    """The list of labelled micrographs that `validation_from=labelled` needs. Raises ConfigError without one."""
+    if config.split.labelled is None or config.split.label_unit != "micrograph":
+        raise ConfigError("validation_from=labelled needs whole micrographs that a list names",
+                          cure="give --labelled FILE and --label-unit micrograph")
+    return config.split.labelled
 
 
 def _listed(path: Path) -> list[str]:

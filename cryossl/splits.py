@@ -22,7 +22,10 @@ from cryossl.tiling import micrograph_of
 
 @dataclass(frozen=True)
 class Split:
-    """Ids of the four parts, each sorted; a micrograph is in only one of train, validation and test."""
+    """Ids of the four parts, each sorted; a micrograph is in only one of train, validation and test.
+
+    Save where the labelled micrographs are what thresholds and gate are chosen on: then they are validation too.
+    """
 
     labelled: tuple[str, ...]
     unlabelled: tuple[str, ...]
@@ -38,7 +41,7 @@ class Split:
         return digest(self.as_json())
 
 
-def draw_split(train: Mapping[str, str], labelable: AbstractSet[str], validation: Mapping[str, str],
+def draw_split(train: Mapping[str, str], labelable: AbstractSet[str], validation: Mapping[str, str] | None,
                test: Mapping[str, str] | None, *, ratio_percent: float, seed: int,
                labelled: Sequence[str] | None) -> Split:
     """Divide the items (id -> source) of a data set.
@@ -46,7 +49,7 @@ def draw_split(train: Mapping[str, str], labelable: AbstractSet[str], validation
     Args:
         train: all items of the training part, annotated or not: what the ratio counts.
         labelable: those of them that have annotations and so can be labelled.
-        validation: annotated validation items.
+        validation: annotated validation items; None if what is labelled is validation too.
         test: annotated test items; None if the data set has no test part: half of the validation micrographs of each
             source are set aside instead.
         ratio_percent: labelled part of `train`, in (0, 100]; the count is rounded down, and is at least one per source.
@@ -63,27 +66,27 @@ def draw_split(train: Mapping[str, str], labelable: AbstractSet[str], validation
         chosen = set(order[:_labelled_count(train, labelable, ratio_percent)])
     else:
         chosen = _named_items(labelled, train, labelable)
+    kept: Iterable[str] = chosen if validation is None else validation
+    aside: Iterable[str] = test or ()
     if test is None:
-        kept, aside = _halve(validation, seed=seed)
-    else:
-        kept, aside = list(validation), list(test)
+        kept, aside = _halve(validation or {}, seed=seed)
     return Split(tuple(sorted(chosen)), tuple(sorted(set(train) - chosen)), tuple(sorted(kept)), tuple(sorted(aside)))
 
 
-def _check_parts(train: Mapping[str, str], labelable: AbstractSet[str], validation: Mapping[str, str],
+def _check_parts(train: Mapping[str, str], labelable: AbstractSet[str], validation: Mapping[str, str] | None,
                  test: Mapping[str, str] | None) -> None:
     stray = sorted(labelable - set(train))
     if stray:
         raise ValueError(f"a labelable item must be in the training part, {stray[0]!r} is not")
     if not labelable:
         raise DataError("no training micrograph has annotations", cure="annotate at least one per source")
-    if not validation:
+    if validation is not None and not validation:
         raise DataError("no validation micrograph has annotations", cure="add annotated micrographs to val/")
     if test is not None and not test:
         raise DataError("no test micrograph has annotations",
                         cure="annotate them, or remove the test part: half of validation then takes its place")
     seen: dict[str, str] = {}
-    for part, items in (("train", train), ("validation", validation), ("test", test or {})):
+    for part, items in (("train", train), ("validation", validation or {}), ("test", test or {})):
         for micrograph in {micrograph_of(item) for item in items}:
             if seen.setdefault(micrograph, part) != part:
                 raise DataError(f"micrograph {micrograph!r} is in {seen[micrograph]} and in {part}",

@@ -113,6 +113,17 @@ def test_the_confident_gate_asks_for_more(lab, usual):
     assert arms[0]["fingerprint"] != arms[1]["fingerprint"]
 
 
+def test_the_gate_that_accepts_always_keeps_a_student_that_is_worse(lab, usual):
+    decisions = {}
+    for gate in ("improved", "always"):
+        numbers(lab, f"short-{gate}", "--accept", gate, "--student-epochs", "1", "--baseline-epochs", "20",
+                "--validations", "1")
+        (arm,) = lab.file("balanced_pseudolabel_ratio_30.json", of=f"short-{gate}")["seeds"].values()
+        decisions[gate] = arm["iterations"][1]["accepted"]
+        assert arm["iterations"][1]["numbers"]["validation/f1"] < arm["iterations"][0]["numbers"]["validation/f1"]
+    assert decisions == {"improved": False, "always": True}
+
+
 def test_each_ablation_is_an_arm_of_its_own_and_shares_the_baseline(lab, usual):
     names = ["naive", "class_balanced", "supervised_long", *(f"naive+{factor}" for factor in FACTORS),
              *(f"class_balanced-{factor}" for factor in FACTORS)]

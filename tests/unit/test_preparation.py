@@ -131,3 +131,51 @@ def test_what_would_fail_after_hours_is_refused_at_the_door(folder):
     with pytest.raises(ConfigError, match="accept=confident"):
         preparation.check(build({"accept": "confident"}), alone, tile_px=64)
     preparation.check(config, alone, tile_px=64)
+
+
+def test_only_the_named_sources_are_kept(folder):
+    _, split = prepared(folder, sources="10028", ratio=50)
+    everything = (*split.labelled, *split.unlabelled, *split.validation, *split.test)
+    assert everything
+    assert all("10028_" in name for name in everything)
+    assert len(split.labelled) + len(split.unlabelled) == 6
+
+
+def test_a_source_that_is_not_there_is_refused_with_those_that_are(folder):
+    with pytest.raises(DataError, match="no source '10093'; there are 10017, 10028"):
+        prepared(folder, sources="10017,10093")
+
+
+@pytest.fixture
+def listed(tmp_path):
+    path = tmp_path / "labelled.txt"
+    path.write_text("# mine\n10017_0.png\n")
+    return path
+
+
+def test_where_the_labelled_micrographs_decide_the_whole_validation_part_is_test(folder, listed):
+    write_part(folder, "test", ["10017_t.png"])
+    _, split = prepared(folder, labelled=str(listed), validation_from="labelled", sources="10017")
+    assert split.labelled == split.validation == ("train/10017_0.png",)
+    assert len(split.unlabelled) == 5
+    assert split.test == ("test/10017_t.png", "val/10017_v.png", "val/10017_w.png")
+
+
+def test_then_border_and_diameter_are_measured_on_the_listed_micrographs_alone(folder, listed):
+    settings = {"data": str(folder), "labelled": str(listed), "validation_from": "labelled", "sources": "10017"}
+    before = preparation.load(build(settings), silent)
+    narrow = [[20, 20, 3, 3], [30, 30, 3, 3]]
+    write_part(folder, "val", ["10017_v.png", "10017_w.png"], document=entries(["10017_v.png", "10017_w.png"], boxes=narrow))
+    train = entries(NAMES[:-1], boxes=narrow)
+    for annotation, box in zip(train["annotations"], BOXES, strict=False):  # those of the listed micrograph
+        annotation["bbox"] = box
+    write_part(folder, "train", NAMES, document=train)
+    after = preparation.load(build(settings), silent)
+    assert (after.diameter_px, after.border_px) == (before.diameter_px, before.border_px)
+    assert preparation.load(build({**settings, "validation_from": "part"}), silent).diameter_px != before.diameter_px
+
+
+@pytest.mark.parametrize("change", [{"labelled": ""}, {"label_unit": "tile"}])
+def test_it_needs_whole_micrographs_that_a_list_names(folder, listed, change):
+    with pytest.raises(ConfigError, match="validation_from=labelled needs whole micrographs"):
+        prepared(folder, **{"labelled": str(listed), "validation_from": "labelled", **change})
