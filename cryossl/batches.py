@@ -88,6 +88,8 @@ class TileBatches:
         seed: of the run.
         purpose: what the training is for; part of the counter.
         iteration: of self-training; part of the counter.
+        shift_px: most that a tile's window is moved from its place in each direction, anew at every step; it stays inside
+            its picture. What it then sees of a neighbour has the neighbour's label, IGNORE where that has none.
         pinned: whether batches are laid into page-locked memory, from which a copy to CUDA can overlap with work.
 
     Raises:
@@ -95,13 +97,14 @@ class TileBatches:
     """
 
     def __init__(self, examples: Sequence[Example], *, batch_size: int, tile_px: int, seed: int, purpose: str,
-                 iteration: int, pinned: bool = False) -> None:
+                 iteration: int, shift_px: int = 0, pinned: bool = False) -> None:
         if not examples:
             raise ValueError("batches need at least one example")
         self._examples = examples
         self._batch_size = batch_size
         self._tile_px = tile_px
         self._counter = (seed, purpose, iteration)
+        self._shift_px = shift_px
         self._pinned = pinned
         self._epoch_order: tuple[int, np.ndarray] | None = None
 
@@ -112,7 +115,7 @@ class TileBatches:
 
     def digest(self) -> str:
         """sha256 in hex of what decides the order of tiles; pixels are not in it."""
-        text = hashlib.sha256(repr((self._batch_size, self._tile_px, self._counter)).encode())
+        text = hashlib.sha256(repr((self._batch_size, self._tile_px, self._counter, self._shift_px)).encode())
         for example in self._examples:
             text.update(f"{example.tile.id}\n{example.weight!r}\n".encode())
         return text.hexdigest()
@@ -121,17 +124,32 @@ class TileBatches:
         """The batch of a step, counted from 0 over all epochs. Its memory is its own."""
         epoch, within = divmod(step, self.steps_per_epoch)
         order = self._order(epoch)
-        places = np.arange(within * self._batch_size, (within + 1) * self._batch_size) % len(order)
-        chosen = [self._examples[index] for index in order[places]]
+        turns = np.arange(within * self._batch_size, (within + 1) * self._batch_size) % len(order)
+        chosen = [self._examples[index] for index in order[turns]]
         shape = (self._batch_size, 1, self._tile_px, self._tile_px)
         pictures = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
         labels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-        for picture, label_map, example in zip(pictures.numpy(), labels.numpy(), chosen, strict=True):
-            cut_into(picture[0], example.picture, example.tile, fill=NEUTRAL)
-            cut_into(label_map[0], example.labels, example.tile, fill=IGNORE)
+        places = [self._moved(example, by) for example, by in zip(chosen, self._shifts(step), strict=True)]
+        for picture, label_map, example, place in zip(pictures.numpy(), labels.numpy(), chosen, places, strict=True):
+            cut_into(picture[0], example.picture, place, fill=NEUTRAL)
+            cut_into(label_map[0], example.labels, place, fill=IGNORE)
         weights = torch.tensor([example.weight for example in chosen], dtype=torch.float32)
         return Batch(pictures, labels, weights, tuple(example.tile.id for example in chosen),
                      tuple(example.source for example in chosen), _tables(chosen))
+
+    def _shifts(self, step: int) -> list[tuple[int, int]]:
+        """By how much the window of each tile of a step is moved, (down, right) in px."""
+        seed, purpose, iteration = self._counter
+        draws = generator(seed, "shift", purpose, iteration, step)
+        return [(down, right) for down, right in
+                draws.integers(-self._shift_px, self._shift_px, size=(self._batch_size, 2), endpoint=True).tolist()]
+
+    def _moved(self, example: Example, by: tuple[int, int]) -> tuple[int, int]:
+        """Origin (y, x) of an example's window, moved and then kept inside its picture."""
+        tile = example.tile
+        y, x = (min(max(at + move, 0), max(0, length - self._tile_px))
+                for at, move, length in zip((tile.y, tile.x), by, example.picture.shape, strict=True))
+        return y, x
 
     def _order(self, epoch: int) -> np.ndarray:
         """The permutation of an epoch. The latest one is kept: a cache, not a state."""
@@ -153,7 +171,7 @@ class MixedBatches:
         others: the other examples, at least one.
         batch_size: tiles per step, at least 2.
         tile_px: side of a tile.
-        seed, purpose, iteration, pinned: as for `TileBatches`.
+        seed, purpose, iteration, shift_px, pinned: as for `TileBatches`.
         weight: of the others at the first step and at the last, linear between; times their own.
         steps: how many there will be.
 
@@ -162,15 +180,15 @@ class MixedBatches:
     """
 
     def __init__(self, labelled: Sequence[Example], others: Sequence[Example], *, batch_size: int,  # noqa: PLR0913
-                 tile_px: int, seed: int, purpose: str, iteration: int, pinned: bool = False,
+                 tile_px: int, seed: int, purpose: str, iteration: int, shift_px: int = 0, pinned: bool = False,
                  weight: tuple[float, float] = (1.0, 1.0), steps: int = 1) -> None:
         if batch_size < 2:
             raise ValueError("a mixed batch needs room for two tiles")
         half = batch_size // 2
         self._first = TileBatches(labelled, batch_size=half, tile_px=tile_px, seed=seed, purpose=f"{purpose} labelled",
-                                  iteration=iteration, pinned=pinned)
+                                  iteration=iteration, shift_px=shift_px, pinned=pinned)
         self._second = TileBatches(others, batch_size=batch_size - half, tile_px=tile_px, seed=seed,
-                                   purpose=f"{purpose} others", iteration=iteration, pinned=pinned)
+                                   purpose=f"{purpose} others", iteration=iteration, shift_px=shift_px, pinned=pinned)
         self._examples, self._batch_size = len(labelled) + len(others), batch_size
         self._weight, self._steps = weight, steps
 
@@ -220,14 +238,15 @@ def _tables(chosen: Sequence[Example]) -> Float32[torch.Tensor, "batch 2 256"] |
     return tables
 
 
-def cut_into(window: UInt8[np.ndarray, "tile_px tile_px"], array: UInt8[np.ndarray, "height width"], tile: Tile, *,
-             fill: int) -> None:
-    """Write a tile's window of a picture or label map into memory that is already there; beyond the edge it is `fill`.
+def cut_into(window: UInt8[np.ndarray, "tile_px tile_px"], array: UInt8[np.ndarray, "height width"], origin: tuple[int, int],
+             *, fill: int) -> None:
+    """Write the window whose first pixel is `origin`, (y, x), of a picture or label map into memory that is already there.
 
-    The window of a tile may run over the lower and right edge only: its origin is never negative.
+    Beyond the edge it is `fill`; it may run over the lower and right edge only: the origin is never negative.
     """
     side = window.shape[0]
-    piece = array[tile.y:tile.y + side, tile.x:tile.x + side]
+    y, x = origin
+    piece = array[y:y + side, x:x + side]
     if piece.shape != window.shape:
         window.fill(fill)
     window[:piece.shape[0], :piece.shape[1]] = piece

@@ -93,6 +93,9 @@ class TrainingSettings(Section):
         500, ge=0, description="fewest optimiser steps of a training: passes are added where the tiles are few; 0: none"
     )
     batch_size: int = Field(4, ge=1, description="tiles per optimiser step")
+    tile_shift: float = Field(
+        0.5, ge=0, le=1, description="most that a training tile is moved from its place at a step, as a share of its side"
+    )
     learning_rate: float = Field(3e-3, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
     validations: int = Field(10, ge=1, description="times the validation part is scored during one training, evenly spaced")

@@ -30,7 +30,7 @@ def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:
 
 
 def student_batches(store: Store, labelled: Sequence[str], selected: Selected | None, learning: Learning, *,  # noqa: PLR0913
-                    batch_size: int, seed: int, iteration: int, steps: int, pinned: bool) -> Batches:
+                    batch_size: int, seed: int, iteration: int, steps: int, shift_px: int, pinned: bool) -> Batches:
     """The batches of a training: of labelled items alone, or with pseudo-labels as `learning` mixes them.
 
     Args:
@@ -42,15 +42,16 @@ def student_batches(store: Store, labelled: Sequence[str], selected: Selected | 
         seed: of the run.
         iteration: of self-training.
         steps: optimiser steps of the training.
+        shift_px: most that a tile's window is moved from its place in each direction.
         pinned: page-locked memory, for CUDA.
     """
     first = labelled_examples(store, labelled)
     second = [] if selected is None else _pseudo_examples(store, selected, learning)
     if second and learning.mixed:
         return MixedBatches(first, second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",
-                            iteration=iteration, pinned=pinned, weight=learning.pseudo_weight, steps=steps)
+                            iteration=iteration, shift_px=shift_px, pinned=pinned, weight=learning.pseudo_weight, steps=steps)
     return TileBatches(first + second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",
-                       iteration=iteration, pinned=pinned)
+                       iteration=iteration, shift_px=shift_px, pinned=pinned)
 
 
 def _pseudo_examples(store: Store, selected: Selected, learning: Learning) -> list[Example]:

@@ -99,6 +99,7 @@ class Experiment:
         steps = steps or training.steps_for(settings, tiles=self._tiles(items), student=iteration > 0)
         batches = student_batches(self.store, labelled, selected, learning, batch_size=settings.batch_size,
                                   seed=self.config.split.seed, iteration=iteration, steps=steps,
+                                  shift_px=round(settings.tile_shift * self.store.tile_px),
                                   pinned=self._inference.device.type == "cuda")
         objective = self._objective(learning, iteration)
         warm = teacher if learning.warm_start else None
@@ -180,8 +181,8 @@ class Experiment:
         settings = self.config.training
         return {"store": self.store.key, "network": self.config.network.model_dump(mode="json"),
                 "seed": self.config.split.seed, "unit": self.config.split.label_unit,
-                "training": settings.model_dump(mode="json", include={"batch_size", "learning_rate", "weight_decay",
-                                                                      "validations"}),
+                "training": settings.model_dump(mode="json", include={"batch_size", "tile_shift", "learning_rate",
+                                                                      "weight_decay", "validations"}),
                 **self._inference.arithmetic()}
 
     def _asked(self, teacher: Model, weights: Weights, teaching: Teaching, pool: Pool) -> dict[str, Any]:

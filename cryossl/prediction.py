@@ -118,7 +118,7 @@ def _batches(store: Pictures, ids: Sequence[str], *, batch_size: int,
     for micrograph in ids:
         picture = store.picture(micrograph)
         for tile in store.tiles(micrograph):
-            cut_into(windows.numpy()[len(tiles), 0], picture, tile, fill=NEUTRAL)
+            cut_into(windows.numpy()[len(tiles), 0], picture, (tile.y, tile.x), fill=NEUTRAL)
             tiles.append(tile)
             if len(tiles) == batch_size:
                 yield tiles, windows

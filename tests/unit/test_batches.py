@@ -89,8 +89,54 @@ def test_cutting_in_place_is_cutting():
     array = np.random.default_rng(0).integers(0, 256, (21, 13), dtype=np.uint8)
     for tile in tile_grid(micrograph="m", height_px=21, width_px=13, tile_px=TILE_PX):
         window = np.full((TILE_PX, TILE_PX), 77, np.uint8)
-        cut_into(window, array, tile, fill=9)
+        cut_into(window, array, (tile.y, tile.x), fill=9)
         np.testing.assert_array_equal(window, cut(array, tile, tile_px=TILE_PX, fill=9))
+
+
+def moving(*, shift_px: int, shape: tuple[int, int] = (40, 24)) -> TileBatches:
+    """Two tiles of one picture whose pixels all differ, half of it annotated."""
+    picture = np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape)
+    labels = np.where(np.arange(shape[1]) < shape[1] // 2, 1, IGNORE).astype(np.uint8)
+    tiles = [Tile("m", y, x, (y, y + TILE_PX, x, x + TILE_PX)) for y, x in ((0, 0), (16, 8))]
+    rows = [Example(tile, (picture // shape[1] * 6 % 256).astype(np.uint8), np.tile(labels, (shape[0], 1))) for tile in tiles]
+    return TileBatches(rows, batch_size=2, tile_px=TILE_PX, seed=0, purpose="train", iteration=0, shift_px=shift_px)
+
+
+def rows_seen(batch) -> list[int]:
+    return [int(picture[0, 0, 0]) // 6 for picture in batch.pictures]
+
+
+def test_a_window_moves_by_at_most_the_shift_stays_inside_and_reaches_both_ends():
+    drawn = moving(shift_px=4)
+    places = {item: set() for item in ("m@0,0", "m@16,8")}
+    for step in range(60):
+        batch = drawn.batch(step)
+        for item, row in zip(batch.items, rows_seen(batch), strict=True):
+            places[item].add(row)
+    assert places == {"m@0,0": set(range(5)), "m@16,8": set(range(12, 21))}
+
+
+def test_the_labels_move_with_the_picture():
+    drawn = moving(shift_px=4)
+    for step in range(20):
+        batch = drawn.batch(step)
+        for labels in batch.labels:
+            columns = labels[0].numpy() == IGNORE
+            assert (columns == columns[0]).all()  # the seam runs down
+            assert (np.diff(columns[0].astype(int)) >= 0).all()
+    seams = {int((batch[0, 0] != IGNORE).sum()) for step in range(20) for batch in drawn.batch(step).labels.unsqueeze(1)}
+    assert len(seams) > 3
+
+
+def test_the_shift_of_a_step_is_a_function_of_its_number_and_without_one_the_grid_stays():
+    assert rows_seen(moving(shift_px=4).batch(7)) == rows_seen(moving(shift_px=4).batch(7))
+    assert {tuple(sorted(rows_seen(moving(shift_px=0).batch(step)))) for step in range(9)} == {(0, 16)}
+    assert moving(shift_px=4).digest() != moving(shift_px=0).digest()
+
+
+def test_a_tile_that_is_its_whole_picture_does_not_move():
+    drawn = moving(shift_px=4, shape=(TILE_PX, TILE_PX))
+    assert {tuple(rows_seen(drawn.batch(step))) for step in range(9)} == {(0, 0)}
 
 
 def test_no_example_is_refused():

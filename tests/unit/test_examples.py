@@ -55,7 +55,7 @@ def selected(pool: Pool, store, folder, rules: Selection, *, times: int = 1) -> 
 def batches(store, pool: Pool, found: Selected | None, learning: Learning, **changes):
     labelled = [item for item in pool.items if store.micrographs[item].annotated]
     return student_batches(store, labelled, found, learning, **{
-        "batch_size": 4, "seed": 0, "iteration": 1, "steps": 12, "pinned": False} | changes)
+        "batch_size": 4, "seed": 0, "iteration": 1, "steps": 12, "shift_px": 0, "pinned": False} | changes)
 
 
 def test_labelled_tiles_show_the_truth_and_nothing_of_tiles_that_were_not_given(store, pool):
