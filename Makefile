@@ -14,7 +14,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 BIN := $(CURDIR)/.venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint test slow bench run venv help
+.PHONY: check lint test slow faults bench run venv help
 
 check: lint test ## lint + test (the default)
 
@@ -34,6 +34,9 @@ test: venv ## the test suite, without what takes minutes
 
 slow: venv ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST)
+
+faults: venv ## every fault at length: hours, and the figures of docs/reliability.md in benchmarks/results/faults.md
+	$(BIN)/python -m pytest tests/faults --faults long --figures benchmarks/results $(PYTEST)
 
 bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks

@@ -7,6 +7,8 @@ applied, because annotation programs count pixels as they are stored.
 
 from __future__ import annotations
 
+import io
+import logging
 import stat
 import threading
 import warnings
@@ -19,6 +21,7 @@ import mrcfile
 import numpy as np
 import tifffile
 from jaxtyping import Float32, UInt8
+from mrcfile.mrcinterpreter import MrcInterpreter
 from PIL import Image
 
 from cryossl.errors import DataError
@@ -32,12 +35,16 @@ _LEVELS_PER_SIGMA = 25.5
 _MAD_TO_SIGMA = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _MEAN_DEVIATION_TO_SIGMA = 1.2533  # sqrt(pi / 2), the same for the mean absolute deviation
 _MRC_HEADER_BYTES = 1024
+_MRC_EXTENDED = slice(92, 96)  # where the length of the extended header stands
+_MOST_SAMPLES = 4  # red, green, blue, and how opaque
 _PILLOW_LIMIT = threading.Lock()
 _GREY_MODES = ("L", "I;16", "I;16L", "I;16B", "I", "F")
 
 # These decoders warn of oddities that are checked here anyway. Once for the process, for pictures are read in threads:
 # `catch_warnings` swaps the filters of all threads, and two that overlap can leave the wrong ones behind for good.
 warnings.filterwarnings("ignore", module=r"(mrcfile|tifffile)(\.|$)")
+# A damaged file is told of in one line of ours; tifffile would put a dozen beside it.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
@@ -52,8 +59,7 @@ def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
                 with tifffile.TiffFile(path) as file:
                     return _tiff_size(file, path, max_megapixels)
             case "mrc":
-                with mrcfile.open(path, header_only=True, permissive=True) as file:
-                    return _mrc_size(file, path, max_megapixels)
+                return _mrc_size(path, max_megapixels)
             case _:
                 with _pillow(path, ("JPEG", "PNG")) as picture:
                     return _pillow_size(picture, path, max_megapixels)
@@ -71,7 +77,7 @@ def read_picture(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "h
             case "mrc":
                 picture = _read_mrc(path, max_megapixels)
             case _:
-                with _pillow(path, ("JPEG", "PNG")) as opened:
+                with _pillow(_whole(path), ("JPEG", "PNG")) as opened:
                     _pillow_size(opened, path, max_megapixels)
                     picture = _pillow_grey(opened)
     bad = picture.size - int(np.count_nonzero(np.isfinite(picture)))
@@ -172,15 +178,20 @@ def _checked_size(size: tuple[int, int], frames: int, path: Path, max_megapixels
     return height, width
 
 
+def _whole(path: Path) -> io.BytesIO:
+    """The file in memory: Pillow reads as many bytes as a chunk promises, for which a file would make room at once."""
+    return io.BytesIO(path.read_bytes())
+
+
 @contextmanager
-def _pillow(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
+def _pillow(source: Path | io.BytesIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     # Pillow's own limit (89 Mpx, a global) would refuse legitimate super-resolution pictures; ours is checked on the
     # header right after. The lock keeps two threads from restoring each other's value.
     with _PILLOW_LIMIT:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            picture = Image.open(path, formats=formats)
+            picture = Image.open(source, formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = before
     with picture:
@@ -199,6 +210,8 @@ def _pillow_grey(picture: Image.Image) -> Float32[np.ndarray, "height width"]:
 
 def _tiff_size(file: tifffile.TiffFile, path: Path, max_megapixels: float) -> tuple[int, int]:
     page: Any = file.pages.first
+    if page.samplesperpixel > _MOST_SAMPLES:  # a small file may promise 65,535 of them, and all are decoded at once
+        raise DataError(f"{path}: {page.samplesperpixel} values a pixel", cure="give one grey picture a file")
     return _checked_size((int(page.imagelength), int(page.imagewidth)),
                          max(len(file.pages), int(page.imagedepth)), path, max_megapixels)
 
@@ -213,7 +226,7 @@ def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height
             if "imagecodecs" not in str(error):
                 raise
             # LZW and JPEG inside TIFF: Pillow's libtiff reads them, tifffile needs another package to.
-            with _pillow(path, ("TIFF",)) as picture:
+            with _pillow(_whole(path), ("TIFF",)) as picture:
                 return _pillow_grey(picture)
         # 0 is white in such files.
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
@@ -232,10 +245,19 @@ def _luma(values: np.ndarray, path: Path) -> Float32[np.ndarray, "height width"]
     return values.astype(np.float32)
 
 
-def _mrc_size(file: Any, path: Path, max_megapixels: float) -> tuple[int, int]:
-    header = file.header
-    if header is None:
-        raise DataError(f"{path}: the MRC header is damaged", cure="restore the file")
+def _mrc_header(path: Path) -> Any:
+    """The header alone: mrcfile would make room for an extended header of any length that is promised."""
+    with path.open("rb") as file:
+        head = bytearray(file.read(_MRC_HEADER_BYTES))
+    promised, head[_MRC_EXTENDED] = bytes(head[_MRC_EXTENDED]), bytes(4)
+    with MrcInterpreter(io.BytesIO(head), permissive=True, header_only=True) as opened:
+        header = opened.header
+        header.nsymbt = np.frombuffer(promised, header.dtype["nsymbt"])[0]
+        return header.copy()
+
+
+def _mrc_size(path: Path, max_megapixels: float) -> tuple[int, int]:
+    header = _mrc_header(path)
     size = _checked_size((int(header.ny), int(header.nx)), int(header.nz), path, max_megapixels)
     mode = int(header.mode)
     if mode not in (0, 1, 2, 6, 12):
@@ -249,8 +271,7 @@ def _mrc_size(file: Any, path: Path, max_megapixels: float) -> tuple[int, int]:
 
 
 def _read_mrc(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
-    with mrcfile.open(path, header_only=True, permissive=True) as file:
-        size = _mrc_size(file, path, max_megapixels)
+    size = _mrc_size(path, max_megapixels)
     with mrcfile.open(path, permissive=True) as file:
         if file.data is None:
             raise DataError(f"{path}: the MRC data block is damaged", cure="restore the file")

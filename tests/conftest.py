@@ -20,10 +20,16 @@ os.environ["MPLBACKEND"] = "Agg"
 # Read by torch when it is imported: workers of pytest-xdist would otherwise fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+COCO_PUBLIC = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_public"
+
 settings.register_profile("project", max_examples=50, deadline=None)
 settings.load_profile("project")
 
-COCO_PUBLIC = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_public"
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cryossl")
+    group.addoption("--faults", choices=("bounded", "long"), default="bounded", help="how much of each fault is tried")
+    group.addoption("--figures", metavar="FOLDER", help="write the figures of the faults that were tried into this folder")
 
 
 @pytest.fixture(scope="session")

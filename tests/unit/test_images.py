@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import mrcfile
 import numpy as np
 import pytest
 import tifffile
+from faults.damaged_pictures import bombs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -120,6 +122,30 @@ def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
         with pytest.raises(DataError, match="max_megapixels"):
             read(tmp_path / "bomb.png", max_megapixels=256)
     assert time.perf_counter() - before < 0.5
+
+
+@pytest.mark.parametrize("name", ["samples.tif", "extended.mrc"])
+def test_a_small_file_that_promises_gigabytes_is_refused_before_room_is_made_for_them(tmp_path, name):
+    (tmp_path / name).write_bytes(bombs()[name])
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 2**29, limits[1]))
+    try:
+        with pytest.raises(DataError, match=name):
+            read_size(tmp_path / name, max_megapixels=256)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def test_a_damaged_tiff_is_told_of_by_us_alone(tmp_path, caplog):
+    path = tmp_path / "damaged.tif"
+    tifffile.imwrite(path, GREY)
+    content = bytearray(path.read_bytes())
+    content[20:24] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        read_picture(path, max_megapixels=1)
+    assert caplog.records == []
 
 
 def test_a_super_resolution_picture_is_legitimate(tmp_path):
@@ -242,7 +268,7 @@ def test_reading_swaps_no_warning_filters_for_other_threads_would_see_them(tmp_p
     with watched_calls("mrcfile.py", "_read", lambda: list(warnings.filters)) as inside:
         read_size(path, max_megapixels=1)
         read_picture(path, max_megapixels=1)
-    assert len(inside) >= 2
+    assert len(inside) >= 1
     assert all(filters == outside for filters in inside)
 
 
