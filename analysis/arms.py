@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.runs import metric_names, setting_names
 from analysis.tables import mean_of
 from analysis.verdict import Measures
-from cryossl.recipes import BASELINE, FULL, LONG, without_pseudo_labels
+from cryossl.recipes import BASELINE, BASELINES, FULL, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"
 """Stands beside the score in the tables, where runs have it."""
@@ -109,8 +109,8 @@ def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
     """Every arm of a tidy table of one data set and setting, in the order ratio, strategy, seed.
 
     The baseline is an arm too, `supervised`. An arm is finished when nothing of it failed or is still to come. Gains
-    are counted from `supervised`, or from `supervised_long` where it has the higher mean validation F1 on the seeds of
-    a ratio and none of them lacks it: the baseline to beat is the better of the two, chosen without the test part.
+    are counted from the one of `supervised`, `supervised_long` and `supervised_noise` that has the highest mean validation F1
+    on the seeds of a ratio, if none of them lacks it: the baseline to beat is the best one, chosen without the test part.
     """
     cells: defaultdict[tuple[float, str, int], list[dict[Any, Any]]] = defaultdict(list)
     names = metric_names(tidy.columns), setting_names(tidy.columns)
@@ -126,7 +126,7 @@ def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
 
 def strategy_order(strategy: str) -> tuple[int, str]:
     """Controls first, then naive and what grows from it, then class_balanced and what it lost, then the others."""
-    bases = (BASELINE, LONG, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
+    bases = (*BASELINES, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
     if strategy in bases:
         return bases.index(strategy), strategy
     start = [index for index, base in enumerate(bases) if base[-1] in "+-" and strategy.startswith(base)]
@@ -213,16 +213,16 @@ def _why_stopped(models: Sequence[Trained], rows: Sequence[Mapping[Any, Any]]) -
 
 
 def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
-    """Swap the reference for `supervised_long` where that is the better baseline of a ratio."""
+    """Swap the reference for the best of the BASELINES of a ratio on validation, among those that all its seeds have."""
     found = []
     for arm in arms:
-        long = {other.seed: other.final for other in arms
-                if other.strategy == LONG and other.ratio_percent == arm.ratio_percent and other.final}
-        base = {other.seed: other.final for other in arms
-                if other.strategy == "supervised" and other.ratio_percent == arm.ratio_percent and other.final}
-        better = base and base.keys() <= long.keys() and _validation(long, base) > _validation(base, base)
-        swap = better and not arm.strategy.startswith("supervised") and arm.seed in base
-        found.append(replace(arm, reference=long[arm.seed]) if swap else arm)
+        finals = {name: {other.seed: other.final for other in arms
+                         if (other.strategy, other.ratio_percent) == (name, arm.ratio_percent) and other.final}
+                  for name in BASELINES}
+        base = finals[BASELINE]
+        best = max((each for each in finals.values() if base.keys() <= each.keys()), key=lambda each: _validation(each, base))
+        swap = best is not base and arm.strategy not in BASELINES and arm.seed in base
+        found.append(replace(arm, reference=best[arm.seed]) if swap else arm)
     return found
 
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 # Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is lost on white paper.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"), "full": (GREEN, "*"), "naive": (VERMILLION, "s"),
-          "class_balanced": (BLUE, "o")}
+_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"),
+          "supervised_noise": (SKY, "d"), "full": (GREEN, "*"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
 _OTHERS = ((GREEN, "^"), (PURPLE, "v"), (SKY, "P"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
 
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there

@@ -12,7 +12,7 @@ from analysis.counts import ModelCounts
 from analysis.statistics import Grade, grade
 from analysis.tables import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from analysis.verdict import Verdict, judge
-from cryossl.recipes import FULL, without_pseudo_labels
+from cryossl.recipes import BASELINES, FULL, without_pseudo_labels
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,10 @@ def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
     """Ratio in percent -> what its gains are over, where that is not the supervised baseline."""
     notes = {}
     for ratio in sorted({arm.ratio_percent for arm in arms}):
-        plain = {seed: arm.final for seed, arm in finished(arms, ratio_percent=ratio, strategy="supervised").items()}
-        if any(arm.reference is not None and arm.reference != plain.get(arm.seed) for arm in arms
-               if arm.ratio_percent == ratio):
-            notes[ratio] = f"at {ratio:g}% gains are over supervised_long, the better baseline on validation"
+        references = {arm.reference.run_id for arm in arms if arm.ratio_percent == ratio and arm.reference is not None}
+        better = [name for name in BASELINES[1:]
+                  if references & {arm.final.run_id for arm in finished(arms, ratio_percent=ratio, strategy=name).values()
+                                   if arm.final}]
+        if better:
+            notes[ratio] = f"at {ratio:g}% gains are over {better[0]}, the better baseline on validation"
     return notes

@@ -14,6 +14,8 @@ BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size
 STRONG_CONTRAST = 2.0  # greatest factor of the strong view, and the inverse of the least
 STRONG_NOISE = 1.0  # greatest standard deviation of the noise that the strong view adds, in z scores
 STRONG_BLUR_PX = 2.0  # greatest standard deviation of its blur
+NOISED_STRENGTH = 0.5  # of the strong view there: an average that is asked again corrects more than a fixed target does
+NOISED_SHARE = 0.5  # of the tiles of a noised batch that are seen under a strong view, and that take a box of another
 CUT_SHARES = (0.25, 0.75)  # least and greatest side of CutMix's box, of the tile's
 _BYTES_PER_Z = 25.5
 _GREATEST_Z = 5.0
@@ -63,20 +65,37 @@ def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures
     return torch.addcmul(brightness, pictures, contrast)
 
 
-def strong_view(pictures: Pictures, *, generator: np.random.Generator) -> Pictures:
+def strong_view(pictures: Pictures, *, generator: np.random.Generator, strength: float = 1.0) -> Pictures:
     """The z scores with changed contrast, blurred and with noise, each by its own draw for each tile: appearance alone.
 
     After the strong branch of FixMatch (Sohn et al. 2020, arXiv 2001.07685) and UniMatch V2 (Yang et al. 2024, arXiv
-    2410.10777), with what varies between micrographs: dose, defocus and ice, in place of colours.
+    2410.10777), with what varies between micrographs: dose, defocus and ice, in place of colours. `strength`, in (0, 1], is
+    that of all three changes.
     """
     batch, _, height, width = pictures.shape
-    spread = np.log(STRONG_CONTRAST)
+    spread = strength * np.log(STRONG_CONTRAST)
     contrast = np.exp(generator.uniform(-spread, spread, batch)).astype(np.float32)
-    noise = generator.uniform(0, STRONG_NOISE, batch).astype(np.float32)
-    blur = generator.uniform(0, STRONG_BLUR_PX, batch)
+    noise = generator.uniform(0, strength * STRONG_NOISE, batch).astype(np.float32)
+    blur = generator.uniform(0, strength * STRONG_BLUR_PX, batch)
     added = torch.from_numpy(generator.standard_normal((batch, 1, height, width), dtype=np.float32)).to(pictures.device)
     scale = [torch.from_numpy(each).to(pictures.device).view(batch, 1, 1, 1) for each in (contrast, noise)]
     return _blurred(pictures, blur) * scale[0] + added * scale[1]
+
+
+def noised(pictures: Pictures, target: Pictures, weight: Pictures, *,
+           generator: np.random.Generator) -> tuple[Pictures, Pictures, Pictures]:
+    """About half of the tiles under their strong view; about half, drawn anew, with a box of another tile of the batch.
+
+    Picture, target and weight of a box move together. The input noise of Noisy Student (Xie et al. 2020, arXiv 1911.04252)
+    with CutMix (Yun et al. 2019, arXiv 1905.04899).
+    """
+    batch, device = len(pictures), pictures.device
+    coins = torch.from_numpy(generator.random((2, batch)) < NOISED_SHARE).view(2, batch, 1, 1, 1)
+    seen = torch.where(coins[0].to(device), strong_view(pictures, generator=generator, strength=NOISED_STRENGTH), pictures)
+    order = torch.from_numpy(generator.permutation(batch))
+    box = (box_mask(batch, pictures.shape[-1], generator=generator) & coins[1]).to(device)
+    mixed = [torch.where(box, each[order.to(device)], each) for each in (seen, target, weight)]
+    return mixed[0], mixed[1], mixed[2]
 
 
 def box_mask(batch: int, side: int, *, generator: np.random.Generator,

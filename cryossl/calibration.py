@@ -5,6 +5,8 @@ Guo, Pleiss, Sun, Weinberger (2017), On calibration of modern neural networks (a
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Float64
@@ -33,18 +35,26 @@ class Tempered(nn.Module):
         return logits / self.temperature
 
 
-class FourViews(nn.Module):
-    """A network that is shown each picture in the four orientations under flips; their mean probability as a logit."""
+class Views(nn.Module):
+    """A network that is shown each square picture in 4 or 8 orientations; their mean probability as a logit."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, count: Literal[4, 8]) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.count = network, count
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Float[b 1 h w] of z scores -> logits, fp32."""
-        views: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
-        probabilities = [torch.sigmoid(self.network(pictures.flip(axes)).float()).flip(axes) for axes in views]
-        return torch.logit(torch.stack(probabilities).mean(dim=0), eps=1e-7)
+        """Float[b 1 t t] of z scores -> logits, fp32."""
+        flips: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+        found = [self._seen(pictures.flip(axes)).flip(axes) for axes in flips]
+        if self.count == 8:
+            turned = pictures.transpose(-2, -1)
+            found += [self._seen(turned.flip(axes)).flip(axes).transpose(-2, -1) for axes in flips]
+        return torch.logit(torch.stack(found).mean(dim=0), eps=1e-7)
+
+    def _seen(self, pictures: torch.Tensor) -> torch.Tensor:
+        probabilities: torch.Tensor = torch.sigmoid(self.network(pictures.contiguous(
+            memory_format=torch.channels_last)).float())
+        return probabilities
 
 
 def logits_of_bins() -> Float64[np.ndarray, "256"]:

@@ -14,12 +14,13 @@ from cryossl.bookkeeping import Bookkeeper, Trained
 from cryossl.errors import FailedArmsError, NumericError
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
+from cryossl.learning import Learning
 from cryossl.metrics import Counts
 from cryossl.narration import Narrator
 from cryossl.pace import PlannedPhase
 from cryossl.pseudolabels import Selected
 from cryossl.randomness import generator
-from cryossl.recipes import BASELINE, CONTROLS, FULL
+from cryossl.recipes import BASELINE, CONTROLS, FULL, NOISED
 from cryossl.reckoning import Scored
 from cryossl.scorecard import Evaluation
 from cryossl.selftraining import IterationResult, follow, self_train
@@ -47,7 +48,7 @@ class Campaign:
         self._longest_steps = 0
 
     def run(self) -> None:
-        """The baseline, then every strategy; the controls last, for `supervised_long` takes the longest student's steps.
+        """The baseline, then every strategy; the controls last, for they take the longest student's steps.
 
         Raises FailedArmsError at the end if strategies came to numbers that are not finite: they do not stop the others.
         """
@@ -116,7 +117,7 @@ class Campaign:
             self._books.close_arm(arm, strategy, trained, reason, outcome.empty)
 
     def _control(self, strategy: str, baseline: Trained) -> None:
-        """True labels alone: for as many steps as the longest student of this invocation, or all there are, the ceiling."""
+        """True labels alone: for as many steps as the longest student, the same under noise, or all labels there are."""
         self._narrator.begin(_title(strategy, 1))
         if strategy == FULL:
             steps, labelled = self._experiment.most_steps(), self._experiment.all_annotated()
@@ -124,7 +125,8 @@ class Campaign:
             steps, labelled = self._longest_steps or self._experiment.most_steps(), self._experiment.split.labelled
         # The steps are part of the runs' names: after other students it is another control.
         with self._books.open_arm(strategy, steps) as arm, self._books.iteration(strategy, 1, steps) as run:
-            model = self._experiment.fit(labelled, None, iteration=1, steps=steps, on_epoch=self._books.epochs(run))
+            model = self._experiment.fit(labelled, None, iteration=1, steps=steps, on_epoch=self._books.epochs(run),
+                                         learning=Learning(noised=strategy == NOISED))
             trained = Trained(1, model, self._scored(model), None, run, accepted=True)
             self._books.record(trained, strategy=strategy, baseline=baseline)
             self._books.close_arm(arm, strategy, [baseline, trained], "iterations done", None)

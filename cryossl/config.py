@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from cryossl.errors import ConfigError
@@ -18,6 +18,11 @@ from cryossl.recipes import check_strategies
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Auto = Literal["auto"]
+
+
+def _whole(value: object) -> object:
+    """Digits as a number, for a Literal of numbers takes no text; anything else as it is."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Section(BaseModel):
@@ -139,7 +144,8 @@ class SelectionSettings(Section):
         "global", description="naive, class_balanced: whether target ratio and quota are one for all, or each source's own"
     )
     loss: Literal["weighted", "focal", "tversky"] = Field(
-        "weighted", description="loss of the strategies beyond naive and class_balanced, which take cross-entropy and Dice"
+        "weighted",
+        description="loss of the strategies beyond the note; noisy_student and the note's have cross-entropy and Dice",
     )
 
 
@@ -159,6 +165,9 @@ class LoopSettings(Section):
 class EvaluationSettings(Section):
     """How a model is scored."""
 
+    views: Annotated[Literal[1, 4, 8], BeforeValidator(_whole)] = Field(
+        1, description="orientations of a tile whose mean probability is scored: as it is, under flips, or also transposed"
+    )
     match_distance: float = Field(
         0.3, gt=0, le=1, description="a pick is a particle if its centre is within this fraction of the particle's diameter"
     )

@@ -43,11 +43,11 @@ class Evaluator:
         """What decides picks, beside the probabilities: the store's key holds all but the diameters."""
         diameters = {self._store.micrographs[name].source: self._store.diameter_px(name) / self._store.micrographs[name].scale
                      for name in ids}
-        return {"evaluation": EVALUATION, "diameters_px": diameters}
+        return {"evaluation": EVALUATION, "diameters_px": diameters, "views": self._config.evaluation.views}
 
     def _evaluate(self, folder: Path, model: Model, weights: Weights, ids: Sequence[str], phase: str) -> None:
         rows, picks = [], []
-        for name, probabilities in self._inference.predict(self._inference.load(model, weights), ids):
+        for name, probabilities in self._inference.predict(self._inference.scored(model, weights), ids):
             rows.append([histogram(probabilities, self._store.truth(name, border=border)) for border in (True, False)])
             radius_px = self._config.input.particle_radius_fraction * self._store.diameter_px(name) / 2
             picks.append(pick(probabilities, radius_px=radius_px))

@@ -157,7 +157,7 @@ class Experiment:
 
     def probabilities(self, model: Model, ids: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """p8 maps of a model, to be looked at."""
-        return self._inference.predict(self._inference.load(model, self.config.training.model), ids)
+        return self._inference.predict(self._inference.scored(model, self.config.training.model), ids)
 
     def most_steps(self) -> int:
         """Optimiser steps of a student that learns from the labelled part and the whole pool."""
@@ -194,7 +194,8 @@ class Experiment:
     def _objective(self, learning: Learning, iteration: int) -> Objective:
         seed = self.config.split.seed
         if learning.consistency is None:
-            return Supervised(seed=seed, iteration=iteration, loss=learning.loss, prior=self.priors.ratio)
+            return Supervised(seed=seed, iteration=iteration, loss=learning.loss, prior=self.priors.ratio,
+                              noise=learning.noised)
         return OnlineTeacher(seed=seed, iteration=iteration, loss=learning.loss, settings=learning.consistency,
                              priors=self.priors.by_source, prior=self.priors.ratio)
 

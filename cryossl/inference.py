@@ -13,7 +13,7 @@ import torch
 from jaxtyping import UInt8
 
 from cryossl import network as networks
-from cryossl.calibration import COMPRESSION, FourViews, Tempered, expected_calibration_error, fit_temperature
+from cryossl.calibration import COMPRESSION, Tempered, Views, expected_calibration_error, fit_temperature
 from cryossl.checkpoints import load_weights
 from cryossl.config import Config
 from cryossl.device import Precision
@@ -90,6 +90,11 @@ class Inference:
         network.load_state_dict(load_weights(model.stage.folder / f"{weights}.safetensors"))
         return network.to(self.device)
 
+    def scored(self, model: Model, weights: Weights) -> torch.nn.Module:
+        """The network as it is scored and looked at: its mean over so many views as `evaluation.views` says."""
+        network, views = self.load(model, weights), self._config.evaluation.views
+        return network if views == 1 else Views(network, views)
+
     def predict(self, network: torch.nn.Module,
                 ids: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """p8 maps of whole micrographs, in the order of ids."""
@@ -127,8 +132,8 @@ class Inference:
             network = self.load(model, weights)
             if temperature is not None:
                 network = Tempered(network, temperature)
-            if teaching.views > 1:
-                network = FourViews(network)
+            if teaching.views != 1:
+                network = Views(network, teaching.views)
             pool.predict(folder, lambda ids: self.predict(network, ids), report=report)
 
         return predict_pool

@@ -7,18 +7,21 @@ from typing import Literal
 
 from cryossl.losses import LossName
 
+ViewCount = Literal[1, 4, 8]
+"""Orientations of a square tile: as it is, under flips, or under flips and transposition."""
+
 
 @dataclass(frozen=True)
 class Teaching:
     """How the teacher's probabilities are made.
 
-    `calibrated`: at the temperature that fits half of the validation micrographs best. `views`: 4 averages the probabilities
-    over the four orientations of a tile under flips. `snapshots`: the teacher at 1/3 and 2/3 of its training is asked too,
+    `calibrated`: at the temperature that fits half of the validation micrographs best. `views`: their mean over so many
+    orientations of a tile. `snapshots`: the teacher at 1/3 and 2/3 of its training is asked too,
     and an image's quality knows how well they agree.
     """
 
     calibrated: bool = False
-    views: Literal[1, 4] = 1
+    views: ViewCount = 1
     snapshots: bool = False
 
 
@@ -46,12 +49,13 @@ class Learning:
 
     `mixed`: as many labelled as pseudo-labelled tiles in every batch, otherwise one common pool of tiles.
     `pseudo_weight`: of a pseudo-labelled tile, from the first step to the last. `by_agreement`: that weight times the image's
-    agreement. `warm_start`: from the teacher's weights, not from fresh ones.
+    agreement. `noised`: under the noise of `augment.noised`. `warm_start`: from the teacher's weights, not from fresh ones.
     """
 
     loss: LossName = "bce_dice"
     mixed: bool = False
     pseudo_weight: tuple[float, float] = (1.0, 1.0)
     by_agreement: bool = False
+    noised: bool = False
     warm_start: bool = False
     consistency: Consistency | None = None

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from cryossl.augment import box_mask, strong_view, weak_view
+from cryossl.augment import box_mask, noised, strong_view, weak_view
 from cryossl.batches import Batch
 from cryossl.labels import IGNORE, PARTICLE
 from cryossl.learning import Consistency
@@ -62,11 +62,13 @@ class Supervised:
         iteration: of self-training; with seed and step it decides the views.
         loss: its name.
         prior: particle ratio of the labelled part, which the weighted loss wants.
+        noise: whether tiles are seen under noise and with boxes of each other.
     """
 
-    def __init__(self, *, seed: int, iteration: int, loss: LossName = "bce_dice", prior: float = 0.5) -> None:
-        self._counter = seed, iteration
-        self._identity = {"loss": loss, "prior": prior if loss == "weighted" else None}
+    def __init__(self, *, seed: int, iteration: int, loss: LossName = "bce_dice", prior: float = 0.5,
+                 noise: bool = False) -> None:
+        self._counter, self._noise = (seed, iteration), noise
+        self._identity = {"loss": loss, "prior": prior if loss == "weighted" else None, "noise": noise}
         self._loss = loss_of(loss, prior=prior)
 
     def begin(self, network: nn.Module) -> None:
@@ -83,6 +85,8 @@ class Supervised:
                                      batch.labels.to(device, non_blocking=True),
                                      generator=generator(seed, "augment", iteration, step))
         target, weight = targets_and_weights(labels, batch, device=device)
+        if self._noise:
+            pictures, target, weight = noised(pictures, target, weight, generator=generator(seed, "noise", iteration, step))
         return self._loss(_logits(network, pictures), target, weight)
 
     def stepped(self, network: nn.Module, step: int) -> None:

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 BASELINE = "supervised"
 LONG = "supervised_long"
 FULL = "full"
-CONTROLS = (LONG, FULL)
-"""Arms without pseudo-labels: labels alone for as many steps as the longest student, and all labels there are."""
+NOISED = "supervised_noise"
+CONTROLS = (LONG, NOISED, FULL)
+"""Arms without pseudo-labels: labels alone for as many steps as the longest student, the same under the noise of
+noisy_student, and all labels there are."""
+BASELINES = (BASELINE, LONG, NOISED)
+"""What learns from the labelled part alone: the best of them on validation is what a strategy has to beat."""
 
 FACTORS = ("class_thresholds", "balance_quality", "quota")
 _FROM_NAIVE = {f"+{name}" for name in FACTORS}
@@ -22,8 +26,10 @@ TAKES: Mapping[str, frozenset[str]] = {
     "quantile": frozenset(),
     "stability": frozenset(),
     "soft": frozenset(),
+    "noisy_student": frozenset(),
     "ema_consistency": frozenset({"+labelled_paste", "+prior_match"}),
     LONG: frozenset(),
+    NOISED: frozenset(),
     FULL: frozenset(),
 }
 """Base -> what may follow it, each with its sign."""

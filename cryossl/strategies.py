@@ -140,6 +140,11 @@ def _soft(settings: SelectionSettings, _iteration: int) -> Recipe:
     return Recipe(selection, Teaching(calibrated=True, views=4), _mixed(settings.loss))
 
 
+def _noisy_student(settings: SelectionSettings, iteration: int) -> Recipe:
+    soft = _soft(settings, iteration)
+    return replace(soft, teaching=replace(soft.teaching, views=8), learning=Learning(mixed=True, noised=True))
+
+
 def _ema_consistency(settings: SelectionSettings, _iteration: int) -> Recipe:
     # What the teacher would select at the start is recorded; the student hears the moving average instead.
     online = Consistency()
@@ -163,5 +168,6 @@ _BEYOND: dict[str, Callable[[SelectionSettings, int], Recipe]] = {
     "quantile": _quantile,
     "stability": _stability,
     "soft": _soft,
+    "noisy_student": _noisy_student,
     "ema_consistency": _ema_consistency,
 }

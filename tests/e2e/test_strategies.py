@@ -9,9 +9,9 @@ import pytest
 from cryossl.strategies import rounds_of
 
 STRATEGIES = ("naive", "class_balanced", "weighted_loss", "curriculum", "quantile", "stability", "soft",
-              "ema_consistency+labelled_paste+prior_match", "supervised_long", "full")
-CONTROLS = ("supervised_long", "full")
-CALIBRATED = ("quantile", "stability", "soft")
+              "noisy_student", "ema_consistency+labelled_paste+prior_match", "supervised_long", "supervised_noise", "full")
+CONTROLS = ("supervised_long", "supervised_noise", "full")
+CALIBRATED = ("quantile", "stability", "soft", "noisy_student")
 OPTIONS = ("--strategies", ",".join(STRATEGIES), "--max-iterations", "2", "--least-steps", "0", "--baseline-epochs", "20",
            "--batch-size", "4", "--particle-diameter-px", "12", "--target-scope", "per_source")
 CALIBRATION = {"calibration/temperature", "calibration/error_before", "calibration/error_after"}
@@ -68,7 +68,8 @@ def test_students_have_pseudo_labels_and_controls_have_none(lab, done):
         assert ("pseudo/count" in metrics) == selected
     found = models(lab)
     longest = max(metrics["train/steps"] for metrics in found.values() if "pseudo/count" in metrics)
-    assert found["supervised_long", 1]["train/steps"] == longest
+    assert found["supervised_long", 1]["train/steps"] == found["supervised_noise", 1]["train/steps"] == longest
+    assert found["supervised_long", 1]["validation/f1"] != found["supervised_noise", 1]["validation/f1"]
     assert found["full", 1]["train/steps"] >= longest
 
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import torch
 
-from cryossl.augment import BRIGHTNESS, CONTRAST, dihedral, intensity, weak_view, z_scores
+from cryossl.augment import BRIGHTNESS, CONTRAST, dihedral, intensity, noised, weak_view, z_scores
 from cryossl.images import NEUTRAL
 from cryossl.labels import IGNORE
 
@@ -71,6 +71,33 @@ def test_the_batch_that_goes_in_is_not_changed():
     weak_view(pictures, labels, generator=np.random.default_rng(7))
     assert torch.equal(pictures, kept[0])
     assert torch.equal(labels, kept[1])
+
+
+def noise_on(count: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Tiles of one value each, their number, as picture, target and weight, after the noise."""
+    numbers = torch.arange(count, dtype=torch.float32).view(count, 1, 1, 1).expand(count, 1, 16, 16)
+    return noised(numbers.clone(), numbers.clone(), 10 * numbers, generator=np.random.default_rng(seed))
+
+
+def test_noise_moves_picture_target_and_weight_of_a_box_together():
+    pictures, target, weight = noise_on(64, seed=0)
+    torch.testing.assert_close(weight, 10 * target)
+    own = torch.arange(64).view(64, 1, 1, 1)
+    plain = [index for index in range(64) if (pictures[index][target[index] == index] == index).all()]
+    assert 16 <= len(plain) <= 48  # about half of the tiles are seen as they were
+    for index in range(64):
+        taken = target[index] != index
+        for other in target[index][taken].unique().int().tolist():
+            if other in plain:
+                assert (pictures[index][taken] == other).all()
+    boxed = (target != own).flatten(1).any(dim=1)
+    assert 16 <= int(boxed.sum()) <= 48
+
+
+def test_noise_is_a_function_of_its_generator():
+    one, again, other = noise_on(8, seed=1), noise_on(8, seed=1), noise_on(8, seed=2)
+    assert all(torch.equal(first, second) for first, second in zip(one, again, strict=True))
+    assert not torch.equal(one[0], other[0])
 
 
 def test_bytes_become_z_scores_between_minus_5_and_5():

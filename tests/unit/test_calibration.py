@@ -10,8 +10,8 @@ from torch import nn
 from cryossl.calibration import (
     BINS,
     COMPRESSION,
-    FourViews,
     Tempered,
+    Views,
     expected_calibration_error,
     fit_temperature,
     logits_of_bins,
@@ -94,22 +94,41 @@ def test_a_tempered_network_divides_its_logits():
     torch.testing.assert_close(Tempered(Lopsided(), 4.0)(PICTURES), Lopsided()(PICTURES) / 4)
 
 
-def test_four_views_answer_alike_however_the_picture_lies():
-    network = FourViews(Lopsided())
-    straight = network(PICTURES)
-    assert not torch.allclose(Lopsided()(PICTURES.flip(-1)).flip(-1), Lopsided()(PICTURES), atol=0.1)
-    for axes in ((-1,), (-2,), (-2, -1)):
-        torch.testing.assert_close(network(PICTURES.flip(axes)).flip(axes), straight)
+SQUARES = PICTURES[..., :6]
+FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 
-def test_four_views_average_probabilities_not_logits():
-    expected = torch.zeros_like(PICTURES)
-    for flip_x in (False, True):
-        for flip_y in (False, True):
-            axes = [axis for axis, flipped in ((-1, flip_x), (-2, flip_y)) if flipped]
-            expected += torch.sigmoid(Lopsided()(PICTURES.flip(axes))).flip(axes) / 4
-    torch.testing.assert_close(torch.sigmoid(FourViews(Lopsided())(PICTURES)), expected)
+def orientations(count: int) -> list[tuple[tuple[int, ...], bool]]:
+    """(axes to flip, whether to transpose first) of each view."""
+    return [(axes, turned) for turned in (False, True)[:count // 4] for axes in FLIPS]
 
 
-def test_four_views_of_a_network_that_is_sure_stay_finite():
-    assert torch.isfinite(FourViews(Tempered(nn.Identity(), 0.001))(100 * PICTURES)).all()
+def turn(pictures: torch.Tensor, axes: tuple[int, ...], *, turned: bool) -> torch.Tensor:
+    return (pictures.transpose(-2, -1) if turned else pictures).flip(axes)
+
+
+def turn_back(pictures: torch.Tensor, axes: tuple[int, ...], *, turned: bool) -> torch.Tensor:
+    straight = pictures.flip(axes)
+    return straight.transpose(-2, -1) if turned else straight
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_many_views_answer_alike_however_the_picture_lies(count):
+    network = Views(Lopsided(), count)
+    straight = network(SQUARES)
+    for axes, turned in orientations(count)[1:]:
+        assert not torch.allclose(turn_back(Lopsided()(turn(SQUARES, axes, turned=turned)), axes, turned=turned),
+                                  Lopsided()(SQUARES), atol=0.1)
+        again = turn_back(network(turn(SQUARES, axes, turned=turned)), axes, turned=turned)
+        torch.testing.assert_close(again, straight)
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_many_views_average_probabilities_not_logits(count):
+    seen = [turn_back(torch.sigmoid(Lopsided()(turn(SQUARES, axes, turned=turned))), axes, turned=turned)
+            for axes, turned in orientations(count)]
+    torch.testing.assert_close(torch.sigmoid(Views(Lopsided(), count)(SQUARES)), torch.stack(seen).mean(dim=0))
+
+
+def test_many_views_of_a_network_that_is_sure_stay_finite():
+    assert torch.isfinite(Views(Tempered(nn.Identity(), 0.001), 4)(100 * PICTURES)).all()

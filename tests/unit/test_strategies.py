@@ -142,6 +142,8 @@ TABLE = {
         Teaching(calibrated=True, snapshots=True), Learning(loss="weighted", mixed=True, by_agreement=iteration > 1)),
     "soft": lambda _: Recipe(Selection(0.50, 0.50, **EVERYTHING, **EACH_SOURCE, soft=True),
                              Teaching(calibrated=True, views=4), MIXED),
+    "noisy_student": lambda _: Recipe(Selection(0.50, 0.50, **EVERYTHING, **EACH_SOURCE, soft=True),
+                                      Teaching(calibrated=True, views=8), Learning(mixed=True, noised=True)),
     "ema_consistency": lambda _: Recipe(
         Selection(0.60, 0.95, **EVERYTHING, **EACH_SOURCE), Teaching(),
         Learning(loss="weighted", mixed=True, warm_start=True, consistency=Consistency(
@@ -173,9 +175,9 @@ def test_a_plug_in_switches_itself_on_and_nothing_else(name: str, paste: bool, m
 
 
 @pytest.mark.parametrize("loss", ["focal", "tversky"])
-def test_the_loss_is_chosen_for_all_strategies_beyond_the_note_and_for_no_other(loss: Literal["focal", "tversky"]) -> None:
+def test_the_loss_is_chosen_for_the_strategies_that_weigh_classes_and_for_no_other(loss: Literal["focal", "tversky"]) -> None:
     for name in TAKES.keys() - set(CONTROLS):
-        beyond = name not in ("naive", "class_balanced")
+        beyond = name not in ("naive", "class_balanced", "noisy_student")
         assert recipe_for(name, SelectionSettings(loss=loss)).learning.loss == (loss if beyond else "bce_dice")
 
 
@@ -186,7 +188,7 @@ def test_target_and_quota_of_each_source_are_had_by_the_notes_strategies_on_requ
 
 
 @pytest.mark.parametrize(("name", "rounds"), [("naive", 3), ("quantile", 3), ("ema_consistency+prior_match", 1), ("full", 1),
-                                              ("supervised_long", 1)])
+                                              ("supervised_long", 1), ("supervised_noise", 1)])
 def test_controls_and_online_learning_take_one_round(name: str, rounds: int) -> None:
     assert rounds_of(name, 3) == rounds
     assert rounds_of(name, 1) == 1
