@@ -134,11 +134,12 @@ def _closed_cell(column: Column, done: Sequence[Arm], ceilings: Mapping[int, Arm
 
 
 def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Cell:
-    if len(done) == len(group):
-        return column.cell(str(len(done)))
-    counts = Counter(arm.state for arm in group if arm.state != "finished")
-    why = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    return column.cell(f"{len(done)} of {len(group)} ({why})")
+    """How many seeds are in the row's means, which are not, and in how many of the finished ones a training collapsed."""
+    lost = sorted(Counter(arm.state for arm in group if arm.state != "finished").items())
+    told = [*lost, ("collapsed", sum(arm.collapsed for arm in done))]
+    why = ", ".join(f"{number} {word}" for word, number in told if number)
+    number = str(len(done)) if len(done) == len(group) else f"{len(done)} of {len(group)}"
+    return column.cell(f"{number} ({why})" if why else number)
 
 
 def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
