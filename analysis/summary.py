@@ -79,8 +79,9 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[11], group, done),
         ))
     table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(reference_notes(arms).values()))
-    table = without_empty(table, "particle_f1")
-    return table if any(arm.strategy == FULL for arm in arms) else without_empty(table, "gap_closed")
+    # Where all labels were tried the share of the gap stands even if there is no gap to close.
+    optional = ["particle_f1"] if any(arm.strategy == FULL for arm in arms) else ["particle_f1", "gap_closed"]
+    return without_empty(table, *optional)
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
