@@ -100,7 +100,9 @@ def _baseline(arms: Sequence[Arm], ratio: float) -> str:
 def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequence[Arm]) -> str:
     number = len(contrast.pairs)
     lost = len(group) - number
-    tail = f"; {lost} of {len(group)} seeds are not in it" if lost else ""
+    collapsed = sum(arm.collapsed for arm in group)
+    tail = f"; a training collapsed in {collapsed} of {_seeds(len(group))}" if collapsed else ""
+    tail += f"; {lost} of {len(group)} seeds are not in it" if lost else ""
     if guess is None:
         return f"{strategy} has no finished run{tail}."
     kept = sum(1 for _, base, model in contrast.pairs if base is model)

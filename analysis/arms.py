@@ -72,6 +72,11 @@ class Arm:
             return self.final
         return students[-1] if students else self.empty
 
+    @property
+    def collapsed(self) -> bool:
+        """Whether the collapse alarm ended the arm's last training: the last accepted model stays, and is its result."""
+        return self.stop_reason == "collapsed"
+
     def pseudo(self, metric: str) -> float | None:
         """A metric of the pseudo-labels that speak for the arm."""
         return self.pseudo_labelled.metrics.get(metric) if self.pseudo_labelled else None

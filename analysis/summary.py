@@ -79,8 +79,9 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[11], group, done),
         ))
     table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(reference_notes(arms).values()))
-    table = without_empty(table, "particle_f1")
-    return table if any(arm.strategy == FULL for arm in arms) else without_empty(table, "gap_closed")
+    # Where all labels were tried the share of the gap stands even if there is no gap to close.
+    optional = ["particle_f1"] if any(arm.strategy == FULL for arm in arms) else ["particle_f1", "gap_closed"]
+    return without_empty(table, *optional)
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
@@ -134,11 +135,12 @@ def _closed_cell(column: Column, done: Sequence[Arm], ceilings: Mapping[int, Arm
 
 
 def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Cell:
-    if len(done) == len(group):
-        return column.cell(str(len(done)))
-    counts = Counter(arm.state for arm in group if arm.state != "finished")
-    why = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-    return column.cell(f"{len(done)} of {len(group)} ({why})")
+    """How many seeds are in the row's means, which are not, and in how many of the finished ones a training collapsed."""
+    lost = sorted(Counter(arm.state for arm in group if arm.state != "finished").items())
+    told = [*lost, ("collapsed", sum(arm.collapsed for arm in done))]
+    why = ", ".join(f"{number} {word}" for word, number in told if number)
+    number = str(len(done)) if len(done) == len(group) else f"{len(done)} of {len(group)}"
+    return column.cell(f"{number} ({why})" if why else number)
 
 
 def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:

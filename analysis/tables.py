@@ -69,13 +69,12 @@ class Table:
         return [dict(zip((column.name for column in self.columns), row, strict=True)) for row in self.rows]
 
 
-def without_empty(table: Table, name: str) -> Table:
-    """The table; without its column of this name if no cell of that has a value."""
-    place = [column.name for column in table.columns].index(name)
-    if any(row[place].value is not None for row in table.rows):
-        return table
-    return replace(table, columns=table.columns[:place] + table.columns[place + 1:],
-                   rows=tuple(row[:place] + row[place + 1:] for row in table.rows))
+def without_empty(table: Table, *names: str) -> Table:
+    """The table without those of its columns of these names in which no cell has a value."""
+    kept = [place for place, column in enumerate(table.columns)
+            if column.name not in names or any(row[place].value is not None for row in table.rows)]
+    return replace(table, columns=tuple(table.columns[place] for place in kept),
+                   rows=tuple(tuple(row[place] for place in kept) for row in table.rows))
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:

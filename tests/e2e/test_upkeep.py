@@ -92,3 +92,21 @@ def test_a_backlog_is_a_failure_only_where_that_is_asked_for(new_lab, server):
     assert call("sync", *places(server.uri, lab.work)).code == 0
     assert lab.run(*options, "--strict-tracking", "true").code == 0
     assert statuses(server.uri)["naive 30% seed 0"] == "FINISHED"
+
+
+def test_a_sweep_with_nothing_left_to_do_sends_what_the_store_has_missed(new_lab, server):
+    lab = new_lab()
+    at = lab.tiny.index("--ratio")
+    options = (*lab.places(), *lab.tiny[:at], *lab.tiny[at + 2:], "--ratios", "30", "--seeds", "1", "--strategies", "naive",
+               "--tracking-uri", server.uri)
+    first = call("sweep", *options)
+    assert first.code == 0
+    assert "1 of 1 cells have finished" in first.out
+    assert "the tracking store lacks" in first.out
+    server.start()
+    second = call("sweep", *options)
+    assert second.code == 0
+    assert "1 cells, 1 of them finished" in second.out
+    assert "the tracking store lacks" not in second.out
+    assert statuses(server.uri)["naive 30% seed 0"] == "FINISHED"
+    assert "Naive against class-balanced" in second.out

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from tracked_frames import frame, note_runs, run
 
+from analysis.abstract import abstract
 from analysis.comparison import Comparison, compare
 from analysis.runs import tidy
 from analysis.tables import Cell, Table
@@ -217,6 +218,18 @@ def test_every_iteration_is_listed_with_why_the_loop_stopped() -> None:
     first, second = (row(table, strategy="class_balanced", iteration=text) for text in ("1", "2"))
     assert (first["accepted"].text, second["accepted"].text) == ("yes", "no")
     assert (first["gain"].text, second["stopped"].text) == ("+2.50", "student not better on validation")
+
+
+def test_a_collapsed_training_is_in_the_mean_as_the_model_that_stays_and_is_counted() -> None:
+    runs = [one for seed in range(3) for one in note_runs(seed=seed)]
+    for one in runs:
+        if one["run_id"] in ("naive-5-0-1", "naive-5-2-1"):
+            one["cryossl.stop_reason"] = "collapsed"
+    comparison = compare(frame(*(one for one in runs if one["run_id"] != "naive-5-1-1")))
+    assert arm(comparison, "naive")["seeds"].text == "2 of 3 (1 missing, 2 collapsed)"
+    assert arm(comparison, "naive")["gain"].text == "+0.00 ± 0.00"
+    assert arm(comparison, "class_balanced")["seeds"].text == "3"
+    assert any("naive" in line and "a training collapsed in 2 of 3 seeds" in line for line in abstract(comparison)[0])
 
 
 def test_sources_are_a_table_only_where_they_were_scored() -> None:
