@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from cryossl.errors import ConfigError
-from cryossl.recipes import check_strategies
+from cryossl.recipes import meant_strategies
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Auto = Literal["auto"]
@@ -120,8 +120,8 @@ class TrainingSettings(Section):
 class SelectionSettings(Section):
     """From the teacher's probabilities to pseudo-labels. The defaults are the note's."""
 
-    strategies: Annotated[tuple[str, ...], AfterValidator(check_strategies)] = Field(
-        ("naive", "class_balanced"), min_length=1, description="strategies to run, separated by commas"
+    strategies: Annotated[tuple[str, ...], AfterValidator(meant_strategies)] = Field(
+        ("naive", "class_balanced"), min_length=1, description="strategies to run, separated by commas; best: docs/results.md"
     )
     naive_threshold: float = Field(
         0.70, ge=0.5, le=1, description="naive: least confidence of a pixel, and least mean confidence of an image"

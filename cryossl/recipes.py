@@ -35,6 +35,8 @@ TAKES: Mapping[str, frozenset[str]] = {
 """Base -> what may follow it, each with its sign."""
 
 BASES = tuple(TAKES)
+BEST = "noisy_student"
+"""What `best` stands for: the strategy that the study found best on real micrographs (docs/results.md)."""
 _NAME = re.compile(r"^([a-z_]+)((?:[+-][a-z_]+)*)$")
 
 
@@ -65,10 +67,11 @@ def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
     return base, frozenset((set(FACTORS) if base == "class_balanced" else set()) - removed | added)
 
 
-def check_strategies(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The same names, each known and none twice. Raises ValueError."""
-    for name in names:
+def meant_strategies(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names with `best` replaced by what it stands for, each known and none twice. Raises ValueError."""
+    meant = tuple(BEST if name == "best" else name for name in names)
+    for name in meant:
         parse_strategy(name)
-    if len(set(names)) != len(names):
-        raise ValueError("a strategy is named twice")
-    return names
+    if len(set(meant)) != len(meant):
+        raise ValueError("a strategy is named twice" + (f"; best is {BEST}" if "best" in names else ""))
+    return meant

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from pydantic import ValidationError
 
 from cryossl.config import SelectionSettings
 from cryossl.errors import ConfigError
 from cryossl.learning import Consistency, Learning, Teaching
-from cryossl.recipes import CONTROLS, FACTORS, TAKES
+from cryossl.recipes import BEST, CONTROLS, FACTORS, TAKES
 from cryossl.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
 from cryossl.strategies import Recipe, recipe_for, rounds_of, rules_by_iteration, rules_text
 
@@ -172,6 +173,13 @@ def test_a_plug_in_switches_itself_on_and_nothing_else(name: str, paste: bool, m
     plain = recipe_for("ema_consistency", NOTE)
     online = replace(Consistency(), paste=paste, match_prior=match_prior)
     assert recipe_for(name, NOTE) == replace(plain, learning=replace(plain.learning, consistency=online))
+
+
+def test_best_is_an_alias_that_no_run_carries() -> None:
+    assert SelectionSettings(strategies=("naive", "best")).strategies == ("naive", BEST)
+    assert recipe_for(BEST, NOTE).iterations is None
+    with pytest.raises(ValidationError, match=f"named twice; best is {BEST}"):
+        SelectionSettings(strategies=("best", BEST))
 
 
 @pytest.mark.parametrize("loss", ["focal", "tversky"])
