@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -274,14 +275,18 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        text = " ".join(str(error).split())[:300]
-        raise (RefusedError if error.error_code in _REFUSALS else StoreAwayError)(text) from error
+        raise (RefusedError if error.error_code in _REFUSALS else StoreAwayError)(_told(error)) from error
     except HTTPError as error:
         code = error.response.status_code if error.response is not None else 500
         gone = 400 <= code < 500 and code not in (408, 429)
-        raise (RefusedError if gone else StoreAwayError)(str(error)) from error
+        raise (RefusedError if gone else StoreAwayError)(_told(error)) from error
     except (SQLAlchemyError, OSError) as error:
-        raise StoreAwayError(" ".join(str(error).split())[:300]) from error
+        raise StoreAwayError(_told(error)) from error
+
+
+def _told(error: Exception) -> str:
+    """The message in a line, without the user and password of an address in it."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", " ".join(str(error).split()))[:300]
 
 
 def _stored(run: Run) -> StoredRun:

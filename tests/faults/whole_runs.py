@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,25 +36,26 @@ _CALM = "calm.json"
 class Place:
     """A folder for the same command: its results, its work and its tracking store."""
 
-    def __init__(self, folder: Path, data: Path, options: list[str], *, real: bool) -> None:
+    def __init__(self, folder: Path, data: Path, options: list[str], *, real: bool, uri: str = "") -> None:
         self.folder, self.log = folder, folder / "said.log"
         self._real = real
         self._words = ["run", "--data", str(data), "--work", str(folder / "work"), "--results", str(folder / "results"),
-                       "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}", *options]
+                       "--tracking-uri", uri or f"sqlite:///{folder / 'mlflow.db'}", *options]
         folder.mkdir(parents=True, exist_ok=True)
 
-    def start(self, prepare: Callable[[], object] = bool) -> int:
-        """Process id of a start of the command; a fork does `prepare` first."""
+    def start(self, prepare: Callable[[], object] = bool, words: Sequence[str] = ()) -> int:
+        """Process id of a start of the command, or of another one; a fork does `prepare` first."""
+        words = words or self._words
         with self.log.open("ab") as said:
             if self._real:
-                command = [sys.executable, str(PROJECT / "cli.py"), *self._words]
+                command = [sys.executable, str(PROJECT / "cli.py"), *words]
                 return subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said, stdin=subprocess.DEVNULL).pid
             child = os.fork()
             if child:
                 return child
             os.dup2(said.fileno(), 1)
             os.dup2(said.fileno(), 2)
-        _be_the_command(self.folder, self._words, prepare)
+        _be_the_command(self.folder, list(words), prepare)
         raise AssertionError("the command ends its process")
 
     def said(self) -> str:
@@ -173,9 +174,9 @@ class Bench:
                 self._make(once)
             self.seconds: float = json.loads((once / _CALM).read_text())
 
-    def place(self, name: str) -> Place:
-        """A place of its own."""
-        made = Place(self.folder / name, self._data, self._options, real=self._real)
+    def place(self, name: str, *, uri: str = "", options: Sequence[str] = ()) -> Place:
+        """A place of its own, whose store is its own file unless another is given; later options win."""
+        made = Place(self.folder / name, self._data, [*self._options, *options], real=self._real, uri=uri)
         shutil.copyfile(self._empty, made.folder / "mlflow.db")
         return made
 
