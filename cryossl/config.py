@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+)
 from pydantic.fields import FieldInfo
 
 from cryossl.errors import ConfigError
@@ -191,6 +199,17 @@ class RunSettings(Section):
         False, description="a tracking store that lacks something when the run has ended is a failure, exit code 3"
     )
     experiment: str = Field("cryossl", min_length=1, description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place")
+
+    @field_serializer("tracking_uri", when_used="json")
+    def _without_password(self, uri: str) -> str:
+        """What is written down of the settings is read by others."""
+        return redacted(uri)
+
+
+def redacted(uri: str) -> str:
+    """The URI without user and password."""
+    head, mark, tail = uri.rpartition("@")
+    return f"{head.partition('://')[0]}://{tail}" if mark else uri
 
 
 class Config(Section):

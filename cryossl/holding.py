@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cryossl.errors import BusyError, StorageError
-from cryossl.provenance import process_tags
+from cryossl.provenance import is_dead, process_tags
 
 _LOCK, _HOLDER = ".lock", "running"
+_SECONDS_TO_SIGN = 1.0
 
 
 @contextlib.contextmanager
@@ -50,7 +53,13 @@ def held_by(folder: Path) -> str | None:
 
 
 def _named(folder: Path) -> str:
-    try:
-        return (folder / _HOLDER).read_text() or "another process"
-    except OSError:
-        return "another process"
+    """Who holds the folder. One that has just begun may not have written its name yet, above all over that of a killed one."""
+    deadline = time.monotonic() + _SECONDS_TO_SIGN
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            name = (folder / _HOLDER).read_text()
+            signed = re.fullmatch(r"process (\d+) on (.+)", name)
+            if signed and not is_dead({"cryossl.pid": signed[1], "cryossl.host": signed[2]}):
+                return name
+        time.sleep(0.01)
+    return "another process"

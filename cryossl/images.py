@@ -220,6 +220,9 @@ def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height
     with tifffile.TiffFile(path) as file:
         _tiff_size(file, path, max_megapixels)
         page: Any = file.pages.first
+        promised = max(page.databytecounts, default=0)
+        if promised > path.stat().st_size:  # room is made for all of it before it is read
+            raise DataError(f"{path}: {path.stat().st_size} bytes where the TIFF promises {promised}", cure="restore the file")
         try:
             values = np.asarray(page.asarray())
         except ValueError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from cryossl.errors import TrackingError
 from cryossl.journal import LOCK_SECONDS, Entry
+from cryossl.manners import set_manners, without_retries
 from cryossl.provenance import PROJECT
 from cryossl.storeuri import knock, redacted, sqlite_path
 
@@ -32,16 +33,6 @@ FINGERPRINT = "cryossl.fingerprint"
 PARENT = "mlflow.parentRunId"
 DEFAULT_EXPERIMENT_ID = "0"
 
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 _REFUSALS = frozenset({
     "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED",
     "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
@@ -73,9 +64,7 @@ class MlflowStore:
     """One experiment of one tracking store. Every method may raise StoreAwayError or RefusedError."""
 
     def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
-        # MLflow reads most of these once, when it is imported, and no method of this class works without importing it.
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        set_manners()  # MLflow reads most of it once, when it is imported, which no method works without
         self.uri = uri
         self._experiment = experiment
         self._given_id = experiment_id
@@ -129,7 +118,7 @@ class MlflowStore:
 
     def create(self, *, tags: Mapping[str, str], started_ms: int) -> StoredRun:
         """A new run; `mlflow.runName` among the tags names it."""
-        with _translated():
+        with _translated(), without_retries():  # a request whose answer was lost, sent again, would make a second run
             return _stored(self._client.create_run(self.experiment_id, start_time=started_ms, tags=dict(tags),
                                                    run_name=tags.get("mlflow.runName")))
 
@@ -201,8 +190,8 @@ class MlflowStore:
     def _client(self) -> MlflowClient:
         """Made at the first call: MLflow opens the store then, and makes a fresh one in seconds."""
         from mlflow import MlflowClient  # each outage is told once, by us; alembic recites its migrations
-        for name in ("urllib3.connectionpool", "alembic", "mlflow.store.db.utils", "mlflow.system_metrics"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        for name in ("urllib3.connectionpool", "alembic", "mlflow.store", "mlflow.system_metrics"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         return MlflowClient(self.uri, registry_uri=self.uri)
 
     @contextmanager
@@ -286,14 +275,18 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        text = " ".join(str(error).split())[:300]
-        raise (RefusedError if error.error_code in _REFUSALS else StoreAwayError)(text) from error
+        raise (RefusedError if error.error_code in _REFUSALS else StoreAwayError)(_told(error)) from error
     except HTTPError as error:
         code = error.response.status_code if error.response is not None else 500
         gone = 400 <= code < 500 and code not in (408, 429)
-        raise (RefusedError if gone else StoreAwayError)(str(error)) from error
+        raise (RefusedError if gone else StoreAwayError)(_told(error)) from error
     except (SQLAlchemyError, OSError) as error:
-        raise StoreAwayError(" ".join(str(error).split())[:300]) from error
+        raise StoreAwayError(_told(error)) from error
+
+
+def _told(error: Exception) -> str:
+    """The message in a line, without the user and password of an address in it."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", " ".join(str(error).split()))[:300]
 
 
 def _stored(run: Run) -> StoredRun:

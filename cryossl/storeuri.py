@@ -7,9 +7,13 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from cryossl.config import redacted
 from cryossl.provenance import PROJECT
 
+__all__ = ["experiment_choice", "knock", "redacted", "sqlite_path", "store_uri"]
+
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
     """(name, None), or (name, id) where `mlflow run` or the user chose by id; the id counts then.
@@ -42,12 +46,6 @@ def store_uri(configured: str) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite store, None for any other."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
-
-
-def redacted(uri: str) -> str:
-    """The URI without user and password."""
-    head, mark, tail = uri.rpartition("@")
-    return f"{head.partition('://')[0]}://{tail}" if mark else uri
 
 
 def knock(uri: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ def sweep(config: Config, *, ratio: str | None, ratios: str | None, seeds: int, 
     if dry_run:
         _list(config, wanted, chosen, jobs=jobs)
         return 0
+    _hand_over_password(config)
     return _run(config, wanted, chosen, jobs=jobs)
 
 
@@ -131,6 +133,13 @@ def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: in
             narrator.say(f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends them")
     conclude_sweep(config, fingerprints)
     return exit_code(failure.code for failure in failures)
+
+
+def _hand_over_password(config: Config) -> None:
+    """Cells inherit an address with a password: in the files of their settings it has none."""
+    uri = config.run.tracking_uri
+    if redacted(uri) != uri:
+        os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
 
 
 def _rest_of(failures: Sequence[Failure], folder: Path, narrator: Narrator) -> list[str]:

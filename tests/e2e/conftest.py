@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from empty_store import store_template
 from light_server import Server
 from postgres_server import postgres
 from typed_commands import Done, call
@@ -22,27 +19,12 @@ from typed_commands import Done, call
 from cryossl.progress import silent
 from cryossl.synthetic import synthesise
 
+__all__ = ["store_template"]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # SQLAlchemy 2.1 about MLflow's own tables; hidden outside tests, and not ours to mend.
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
-
-
-@pytest.fixture(scope="session")
-def store_template(tmp_path_factory) -> Path:
-    """An empty sqlite store; making one takes seconds, so the session (all its workers) makes one."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    template = shared / "template.db"
-    with FileLock(shared / "template.lock"):
-        if not template.exists():
-            # In a process of its own, so that no connection is left open and no journal file beside it.
-            code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-            environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
-            making = shared / "making.db"
-            subprocess.run([sys.executable, "-c", code, f"sqlite:///{making}"], check=True, cwd=shared, env=environment)
-            making.replace(template)
-    return template
 
 
 @pytest.fixture

@@ -17,26 +17,6 @@ pytestmark = pytest.mark.usefixtures("unwatched")
 
 
 class TestServer:
-    def test_a_server_killed_and_restarted_in_the_middle_has_each_point_once(self, server, tmp_path):
-        server.start()
-        tracker = Tracker(server.uri, "cryossl", tmp_path / "j")
-        run = tracker.run("fp", name="n", parent=None, tags=TAGS)
-        for step in range(300):
-            if step == 100:
-                server.kill()
-            if step == 200:
-                server.start()
-            run.metrics({f"train/{name}": step / 8 for name in "abcd"}, step=step)
-        run.json({"ok": True}, "result.json")
-        run.finish()
-        assert tracker.sync() == 0
-        for name in "abcd":
-            history = points(server.uri, run.run_id, f"train/{name}")
-            assert [(step, value) for step, value, _ in history] == [(step, step / 8) for step in range(300)]
-        (stored,) = runs_of(server.uri)
-        assert stored.info.status == "FINISHED"
-        assert files(MlflowClient(server.uri), run.run_id) == ["result.json"]
-
     def test_a_server_that_is_away_from_start_to_end_costs_little_and_is_filled_by_a_later_sync(
             self, server, tmp_path, caplog):
         begun = time.monotonic()

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from empty_store import shared_folder, store_template
 
 from faults import figures
+
+__all__ = ["store_template"]
+
+
+@pytest.fixture(scope="session")
+def bench_folder(tmp_path_factory) -> Path:
+    """Where the data and the undisturbed run are kept that whole runs are compared with."""
+    return shared_folder(tmp_path_factory) / "bench"
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +26,14 @@ def size(request) -> Callable[..., int]:
     """The number of repetitions: `size(bounded=20, long=5000)`."""
     kind = request.config.getoption("--faults")
     return lambda *, bounded, long: {"bounded": bounded, "long": long}[kind]
+
+
+@pytest.fixture
+def quick_folder(tmp_path) -> Iterator[Path]:
+    """A folder in memory where there is such a disk: thousands of fsyncs would take minutes elsewhere."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

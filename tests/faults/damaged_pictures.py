@@ -89,14 +89,19 @@ def bombs() -> dict[str, bytes]:
         place = many.find(struct.pack("<HH", tag, 3))
         place = place if place >= 0 else many.find(struct.pack("<HH", tag, 4))
         many[place + 8:place + 12] = struct.pack("<I", value)
+    strips = io.BytesIO()
+    tifffile.imwrite(strips, np.zeros((8, 8), np.uint8), compression="zlib")
+    long = bytearray(strips.getvalue())
+    place = long.find(struct.pack("<H", 279))  # bytes of a strip
+    long[place + 2:place + 12] = struct.pack("<HII", 4, 1, 2**31 - 1)
     mrc = bytearray(1024)
     struct.pack_into("<iiii", mrc, 0, 2**30, 2**30, 1, 2)
     mrc[208:212], mrc[212:216] = b"MAP ", b"\x44\x44\0\0"
     extended = bytearray(mrc)
     struct.pack_into("<iiii", extended, 0, 64, 48, 1, 2)
     struct.pack_into("<i", extended, 92, 2**31 - 1)
-    return {"bomb.png": png, "chunk.png": chunk, "samples.tif": bytes(many), "bomb.mrc": bytes(mrc),
-            "extended.mrc": bytes(extended)}
+    return {"bomb.png": png, "chunk.png": chunk, "samples.tif": bytes(many), "strip.tif": bytes(long),
+            "bomb.mrc": bytes(mrc), "extended.mrc": bytes(extended)}
 
 
 def limit_memory() -> None:

@@ -36,7 +36,7 @@ def test_a_hostile_polygon_or_mask_is_drawn_exactly_or_refused(size, note, tmp_p
 def test_a_damaged_picture_is_read_or_refused_in_one_line_and_its_hash_tells(size, note, tmp_path):
     cases = size(bounded=500, long=5000)
     found = apart("damaged_pictures", cases, 1, folder=tmp_path)
-    note("damaged pictures", ran=f"{cases:,} JPEG, PNG, TIFF and MRC files, 5 of them bombs, with 1 GiB of memory to spare",
+    note("damaged pictures", ran=f"{cases:,} JPEG, PNG, TIFF and MRC files, 6 of them bombs, with 1 GiB of memory to spare",
          found=f"{outcomes(found)}; {len(found['faults'])} tracebacks, 0 signals; {found['unnoticed']} with the hash of "
                f"a whole one; memory grew by {found['grown_mb']} MB",
          bar="0 tracebacks, 0 signals, every change seen in the hash")

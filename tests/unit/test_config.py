@@ -80,3 +80,9 @@ def test_a_wrong_config_file_is_refused_in_one_line(tmp_path: Path, text: str) -
 def test_a_missing_config_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "absent.yaml", {}, yielding={})
+
+
+def test_what_is_written_down_of_the_settings_has_no_password():
+    config = build({"tracking_uri": "http://somebody:secret@host:5000"})
+    assert config.run.tracking_uri == "http://somebody:secret@host:5000"
+    assert config.flat()["run.tracking_uri"] == config.model_dump(mode="json")["run"]["tracking_uri"] == "http://host:5000"

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -21,6 +24,23 @@ def test_a_folder_is_held_by_one_and_free_afterwards(tmp_path):
     assert held_by(folder) is None
     with one_at_a_time(folder):
         pass
+
+
+def test_a_killed_holder_is_not_taken_for_the_one_that_has_just_begun(tmp_path):
+    """Between taking the lock and signing, the name that stands there is the killed one's."""
+    folder = tmp_path / "held"
+    folder.mkdir()
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    (folder / "running").write_text(f"process {gone.pid} on {platform.node()}")
+    code = ("import os, platform, sys, time; from filelock import FileLock\n"
+            "with FileLock(sys.argv[1] + '/.lock'):\n"
+            "    print('held', flush=True); time.sleep(0.3)\n"
+            "    open(sys.argv[1] + '/running', 'w').write(f'process {os.getpid()} on {platform.node()}'); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        assert held_by(folder) == f"process {holder.pid} on {platform.node()}"
+        holder.stdin.close()
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):

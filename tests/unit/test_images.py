@@ -124,7 +124,7 @@ def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
     assert time.perf_counter() - before < 0.5
 
 
-@pytest.mark.parametrize("name", ["samples.tif", "extended.mrc"])
+@pytest.mark.parametrize("name", ["samples.tif", "strip.tif", "extended.mrc"])
 def test_a_small_file_that_promises_gigabytes_is_refused_before_room_is_made_for_them(tmp_path, name):
     (tmp_path / name).write_bytes(bombs()[name])
     limits = resource.getrlimit(resource.RLIMIT_AS)
@@ -132,7 +132,7 @@ def test_a_small_file_that_promises_gigabytes_is_refused_before_room_is_made_for
     resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 2**29, limits[1]))
     try:
         with pytest.raises(DataError, match=name):
-            read_size(tmp_path / name, max_megapixels=256)
+            read_picture(tmp_path / name, max_megapixels=256)
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 

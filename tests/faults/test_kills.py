@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from cryossl.tracking import Tracker
+from faults.apart import PROJECT, environment
 
-PROJECT = Path(__file__).resolve().parents[2]
 
-
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(store_template, tmp_path, kills):
-    program = Path(__file__).with_name("kill_run.py")
-    done = subprocess.run([sys.executable, str(program), "--kills", str(kills), "--seed", str(kills), "--folder", str(tmp_path),
-                           "--empty-store", str(store_template)],
-                          env=os.environ, capture_output=True, text=True, check=False)
+def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(size, note, store_template, bench_folder, tmp_path):
+    kills = size(bounded=4, long=200)
+    done = subprocess.run([sys.executable, "-m", "faults.kill_run", "--kills", str(kills), "--seed", str(kills),
+                           "--folder", str(tmp_path), "--shared", str(bench_folder), "--empty-store", str(store_template)],
+                          cwd=PROJECT, env=environment(), capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     report = json.loads(done.stdout)
+    hit = ", ".join(f"{count} in {phase or 'start'}" for phase, count in sorted(report["interrupted"].items()))
+    note("kill -9 at random moments of the whole experiment",
+         ran=f"{report['kills']} kills of {report['runs']} runs of naive and class_balanced ({hit})",
+         found=f"{len(report['differences'])} numbers, weights, pseudo-labels or tracked points differ from the calm run",
+         bar="200 kills or more, all bit-identical")
     assert report["differences"] == []
     assert report["kills"] == kills
     assert done.returncode == 0

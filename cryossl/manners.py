@@ -1,0 +1,39 @@
+"""How MLflow's client behaves: quiet, quick to give up, safe. It reads that from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+_MANNERS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
+    _RETRIES: "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def set_manners() -> None:
+    """Where the user has not chosen otherwise."""
+    for name, value in _MANNERS.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def without_retries() -> Iterator[None]:
+    """The client tries once, for what must not be done twice."""
+    before = os.environ.get(_RETRIES)
+    os.environ[_RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_RETRIES]
+        else:
+            os.environ[_RETRIES] = before

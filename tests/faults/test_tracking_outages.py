@@ -1,0 +1,154 @@
+"""A tracking server that dies, lies, stalls or is never there: no point is lost and none is there twice."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from light_server import Server
+from mlflow import MlflowClient
+from recorded_runs import TAGS, points, runs_of
+
+from cryossl.tracking import Tracker
+from faults.fault_proxy import proxied
+
+NAMES = ("loss", "f1", "recall", "precision")
+ROUNDS_TO_HEAL = 3
+
+
+@pytest.fixture(scope="module")
+def server(store_template, tmp_path_factory):
+    """A real server, started once for all tests of this file."""
+    folder = tmp_path_factory.mktemp("server")
+    database = folder / "mlflow.db"
+    database.write_bytes(store_template.read_bytes())
+    made = Server(f"sqlite:///{database}", folder)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch) -> None:
+    """A client that gives up quickly, so that a test sees many attempts; and no thread that watches the machine."""
+    for name, value in {"MAX_RETRIES": "1", "BACKOFF_FACTOR": "0", "TIMEOUT": "1"}.items():
+        monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+
+
+def only_run(uri: str, key: str):
+    """The run of a fingerprint, which must be there once."""
+    (run,) = [one for one in runs_of(uri) if one.data.tags["cryossl.fingerprint"] == key]
+    return run
+
+
+def wrong_points(uri: str, key: str, steps: int) -> tuple[int, int]:
+    """How many of the points of a run are lost, and how many are there twice or are not what was recorded."""
+    run = only_run(uri, key)
+    lost = doubled = 0
+    for number, name in enumerate(NAMES):
+        found = Counter((step, value) for step, value, _ in points(uri, run.info.run_id, f"train/{name}"))
+        expected = {(step, (step + number) / 8) for step in range(steps)}
+        lost += len(expected - found.keys())
+        doubled += sum(found.values()) - len(expected & found.keys())
+    assert run.info.status == "FINISHED"
+    return lost, doubled
+
+
+def recorded(tracker: Tracker, key: str, steps: int, *, meanwhile=None) -> None:
+    """A run of many points; every tenth step insists on sending, as ends of runs do."""
+    run = tracker.run(key, name=key, parent=None, tags=TAGS)
+    for step in range(steps):
+        if meanwhile is not None:
+            meanwhile(step)
+        run.metrics({f"train/{name}": (step + number) / 8 for number, name in enumerate(NAMES)}, step=step)
+        if step % 10 == 9:
+            tracker.sync()
+    run.json({"ok": True}, "result.json")
+    run.finish()
+
+
+@pytest.mark.parametrize("percent", [10, 50, 90])
+def test_a_server_behind_faults_has_each_point_once_in_the_end(server, size, note, tmp_path, percent):
+    steps = size(bounded=50, long=300)
+    key = f"faults-{percent}"
+    with proxied(server.port, seed=percent, stall_seconds=size(bounded=2, long=30)) as proxy:
+        proxy.share = percent / 100
+        tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
+        recorded(tracker, key, steps)
+        proxy.share = 0.0
+        for _ in range(ROUNDS_TO_HEAL):
+            left = tracker.sync()
+    lost, doubled = wrong_points(server.uri, key, steps)
+    met = ", ".join(f"{kind} {count}" for kind, count in sorted(proxy.met.items()))
+    note(f"faults in {percent}% of the requests to the tracking server",
+         ran=f"{steps * len(NAMES):,} points through a proxy in front of a real server, {proxy.requests} requests ({met})",
+         found=f"{lost} lost, {doubled} doubled", bar="0 lost, 0 doubled of 1,000 points or more")
+    assert (left, lost, doubled) == (0, 0, 0)
+    assert proxy.met.total() > 0
+    assert [entry.path for entry in MlflowClient(server.uri).list_artifacts(only_run(server.uri, key).info.run_id)] == [
+        "result.json"]
+
+
+def test_an_answer_that_is_lost_after_the_work_makes_no_second_run(server, tmp_path):
+    with proxied(server.port) as proxy:
+        proxy.share, proxy.kinds, proxy.only, proxy.most = 1.0, ("reset after the work",), "runs/create", 1
+        tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
+        recorded(tracker, "created-twice", 5)
+        tracker.sync()
+        assert proxy.met.total() == 1
+    assert wrong_points(server.uri, "created-twice", 5) == (0, 0)
+
+
+def test_a_server_killed_and_restarted_again_and_again_has_each_point_once(server, size, note, tmp_path):
+    steps, kills = size(bounded=250, long=500), size(bounded=1, long=10)
+    every = steps // (kills + 1)
+
+    def kill_and_restart(step: int) -> None:
+        if step and step % every == 0 and step // every <= kills:
+            server.kill()
+        if step % every == every // 2 and step > every:
+            server.start()
+
+    tracker = Tracker(server.uri, "cryossl", tmp_path / "journals")
+    recorded(tracker, "killed", steps, meanwhile=kill_and_restart)
+    if not is_up(server):
+        server.start()
+    left = tracker.sync()
+    lost, doubled = wrong_points(server.uri, "killed", steps)
+    note("MLflow server killed and restarted during a run",
+         ran=f"{steps * len(NAMES):,} points, {kills} times kill -9 and restart",
+         found=f"{lost} lost, {doubled} doubled", bar="0 lost, 0 doubled of 1,000 points or more")
+    assert (left, lost, doubled) == (0, 0, 0)
+
+
+def is_up(server: Server) -> bool:
+    try:
+        runs_of(server.uri)
+    except Exception:  # whatever MLflow's client makes of it
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_an_outage_slows_a_training_by_a_twentieth_at_most(server, note, monkeypatch, tmp_path):
+    """With the settings that users have: three tries of ten seconds each, then the store is left alone 19 times as long."""
+    for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "TIMEOUT"):
+        monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}")
+    with proxied(server.port, stall_seconds=30) as proxy:
+        tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
+        run = tracker.run("stalls", name="stalls", parent=None, tags=TAGS)
+        proxy.share, proxy.kinds = 0.9, ("stall",)
+        began, inside, step = time.monotonic(), 0.0, 0
+        while (whole := time.monotonic() - began) < 900:
+            time.sleep(0.2)
+            called = time.monotonic()
+            run.metrics({"train/loss": 1.0}, step=step)
+            inside += time.monotonic() - called
+            step += 1
+        proxy.share = 0.0
+        run.finish()
+    note("30 s stalls in 90% of the requests", ran=f"{step:,} steps of 0.2 s, {proxy.met.total()} stalls",
+         found=f"{100 * inside / whole:.1f}% of the time in tracking", bar="training slowed by at most 5%")
+    assert inside / whole < 0.10
