@@ -102,12 +102,12 @@ def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequ
     lost = len(group) - number
     collapsed = sum(arm.collapsed for arm in group)
     tail = f"; a training collapsed in {collapsed} of {_seeds(len(group))}" if collapsed else ""
-    tail += f"; {lost} of {len(group)} seeds are not in it" if lost else ""
+    tail += f"; {lost} of {_seeds(len(group))} {'is' if lost == 1 else 'are'} not in it" if lost else ""
     if guess is None:
         return f"{strategy} has no finished run{tail}."
-    kept = sum(1 for _, base, model in contrast.pairs if base is model)
+    kept = sum(model.iteration == 0 for _, _, model in contrast.pairs)
     size = f"{_seeds(number)}, {grade(number)}"
-    if kept == number:
+    if all(base is model for _, base, model in contrast.pairs):
         return f"{strategy}: no student was accepted on validation in any of {_seeds(number)}, so the baseline stays{tail}."
     none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept else ""
     if guess.interval is None:

@@ -96,10 +96,9 @@ class Arm:
         mine, base = (model.metrics.get("test/f1") if model else None for model in (tried, self.reference))
         return None if tried is self.final else difference(mine, base)
 
-    def gap_closed(self, ceiling: Arm | None, metric: str) -> float | None:
-        """The gain as a share of what all labels would gain; None without a ceiling above the reference."""
-        gain, most = self.gain(metric), difference(ceiling.value(metric) if ceiling else None, self._reference_value(metric))
-        return None if gain is None or most is None or most <= 0 else gain / most
+    def gap(self, ceiling: Arm | None, metric: str) -> float | None:
+        """What all labels would gain over the reference, or None."""
+        return difference(ceiling.value(metric) if ceiling else None, self._reference_value(metric))
 
     def _reference_value(self, metric: str) -> float | None:
         return self.reference.metrics.get(metric) if self.reference else None

@@ -30,21 +30,22 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
     """
     rows: list[tuple[Cell, ...]] = []
     said: dict[str, list[str]] = {}
-    methods = set()
+    methods, floors = set(), []
     for ratio in sorted({arm.ratio_percent for arm in arms}):
         found = [(one, estimate(one, counts, metric=metric)) for one in contrasts(arms, ratio=ratio, metric=metric)
                  if len(one.pairs)]
         found = [(one, guess) for one, guess in found if guess.interval is not None]
         # A fixed seed: above 20 seeds the test draws its sign patterns, and a table must not change when shown again.
         tests = [sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found]
+        floors += _floor_note(ratio, [len(one.pairs) for (one, _), test in zip(found, tests, strict=True)
+                                      if test.p is not None])
         for (one, guess), test, p in zip(found, tests, holm([test.p for test in tests]), strict=True):
             rows.append(_row(labelled_text(arms, ratio), one, guess, p))
             lack = f"{power_note(100 * one.differences)}; " if len(one.pairs) < SEEDS_FOR_P else ""
             said.setdefault(f"{lack}{test.reason}", []).append(f"{one.name} at {ratio:g}%")
             methods.add(_method_note(guess))
     notes = [*sorted(methods), "p: sign-flip test over seeds, Holm over the rows of a labelled part; seeds for +1: to find a "
-             "gain of 1 point with probability 0.8 at this spread",
-             *(f"{', '.join(which)}: {text}" for text, which in said.items())]
+             "gain of 1 point with probability 0.8 at this spread", *floors, *_by_reason(said)]
     if not rows:
         notes = []
     return Table("evidence", "Evidence over seeds", _COLUMNS, tuple(rows), tuple(notes))
@@ -72,6 +73,26 @@ def _method_note(guess: Estimate) -> str:
                 f"P(better): the share "
                 "of draws in which it is better")
     return f"interval over seeds (t): Student's t, on these test micrographs, because {guess.why}"
+
+
+def _floor_note(ratio: float, seeds: Sequence[int]) -> list[str]:
+    """Where the adjustment for so many tests leaves no room for p < 0.05, whatever the differences are."""
+    most, rows = max(seeds, default=0), len(seeds)
+    floor = rows * 2 / 2**most
+    if not rows or floor < 0.05:
+        return []
+    needed = next(number for number in range(most, most + 64) if rows * 2 / 2**number < 0.05)
+    return [f"at {ratio:g}% the smallest possible p over {rows} rows is {rows} x 2/2^{most} = {floor:.2g}: p < 0.05 needs "
+            f"{needed} seeds, or fewer strategies compared"]
+
+
+def _by_reason(said: Mapping[str, Sequence[str]]) -> list[str]:
+    """How each row's p was made; the rows of the commonest way come last and are not all named if they are many."""
+    ordered = sorted(said.items(), key=lambda one: len(one[1]))
+    named = [f"{', '.join(which)}: {text}" for text, which in ordered]
+    if ordered and len(ordered[-1][1]) > 3:
+        named[-1] = f"{'all other rows' if len(ordered) > 1 else 'all rows'}: {ordered[-1][0]}"
+    return named
 
 
 def _points(fraction: float | None) -> float | None:

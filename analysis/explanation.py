@@ -12,6 +12,7 @@ from analysis.comparison import Comparison
 from analysis.contrasts import SCORES, against_baseline, counts_behind, estimate
 from analysis.counts import ModelCounts
 from cryossl.errors import ConfigError
+from cryossl.recipes import LONG, without_pseudo_labels
 
 FORMULAS = {
     "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)",
@@ -54,7 +55,7 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
     contrast = against_baseline(arms, metric=metric)
     if strategy != "supervised" and contrast.pairs:
         mean = 100 * contrast.differences.mean()
-        lines += ["", f"gain = score - score of the baseline of the same seed; mean {mean:+.4f} points"]
+        lines += ["", f"gain = score - score of {_base(arms)} of the same seed; mean {mean:+.4f} points"]
         guess = estimate(contrast, comparison.counts, metric=metric)
         if guess.interval is not None:
             why = f" ({guess.why})" if guess.why else ""
@@ -69,17 +70,24 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
     metric = comparison.metric
     if arm.final is None:
         return [f"seed {arm.seed}: {arm.state} ({arm.note}): in no mean"]
-    stayed = " (no student was accepted: the baseline)" if arm.final is arm.reference else ""
+    alone = not (arm.final.iteration or without_pseudo_labels(arm.strategy))
+    stayed = " (no student was accepted: the supervised baseline)" if alone else ""
     kept = f"iteration {arm.final.iteration}{stayed}"
     lines = [f"seed {arm.seed}: {kept}"]
     models = [("model", arm.final)]
     if arm.reference and arm.reference is not arm.final:
-        models.append(("baseline", arm.reference))
+        models.append((LONG if arm.reference.iteration else "baseline", arm.reference))
     for word, model in models:
         value = model.metrics.get(metric)
         shown = f"{value:.6f}" if value is not None else "not recorded"
         lines.append(f"  {word:8} run {model.run_id}: {shown}{_counted(comparison.counts.get(model.run_id), metric)}")
     return lines
+
+
+def _base(arms: Sequence[Arm]) -> str:
+    """What the gains are over; all arms of a ratio have the same."""
+    long = any(arm.reference is not None and arm.reference.iteration > 0 for arm in arms)
+    return f"{LONG}, the better baseline on validation," if long else "the baseline"
 
 
 def _counted(counts: ModelCounts | None, metric: str) -> str:

@@ -10,12 +10,15 @@ from matplotlib.axes import Axes
 from analysis.arms import Arm, by_arm
 from analysis.contrasts import against_baseline, estimate
 from analysis.counts import ModelCounts
-from analysis.plotting import Plot, looks, panels
+from analysis.plotting import PANEL_INCHES, Plot, looks, panels
 from analysis.statistics import seed_interval
 from analysis.tables import mean_of
 from analysis.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, SUCCESS_GAIN_POINTS
 from cryossl.recipes import CONTROLS, without_pseudo_labels
 
+MOST_LEVEL = 4  # names that fit side by side below a panel
+SLANT_INCHES = 0.8  # what longer names take below one
+SPREAD_ROWS = 0.3  # of a source's points, above and below its line
 Point = tuple[float, float]
 
 
@@ -51,6 +54,7 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
                f"Dashed: the +{SUCCESS_GAIN_POINTS:g} points that count as success.")
     names = [name for name in _strategies(arms) if name != "supervised"]
     styles, ratios = looks(names), _ratios(arm for arm in arms if arm.strategy != "supervised" and arm.gain(metric) is not None)
+    slanted = len(names) > MOST_LEVEL
     if not ratios:
         return Plot("gains", title, caption, None, f"no finished arm has a gain in {metric}")
 
@@ -72,11 +76,14 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
                               markeredgecolor="white")
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axhline(SUCCESS_GAIN_POINTS, color="#555555", linewidth=0.8, linestyle="--")
-        axes.set_xticks(range(len(groups)),
-                        [name.replace("_", " ").replace("+", "\n+").replace("-", "\n-") for name, _ in groups])
+        below = [name.replace("_", " ") for name, _ in groups]
+        if slanted:
+            axes.set_xticks(range(len(groups)), below, rotation=45, ha="right", rotation_mode="anchor")
+        else:
+            axes.set_xticks(range(len(groups)), [name.replace("+", "\n+").replace("-", "\n-") for name in below])
         axes.set(xlim=(-0.5, max(1, len(groups)) - 0.3), ylabel="gain (points)")
 
-    return Plot("gains", title, caption, panels(ratios, draw, legend=False))
+    return Plot("gains", title, caption, panels(ratios, draw, legend=False, height=PANEL_INCHES + slanted * SLANT_INCHES))
 
 
 def particle_ratio(arms: Sequence[Arm]) -> Plot:
@@ -125,17 +132,20 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
     sources = {ratio: _source_order([gains for key, gains in found.items() if key[0] == ratio]) for ratio in ratios}
 
     def draw(axes: Axes, ratio: float) -> None:
-        for place, (strategy, gains) in enumerate((name, gains) for (at, name), gains in found.items() if at == ratio):
+        here = [(name, gains) for (at, name), gains in found.items() if at == ratio]
+        # However many there are, each point is nearest to the line of its own source.
+        for beside, (strategy, gains) in zip(np.linspace(-SPREAD_ROWS, SPREAD_ROWS, len(here)), here, strict=True):
             colour, marker = styles[strategy]
-            rows = [row - 0.18 + 0.12 * place for row, source in enumerate(sources[ratio]) if source in gains]
+            rows = [row + beside for row, source in enumerate(sources[ratio]) if source in gains]
             axes.plot([100 * gains[source] for source in sources[ratio] if source in gains], rows, marker, color=colour,
                       markersize=5, label=strategy)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(sources[ratio])), [_short(source) for source in sources[ratio]])
         axes.set(xlabel="gain (points)", ylim=(len(sources[ratio]) - 0.4, -0.6))
 
+    row_inches = max(0.24, 0.07 * (len(_strategies(arms)) - 1))
     return Plot("source_gains", title, caption,
-                panels(ratios, draw, height={ratio: 0.9 + 0.24 * len(names) for ratio, names in sources.items()}))
+                panels(ratios, draw, height={ratio: 0.9 + row_inches * len(names) for ratio, names in sources.items()}))
 
 
 def cost(arms: Sequence[Arm], *, metric: str) -> Plot:

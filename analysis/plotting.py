@@ -16,7 +16,8 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 _FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"),
           "supervised_noise": (SKY, "d"), "full": (GREEN, "*"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
-_OTHERS = ((GREEN, "^"), (PURPLE, "v"), (SKY, "P"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
+# First the colours that no usual strategy has.
+_OTHERS = ((PURPLE, "v"), (GREEN, "^"), (SKY, "P"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
 
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0

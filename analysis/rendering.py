@@ -47,9 +47,13 @@ def render(comparison: Comparison, form: str) -> str:
 
 
 def table_text(table: Table) -> str:
-    """A table in aligned plain text: title over unit, a rule, rows; a first cell that repeats is left blank."""
-    cells = [[column.title for column in table.columns], [column.unit for column in table.columns]]
-    previous = ""
+    """A table in aligned plain text: title over unit, a rule, rows.
+
+    No line of units where no column has one; a first cell that repeats is left blank.
+    """
+    head = [[column.title for column in table.columns], [column.unit for column in table.columns]]
+    cells = head if any(column.unit for column in table.columns) else head[:1]
+    rule, previous = len(cells), ""
     for row in table.rows:
         shown = [_marked(cell, column, _TERMINAL_MARKS) for column, cell in zip(table.columns, row, strict=True)]
         previous, shown[0] = shown[0], "" if shown[0] == previous else shown[0]
@@ -57,7 +61,7 @@ def table_text(table: Table) -> str:
     widths = [max(len(line[index]) for line in cells) for index in range(len(table.columns))]
     lines = ["  ".join(_aligned(text, width, column) for text, width, column in
                        zip(line, widths, table.columns, strict=True)).rstrip() for line in cells]
-    lines.insert(2, "  ".join("─" * width for width in widths))
+    lines.insert(rule, "  ".join("─" * width for width in widths))
     return "\n".join([table.title, "", *lines, *_wrapped(table.notes)]) + "\n"
 
 

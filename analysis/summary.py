@@ -128,10 +128,17 @@ def _lower(done: Sequence[Arm], counts: Mapping[str, ModelCounts], metric: str) 
 
 
 def _closed_cell(column: Column, done: Sequence[Arm], ceilings: Mapping[int, Arm], metric: str) -> Cell:
-    """The share of the gap between the better baseline and all labels; for arms that learn from pseudo-labels."""
-    shares = [arm.gap_closed(ceilings.get(arm.seed), metric) for arm in done if not without_pseudo_labels(arm.strategy)]
+    """The share of the gap between the better baseline and all labels; for arms that learn from pseudo-labels.
+
+    The mean gain over the mean gap, of the seeds that have both: a mean of shares would be that of the seeds whose gap happens
+    to be smallest. Nothing where all labels are no better.
+    """
+    learners = [arm for arm in done if not without_pseudo_labels(arm.strategy) and arm.seed in ceilings]
+    known = [(gain, gap) for arm in learners if (gain := arm.gain(metric)) is not None
+             and (gap := arm.gap(ceilings[arm.seed], metric)) is not None]
+    gained, most = (sum(values) for values in zip(*known, strict=True)) if known else (0.0, 0.0)
     ids = run_ids_of([*done, *(ceilings[arm.seed] for arm in done if arm.seed in ceilings)])
-    return mean_cell(column, shares, run_ids=ids, factor=100)
+    return column.cell(100 * gained / most if most > 0 else None, run_ids=ids)
 
 
 def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Cell:

@@ -61,7 +61,18 @@ def test_an_explanation_of_particle_f1_divides_particles() -> None:
 
 def test_an_explanation_says_when_the_baseline_stayed() -> None:
     text = explain(compare(frame(*note_runs())), strategy="naive", ratio=None)
-    assert "iteration 0 (no student was accepted: the baseline)" in text
+    assert "iteration 0 (no student was accepted: the supervised baseline)" in text
+    assert "accepted" not in explain(compare(frame(*note_runs())), strategy="supervised", ratio=None)
+
+
+def test_an_explanation_names_the_longer_baseline_where_gains_are_over_it() -> None:
+    long = run("supervised_long", 1, f1=0.71, accepted=True)
+    comparison = compare(frame(*note_runs(), long))
+    text = explain(comparison, strategy="naive", ratio=None)
+    assert "iteration 0 (no student was accepted: the supervised baseline)" in text
+    assert f"supervised_long run {long['run_id']}: 0.710000" in text
+    assert "gain = score - score of supervised_long, the better baseline on validation, of the same seed; mean -1.0000" in text
+    assert "score of the baseline of the same seed" in explain(comparison, strategy="supervised_long", ratio=None)
 
 
 def test_an_unknown_arm_names_the_known_ones() -> None:

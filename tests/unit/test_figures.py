@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
 import pytest
-from counted_frames import counted, grid
+from counted_frames import SOURCES, counted, grid
 from PIL import Image
 from sklearn.metrics import precision_recall_curve
 from tracked_frames import frame, run
 
 from analysis.comparison import Comparison, compare
 from analysis.curves import _curve, reliability
+from analysis.figures import gains, source_gains
 from analysis.plotting import Plot, image, looks
 from analysis.report import _plots
 
@@ -78,3 +80,38 @@ def test_probabilities_that_mean_what_they_say_lie_on_the_diagonal() -> None:
     said, found, pixels = reliability(histogram)
     assert said == pytest.approx(found, abs=1e-12)
     assert pixels.sum() == histogram.sum()
+
+
+def test_a_strategy_gets_a_colour_that_no_usual_one_has_while_there_are_any() -> None:
+    usual = ["supervised", "supervised_long", "full", "naive", "class_balanced"]
+    styles = looks([*usual, "quantile", "soft"])
+    assert len({colour for colour, _ in styles.values()}) == 7
+
+
+@pytest.mark.parametrize("more", [0, 8])
+def test_the_names_below_the_gains_do_not_cover_each_other(more: int) -> None:
+    names = ["curriculum", "weighted_loss", "ema_consistency+prior_match", "quantile", "stability", "soft",
+             "class_balanced-class_thresholds", "class_balanced-quota"][:more]
+    found = counted(*grid(seeds=[0, 1], micrographs=5, more=names))
+    figure = gains(found.arms, found.counts, metric="test/f1").figure
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    labels = axes.get_xticklabels()
+    assert len(labels) == 2 + more
+    step = axes.transData.transform((1, 0))[0] - axes.transData.transform((0, 0))[0]
+    for label in labels:
+        angle = math.radians(label.get_rotation())
+        label.set_rotation(0)
+        size = label.get_window_extent()
+        # Slanted, neighbours lie side by side as far apart as their baselines are; level, as their middles are.
+        assert (size.height < step * math.sin(angle)) if angle else (size.width < step)
+
+
+def test_each_point_of_a_source_is_nearest_to_its_own_line_however_many_strategies_there_are() -> None:
+    more = ["curriculum", "weighted_loss", "ema_consistency", "quantile", "stability", "soft"]
+    found = counted(*grid(seeds=[0, 1], micrographs=5, more=more))
+    figure = source_gains(found.arms, metric="test/f1").figure
+    (axes,) = figure.axes
+    points = [line for line in axes.lines if len(line.get_xdata()) == len(SOURCES)]
+    drawn = {line.get_label(): np.round(line.get_ydata()).tolist() for line in points}
+    assert drawn == {name: list(range(len(SOURCES))) for name in ("naive", "class_balanced", *more)}

@@ -114,3 +114,11 @@ def test_what_is_not_in_the_tables_is_said_in_the_terminal() -> None:
     assert "! class_balanced at 5%: missing (no such run), seed 1" in text
     assert "1 run of something else" in text
     assert "1 other group of data or settings" in text
+
+
+def test_a_text_table_without_units_has_no_empty_line_for_them() -> None:
+    words, number = Column("a", "A"), Column("b", "B", "%", 1)
+    plain = Table("t", "T", (words,), ((words.cell("x"),),))
+    measured = Table("t", "T", (words, number), ((words.cell("x"), number.cell(2.0)),))
+    assert table_text(plain).splitlines() == ["T", "", "A", "─", "x"]
+    assert table_text(measured).splitlines() == ["T", "", "A    B", "     %", "─  ───", "x  2.0"]

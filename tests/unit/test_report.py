@@ -122,6 +122,20 @@ def test_the_abstract_of_one_seed_has_no_interval_and_claims_nothing() -> None:
     assert "[" not in words
 
 
+def test_the_abstract_says_that_no_student_was_accepted_also_where_gains_are_over_another_baseline() -> None:
+    runs = [*note_runs(), run("supervised_long", 1, f1=0.71, accepted=True)]
+    sentences = abstract(compare(frame(*runs)))[0]
+    assert "naive: -1.00 points over the baseline (1 seed, single run); no student was accepted in 1 of 1 seed." in sentences
+
+
+def test_the_abstract_counts_the_seeds_that_it_lacks() -> None:
+    runs = [one for seed in range(4) for one in note_runs(seed=seed)]
+    for gone, said in ((("naive-5-3-1",), "1 of 4 seeds is not in it"),
+                       (("naive-5-3-1", "naive-5-2-1"), "2 of 4 seeds are not in it")):
+        words = " ".join(abstract(compare(frame(*(one for one in runs if one["run_id"] not in gone))))[0])
+        assert said in words
+
+
 def test_the_method_says_what_a_found_particle_is_where_particles_were_counted(six: Report) -> None:
     assert "matched one to one with the labelled ones within the stated fraction" in " ".join(six.methods)
     runs = [one | {"test/particle_f1": 0.8, "evaluation.match_distance": "0.3"} for one in note_runs()]

@@ -1,0 +1,43 @@
+"""The share of the gap that is closed: of means over seeds, where there is a gap."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tracked_frames import frame, run
+
+from analysis.comparison import compare
+from analysis.tables import Cell
+
+
+def runs(seed: int, *, baseline: float, student: float, ceiling: float | None) -> list[dict[str, Any]]:
+    found = [run("supervised", 0, f1=baseline, seed=seed), run("naive", 1, f1=student, seed=seed, accepted=True)]
+    found += [] if ceiling is None else [run("full", 1, f1=ceiling, seed=seed, accepted=True)]
+    return [one | {"loop.max_iterations": "1"} for one in found]
+
+
+def closed(*seeds: list[dict[str, Any]]) -> Cell:
+    table = compare(frame(*(one for each in seeds for one in each))).by_ratio
+    (cell,) = [row["gap_closed"] for row in table.records() if row["strategy"].text == "naive"]
+    return cell
+
+
+def test_the_share_of_the_gap_is_the_mean_gain_over_the_mean_gap() -> None:
+    cell = closed(runs(0, baseline=0.60, student=0.65, ceiling=0.61), runs(1, baseline=0.60, student=0.61, ceiling=0.70))
+    assert cell.value == pytest.approx(100 * (0.05 + 0.01) / (0.01 + 0.10))
+
+
+def test_a_seed_in_which_all_labels_are_worse_counts_too() -> None:
+    cell = closed(runs(0, baseline=0.60, student=0.62, ceiling=0.58), runs(1, baseline=0.60, student=0.62, ceiling=0.66))
+    assert cell.value == pytest.approx(100 * 0.04 / (-0.02 + 0.06))
+
+
+def test_a_seed_without_all_labels_is_left_out_of_gain_and_gap() -> None:
+    cell = closed(runs(0, baseline=0.60, student=0.70, ceiling=None), runs(1, baseline=0.60, student=0.62, ceiling=0.64))
+    assert cell.value == pytest.approx(50)
+
+
+def test_there_is_no_share_of_a_gap_that_is_none() -> None:
+    cell = closed(runs(0, baseline=0.60, student=0.62, ceiling=0.57), runs(1, baseline=0.60, student=0.62, ceiling=0.61))
+    assert cell.value is None
