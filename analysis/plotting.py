@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 # Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is lost on white paper.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
-_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"), "full": (GREEN, "*"), "naive": (VERMILLION, "s"),
+_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"), "full": (GREEN, "p"), "naive": (VERMILLION, "s"),
           "class_balanced": (BLUE, "o")}
 # First the colours that no usual strategy has.
 _OTHERS = ((PURPLE, "v"), (SKY, "P"), (GREEN, "^"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
