@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -15,6 +16,7 @@ from analysis.plotting import Plot, looks, panels
 Histogram = Int64[np.ndarray, "2 256"]
 BINS = 10
 LEAST_PIXELS = 100  # fewer in a bin say nothing
+LINE_LETTERS = 60  # that fit below a panel
 
 
 def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
@@ -61,7 +63,7 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
 
     def draw(axes: Axes, ratio: float) -> None:
         axes.plot([0, 1], [0, 1], color="#555555", linewidth=0.8, linestyle="--")
-        lines = []
+        errors = []
         for (at, strategy), models in pooled.items():
             if at == ratio:
                 colour, marker = styles[strategy]
@@ -69,9 +71,10 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
                 error = float(np.sum(pixels * np.abs(said - found)) / pixels.sum())
                 shown = pixels >= LEAST_PIXELS
                 axes.plot(said[shown], found[shown], marker=marker, color=colour, linewidth=1.5, markersize=5, label=strategy)
-                lines.append(f"{strategy}: ECE {100 * error:.1f}%")
-        axes.text(0.02, 0.98, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=8)
-        axes.set(xlabel="predicted probability", ylabel="share of particle pixels", xlim=(0, 1), ylim=(0, 1))
+                errors.append(f"{strategy} {100 * error:.1f}%")
+        # Below the panel, for inside it a list of many strategies would cover the curves.
+        below = fill(f"ECE: {', '.join(errors)}", LINE_LETTERS)
+        axes.set(xlabel=f"predicted probability\n{below}", ylabel="share of particle pixels", xlim=(0, 1), ylim=(0, 1))
 
     return Plot("calibration", title, caption, panels(sorted({ratio for ratio, _ in pooled}), draw, height=3.6))
 
@@ -107,6 +110,6 @@ def _equal_f1(axes: Axes, low: float) -> None:
         recall = np.linspace(max(low, f1 / 2 + 0.1, 1), 100, 200)
         precision = f1 * recall / (2 * recall - f1)
         inside = (precision >= low) & (precision <= 100)
-        if inside.any():
+        if recall[inside].max(initial=low) > low:  # one that only touches the corner would write over the axes' numbers
             axes.plot(recall[inside], precision[inside], color="#cccccc", linewidth=0.7, zorder=0)
             axes.annotate(f"{f1}", (recall[inside][-1], precision[inside][-1]), fontsize=7, color="#777777", ha="right")

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
 _FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"),
-          "supervised_noise": (SKY, "d"), "full": (GREEN, "*"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
+          "supervised_noise": (SKY, "d"), "full": (GREEN, "p"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
 # First the colours that no usual strategy has.
 _OTHERS = ((PURPLE, "v"), (GREEN, "^"), (SKY, "P"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
 

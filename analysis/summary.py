@@ -78,10 +78,22 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             _closed_cell(columns[9], done, finished(arms, ratio_percent=ratio, strategy=FULL), metric),
             columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[11], group, done),
         ))
-    table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows), tuple(reference_notes(arms).values()))
+    table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows),
+                  (*reference_notes(arms).values(), *_no_gap_notes(arms, metric)))
     # Where all labels were tried the share of the gap stands even if there is no gap to close.
     optional = ["particle_f1"] if any(arm.strategy == FULL for arm in arms) else ["particle_f1", "gap_closed"]
     return without_empty(table, *optional)
+
+
+def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:
+    """At which labelled parts all labels are no better than the baseline, so that no share of the gap can be given."""
+    notes = []
+    for ratio in sorted({arm.ratio_percent for arm in arms}):
+        ceilings = finished(arms, ratio_percent=ratio, strategy=FULL).values()
+        gaps = [gap for arm in ceilings if (gap := arm.gap(arm, metric)) is not None]
+        if gaps and sum(gaps) <= 0:
+            notes.append(f"at {ratio:g}% all labels are no better than the baseline: there is no gap to close")
+    return notes
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:

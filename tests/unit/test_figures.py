@@ -14,7 +14,7 @@ from sklearn.metrics import precision_recall_curve
 from tracked_frames import frame, run
 
 from analysis.comparison import Comparison, compare
-from analysis.curves import _curve, reliability
+from analysis.curves import _curve, calibration, precision_recall, reliability
 from analysis.figures import gains, source_gains
 from analysis.plotting import Plot, image, looks
 from analysis.report import _plots
@@ -115,3 +115,21 @@ def test_each_point_of_a_source_is_nearest_to_its_own_line_however_many_strategi
     points = [line for line in axes.lines if len(line.get_xdata()) == len(SOURCES)]
     drawn = {line.get_label(): np.round(line.get_ydata()).tolist() for line in points}
     assert drawn == {name: list(range(len(SOURCES))) for name in ("naive", "class_balanced", *more)}
+
+
+def test_calibration_errors_stand_below_the_panel_in_lines_that_fit(comparison: Comparison) -> None:
+    figure = calibration(comparison.arms, comparison.counts).figure
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert list(axes.texts) == []
+        assert axes.get_xlabel().count("%") == len({arm.strategy for arm in comparison.arms})
+        told = axes.xaxis.label.get_window_extent()
+        assert figure.bbox.x0 <= told.x0 < told.x1 <= figure.bbox.x1
+
+
+def test_lines_of_equal_f1_are_named_inside_the_panel_alone(comparison: Comparison) -> None:
+    figure = precision_recall(comparison.arms, comparison.counts).figure
+    figure.canvas.draw()
+    for axes in figure.axes:
+        assert len(axes.texts) >= 3
+        assert min(text.get_window_extent().x0 for text in axes.texts) > axes.get_window_extent().x0

@@ -41,3 +41,9 @@ def test_a_seed_without_all_labels_is_left_out_of_gain_and_gap() -> None:
 def test_there_is_no_share_of_a_gap_that_is_none() -> None:
     cell = closed(runs(0, baseline=0.60, student=0.62, ceiling=0.57), runs(1, baseline=0.60, student=0.62, ceiling=0.61))
     assert cell.value is None
+
+
+@pytest.mark.parametrize(("ceiling", "told"), [
+    (0.59, ["at 5% all labels are no better than the baseline: there is no gap to close"]), (0.61, [])])
+def test_a_note_says_why_there_is_none(ceiling: float, told: list[str]) -> None:
+    assert list(compare(frame(*runs(0, baseline=0.60, student=0.62, ceiling=ceiling))).by_ratio.notes) == told
