@@ -109,7 +109,8 @@ def panels(experiment: Experiment, teacher: Model, selections: Mapping[str, Sele
         if selected.soft:
             codes = selected.maps[micrograph]
             weights = selected.soft[experiment.pool.source(micrograph)].weights[codes]
-            found += [Panel(f"{title}: p", "calibrated, of four views", codes / 255, "probabilities"),
+            views = recipe_for(*strategies()[title]).teaching.views
+            found += [Panel(f"{title}: p", f"calibrated, of {views} views", codes / 255, "probabilities"),
                       Panel(f"{title}: weight", "of a pixel in the loss", weights, "weights")]
             continue
         labels = _labels(selected, micrograph)
