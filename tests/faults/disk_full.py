@@ -25,10 +25,10 @@ PATIENCE_SECONDS = 300.0
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path, *, megabytes: int = DISK_MB) -> Iterator[Path]:
     """A disk of its own."""
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "cryossl-fault-test", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "cryossl-fault-test", str(folder)], check=True)
     try:
         yield folder
     finally:

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from recorded_runs import TAGS, points, runs_of
 
 from cryossl.tracking import Tracker
+from faults.apart import apart
 from faults.fault_proxy import proxied
 
 NAMES = ("loss", "f1", "recall", "precision")
@@ -129,6 +130,17 @@ def is_up(server: Server) -> bool:
     except Exception:  # whatever MLflow's client makes of it
         return False
     return True
+
+
+def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes_it(note, bench_folder, tmp_path):
+    found = apart("server_away", bench_folder, folder=tmp_path)
+    note("server away from start to end", ran="a whole run of naive and class_balanced, then `cryossl sync`",
+         found=f"exit code {found['code']} with a warning, {found['extra_seconds']:g} s of extra delay; sync sent all "
+               f"{found['points']:,} points, {len(found['wrong'])} differ from the undisturbed run",
+         bar="exit 0, within 15 s of extra delay, sync completes it")
+    assert found["wrong"] == []
+    assert (found["code"], found["sync"], found["warned"], found["lacks"]) == (0, [3, 0], 1, 1), found["said"]
+    assert found["extra_seconds"] < 120
 
 
 @pytest.mark.slow
