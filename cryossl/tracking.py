@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from cryossl.errors import StorageError, TrackingError
-from cryossl.journal import Entry, Journal, Sent
+from cryossl.journal import Entry, Journal, Sent, remove_leftovers
 from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoreAwayError, StoredRun, tag_filter
 from cryossl.replay import RUN_ID, Replay, journal_folder
 from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
@@ -81,8 +81,10 @@ class Tracker:
     def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """The parent run of this invocation: the one that `mlflow run` made, else a new one.
 
-        Runs of this host that the store shows as RUNNING though their process is gone are ended as KILLED before.
+        Runs of this host that the store shows as RUNNING though their process is gone are ended as KILLED before, and what
+        killed writers left in the journals is removed.
         """
+        remove_leftovers(self._root)
         self._attempt(self._end_dead)
         run = self.adopt()
         if run is None:

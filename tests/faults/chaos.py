@@ -65,7 +65,8 @@ class Controller:
 
     def __init__(self, sweep: Sweep, server: Server, disk: Path | None, rng: random.Random) -> None:
         self._sweep, self._server, self._disk, self._rng = sweep, server, disk, rng
-        self._acts = [self.kill_worker, self.kill_worker, self.restart_server, self.lock_store, *([self.fill_disk] if disk else [])]
+        self._acts = [self.kill_worker, self.kill_worker, self.restart_server, self.lock_store]
+        self._acts += [self.fill_disk] if disk else []
         self.done: Counter[str] = Counter()
 
     def trouble(self, process: subprocess.Popen[bytes], until: float) -> None:

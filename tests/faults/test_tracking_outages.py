@@ -152,15 +152,17 @@ def test_an_outage_slows_a_training_by_a_twentieth_at_most(server, note, monkeyp
         tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
         run = tracker.run("stalls", name="stalls", parent=None, tags=TAGS)
         proxy.share, proxy.kinds = 0.9, ("stall",)
-        began, inside, step = time.monotonic(), 0.0, 0
+        began, waits, step = time.monotonic(), [], 0
         while (whole := time.monotonic() - began) < 900:
             time.sleep(0.2)
             called = time.monotonic()
             run.metrics({"train/loss": 1.0}, step=step)
-            inside += time.monotonic() - called
+            waits.append(time.monotonic() - called)
             step += 1
         proxy.share = 0.0
         run.finish()
+    waited = sum(wait for wait in waits if wait > 1)  # a journal's line takes milliseconds
     note("30 s stalls in 90% of the requests", ran=f"{step:,} steps of 0.2 s, {proxy.met.total()} stalls",
-         found=f"{100 * inside / whole:.1f}% of the time in tracking", bar="training slowed by at most 5%")
-    assert inside / whole < 0.10
+         found=f"{100 * waited / whole:.1f}% of {whole:.0f} s spent waiting, in {sum(wait > 1 for wait in waits)} calls",
+         bar="training slowed by at most 5%")
+    assert waited / whole < 0.10
