@@ -9,7 +9,7 @@ FEW_RUNS_GROWTH_PERCENT = 15.0
 
 
 def test_runs_in_one_process_hold_no_more_memory_and_no_more_handles_as_they_go_on(size, note, tmp_path):
-    runs, warm_up = size(bounded=6, long=500), size(bounded=3, long=50)
+    runs, warm_up = size(bounded=4, long=500), size(bounded=2, long=50)
     found = apart("soak", runs, warm_up, folder=tmp_path)
     memory, handles, threads = found["growth_percent"]
     note("tiny runs in one process", ran=f"{runs} runs; growth after the first {warm_up}",

@@ -52,7 +52,7 @@ def test_a_tracking_store_on_a_full_disk_is_a_fault_of_storage(store_template, t
 
 @pytest.mark.parametrize("act", ["die half way", "EIO"])
 def test_a_fault_at_a_write_call_of_a_run_costs_no_number_and_no_point(act, size, note, bench_folder, tmp_path):
-    stride = size(bounded=500, long=20)
+    stride = size(bounded=800, long=20)
     found = apart("run_write_calls", bench_folder, act, stride, folder=tmp_path)
     note(f"whole command: {act} at a write call",
          ran=f"{found['calls']} calls, one in {stride} of those that differ by file and count, in {found['starts']} starts",

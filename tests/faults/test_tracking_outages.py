@@ -132,8 +132,8 @@ def is_up(server: Server) -> bool:
     return True
 
 
-def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes_it(note, bench_folder, tmp_path):
-    found = apart("server_away", bench_folder, folder=tmp_path)
+def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes_it(size, note, bench_folder, tmp_path):
+    found = apart("server_away", bench_folder, *["again"][:size(bounded=0, long=1)], folder=tmp_path)
     note("server away from start to end", ran="a whole run of naive and class_balanced, then `cryossl sync`",
          found=f"exit code {found['code']} with a warning, {found['extra_seconds']:g} s of extra delay; sync sent all "
                f"{found['points']:,} points, {len(found['wrong'])} differ from the undisturbed run",
