@@ -30,7 +30,7 @@ from faults.apart import PROJECT, environment, tell
 from faults.disk_full import fill, small_disk
 from faults.whole_runs import NAME, TINY, Place, make_empty_store, numbers_below
 
-GRID = ("--ratios", "5,10", "--seeds", "3", "--jobs", "2", "--strategies", "naive,class_balanced", "--max-iterations", "1")
+GRID = ("--jobs", "2", "--strategies", "naive,class_balanced", "--max-iterations", "1")
 DISK_MB = 512
 MOST_STARTS = 60
 
@@ -38,13 +38,13 @@ MOST_STARTS = 60
 class Sweep:
     """The place of a sweep: its results, its work, and what its tracking store holds."""
 
-    def __init__(self, folder: Path, data: Path, uri: str) -> None:
+    def __init__(self, folder: Path, data: Path, uri: str, cells: list[str]) -> None:
         self.place = Place(folder, data, [], real=True, uri=uri)
         given = dict(zip(TINY[::2], TINY[1::2], strict=True))
         given.pop("--ratio")
         options = [word for pair in given.items() for word in pair]
         self._command = [sys.executable, str(PROJECT / "cli.py"), "sweep", "--data", str(data), "--work", str(folder / "work"),
-                         "--results", str(folder / "results"), "--tracking-uri", uri, *options, *GRID]
+                         "--results", str(folder / "results"), "--tracking-uri", uri, *options, *GRID, *cells]
 
     def start(self) -> subprocess.Popen[bytes]:
         """One start of the command."""
@@ -122,13 +122,18 @@ def place_for_trouble(folder: Path) -> Iterator[tuple[Path, bool]]:
         yield disk, True
 
 
+def cells_of(given: argparse.Namespace) -> list[str]:
+    """Options that name the cells."""
+    return ["--ratios", given.ratios, "--seeds", str(given.seeds)]
+
+
 def troubled(folder: Path, data: Path, empty: Path, given: argparse.Namespace,
              disk: Path | None) -> tuple[Sweep, Counter[str], int]:
     """The sweep with trouble, until it ends well; what was done to it, and how often it was started."""
     folder.mkdir()
     shutil.copyfile(empty, folder / "mlflow.db")
     server = Server(f"sqlite:///{folder / 'mlflow.db'}", folder)
-    sweep = Sweep(folder, data, server.uri)
+    sweep = Sweep(folder, data, server.uri, cells_of(given))
     controller = Controller(sweep, server, disk, random.Random(given.seed))
     until = time.monotonic() + 60 * given.minutes
     starts, code = 0, 1
@@ -158,6 +163,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="a sweep to which everything happens at once")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ratios", default="5,10")
+    parser.add_argument("--seeds", type=int, default=3, help="of each ratio")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -167,7 +174,7 @@ def main() -> None:
         make_empty_store(folder / "empty.db")
         (folder / "quiet").mkdir()
         shutil.copyfile(folder / "empty.db", folder / "quiet" / "mlflow.db")
-        quiet = Sweep(folder / "quiet", folder / "data", f"sqlite:///{folder / 'quiet' / 'mlflow.db'}")
+        quiet = Sweep(folder / "quiet", folder / "data", f"sqlite:///{folder / 'quiet' / 'mlflow.db'}", cells_of(given))
         if quiet.start().wait():
             raise SystemExit(f"the quiet sweep failed: {quiet.place.said()[-3000:]}")
         with place_for_trouble(folder / "disk") as (disk, mounted):
