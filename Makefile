@@ -36,7 +36,7 @@ slow: venv ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 faults: venv ## every fault at length: hours, and the figures of docs/reliability.md in benchmarks/results/faults.md
-	$(BIN)/python -m pytest tests/faults --faults long --figures benchmarks/results $(PYTEST)
+	$(BIN)/python -m pytest tests/faults --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
 
 bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks

@@ -18,7 +18,7 @@ from cryossl.blueprint import Blueprint, StoredMicrograph, members
 from cryossl.coco import DataSet, Micrograph, Particles, rasterise
 from cryossl.config import InputSettings
 from cryossl.durable import write_durably
-from cryossl.errors import DataError, StorageError
+from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.images import normalise, read_picture, resize
 from cryossl.manifest import HashedFile, file_state
 from cryossl.progress import Progress, Report
@@ -131,15 +131,23 @@ def _writer(picture_file: int, truth_file: int, settings: InputSettings) -> Call
 
 def _decode(job: _Job, *, max_megapixels: float) -> UInt8[np.ndarray, "height width"]:
     stored = job.stored
-    picture = read_picture(job.micrograph.path, max_megapixels=max_megapixels)
+    try:
+        picture = read_picture(job.micrograph.path, max_megapixels=max_megapixels)
+    except DataError:
+        _require_unchanged(job)
+        raise
+    _require_unchanged(job)
     if picture.shape != (stored.original_height_px, stored.original_width_px):
         raise DataError(f"{job.micrograph.path}: {picture.shape[0]} x {picture.shape[1]} px instead of "
                         f"{stored.original_height_px} x {stored.original_width_px}", cure="correct the picture's entry")
-    if file_state(job.micrograph.path) != job.file.state:
-        raise DataError(f"{job.micrograph.path} changed while it was read",
-                        cure="start again when the data set is complete")
     # Normalised after the reduction: averaging pixels shrinks the noise, and so the spread that normalising measures.
     return normalise(resize(picture, height_px=stored.height_px, width_px=stored.width_px))
+
+
+def _require_unchanged(job: _Job) -> None:
+    if file_state(job.micrograph.path) != job.file.state:
+        raise ChangedDataError(f"{job.micrograph.path} changed while it was read",
+                               cure="start again when the data set is complete")
 
 
 def _write_at(file: int, offset: int, array: UInt8[np.ndarray, "height width"]) -> None:

@@ -26,6 +26,12 @@ class DataError(CryosslError):
     exit_code = 2
 
 
+class ChangedDataError(DataError):
+    """A file of the data set changed, vanished or became unreadable after it was checked."""
+
+    exit_code = 4
+
+
 class NumericError(CryosslError):
     """A loss, a gradient or a weight is not finite."""
 

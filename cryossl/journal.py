@@ -24,6 +24,7 @@ from cryossl.errors import BusyError, StorageError
 
 Kind = Literal["start", "parent", "status", "tag", "param", "metric", "artifact", "dataset"]
 LOCK_SECONDS = 120.0
+_TEMPORARY = ".*.tmp"
 
 # A point or a param that is there stays as it is (a store could not forget the old one); of these the newest holds.
 _LAST_WINS = frozenset({"parent", "status", "tag", "artifact"})
@@ -213,6 +214,15 @@ class Journal:
             yield
         finally:
             lock.release()
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove the temporary files of killed writers from the journals below a folder; those of living ones are left to them."""
+    for folder in {root / path.relative_to(root).parts[0] for path in root.rglob(_TEMPORARY)}:
+        locks = [FileLock(folder / name, timeout=0) for name in ("send.lock", "journal.lock")]
+        with suppress(Timeout, OSError), locks[0], locks[1]:
+            for path in folder.rglob(_TEMPORARY):
+                path.unlink(missing_ok=True)
 
 
 def _line(entry: Entry) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cryossl.durable import write_durably
-from cryossl.errors import DataError
+from cryossl.errors import ChangedDataError
 from cryossl.progress import Progress, Report
 
 _BATCH_FILES = 500
@@ -43,18 +43,18 @@ class HashedFile:
 
 
 def file_state(path: Path) -> FileState:
-    """The present state of a file. Raises DataError if it is not there or cannot be read."""
+    """The present state of a file. Raises ChangedDataError if it is not there or cannot be read."""
     try:
         status = path.stat()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}", cure="check the data folder") from None
+        raise ChangedDataError(f"{path}: {error.strerror}", cure="check the data folder") from None
     return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def hash_files(paths: Iterable[Path], *, memory: Path, report: Report) -> dict[Path, HashedFile]:
     """Path -> content and state of each file; files that `memory` (a JSON file) knows in their state are not read.
 
-    Killed and called again it goes on where it was. Reports "hash" in files. Raises DataError for a file that cannot be
+    Killed and called again it goes on where it was. Reports "hash" in files. Raises ChangedDataError for a file that cannot be
     read or changes meanwhile, OSError if the memory cannot be written.
     """
     wanted = sorted(set(paths))
@@ -90,9 +90,9 @@ def _hash_file(path: Path, *, known: dict[str, HashedFile]) -> HashedFile:
         with path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}", cure="check the data folder") from None
+        raise ChangedDataError(f"{path}: {error.strerror}", cure="check the data folder") from None
     if file_state(path) != state:
-        raise DataError(f"{path} changed while it was read", cure="start again when the data set is complete")
+        raise ChangedDataError(f"{path} changed while it was read", cure="start again when the data set is complete")
     return HashedFile(content, state)
 
 

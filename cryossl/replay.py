@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryossl.journal import Entry, Journal, Sent, now_ms
 from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoredRun
-from cryossl.provenance import code_tags, is_dead
+from cryossl.provenance import code_tags, is_dead, process_tags
 
 RUN_ID = "run_id"
 SUPERSEDED_BY = "cryossl.superseded_by"
@@ -104,9 +104,9 @@ class Replay:
         return _Attached(run.run_id, run.status, run.tags.get(PARENT), known)
 
     def _create(self, journal: Journal, key: str, started_ms: int) -> StoredRun:
-        """A new run that is complete from its first moment: a kill right after leaves one that is found again."""
-        tags = {**code_tags(), **{entry.key: str(entry.value) for entry in journal.entries if entry.kind == "tag"},
-                FINGERPRINT: key}
+        """A new run that is complete from its first moment: a kill right after leaves one that is found again, or ended."""
+        recorded = {entry.key: str(entry.value) for entry in journal.entries if entry.kind == "tag"}
+        tags = {**code_tags(), **process_tags(), **recorded, FINGERPRINT: key}
         parent = journal.newest("parent", "parent")
         if parent is not None:
             tags[PARENT] = self._run_id_of(str(parent.value))

@@ -18,8 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from cryossl.errors import TrackingError
-from cryossl.journal import Entry, Journal, Sent
+from cryossl.errors import StorageError, TrackingError
+from cryossl.journal import Entry, Journal, Sent, remove_leftovers
 from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoreAwayError, StoredRun, tag_filter
 from cryossl.replay import RUN_ID, Replay, journal_folder
 from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
@@ -28,6 +28,7 @@ from cryossl.trackedrun import TrackedRun
 HEARTBEAT_SECONDS = 60.0
 _LEAST_WAIT_SECONDS = 5.0
 _WAIT_PER_COST = 19.0
+_FULL = "disk is full"  # sqlite's words
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +44,8 @@ class Tracker:
     def __init__(self, uri: str, experiment: str, journal_root: Path) -> None:
         """Open the store; MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
 
-        Raises TrackingError if the store can never be written as it is. One that is merely away is waited for.
+        Raises TrackingError if the store can never be written as it is, StorageError if its disk is full. One that is merely
+        away is waited for.
         """
         self._root = journal_root
         self._adopted = os.environ.get("MLFLOW_RUN_ID") or None
@@ -66,9 +68,10 @@ class Tracker:
                                 cure="check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run"
                                 ) from None
         if not self._connected and sqlite_path(self._store.uri) is not None:
-            raise TrackingError(f"tracking store {self._store.uri} cannot be opened ({self._fault})",
-                                cure="check the path, its permissions and the free space; a file whose making was interrupted "
-                                     "(`already exists`) holds nothing yet: remove it")
+            fault = StorageError if _FULL in self._fault else TrackingError
+            raise fault(f"tracking store {self._store.uri} cannot be opened ({self._fault})",
+                        cure="check the path, its permissions and the free space; a file whose making was interrupted "
+                             "(`already exists`) holds nothing yet: remove it")
 
     @property
     def away(self) -> str:
@@ -78,8 +81,10 @@ class Tracker:
     def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """The parent run of this invocation: the one that `mlflow run` made, else a new one.
 
-        Runs of this host that the store shows as RUNNING though their process is gone are ended as KILLED before.
+        Runs of this host that the store shows as RUNNING though their process is gone are ended as KILLED before, and what
+        killed writers left in the journals is removed.
         """
+        remove_leftovers(self._root)
         self._attempt(self._end_dead)
         run = self.adopt()
         if run is None:

@@ -11,6 +11,11 @@ import pytest
 from filelock import FileLock
 
 
+def hide_mlflows_own_warnings(config: pytest.Config) -> None:
+    """SQLAlchemy 2.1 about MLflow's own tables; hidden outside tests, and not ours to mend."""
+    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+
 def shared_folder(tmp_path_factory) -> Path:
     """A folder of this test session; its workers share it."""
     base = tmp_path_factory.getbasetemp()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from empty_store import store_template
+from empty_store import hide_mlflows_own_warnings, store_template
 from light_server import Server
 from postgres_server import postgres
 from typed_commands import Done, call
@@ -23,8 +23,7 @@ __all__ = ["store_template"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # SQLAlchemy 2.1 about MLflow's own tables; hidden outside tests, and not ours to mend.
-    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
+    hide_mlflows_own_warnings(config)
 
 
 @pytest.fixture

@@ -65,6 +65,21 @@ def test_reap_ends_the_run_of_a_killed_process_and_leaves_that_of_a_living_one(a
     assert [line.split()[:2] for line in call("reap", *places(abandoned, tmp_path)).out.splitlines()] == [["left", "alive"]]
 
 
+def test_a_process_killed_right_after_its_run_was_made_leaves_one_that_can_be_ended(sqlite_uri, tmp_path):
+    """Who writes a run must be known from its first moment: nobody could end it otherwise."""
+    code = ("import os, signal, sys\nfrom pathlib import Path\nfrom cryossl.tracking import Tracker\n"
+            "def watch(frame, event, _):\n"
+            "    if event == 'return' and frame.f_code.co_name == 'create' and 'cryossl' in frame.f_code.co_filename:\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+            "sys.setprofile(watch)\n"
+            "Tracker(sys.argv[1], 'cryossl', Path(sys.argv[2])).run('new', name='new', parent=None, tags={})\n")
+    done = subprocess.run([sys.executable, "-c", code, sqlite_uri, str(tmp_path / "journals")], cwd=PROJECT, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert statuses(sqlite_uri) == {"new": "RUNNING"}
+    assert call("reap", *places(sqlite_uri, tmp_path)).out.startswith("ended new")
+    assert statuses(sqlite_uri) == {"new": "KILLED"}
+
+
 def test_doctor_with_fix_ends_it_too_and_its_json_stays_json(abandoned, tmp_path):
     done = call("doctor", "--fix", "--json", *places(abandoned, tmp_path))
     assert {check["name"] for check in json.loads(done.out)} >= {"tracking", "disk"}

@@ -8,11 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from empty_store import shared_folder, store_template
+from empty_store import hide_mlflows_own_warnings, shared_folder, store_template
 
 from faults import figures
 
 __all__ = ["store_template"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hide_mlflows_own_warnings(config)
 
 
 @pytest.fixture(scope="session")

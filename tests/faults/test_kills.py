@@ -14,7 +14,7 @@ from faults.apart import PROJECT, environment
 
 
 def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(size, note, store_template, bench_folder, tmp_path):
-    kills = size(bounded=4, long=200)
+    kills = size(bounded=3, long=200)
     done = subprocess.run([sys.executable, "-m", "faults.kill_run", "--kills", str(kills), "--seed", str(kills),
                            "--folder", str(tmp_path), "--shared", str(bench_folder), "--empty-store", str(store_template)],
                           cwd=PROJECT, env=environment(), capture_output=True, text=True, check=False)

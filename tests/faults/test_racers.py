@@ -14,7 +14,7 @@ def test_processes_that_open_a_fresh_store_at_once_make_one_run_between_them(siz
 
 
 def test_of_two_starts_one_works_and_the_other_names_it_and_a_kill_frees_the_lock(size, note, bench_folder, tmp_path):
-    rounds = size(bounded=5, long=20)
+    rounds = size(bounded=3, long=20)
     found = apart("racers", bench_folder, rounds, folder=tmp_path)
     note("two starts of the same command at once", ran=f"{rounds} pairs; then kill -9 of the one that works",
          found=f"{rounds - len(found['wrong'])} times one worked and the other named its process and host; the lock was free "

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 import pytest
 
+from cryossl.errors import StorageError
+from cryossl.tracking import Tracker
 from faults.apart import apart
+from faults.disk_full import fill, small_disk
 
 
 @pytest.fixture
@@ -35,9 +39,20 @@ def test_a_disk_that_becomes_full_ends_a_run_with_code_6_and_the_next_start_goes
     assert found["full"] == points
 
 
+@pytest.mark.usefixtures("mountable")
+def test_a_tracking_store_on_a_full_disk_is_a_fault_of_storage(store_template, tmp_path):
+    with small_disk(tmp_path / "disk", megabytes=4) as disk:
+        shutil.copyfile(store_template, disk / "mlflow.db")
+        fill(disk / "ballast")
+        with pytest.raises(StorageError, match="disk is full"):
+            Tracker(f"sqlite:///{disk / 'mlflow.db'}", "cryossl", tmp_path / "journals")
+        (disk / "ballast").unlink()
+        assert Tracker(f"sqlite:///{disk / 'mlflow.db'}", "cryossl", tmp_path / "journals").away == ""
+
+
 @pytest.mark.parametrize("act", ["die half way", "EIO"])
 def test_a_fault_at_a_write_call_of_a_run_costs_no_number_and_no_point(act, size, note, bench_folder, tmp_path):
-    stride = size(bounded=500, long=20)
+    stride = size(bounded=800, long=20)
     found = apart("run_write_calls", bench_folder, act, stride, folder=tmp_path)
     note(f"whole command: {act} at a write call",
          ran=f"{found['calls']} calls, one in {stride} of those that differ by file and count, in {found['starts']} starts",

@@ -73,11 +73,7 @@ class Place:
 
     def numbers(self) -> dict[str, Any]:
         """Every number of the result files; times and run ids are not what a run computes."""
-        found: dict[str, Any] = {}
-        for path in sorted((self.folder / "results" / NAME).glob("*.json")):
-            if path.name != "status.json":
-                found[path.name] = _without_times(json.loads(path.read_text(encoding="utf-8")))
-        return found
+        return numbers_below(self.folder / "results" / NAME)
 
     def digests(self) -> dict[str, str]:
         """File of a finished stage -> SHA-256; stages are named by what they depend on, so names must agree too."""
@@ -136,6 +132,12 @@ def _be_the_command(folder: Path, words: list[str], prepare: Callable[[], object
         os._exit(code)
 
 
+def numbers_below(folder: Path) -> dict[str, Any]:
+    """File -> its content without times, of all result files; a sweep's cells have folders of their own."""
+    return {path.relative_to(folder).as_posix(): _without_times(json.loads(path.read_text(encoding="utf-8")))
+            for path in sorted(folder.rglob("*.json")) if path.name not in ("status.json", "sweep.json")}
+
+
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_times(entry) for key, entry in value.items()
@@ -186,13 +188,13 @@ class Bench:
 
         synthesise(self._data, seed=0, train=64, validation=4, test=4, size_px=64, report=silent)
         if not self._empty.exists():
-            _make_empty_store(self._empty)
+            make_empty_store(self._empty)
         shutil.copyfile(self._empty, self.calm.folder / "mlflow.db")
         seconds = undisturbed(self.calm)
         (once / _CALM).write_text(json.dumps(seconds))
 
 
-def _make_empty_store(store: Path) -> None:
+def make_empty_store(store: Path) -> None:
     """By a process of its own, so that no connection stays open in this one."""
     code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
     subprocess.run([sys.executable, "-c", code, f"sqlite:///{store}"], check=True, cwd=store.parent,

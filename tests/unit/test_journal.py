@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryossl.errors import StorageError
-from cryossl.journal import Entry, Journal, Sent
+from cryossl.journal import Entry, Journal, Sent, remove_leftovers
 
 LOSS = Entry("metric", "train/loss", 0.5, 1, 1000)
 STORE = "sqlite:///somewhere.db#cryossl"
@@ -160,6 +160,19 @@ def test_a_kept_file_survives_the_replacement_of_its_source(tmp_path):
     journal.keep_file("models/weights.safetensors", source)
     assert kept.read_bytes() == b"second"
     assert sorted(path.name for path in kept.parent.iterdir()) == ["weights.safetensors"]
+
+
+def test_what_killed_writers_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    for name in ("killed", "living"):
+        journal = Journal(tmp_path / name)
+        journal.keep_file("deep/table.json", b"{}")
+        for left in (".sent.json.tmp", "artifacts/deep/.table.json.tmp"):
+            (tmp_path / name / left).write_bytes(b"half")
+    with journal.sending():
+        remove_leftovers(tmp_path)
+    assert {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob(".*.tmp")} == {"living"}
+    assert (tmp_path / "killed" / "artifacts" / "deep" / "table.json").read_bytes() == b"{}"
+    remove_leftovers(tmp_path / "absent")
 
 
 def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):

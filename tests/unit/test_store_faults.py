@@ -15,7 +15,7 @@ from PIL import Image
 from small_stores import make_store, tree
 
 from cryossl.coco import DataSet, Part
-from cryossl.errors import DataError, StorageError
+from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.progress import Progress
 from cryossl.store import open_store
 
@@ -55,15 +55,22 @@ def test_a_missing_picture_is_named(dataset: DataSet, tmp_path: Path) -> None:
         make_store(dataset, tmp_path / "work")
 
 
-def test_a_picture_that_changes_between_hashing_and_decoding_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [
+    lambda path: Image.fromarray(np.zeros((72, 96), dtype=np.uint8)).save(path),
+    lambda path: Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(path),
+    lambda path: os.truncate(path, 200), lambda path: path.write_text("no picture"), lambda path: path.unlink(),
+], ids=["another", "smaller", "cut", "text", "gone"])
+def test_a_picture_that_changes_between_hashing_and_decoding_is_refused_with_code_4(
+        dataset: DataSet, tmp_path: Path, change: Callable[[Path], object]) -> None:
     path = dataset.root / "train/b_2.png"
 
     def disturb(event: Progress) -> None:
         if event.phase == "hash":
-            Image.fromarray(np.zeros((72, 96), dtype=np.uint8)).save(path)
+            change(path)
 
-    with pytest.raises(DataError, match=r"b_2\.png changed"):
+    with pytest.raises(ChangedDataError, match=r"b_2\.png.*(changed|No such file)") as caught:
         make_store(dataset, tmp_path / "work", report=disturb)
+    assert caught.value.exit_code == 4
 
 
 @pytest.mark.parametrize("damage", [
