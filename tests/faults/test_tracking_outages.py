@@ -143,9 +143,13 @@ def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes
     assert found["extra_seconds"] < 120
 
 
-@pytest.mark.slow
-def test_an_outage_slows_a_training_by_a_twentieth_at_most(server, note, monkeypatch, tmp_path):
+@pytest.mark.xfail(reason="a call that succeeds after a stall is followed by no rest", strict=False)
+def test_an_outage_slows_a_training_by_a_twentieth_at_most(request, size, note, monkeypatch, tmp_path):
     """With the settings that users have: three tries of ten seconds each, then the store is left alone 19 times as long."""
+    seconds = size(bounded=0, long=900)
+    if not seconds:
+        pytest.skip("a quarter of an hour: `make faults` runs it")
+    server = request.getfixturevalue("server")
     for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "TIMEOUT"):
         monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}")
     with proxied(server.port, stall_seconds=30) as proxy:
@@ -153,7 +157,7 @@ def test_an_outage_slows_a_training_by_a_twentieth_at_most(server, note, monkeyp
         run = tracker.run("stalls", name="stalls", parent=None, tags=TAGS)
         proxy.share, proxy.kinds = 0.9, ("stall",)
         began, waits, step = time.monotonic(), [], 0
-        while (whole := time.monotonic() - began) < 900:
+        while (whole := time.monotonic() - began) < seconds:
             time.sleep(0.2)
             called = time.monotonic()
             run.metrics({"train/loss": 1.0}, step=step)
@@ -165,4 +169,4 @@ def test_an_outage_slows_a_training_by_a_twentieth_at_most(server, note, monkeyp
     note("30 s stalls in 90% of the requests", ran=f"{step:,} steps of 0.2 s, {proxy.met.total()} stalls",
          found=f"{100 * waited / whole:.1f}% of {whole:.0f} s spent waiting, in {sum(wait > 1 for wait in waits)} calls",
          bar="training slowed by at most 5%")
-    assert waited / whole < 0.10
+    assert waited / whole <= 0.05
