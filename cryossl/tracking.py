@@ -28,6 +28,7 @@ from cryossl.trackedrun import TrackedRun
 HEARTBEAT_SECONDS = 60.0
 _LEAST_WAIT_SECONDS = 5.0
 _WAIT_PER_COST = 19.0
+_SLOW_SECONDS = 5.0
 _FULL = "disk is full"  # sqlite's words
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
@@ -127,6 +128,8 @@ class Tracker:
         self._wait_until = 0.0
         for journal in self._lagging(everything=everything):
             self._push(journal)
+            if not self._fault:  # slow, perhaps, but there
+                self._wait_until = 0.0
         return self.backlog(everything=everything)
 
     def backlog(self, *, everything: bool = False) -> int:
@@ -209,7 +212,10 @@ class Tracker:
             self._connected = True
 
     def _attempt(self, action: Callable[[], None], *, insist: bool = False) -> None:
-        """Do it, unless the store is being left alone. Its going and its coming back are each told once."""
+        """Do it, unless the store is being left alone; also one that answered, but slowly, is for a while.
+
+        The store's going and its coming back are each told once.
+        """
         begun = time.monotonic()
         if begun < self._wait_until and not insist:
             return
@@ -220,7 +226,9 @@ class Tracker:
             return
         if self._fault:
             _LOG.warning("tracking store %s is back", redacted(self._store.uri))
-        self._fault, self._wait_until = "", 0.0
+        cost_seconds = time.monotonic() - begun
+        self._fault = ""
+        self._wait_until = time.monotonic() + _WAIT_PER_COST * cost_seconds if cost_seconds > _SLOW_SECONDS else 0.0
 
     def _leave_alone(self, fault: str, *, cost_seconds: float) -> None:
         if not self._fault:
