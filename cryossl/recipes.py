@@ -19,8 +19,8 @@ FACTORS = ("class_thresholds", "balance_quality", "quota")
 _FROM_NAIVE = {f"+{name}" for name in FACTORS}
 _FROM_BALANCED = {f"-{name}" for name in FACTORS}
 TAKES: Mapping[str, frozenset[str]] = {
-    "naive": frozenset(_FROM_NAIVE | {"+calibrated"}),
-    "class_balanced": frozenset(_FROM_BALANCED | {"+calibrated"}),
+    "naive": frozenset(_FROM_NAIVE | {"+calibrated", "+noise"}),
+    "class_balanced": frozenset(_FROM_BALANCED | {"+calibrated", "+noise"}),
     "weighted_loss": frozenset(),
     "curriculum": frozenset(),
     "quantile": frozenset(),

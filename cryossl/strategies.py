@@ -42,7 +42,8 @@ def recipe_for(name: str, settings: SelectionSettings, *, iteration: int = 1) ->
     if base in CONTROLS:
         raise ValueError(f"{base} uses true labels alone: it has no selection")
     if base in ("naive", "class_balanced"):
-        return Recipe(_between(settings, factors), Teaching(calibrated="calibrated" in factors))
+        return Recipe(_between(settings, factors), Teaching(calibrated="calibrated" in factors),
+                      Learning(noised="noise" in factors))
     recipe = _BEYOND[base](settings, iteration)
     if recipe.learning.consistency is not None:
         chosen = replace(recipe.learning.consistency, paste="labelled_paste" in factors, match_prior="prior_match" in factors)

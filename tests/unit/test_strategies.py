@@ -131,6 +131,9 @@ MIXED = Learning(loss="weighted", mixed=True)
 TABLE = {
     "naive+calibrated": lambda _: Recipe(selection_for("naive", NOTE), CALIBRATED),
     "class_balanced+calibrated": lambda _: Recipe(selection_for("class_balanced", NOTE), CALIBRATED),
+    "naive+noise": lambda _: Recipe(selection_for("naive", NOTE), learning=Learning(noised=True)),
+    "class_balanced+calibrated+noise": lambda _: Recipe(selection_for("class_balanced", NOTE), CALIBRATED,
+                                                        Learning(noised=True)),
     "weighted_loss": lambda _: Recipe(Selection(**BALANCED, **RINGED), learning=MIXED),
     "curriculum": lambda iteration: Recipe(
         Selection(**BALANCED | {"keep": BestPerLabelled({1: 1, 2: 2}.get(iteration, 4))}, **RINGED),
