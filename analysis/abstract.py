@@ -51,8 +51,11 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
                   "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs (students), "
                   "{training.least_steps} steps at least.", settings),
         _sentence("The best model so far labels the unlabelled part; a student learns from labels and pseudo-labels, replaces "
-                  "it if the gate `{loop.accept}` accepts it on validation, and ends the loop if not, after at most "
-                  "{loop.max_iterations} iterations.", settings),
+                  + ("it, whatever its score, " if get("loop.accept") == "always" else
+                     "it if the gate `{loop.accept}` accepts it on validation, and ends the loop if not, ")
+                  + "after at most {loop.max_iterations} iterations.", settings),
+        "Thresholds and gate are chosen on the labelled micrographs themselves; the validation part is scored."
+        if get("split.validation_from") == "labelled" else "",
         _sentence("naive keeps every image with mean confidence of {selection.naive_threshold} or more. class_balanced calls a "
                   "pixel "
                   "particle from {selection.particle_threshold}, background from {selection.background_threshold}, and keeps "

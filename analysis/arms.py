@@ -235,6 +235,13 @@ def _validation(models: Mapping[int, Trained], seeds: Mapping[int, Trained]) -> 
     return -math.inf if mean is None else mean
 
 
+def reference_name(arm: Arm, arms: Sequence[Arm]) -> str:
+    """Which of the BASELINES an arm's gain is over; `arms` are all of the comparison."""
+    names = (other.strategy for other in arms if other.strategy in BASELINES[1:] and other.final and arm.reference
+             and other.final.run_id == arm.reference.run_id)
+    return next(names, BASELINE)
+
+
 def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:
     """(ratio, strategy, its arms over seeds), in the order of the tables."""
     keys = sorted({(arm.ratio_percent, arm.strategy) for arm in arms}, key=lambda key: (key[0], strategy_order(key[1])))

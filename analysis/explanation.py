@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.abstract import span
-from analysis.arms import Arm
+from analysis.arms import Arm, reference_name
 from analysis.comparison import Comparison
 from analysis.contrasts import SCORES, against_baseline, counts_behind, estimate
 from analysis.counts import ModelCounts
 from cryossl.errors import ConfigError
-from cryossl.recipes import LONG, without_pseudo_labels
+from cryossl.recipes import BASELINE, without_pseudo_labels
 
 FORMULAS = {
     "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)",
@@ -55,7 +55,7 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
     contrast = against_baseline(arms, metric=metric)
     if strategy != "supervised" and contrast.pairs:
         mean = 100 * contrast.differences.mean()
-        lines += ["", f"gain = score - score of {_base(arms)} of the same seed; mean {mean:+.4f} points"]
+        lines += ["", f"gain = score - score of {_base(arms, comparison)} of the same seed; mean {mean:+.4f} points"]
         guess = estimate(contrast, comparison.counts, metric=metric)
         if guess.interval is not None:
             why = f" ({guess.why})" if guess.why else ""
@@ -76,7 +76,8 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
     lines = [f"seed {arm.seed}: {kept}"]
     models = [("model", arm.final)]
     if arm.reference and arm.reference is not arm.final:
-        models.append((LONG if arm.reference.iteration else "baseline", arm.reference))
+        name = reference_name(arm, comparison.arms)
+        models.append(("baseline" if name == BASELINE else name, arm.reference))
     for word, model in models:
         value = model.metrics.get(metric)
         shown = f"{value:.6f}" if value is not None else "not recorded"
@@ -84,10 +85,11 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
     return lines
 
 
-def _base(arms: Sequence[Arm]) -> str:
+def _base(arms: Sequence[Arm], comparison: Comparison) -> str:
     """What the gains are over; all arms of a ratio have the same."""
-    long = any(arm.reference is not None and arm.reference.iteration > 0 for arm in arms)
-    return f"{LONG}, the better baseline on validation," if long else "the baseline"
+    better = [name for arm in arms if (name := reference_name(arm, comparison.arms)) != BASELINE]
+    return f"{better[0]}, the better baseline on validation," if better else "the baseline"
+
 
 
 def _counted(counts: ModelCounts | None, metric: str) -> str:

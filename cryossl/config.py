@@ -6,6 +6,7 @@ these fields, or tested against them. Field names are unique over all sections, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,7 +31,7 @@ Auto = Literal["auto"]
 
 def _whole(value: object) -> object:
     """Digits as a number, for a Literal of numbers takes no text; anything else as it is."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
+    return int(value) if isinstance(value, str) and value.isdecimal() else str(value) if isinstance(value, bool) else value
 
 
 class Section(BaseModel):
@@ -207,9 +208,8 @@ class RunSettings(Section):
 
 
 def redacted(uri: str) -> str:
-    """The URI without user and password."""
-    head, mark, tail = uri.rpartition("@")
-    return f"{head.partition('://')[0]}://{tail}" if mark else uri
+    """A URI, or a text with URIs in it, without user and password. An @ in a path or a file's name stays."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", uri)
 
 
 class Config(Section):

@@ -63,7 +63,7 @@ def run(config: Config) -> str:
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
         store = build(dataset, config.run.work / "stores", settings=config.input,
                       network_multiple=networks.multiple(config.network), report=report)
-        narrator.say(preparation.parts_text(config, split, tested=dataset.test is not None))
+        narrator.say(preparation.parts_text(config, split, tested=dataset.test is not None and bool(dataset.test.particles)))
         experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
                                 precision=devices.resolve_precision(config.training.precision, device), report=report)
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "

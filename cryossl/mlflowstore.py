@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -286,7 +285,7 @@ def _translated() -> Iterator[None]:
 
 def _told(error: Exception) -> str:
     """The message in a line, without the user and password of an address in it."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", " ".join(str(error).split()))[:300]
+    return redacted(" ".join(str(error).split()))[:300]
 
 
 def _stored(run: Run) -> StoredRun:

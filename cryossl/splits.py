@@ -60,6 +60,8 @@ def draw_split(train: Mapping[str, str], labelable: AbstractSet[str], validation
         DataError: nothing to label, a named item that cannot be labelled, too little validation data, or a micrograph
             that is in two parts.
     """
+    if validation is None and not test:
+        raise DataError("no annotated micrograph is left to score on", cure="annotate some in val/ or test/")
     _check_parts(train, labelable, validation, test)
     if labelled is None:
         order = _labelling_order({item: train[item] for item in labelable}, seed=seed)

@@ -27,7 +27,7 @@ from cryossl.trackedrun import TrackedRun
 
 HEARTBEAT_SECONDS = 60.0
 _LEAST_WAIT_SECONDS = 5.0
-_WAIT_PER_COST = 19.0
+_WAIT_PER_COST = 39.0  # a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
 _SLOW_SECONDS = 5.0
 _FULL = "disk is full"  # sqlite's words
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
@@ -38,8 +38,8 @@ _LOG = logging.getLogger(__name__)
 class Tracker:
     """Finds or makes the runs of one invocation, in one experiment of one store.
 
-    An outage costs at most a twentieth of the time: after a call that failed, the store is left alone for 19 times as
-    long as the call took, and for five seconds at least. The end of a run and `sync` always try.
+    An outage costs at most a twentieth of a quarter of an hour: after a call that failed, or took long, the store is left alone
+    for 39 times as long as the call took, after a failure for five seconds at least. The end of a run and `sync` always try.
     """
 
     def __init__(self, uri: str, experiment: str, journal_root: Path) -> None:

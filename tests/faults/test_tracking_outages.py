@@ -144,7 +144,7 @@ def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes
 
 
 def test_an_outage_slows_a_training_by_a_twentieth_at_most(request, size, note, monkeypatch, tmp_path):
-    """With the settings that users have: three tries of ten seconds each, then the store is left alone 19 times as long."""
+    """With the settings that users have: three tries of ten seconds each, then the store is left alone 39 times as long."""
     seconds = size(bounded=0, long=900)
     if not seconds:
         pytest.skip("a quarter of an hour: `make faults` runs it")

@@ -179,7 +179,7 @@ def test_a_plug_in_switches_itself_on_and_nothing_else(name: str, paste: bool, m
 
 
 def test_best_is_an_alias_that_no_run_carries() -> None:
-    assert SelectionSettings(strategies=("naive", "best")).strategies == ("naive", BEST)
+    assert SelectionSettings(strategies=("full", "best")).strategies == ("full", BEST)
     assert recipe_for(BEST, NOTE).iterations is None
     with pytest.raises(ValidationError, match=f"named twice; best is {BEST}"):
         SelectionSettings(strategies=("best", BEST))
