@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 # Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is lost on white paper.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+GREY = "#7F7F7F"
 _FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"),
-          "supervised_noise": (SKY, "d"), "full": (GREEN, "p"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
+          "supervised_noise": (GREY, "d"), "full": (GREEN, "p"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
 # First the colours that no usual strategy has.
-_OTHERS = ((PURPLE, "v"), (GREEN, "^"), (SKY, "P"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
+_OTHERS = ((PURPLE, "v"), (SKY, "P"), (GREEN, "^"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
 
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0

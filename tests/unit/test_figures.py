@@ -83,9 +83,9 @@ def test_probabilities_that_mean_what_they_say_lie_on_the_diagonal() -> None:
 
 
 def test_a_strategy_gets_a_colour_that_no_usual_one_has_while_there_are_any() -> None:
-    usual = ["supervised", "supervised_long", "full", "naive", "class_balanced"]
+    usual = ["supervised", "supervised_long", "supervised_noise", "full", "naive", "class_balanced"]
     styles = looks([*usual, "quantile", "soft"])
-    assert len({colour for colour, _ in styles.values()}) == 7
+    assert len({colour for colour, _ in styles.values()}) == 8
 
 
 @pytest.mark.parametrize("more", [0, 8])
