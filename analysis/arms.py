@@ -40,7 +40,8 @@ class Arm:
     """One strategy at one ratio and seed.
 
     `final` is the model that stays: the last accepted student, or the baseline where none was; None unless the arm is
-    finished. `reference` is what gains are counted from. `empty` is a first selection that kept nothing: no model, but the
+    finished. `reference` is what gains are counted from, `baseline` the supervised model that the first student learned from.
+    `empty` is a first selection that kept nothing: no model, but the
     numbers of its pseudo-labels.
     """
 
@@ -54,6 +55,7 @@ class Arm:
     reference: Trained | None
     stop_reason: str
     empty: Trained | None
+    baseline: Trained | None
 
     def value(self, metric: str) -> float | None:
         """A metric of the final model."""
@@ -169,7 +171,7 @@ def _arm(key: tuple[float, str, int], rows: Sequence[Mapping[Any, Any]], baselin
         if not without_pseudo_labels(strategy):
             reason = reason or _why_stopped(models, ordered)
     empty = next((_trained(row, *names) for row in ordered if row["state"] == "empty"), None)
-    return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason, empty)
+    return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason, empty, baseline)
 
 
 def _state(strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained | None) -> tuple[State, str]:

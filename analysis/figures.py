@@ -239,7 +239,7 @@ def _kept(arm: Arm, metric: str, step: int) -> float:
 
 
 def _base(arm: Arm, metric: str) -> float | None:
-    return arm.reference.metrics.get(metric) if arm.reference else None
+    return arm.baseline.metrics.get(metric) if arm.baseline else None
 
 
 def _students(arm: Arm, metric: str) -> list[Point]:

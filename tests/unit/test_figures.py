@@ -15,7 +15,7 @@ from tracked_frames import frame, run
 
 from analysis.comparison import Comparison, compare
 from analysis.curves import _curve, calibration, precision_recall, reliability
-from analysis.figures import gains, source_gains
+from analysis.figures import f1_by_iteration, gains, source_gains
 from analysis.plotting import Plot, image, looks
 from analysis.report import _plots
 
@@ -42,6 +42,17 @@ def test_the_same_data_give_the_same_file(comparison: Comparison) -> None:
     assert b"<script" not in once
     assert b"http://www.w3.org/1999/xlink" in once  # a name, not an address that is asked
     assert b'href="http' not in once
+
+
+def test_the_curves_of_students_start_at_the_supervised_baseline_whichever_baseline_is_to_beat() -> None:
+    longer = run("supervised_long", 1, f1=0.75)
+    found = compare(frame(run("supervised", 0, f1=0.70), run("naive", 1, f1=0.72), longer))
+    assert {arm.reference.metrics["test/f1"] for arm in found.arms if arm.strategy == "naive"} == {0.75}
+    figure = f1_by_iteration(found.arms, metric="test/f1").figure
+    curves = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [0, 1] and line.get_linestyle() == "-"]
+    starts = [curve.get_ydata()[0] for curve in curves]
+    assert len(starts) == 2  # the seed's and the mean's
+    assert starts == pytest.approx([70.0, 70.0])
 
 
 def test_a_figure_without_data_gives_its_reason() -> None:
