@@ -41,8 +41,7 @@ class Arm:
 
     `final` is the model that stays: the last accepted student, or the baseline where none was; None unless the arm is
     finished. `reference` is what gains are counted from, `baseline` the supervised model that the first student learned from.
-    `empty` is a first selection that kept nothing: no model, but the
-    numbers of its pseudo-labels.
+    `empty` is a first selection that kept nothing: no model, but the numbers of its pseudo-labels.
     """
 
     ratio_percent: float

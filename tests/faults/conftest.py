@@ -47,7 +47,7 @@ def note(record_property) -> figures.Note:
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
-    reports = [report for kind in ("passed", "failed", "xfailed") for report in terminalreporter.stats.get(kind, [])]
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
     found = figures.rows(reports)
     if found:
         terminalreporter.section("figures of faults")
