@@ -28,7 +28,7 @@ from cryossl.stages import Stage, Stages
 from cryossl.store import Store
 from cryossl.training import EpochRecord, Watch
 
-METHOD = 2
+METHOD = 3
 """Raised whenever the same inputs would give other numbers: finished stages of an older version are not taken for them."""
 
 PROBE_MICROGRAPHS = 8

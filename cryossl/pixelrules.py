@@ -48,27 +48,27 @@ def probability_counts(probabilities: UInt8[np.ndarray, "height width"]) -> Prob
 def portion_cutoffs(counts: ProbabilityCounts, *, prior: float, portion: float) -> Cutoffs:
     """Cut-offs that label a portion of each class, the classes being as frequent as the prior says.
 
-    PARTICLE is the top portion x prior of all pixels, BACKGROUND the bottom portion x (1 - prior). Stored probabilities
-    have ties: for PARTICLE the cut-off is taken that comes nearest to the portion, the higher of equals, but for
-    BACKGROUND the lowest that reaches it, for its bulk often lies at p8 = 0. So the labelled part sets the ratio of the
-    classes, not the teacher: CBST, Zou et al. (2018), with the prior in place of the teacher's own frequencies.
+    BACKGROUND is the bottom portion x (1 - prior) of all pixels, PARTICLE the top portion x prior. Stored probabilities
+    have ties: for BACKGROUND the lowest cut-off is taken that reaches its portion, for its bulk often lies at p8 = 0 and
+    1; PARTICLE then gets the portion that BACKGROUND came to, 1 at most, by the cut-off that comes nearest to it, the
+    higher of equals. So the labelled part sets the ratio of the classes, not the teacher: CBST, Zou et al. (2018), with
+    the prior in place of the teacher's own frequencies.
 
     Args:
         counts: pixels of each p8 in a source, at least one.
         prior: particle ratio of the source, in (0, 1).
-        portion: of each class, in (0, 1].
+        portion: of each class, in (0, 1]; the least of it.
 
     Returns:
         (a, b) with a in 1..256 and b in 0..255; they may overlap if the portions do.
     """
     share = np.cumsum(counts) / counts.sum()
     above = 1 - share  # above[v]: share of p8 > v, so of p8 >= v + 1
-    wanted = portion * prior
+    background = min(int(np.searchsorted(share, portion * (1 - prior) - 1e-12)), 255)
+    wanted = min(1.0, max(portion, float(share[background]) / (1 - prior))) * prior
     cutoffs = np.arange(1, 257)
     distances = np.abs(above[cutoffs - 1] - wanted)
-    particle = int(cutoffs[np.flatnonzero(distances == distances.min())[-1]])
-    background = int(np.searchsorted(share, portion * (1 - prior) - 1e-12))
-    return particle, min(background, 255)
+    return int(cutoffs[np.flatnonzero(distances == distances.min())[-1]]), background
 
 
 def prior_cutoff(counts: ProbabilityCounts, *, prior: float) -> int:

@@ -32,12 +32,13 @@ histograms = hnp.arrays(np.int64, 256, elements=st.sampled_from([0, 0, 1, 3, 50,
 
 
 @given(histograms, priors, portions)
-def test_no_particle_cutoff_comes_nearer_to_its_portion_and_of_equals_it_is_the_highest(
+def test_no_particle_cutoff_comes_nearer_to_the_portion_that_background_reached_and_of_equals_it_is_the_highest(
     counts: np.ndarray, prior: float, portion: float
 ) -> None:
-    wanted = portion * prior
+    particle, background = portion_cutoffs(counts, prior=prior, portion=portion)
+    reached = counts[: background + 1].sum() / (counts.sum() * (1 - prior))
+    wanted = min(1.0, max(portion, reached)) * prior
     distance = {cutoff: abs(counts[cutoff:].sum() / counts.sum() - wanted) for cutoff in range(1, 257)}
-    particle, _ = portion_cutoffs(counts, prior=prior, portion=portion)
     assert distance[particle] <= min(distance.values()) + 1e-12
     assert particle == 256 or counts[particle] > 0  # else the next higher one would label the same pixels
 
@@ -93,6 +94,16 @@ def test_the_labelled_part_sets_the_ratio_of_the_classes_and_not_the_teacher(
     particles = np.count_nonzero(said == PARTICLE)
     assert particles / np.count_nonzero(said != IGNORE) == pytest.approx(prior, rel=0.2)
     assert particles / said.size == pytest.approx(portion * prior, rel=0.2)
+
+
+@given(st.floats(0.001, 0.2), portions)
+def test_where_background_is_one_stored_value_the_particles_are_as_many_as_the_prior_says(prior: float, portion: float) -> None:
+    counts = np.full(256, 40, dtype=np.int64)
+    counts[0] = 30_000  # more than a portion of them, whatever it is
+    particle, background = portion_cutoffs(counts, prior=prior, portion=portion)
+    assume(background == 0)
+    expected = min(1.0, 30_000 / counts.sum() / (1 - prior)) * prior
+    assert counts[particle:].sum() / counts.sum() == pytest.approx(expected, abs=40 / counts.sum())
 
 
 @given(histograms, priors)
