@@ -13,7 +13,7 @@ import torch
 
 from cryossl import device as devices
 from cryossl import network as networks
-from cryossl.blueprint import Blueprint
+from cryossl.blueprint import Blueprint, StoredMicrograph
 from cryossl.config import Config
 from cryossl.device import Precision
 from cryossl.durable import write_durably
@@ -51,12 +51,13 @@ def estimate(config: Config, blueprint: Blueprint, split: Split, *, step_seconds
     settings = config.training
     iterations = config.loop.max_iterations
     steps = steps_for(settings, tiles=labelled, student=False)
-    predictions = 0
+    scored = _scored_tiles(config, blueprint, split)
+    predictions = scored
     for strategy in config.selection.strategies if iterations else ():
         for iteration in range(1, rounds_of(strategy, iterations) + 1):
             pseudo = pool if strategy in CONTROLS else _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
             steps += steps_for(settings, tiles=labelled + pseudo, student=True)
-            predictions += 0 if strategy in CONTROLS else pool * _views(strategy, config)
+            predictions += scored + (0 if strategy in CONTROLS else pool * _views(strategy, config))
     quota = BestPerLabelled(config.selection.max_pseudo_per_labelled).limit(len(split.labelled))
     return Estimate(len(split.labelled), len(split.unlabelled), quota, steps, predictions,
                     steps * step_seconds + predictions * tile_seconds,
@@ -133,8 +134,19 @@ def _tiles_per_item(config: Config, blueprint: Blueprint) -> dict[str, int]:
     """Micrograph -> tiles of one of its items."""
     if config.split.label_unit == "tile":
         return {micrograph.id: 1 for micrograph in blueprint.micrographs}
-    return {one.id: len(tile_grid(micrograph=one.id, height_px=one.height_px, width_px=one.width_px,
-                                  tile_px=blueprint.tile_px)) for one in blueprint.micrographs}
+    return {one.id: _tiles(one, blueprint) for one in blueprint.micrographs}
+
+
+def _scored_tiles(config: Config, blueprint: Blueprint, split: Split) -> int:
+    """What one trained model predicts of validation while it trains, and of validation and test when it is scored."""
+    tiles = {one.id: _tiles(one, blueprint) for one in blueprint.micrographs}
+    validation, test = (sum(tiles[item] for item in part) for part in (split.validation, split.test))
+    return config.training.validations * validation + config.evaluation.views * (validation + test)
+
+
+def _tiles(micrograph: StoredMicrograph, blueprint: Blueprint) -> int:
+    return len(tile_grid(micrograph=micrograph.id, height_px=micrograph.height_px, width_px=micrograph.width_px,
+                         tile_px=blueprint.tile_px))
 
 
 def _most_pseudo_tiles(strategy: str, config: Config, iteration: int, labelled: int, pool: int) -> int:

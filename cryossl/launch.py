@@ -63,7 +63,7 @@ def run(config: Config) -> str:
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
         store = build(dataset, config.run.work / "stores", settings=config.input,
                       network_multiple=networks.multiple(config.network), report=report)
-        narrator.say(preparation.parts_text(config, split, tested=dataset.test is not None and bool(dataset.test.particles)))
+        narrator.say(preparation.parts_text(config, split, tested=_is_tested(dataset)))
         experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
                                 precision=devices.resolve_precision(config.training.precision, device), report=report)
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
@@ -98,7 +98,8 @@ def dry_run(config: Config) -> None:
     _print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
     _print(f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, "
            f"{found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced pseudo-labels\n"
-           f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of {blueprint.tile_px} px\n"
+           f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of {blueprint.tile_px} px"
+           f"{preparation.roles_text(config, tested=_is_tested(dataset))}\n"
            f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted tiles: "
            f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"
            f"at most {found.disk_bytes / 2**20:,.0f} MiB in {config.run.work}")
@@ -173,6 +174,10 @@ def still_to_write(config: Config, dataset: DataSet, blueprint: Blueprint, split
     left = (stages.size_bytes("predict", lambda inputs: inputs.get("pool") == pool)
             + stages.size_bytes("select", lambda inputs: inputs.get("items") == items))
     return max(0, at_most - left)
+
+
+def _is_tested(dataset: DataSet) -> bool:
+    return dataset.test is not None and bool(dataset.test.particles)
 
 
 def _print(text: str) -> None:

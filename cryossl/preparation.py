@@ -72,13 +72,15 @@ def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: in
 
 def parts_text(config: Config, split: Split, *, tested: bool) -> str:
     """How much there is of each part, and where it is from. `tested`: the data set has a test part."""
-    counts = (f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
-              f"{len(split.validation)} validation and {len(split.test)} test micrographs")
+    return (f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
+            f"{len(split.validation)} validation and {len(split.test)} test micrographs{roles_text(config, tested=tested)}")
+
+
+def roles_text(config: Config, *, tested: bool) -> str:
+    """A line about what validation and test are where they are not the parts of these names, else nothing."""
     if config.split.validation_from == "labelled":
-        return f"{counts}\n   thresholds and gate are chosen on the labelled micrographs; the validation part is test"
-    if tested:
-        return counts
-    return f"{counts}\n   the data set has no test part: half of the validation micrographs were set aside as test"
+        return "\n   thresholds and gate are chosen on the labelled micrographs; the validation part is test"
+    return "" if tested else "\n   the data set has no test part: half of the validation micrographs were set aside as test"
 
 
 def with_counted_ratio(config: Config, split: Split) -> Config:

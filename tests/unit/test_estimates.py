@@ -14,6 +14,7 @@ from cryossl.estimates import Estimate, bytes_to_write, choose_threads, estimate
 from cryossl.network import build as build_network
 
 SIDE = 512
+SCORED_TILES = (10 * 10 + 20) * 4  # of validation ten times while a network trains, of validation and test at the end
 CPU = torch.device("cpu")
 
 
@@ -50,7 +51,7 @@ def test_the_cost_is_steps_and_predictions_by_hand():
     naive = 3 * 50 * (labelled_tiles + pool_tiles) // 4
     balanced = 3 * 50 * (labelled_tiles + 2 * labelled_tiles) // 4
     assert found.training_steps == baseline + naive + balanced
-    assert found.predicted_tiles == 2 * 3 * pool_tiles
+    assert found.predicted_tiles == 2 * 3 * pool_tiles + (1 + 2 * 3) * SCORED_TILES
     assert found.seconds == pytest.approx(0.5 * found.training_steps + 0.125 * found.predicted_tiles)
     picture = SIDE * SIDE
     store, maps, labels = 2 * 60 * picture, 36 * picture * (1 + 2 * 2), 3 * (36 + 2 * 4) * picture
@@ -80,12 +81,17 @@ def test_a_baseline_alone_writes_no_map_of_the_pool():
 
 def test_zero_iterations_cost_the_baseline_alone():
     found = estimated(40, ratio=10, max_iterations=0, least_steps=0)
-    assert (found.training_steps, found.predicted_tiles) == (100 * 4, 0)
+    assert (found.training_steps, found.predicted_tiles) == (100 * 4, SCORED_TILES)
 
 
-def test_the_control_predicts_nothing_and_trains_once():
+def test_every_view_of_a_scored_model_is_counted():
+    one, eight = (estimated(40, max_iterations=0, views=views).predicted_tiles for views in (1, 8))
+    assert eight - one == 7 * 20 * 4
+
+
+def test_the_control_predicts_nothing_of_the_pool_and_trains_once():
     found = estimated(40, ratio=10, strategies="supervised_long", least_steps=0)
-    assert found.predicted_tiles == 0
+    assert found.predicted_tiles == 2 * SCORED_TILES
     assert found.training_steps == 100 * 4 + 50 * 40
 
 
