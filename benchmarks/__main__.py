@@ -8,7 +8,7 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("training_speed", "prediction_speed", "memory", "tracking", "query", "store", "second_start")
+NAMES = ("training_speed", "prediction_speed", "memory", "tracking", "guards", "query", "store", "second_start")
 
 
 def main(names: list[str]) -> None:

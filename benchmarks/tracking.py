@@ -6,15 +6,13 @@ every public call that writes to the tracker is timed from outside, with journal
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from benchmarks.stopwatch import Stopwatch, watched
 from cryossl import launch
 from cryossl.config import build
 from cryossl.trackedrun import TrackedRun
@@ -24,28 +22,6 @@ EPOCHS, STUDENT_EPOCHS, ITERATIONS = 20, 10, 1
 WRITING = {TrackedRun: ("params", "metrics", "tags", "describe", "text", "json", "table", "image", "file", "dataset",
                         "beat", "finish"),
            Tracker: ("__init__", "invocation", "run", "sync")}
-
-
-class _Stopwatch:
-    """Seconds inside the watched calls; a call inside another counts once."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._depth = 0
-
-    def watch(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(call)
-        def timed(*arguments: Any, **options: Any) -> Any:
-            began = time.perf_counter()
-            self._depth += 1
-            try:
-                return call(*arguments, **options)
-            finally:
-                self._depth -= 1
-                if self._depth == 0:
-                    self.seconds += time.perf_counter() - began
-
-        return timed
 
 
 def main() -> dict[str, float]:
@@ -66,17 +42,12 @@ def share_of_a_run(folder: Path, **settings: object) -> dict[str, float]:
     config = build({"data": "synthetic", "work": folder / "work", "results": folder / "experiments",
                     "tracking_uri": f"sqlite:///{folder}/mlflow.db", "baseline_epochs": EPOCHS,
                     "student_epochs": STUDENT_EPOCHS, "least_steps": 0, "max_iterations": ITERATIONS, **settings})
-    total, opening = _Stopwatch(), _Stopwatch()
-    originals = {(owner, name): getattr(owner, name) for owner, names in WRITING.items() for name in names}
-    try:
-        for (owner, name), call in originals.items():
-            setattr(owner, name, (opening if name == "__init__" else total).watch(call))
+    total, opening = Stopwatch(), Stopwatch()
+    calls = [(owner, name, opening if name == "__init__" else total) for owner, names in WRITING.items() for name in names]
+    with watched(calls):
         began = time.perf_counter()
         launch.run(config)
         run_seconds = time.perf_counter() - began
-    finally:
-        for (owner, name), call in originals.items():
-            setattr(owner, name, call)
     return {"run_seconds": run_seconds, "tracking_seconds": total.seconds + opening.seconds,
             "opening_seconds": opening.seconds, "share": total.seconds / (run_seconds - opening.seconds)}
 
