@@ -22,7 +22,8 @@ COLUMNS = (
 STATES = {"FINISHED": "finished", "RUNNING": "unfinished", "SCHEDULED": "unfinished", "FAILED": "failed",
           "KILLED": "killed"}
 # What differs between runs that are meant to be compared, or decides where a run happens but not what it computes.
-NOT_SETTINGS = frozenset({"split.ratio", "split.seed", "selection.strategies", "training.device", "training.threads"})
+NOT_SETTINGS = frozenset({"split.ratio", "split.seed", "selection.strategies", "training.device", "training.threads",
+                          "input.data", "input.max_megapixels", "loop.audit"})
 SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", "evaluation.")
 
 Row = dict[str, Any]
@@ -43,9 +44,9 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     records = [_plain(record) for record in frame.to_dict("records")]
     arms = [record for record in records if record.get("cryossl.kind") == "arm"]
     trained = [record for record in records if record.get("cryossl.kind") not in ("arm", "experiment")]
-    params = _params_by_fingerprint(records)
-    rows = [_row(record, params) for record in trained]
-    _add_arms(rows, arms, params)
+    firsts = _first_of_each_experiment(records)
+    rows = [_row(record, firsts) for record in trained]
+    _add_arms(rows, arms, firsts)
     _mark_superseded(rows)
     _mark_duplicates(rows)
     rows += [*_gaps(rows), *_missing(rows)]
@@ -84,8 +85,12 @@ def _absent(value: object) -> bool:
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
-def _row(record: Row, params: Mapping[str, Row]) -> Row:
-    """A tidy row of an iteration run; one that is not ours, or cannot be read, is foreign."""
+def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
+    """A tidy row of an iteration run; one that is not ours, or cannot be read, is foreign.
+
+    Equal fingerprints are one experiment, however its later starts spelt what decides no number: they take the settings and
+    the data set of the first.
+    """
     status = str(record.get("status", ""))
     row: Row = {"run_id": record.get("run_id"), "parent_id": record.get("parent_id"), "status": status,
                 "start_time": record.get("start_time"), "note": "", "iteration": None,
@@ -95,11 +100,13 @@ def _row(record: Row, params: Mapping[str, Row]) -> Row:
                 "pool_count": _number(record.get("cryossl.pool_count")),
                 "fingerprint": record.get("cryossl.experiment_fingerprint", "")}
     row |= {name: value for name, value in record.items() if name in metric_names(record)}
-    own = {name: record[name] for name in record if name.startswith(SECTIONS) and "/" not in name}
-    row |= own or params.get(row["fingerprint"], {})
+    first = firsts.get(row["fingerprint"], {})
+    own = _params(record)
+    row |= {name: value for name, value in _params(first).items() if not own or name not in NOT_SETTINGS}
+    row |= {name: value for name, value in own.items() if name not in row}
     row["settings"] = settings_digest(row)
     try:
-        row |= {"dataset": str(record.get("cryossl.dataset", "")), "strategy": str(record["cryossl.strategy"]),
+        row |= {"dataset": str((first or record).get("cryossl.dataset", "")), "strategy": str(record["cryossl.strategy"]),
                 "ratio_percent": float(record["cryossl.ratio_percent"]), "seed": int(float(record["cryossl.seed"])),
                 "iteration": int(float(record.get("cryossl.iteration", 0)))}
     except (KeyError, ValueError):
@@ -115,24 +122,28 @@ def settings_digest(row: Mapping[str, Any]) -> str:
     return hashlib.blake2s(repr(settings).encode(), digest_size=4).hexdigest() if settings else ""
 
 
-def _params_by_fingerprint(records: Iterable[Row]) -> dict[str, Row]:
+def _params(record: Row) -> Row:
+    return {name: value for name, value in record.items() if name.startswith(SECTIONS) and "/" not in name}
+
+
+def _first_of_each_experiment(records: Iterable[Row]) -> dict[str, Row]:
+    """Fingerprint -> the oldest record that has params."""
     found: dict[str, Row] = {}
-    for record in records:
-        own = {name: value for name, value in record.items() if name.startswith(SECTIONS) and "/" not in name}
-        if own:
-            found.setdefault(record.get("cryossl.experiment_fingerprint", ""), own)
+    for record in sorted(records, key=lambda record: started(record.get("start_time"))):
+        if _params(record):
+            found.setdefault(record.get("cryossl.experiment_fingerprint", ""), record)
     found.pop("", None)
     return found
 
 
-def _add_arms(rows: list[Row], arms: Iterable[Row], params: Mapping[str, Row]) -> None:
+def _add_arms(rows: list[Row], arms: Iterable[Row], firsts: Mapping[str, Row]) -> None:
     """Hand each arm's status and stop reason to its iterations; an arm without any gets a row of its own."""
     own: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["state"] != "foreign":
             own[_arm_key(row)].append(row)
     for record in sorted(arms, key=lambda record: str(record.get("start_time", ""))):
-        arm = _row({"cryossl.iteration": 1, **record}, params)
+        arm = _row({"cryossl.iteration": 1, **record}, firsts)
         iterations = own.get(_arm_key(arm), []) if arm["state"] != "foreign" else []
         for row in iterations:
             row |= {"arm_status": arm["status"], "stop_reason": arm["stop_reason"] or row["stop_reason"],

@@ -12,12 +12,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.stopwatch import Stopwatch, watched
 from cryossl import checkpoints, coco, decoding, launch, stages, store, training
 from cryossl.config import build
 
-GUARDS = {
+GUARDS: dict[str, list[tuple[Any, str]]] = {
     "flushing to the disk": [(os, "fsync")],
     "checkpoints": [(checkpoints.Checkpoint, "save"), (checkpoints.Checkpoint, "load")],
     "sealing and verifying stages": [(stages, "_seal"), (stages, "_is_whole")],

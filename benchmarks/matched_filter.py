@@ -84,7 +84,8 @@ def _rounded(mean: Picture) -> Picture:
     angles = range(0, 360, 15)
     turned = np.mean([ndimage.rotate(mean, angle, reshape=False, order=1, mode="nearest") for angle in angles], axis=0)
     centred = turned - turned.mean()
-    return (centred / np.linalg.norm(centred)).astype(np.float32)
+    normed: Picture = (centred / np.linalg.norm(centred)).astype(np.float32)
+    return normed
 
 
 def _search(store: Store, templates: Mapping[str, Picture], dataset: DataSet, name: str, config: Config) -> Found:

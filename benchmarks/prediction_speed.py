@@ -22,6 +22,7 @@ from cryossl.network import build
 from cryossl.prediction import predict
 from cryossl.progress import silent
 from cryossl.selection import assess, label_map
+from cryossl.strategies import recipe_for
 from cryossl.tiling import Tile, tile_grid
 
 MICROGRAPH_PX = 1024
@@ -88,7 +89,7 @@ def _bare(network: torch.nn.Module, tiles: int) -> float:
 
 
 def _pseudo_label(network: torch.nn.Module, pictures: _Pictures, tiles: int) -> float:
-    selection = selection_for("class_balanced", SelectionSettings())
+    selection = recipe_for("class_balanced", SelectionSettings()).selection
     began = time.perf_counter()
     for _item, probabilities in predict(network, pictures, pictures.ids, batch_size=BATCH_SIZE, device=CPU,
                                         precision="fp32", report=silent):

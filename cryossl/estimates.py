@@ -26,8 +26,9 @@ from cryossl.tiling import micrograph_of, tile_grid
 from cryossl.training import steps_for
 
 _TIMED_STEPS = 3
-_COPIES_OF_WEIGHTS = 3  # last, best, and the journal's of the one that is the model
-_WEIGHTS_IN_CHECKPOINTS = 12  # network, two moments of AdamW and the best, in two generations and the one being written
+_COPIES_OF_WEIGHTS = 5  # last, best, after one and two thirds, and the journal's of the one that is the model
+# Network, two moments of AdamW, the best, two snapshots and a moving average, in two generations and the one being written.
+_WEIGHTS_IN_CHECKPOINTS = 21
 
 
 @dataclass(frozen=True)
@@ -138,10 +139,10 @@ def _tiles_per_item(config: Config, blueprint: Blueprint) -> dict[str, int]:
 
 
 def _scored_tiles(config: Config, blueprint: Blueprint, split: Split) -> int:
-    """What one trained model predicts of validation while it trains, and of validation and test when it is scored."""
+    """What one training predicts of validation on its way, and of validation and test with its last and its best weights."""
     tiles = {one.id: _tiles(one, blueprint) for one in blueprint.micrographs}
     validation, test = (sum(tiles[item] for item in part) for part in (split.validation, split.test))
-    return config.training.validations * validation + config.evaluation.views * (validation + test)
+    return config.training.validations * validation + 2 * config.evaluation.views * (validation + test)
 
 
 def _tiles(micrograph: StoredMicrograph, blueprint: Blueprint) -> int:

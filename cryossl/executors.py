@@ -75,7 +75,7 @@ class SlurmExecutor:
             import submitit
         except ImportError:
             raise ConfigError("--executor slurm needs the package submitit",
-                              cure="pip install 'cryossl[slurm]', or use --executor local") from None
+                              cure=".venv/bin/pip install -e '.[slurm]', or use --executor local") from None
         wanted: dict[str, Any] = {"name": "cryossl", "timeout_min": MINUTES_OF_A_JOB,
                                   "cpus_per_task": threads or CPUS_OF_A_JOB, **options}
         self.cpus = wanted["cpus_per_task"]

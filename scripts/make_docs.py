@@ -42,7 +42,8 @@ def cli_page() -> str:
     """The help of each command; settings are left to their own page."""
     lines = ["# Commands", "", NOTICE, "",
              "`python cli.py` in the project, or `cryossl` with its environment active, is the same program. Exit "
-             "codes: 0 done, 2 usage or data, 3 tracking store, 5 a number is not finite, 6 storage, 130 interrupted."]
+             "codes: 0 done, 2 usage or data, 3 tracking store, 4 data that changed meanwhile, 5 a number is not finite, "
+             "6 storage, 130 interrupted."]
     for path, command in _commands(cli.cli, ("cryossl",)):
         lines += ["", f"## `{' '.join(path)}`", "", "```", _help(path, command), "```"]
         if _is_setting(command.params):

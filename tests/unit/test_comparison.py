@@ -166,7 +166,7 @@ def test_experiments_that_differ_in_fingerprint_are_never_mixed() -> None:
 
 
 def test_other_settings_make_a_comparison_of_their_own() -> None:
-    old = [one | {"training.student_epochs": "2", "run_id": "old" + one["run_id"],
+    old = [one | {"training.student_epochs": "2", "run_id": "old" + one["run_id"], "cryossl.experiment_fingerprint": "old",
                   "start_time": pd.Timestamp("2020-01-01", tz="UTC")} for one in note_runs(shift=-0.02)]
     comparison = compare(frame(*old, *note_runs()))
     assert comparison.settings == "training.student_epochs=50"

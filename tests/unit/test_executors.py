@@ -70,7 +70,7 @@ def test_slurm_parameters_are_names_and_values():
 
 def test_without_submitit_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ConfigError, match=r"needs the package submitit; pip install 'cryossl\[slurm\]'"):
+    with pytest.raises(ConfigError, match=r"needs the package submitit; .venv/bin/pip install -e '.\[slurm\]'"):
         SlurmExecutor(tmp_path, threads=0, options={})
 
 

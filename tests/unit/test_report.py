@@ -183,7 +183,8 @@ def test_latex_opens_and_closes_what_it_opens(six: Report) -> None:
 
 
 def test_several_settings_get_a_section_each() -> None:
-    other = [one | {"loop.max_iterations": "2", "run_id": one["run_id"] + "b"} for one in note_runs()]
+    other = [one | {"loop.max_iterations": "2", "run_id": one["run_id"] + "b", "cryossl.experiment_fingerprint": "other"}
+             for one in note_runs()]
     made = report_of([*note_runs(), *other])
     assert {section.subject for section in made.sections} == {"synthetic, loop.max_iterations=2", "synthetic, "
                                                                                                   "loop.max_iterations=3"}
