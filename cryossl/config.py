@@ -69,7 +69,8 @@ class SplitSettings(Section):
     ratio: float = Field(5.0, gt=0, le=100, description="labelled part of the training data, in percent")
     label_unit: Literal["micrograph", "tile"] = Field("micrograph", description="what the ratio counts")
     labelled: Path | None = Field(
-        None, description="file that lists the labelled micrographs, one name a line; replaces the draw"
+        None, description="file that lists the labelled micrographs, one name a line, with or without its suffix; replaces "
+                          "the draw. In a config file a relative path starts at that file's folder",
     )
     validation_from: Literal["part", "labelled"] = Field(
         "part",

@@ -42,7 +42,7 @@ def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Setting -> value of a config file, sections taken apart."""
+    """Setting -> value of a config file, sections taken apart. A relative `labelled` is one from the file's own folder."""
     document = _parse(path)
     if document is None:
         return {}
@@ -55,6 +55,8 @@ def _read(path: Path) -> dict[str, Any]:
             if setting in values:
                 raise ConfigError(f"config file {path} sets {setting} twice")
             values[str(setting)] = given
+    if isinstance(values.get("labelled"), str) and values["labelled"]:
+        values["labelled"] = str(path.parent / values["labelled"])
     return values
 
 

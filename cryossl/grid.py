@@ -25,12 +25,17 @@ class Cell:
         return f"{self.config.split.ratio:g}% seed {self.config.split.seed}"
 
     def within(self, sweep: Config, *, device: str, threads: int) -> Cell:
-        """The cell with its results folder below the sweep's, and with what is chosen once for all cells."""
+        """The cell with its results folder below the sweep's, and with what is chosen once for all cells.
+
+        The path of a labelled list is absolute in it, for the cell's settings file lies in a folder of its own.
+        """
         split = self.config.split
+        if split.labelled is not None:
+            split = split.model_copy(update={"labelled": split.labelled.absolute()})
         run = sweep.run.model_copy(update={"results": sweep.run.results / sweep.run.name,
                                            "name": f"ratio_{split.ratio:g}_seed_{split.seed}"})
         training = self.config.training.model_copy(update={"device": device, "threads": threads})
-        return Cell(self.config.model_copy(update={"run": run, "training": training}))
+        return Cell(self.config.model_copy(update={"run": run, "split": split, "training": training}))
 
     def key(self, *, data: str, split: str, versions: Mapping[str, Any], tracked_in: Sequence[str]) -> str:
         """Digest of what decides the cell's numbers and where they are tracked: one that has finished need not run again.

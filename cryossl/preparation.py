@@ -11,7 +11,7 @@ from cryossl.config import Config
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress import Report
 from cryossl.recipes import CONTROLS
-from cryossl.splits import Split, draw_split
+from cryossl.splits import Split, draw_split, named_items
 from cryossl.strategies import recipe_for
 from cryossl.synthetic import VERSION, synthesise
 from cryossl.tiling import tile_grid
@@ -36,8 +36,8 @@ def load(config: Config, report: Report) -> DataSet:
         dataset = only(dataset, config.input.sources)
     visible = set(dataset.validation.particles)
     if config.split.validation_from == "labelled":
-        listed = set(_listed(_list_of(config)))
-        visible = {name for name in dataset.train.particles if name in listed or name.rpartition("/")[2] in listed}
+        train = [micrograph.id for micrograph in dataset.train.micrographs]
+        visible = named_items(_listed(_list_of(config)), train, set(dataset.train.particles))
     return measured(dataset, border=config.input.border, visible=visible)
 
 

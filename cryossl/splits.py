@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
+from pathlib import PurePosixPath
 
 from cryossl.canonical import digest
 from cryossl.errors import DataError
@@ -67,7 +68,7 @@ def draw_split(train: Mapping[str, str], labelable: AbstractSet[str], validation
         order = _labelling_order({item: train[item] for item in labelable}, seed=seed)
         chosen = set(order[:_labelled_count(train, labelable, ratio_percent)])
     else:
-        chosen = _named_items(labelled, train, labelable)
+        chosen = named_items(labelled, train, labelable)
     kept: Iterable[str] = chosen if validation is None else validation
     aside: Iterable[str] = test or ()
     if test is None:
@@ -119,28 +120,47 @@ def _labelling_order(items: Mapping[str, str], *, seed: int) -> list[str]:
     return [item for *_, item in sorted(queued)]
 
 
-def _named_items(names: Iterable[str], train: Mapping[str, str], labelable: AbstractSet[str]) -> set[str]:
-    """The items meant by a lab's list: by id, by micrograph id, or by file name where that is unambiguous."""
-    meant: dict[str, set[str]] = defaultdict(set)
-    owners: dict[str, set[str]] = defaultdict(set)
-    for item in train:
-        micrograph = micrograph_of(item)
-        for name in {item, micrograph, micrograph.rpartition("/")[2]}:
-            meant[name].add(item)
-            owners[name].add(micrograph)
+def named_items(names: Iterable[str], train: Iterable[str], labelable: AbstractSet[str]) -> set[str]:
+    """The items meant by a lab's list: by id, by micrograph id, or by file name, which needs no suffix, if unambiguous.
+
+    Args:
+        names: of the list.
+        train: all items of the training part.
+        labelable: those of them that have annotations.
+
+    Raises:
+        DataError: a name that means none, several, or an item without annotations; no name at all.
+    """
+    meant = _meant_by_names(train)
     chosen: set[str] = set()
     for name in names:
-        if name not in meant:
+        owners = {micrograph_of(item) for item in meant.get(name, ())}
+        if not owners:
             raise DataError(f"{name!r} of the labelled list is not a training micrograph", cure="correct the list")
-        if len(owners[name]) > 1:
-            raise DataError(f"{name!r} of the labelled list means {len(owners[name])} micrographs",
-                            cure=f"write the folder too, e.g. {min(owners[name])}")
+        if len(owners) > 1:
+            raise DataError(f"{name!r} of the labelled list means {len(owners)} micrographs",
+                            cure=f"write folder and suffix too, e.g. {min(owners)}")
         if not meant[name] <= labelable:
             raise DataError(f"{name!r} of the labelled list has no annotations", cure="annotate it or strike it out")
         chosen |= meant[name]
     if not chosen:
         raise DataError("the labelled list is empty", cure="name at least one training micrograph")
     return chosen
+
+
+def _meant_by_names(train: Iterable[str]) -> dict[str, set[str]]:
+    """Name -> the items that it may mean; a whole name comes before one that lacks its suffix."""
+    whole: dict[str, set[str]] = defaultdict(set)
+    bare: dict[str, set[str]] = defaultdict(set)
+    for item in train:
+        micrograph = micrograph_of(item)
+        file_name = micrograph.rpartition("/")[2]
+        suffix = PurePosixPath(file_name).suffix
+        for name in {item, micrograph, file_name}:
+            whole[name].add(item)
+        for name in {micrograph.removesuffix(suffix), file_name.removesuffix(suffix)}:
+            bare[name].add(item)
+    return {**bare, **whole}
 
 
 def _halve(items: Mapping[str, str], *, seed: int) -> tuple[list[str], list[str]]:

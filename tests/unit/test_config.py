@@ -10,6 +10,8 @@ from cryossl.config import Config, build, default_text, fields
 from cryossl.configfile import load
 from cryossl.errors import ConfigError
 
+PRESETS = Path(__file__).resolve().parents[2] / "presets"
+
 
 def test_the_defaults_are_the_notes_numbers() -> None:
     config = Config()
@@ -63,6 +65,24 @@ def test_a_filled_in_default_gives_way_to_the_config_file_and_says_so(tmp_path: 
     file.write_text("ratio: 10\n")
     config, overridden = load(file, {"ratio": "5", "seed": "3"}, yielding={"ratio": "5", "seed": "0"})
     assert (config.split.ratio, config.split.seed, overridden) == (10, 3, ["ratio"])
+
+
+def test_a_relative_list_starts_at_the_config_file_that_names_it_and_an_option_at_the_working_directory(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("split:\n  labelled: lists/mine.txt\n")
+    assert load(file, {}, yielding={})[0].split.labelled == tmp_path / "lists/mine.txt"
+    assert load(file, {"labelled": "mine.txt"}, yielding={})[0].split.labelled == Path("mine.txt")
+    file.write_text(f"labelled: {tmp_path / 'other.txt'}\n")
+    assert load(file, {}, yielding={})[0].split.labelled == tmp_path / "other.txt"
+    file.write_text('labelled: ""\n')
+    assert load(file, {}, yielding={})[0].split.labelled is None
+
+
+@pytest.mark.parametrize("file", sorted(PRESETS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_preset_works_from_any_folder(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    labelled = load(file, {}, yielding={})[0].split.labelled
+    assert labelled is None or labelled.is_file()
 
 
 @pytest.mark.parametrize("text", [

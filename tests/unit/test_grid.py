@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from cryossl.config import build
+from cryossl.configfile import load
 from cryossl.errors import ConfigError
 from cryossl.grid import Cell, cells, exit_code, fraction_done, threads_each
 
@@ -42,6 +44,16 @@ def test_a_cell_lies_below_its_sweep_and_has_what_is_chosen_for_all():
     assert placed.run.work == config.run.work
     assert build({name: value for section in placed.model_dump(mode="json").values() for name, value in section.items()}
                  ) == placed  # the new name is one that a run accepts
+
+
+def test_a_cell_s_settings_file_finds_the_labelled_list_from_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = build({"labelled": "mine.txt"})
+    (cell,) = cells(config, ratios=None, seeds=1)
+    file = tmp_path / "cell" / "settings.yaml"
+    file.parent.mkdir()
+    file.write_text(yaml.safe_dump(cell.within(config, device="cpu", threads=1).config.model_dump(mode="json")))
+    assert load(file, {}, yielding={})[0].split.labelled == tmp_path / "mine.txt"
 
 
 @pytest.mark.parametrize("values", [{"name": "other"}, {"results": "elsewhere"}, {"work": "elsewhere"}, {"experiment": "e"},

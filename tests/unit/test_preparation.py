@@ -179,3 +179,21 @@ def test_then_border_and_diameter_are_measured_on_the_listed_micrographs_alone(f
 def test_it_needs_whole_micrographs_that_a_list_names(folder, listed, change):
     with pytest.raises(ConfigError, match="validation_from=labelled needs whole micrographs"):
         prepared(folder, **{"labelled": str(listed), "validation_from": "labelled", **change})
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    ("10017_7.png", "'10017_7.png' of the labelled list is not a training micrograph"),
+    ("# none", "the labelled list is empty"),
+    ("10017_v.png", "'10017_v.png' of the labelled list is not a training micrograph"),
+    (NAMES[-1], f"'{NAMES[-1]}' of the labelled list has no annotations")])
+def test_a_list_that_names_nothing_to_measure_on_is_blamed_before_the_diameter(folder, listed, names, said):
+    listed.write_text(names)
+    with pytest.raises(DataError, match=said):
+        prepared(folder, labelled=str(listed), validation_from="labelled", particle_diameter_px=8)
+
+
+def test_the_listed_micrographs_are_found_without_their_suffix(folder, listed):
+    settings = {"labelled": str(listed), "validation_from": "labelled", "particle_diameter_px": 8}
+    whole = prepared(folder, **settings)
+    listed.write_text("10017_0\n")
+    assert prepared(folder, **settings) == whole

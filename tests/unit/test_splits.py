@@ -91,6 +91,16 @@ def test_a_lab_s_list_of_micrographs_labels_all_their_tiles() -> None:
     assert draw(train, labelled=["a_2.jpg"]).labelled == ("train/a_2.jpg@0,0", "train/a_2.jpg@0,64")
 
 
+def test_a_name_of_a_list_needs_no_suffix_where_one_micrograph_alone_has_it() -> None:
+    train = dict.fromkeys(("train/x.0.jpg", "train/x.jpg", "train/y.jpg", "train/y.mrc"), "a")
+    assert draw(train, labelled=["x.0", "train/x"]).labelled == ("train/x.0.jpg", "train/x.jpg")
+    with pytest.raises(DataError, match="'y' of the labelled list means 2 micrographs"):
+        draw(train, labelled=["y"])
+    assert draw({**train, "train/y": "a"}, labelled=["y"]).labelled == ("train/y",)  # it is a whole name
+    tiles = {f"train/a_{index}.jpg@0,{x}": "a" for index in range(4) for x in (0, 64)}
+    assert draw(tiles, labelled=["a_2"]).labelled == ("train/a_2.jpg@0,0", "train/a_2.jpg@0,64")
+
+
 @pytest.mark.parametrize(("names", "message"), [
     (["nowhere.jpg"], "not a training micrograph"),
     (["a_0099.jpg"], "has no annotations"),
