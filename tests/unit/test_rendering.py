@@ -109,7 +109,8 @@ def test_the_fields_of_the_json_are_the_documented_ones(comparison: Comparison) 
 
 def test_what_is_not_in_the_tables_is_said_in_the_terminal() -> None:
     runs = [one for seed in range(2) for one in note_runs(seed=seed)]
-    other = [one | {"loop.max_iterations": "2", "run_id": one["run_id"] + "b"} for one in note_runs()]
+    other = [one | {"loop.max_iterations": "2", "run_id": one["run_id"] + "b", "cryossl.experiment_fingerprint": "other"}
+             for one in note_runs()]
     text = render(compare(frame(*runs[:-2], *other, {"run_id": "x", "status": "FINISHED"})), "table")
     assert "! class_balanced at 5%: missing (no such run), seed 1" in text
     assert "1 run of something else" in text
