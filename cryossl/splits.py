@@ -14,7 +14,6 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
-from pathlib import PurePosixPath
 
 from cryossl.canonical import digest
 from cryossl.errors import DataError
@@ -154,11 +153,11 @@ def _meant_by_names(train: Iterable[str]) -> dict[str, set[str]]:
     bare: dict[str, set[str]] = defaultdict(set)
     for item in train:
         micrograph = micrograph_of(item)
-        file_name = micrograph.rpartition("/")[2]
-        suffix = PurePosixPath(file_name).suffix
+        folder, slash, file_name = micrograph.rpartition("/")
+        stem = file_name.rpartition(".")[0] or file_name
         for name in {item, micrograph, file_name}:
             whole[name].add(item)
-        for name in {micrograph.removesuffix(suffix), file_name.removesuffix(suffix)}:
+        for name in {folder + slash + stem, stem}:
             bare[name].add(item)
     return {**bare, **whole}
 
