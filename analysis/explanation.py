@@ -91,7 +91,6 @@ def _base(arms: Sequence[Arm], comparison: Comparison) -> str:
     return f"{better[0]}, the better baseline on validation," if better else "the baseline"
 
 
-
 def _counted(counts: ModelCounts | None, metric: str) -> str:
     rows = None if counts is None or metric not in SCORES else counts_behind(counts, metric)
     if counts is None or rows is None:

@@ -100,10 +100,8 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
                 "pool_count": _number(record.get("cryossl.pool_count")),
                 "fingerprint": record.get("cryossl.experiment_fingerprint", "")}
     row |= {name: value for name, value in record.items() if name in metric_names(record)}
-    first = firsts.get(row["fingerprint"], {})
-    own = _params(record)
-    row |= {name: value for name, value in _params(first).items() if not own or name not in NOT_SETTINGS}
-    row |= {name: value for name, value in own.items() if name not in row}
+    first, own = firsts.get(row["fingerprint"], {}), _params(record)
+    row |= own | {name: value for name, value in _params(first).items() if name not in NOT_SETTINGS or not own}
     row["settings"] = settings_digest(row)
     try:
         row |= {"dataset": str((first or record).get("cryossl.dataset", "")), "strategy": str(record["cryossl.strategy"]),

@@ -39,10 +39,10 @@ def main() -> dict[str, float]:
     return found
 
 
-def shares_of_a_run(folder: Path, **settings: object) -> dict[str, float]:
+def shares_of_a_run(folder: Path) -> dict[str, float]:
     """Guard -> share of the wall time of a whole run; what is inside another guard counts for both, but once in all."""
     config = build({"data": "synthetic", "work": folder / "work", "results": folder / "experiments",
-                    "tracking_uri": f"sqlite:///{folder}/mlflow.db", "max_iterations": 1, **settings})
+                    "tracking_uri": f"sqlite:///{folder}/mlflow.db", "max_iterations": 1})
     each, together = {guard: Stopwatch() for guard in GUARDS}, Stopwatch()
     calls = [(owner, name, each[guard]) for guard, named in GUARDS.items() for owner, name in named]
     with watched(calls), watched([(owner, name, together) for owner, name, _ in calls]):

@@ -34,14 +34,11 @@ def main() -> dict[str, float]:
     return share
 
 
-def share_of_a_run(folder: Path, **settings: object) -> dict[str, float]:
-    """Seconds of a whole run, of its tracking calls, and the share of the latter without opening a fresh store.
-
-    `settings` take the place of the shortened ones.
-    """
+def share_of_a_run(folder: Path) -> dict[str, float]:
+    """Seconds of a whole run, of its tracking calls, and the share of the latter without opening a fresh store."""
     config = build({"data": "synthetic", "work": folder / "work", "results": folder / "experiments",
                     "tracking_uri": f"sqlite:///{folder}/mlflow.db", "baseline_epochs": EPOCHS,
-                    "student_epochs": STUDENT_EPOCHS, "least_steps": 0, "max_iterations": ITERATIONS, **settings})
+                    "student_epochs": STUDENT_EPOCHS, "least_steps": 0, "max_iterations": ITERATIONS})
     total, opening = Stopwatch(), Stopwatch()
     calls = [(owner, name, opening if name == "__init__" else total) for owner, names in WRITING.items() for name in names]
     with watched(calls):
