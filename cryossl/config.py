@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_serializer,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -38,6 +39,15 @@ class Section(BaseModel):
     """A frozen group of settings; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_control_characters(cls, value: object) -> object:
+        """Names, paths and addresses have none; a path with a NUL fails in every system call."""
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(re.search(r"[\x00-\x1f\x7f]", str(text)) for text in texts if isinstance(text, (str, Path))):
+            raise ValueError("control characters are not allowed")
+        return value
 
 
 class InputSettings(Section):

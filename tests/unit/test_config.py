@@ -41,7 +41,8 @@ def test_every_setting_says_what_it_is() -> None:
     ("strategies", "naive,naive"), ("strategies", "naive-quota"), ("strategies", "class_balanced+quota"),
     ("border", "-1"), ("target_particle_ratio", "0"), ("target_particle_ratio", "sometimes"), ("label_unit", "picture"),
     ("seed", "-1"), ("name", "../up"), ("name", "a b"), ("uncertain_pixels", "maybe"), ("nonsense", "1"), ("batch_size", "0"),
-    ("learning_rate", "inf"), ("audit", "perhaps"),
+    ("learning_rate", "inf"), ("audit", "perhaps"), ("labelled", "a\0b"), ("data", "a\nb"), ("work", "a\x1bb"),
+    ("sources", "a,b\x7f"), ("experiment", "a\tb"),
 ])
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
