@@ -283,11 +283,15 @@ def build(values: Mapping[str, Any]) -> Config:
 
 
 def _typed(value: object, field: FieldInfo) -> object:
-    """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default."""
-    if isinstance(value, str) and isinstance(field.default, tuple):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list):
-        return tuple(value)
+    """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default.
+
+    A tuple's whole numbers become text: in YAML an EMPIAR entry without quotes is a number.
+    """
+    if isinstance(field.default, tuple):
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        entries = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(str(entry) if type(entry) is int else entry for entry in entries)
     return None if value == "" and field.default is None else value
 
 

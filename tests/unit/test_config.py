@@ -59,6 +59,24 @@ def test_options_win_over_the_config_file(tmp_path: Path) -> None:
     assert (config.split.ratio, config.selection.strategies, config.selection.naive_threshold) == (10, ("naive",), 0.8)
 
 
+@pytest.mark.parametrize(("text", "sources"), [
+    ("10017", ("10017",)), ("[10017]", ("10017",)), ("'10017'", ("10017",)), ("[]", ()),
+    ("[10017, '10028']", ("10017", "10028")), ("10017,10028", ("10017", "10028")),
+])
+def test_numbers_of_sources_need_no_quotes_in_a_config_file(tmp_path: Path, text: str, sources: tuple[str, ...]) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"sources: {text}\n")
+    assert load(file, {}, yielding={})[0].input.sources == sources
+
+
+@pytest.mark.parametrize("text", ["true", "1.5", "[1.5]", "{a: 1}", "[[10017]]", "null"])
+def test_what_is_no_name_of_a_source_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"sources: {text}\n")
+    with pytest.raises(ConfigError, match="sources"):
+        load(file, {}, yielding={})
+
+
 def test_a_filled_in_default_gives_way_to_the_config_file_and_says_so(tmp_path: Path) -> None:
     file = tmp_path / "settings.yaml"
     file.write_text("ratio: 10\n")
