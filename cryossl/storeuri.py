@@ -12,7 +12,7 @@ from cryossl.config import redacted
 from cryossl.errors import ConfigError
 from cryossl.provenance import PROJECT
 
-__all__ = ["experiment_choice", "knock", "redacted", "sqlite_path", "store_uri"]
+__all__ = ["experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_path", "store_uri"]
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -49,6 +49,13 @@ def store_uri(configured: str) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite store, None for any other."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def refuse_other_files(uri: str) -> None:
+    """Raise ConfigError where a sqlite path leads to a folder, a device or a pipe: MLflow would try for minutes."""
+    path = sqlite_path(uri)
+    if path is not None and path.exists() and not path.is_file():
+        raise ConfigError(f"tracking store {path} is no regular file", cure="sqlite:///FILE names one, which may not exist yet")
 
 
 def knock(uri: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from cryossl.doctor import check_tracking
 from cryossl.errors import ConfigError
 from cryossl.storeuri import store_uri
 
+PROJECT = Path(__file__).resolve().parents[2]
 NO_ADDRESSES = ("postgresql://localhost:abc/x", "postgresql://localhost:99999/x", "http://[::1", "http://local host:5000",
                 "http://localhost:5000/a b", "http://a..b:5000", "http://:5000", "http:/localhost", "sqlite://mlflow.db",
                 "sqlite:mlflow.db", "http://localhost\n:5000", "sqlite:///a\tb")
@@ -65,3 +68,20 @@ def test_a_server_that_does_not_speak_http_fails_the_check() -> None:
         check = check_tracking(f"http://127.0.0.1:{listener.getsockname()[1]}")
         thread.join()
     assert (check.state, "no HTTP server" in check.what) == ("fail", True)
+
+
+@pytest.mark.parametrize("command", ["compare", "runs", "sync", "reap"])
+def test_a_sqlite_path_that_is_a_folder_is_refused_before_mlflow_is_loaded(command: str, tmp_path: Path) -> None:
+    code = "import sys, cli\ntry: cli.main()\nfinally: print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, command, "--tracking-uri", f"sqlite:///{tmp_path}/"], cwd=PROJECT,
+                          capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n"
+    assert "is no regular file" in refused(Done(done.returncode, "", done.stderr), code=2)
+
+
+@pytest.mark.parametrize("command", ["sync", "reap"])
+def test_upkeep_of_a_sqlite_store_that_is_not_there_is_refused_and_makes_none(command: str, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    done = call(command, "--tracking-uri", uri, "--work", str(tmp_path / "work"))
+    assert f"no tracking store {tmp_path}/new/mlflow.db" in refused(done, code=3)
+    assert list(tmp_path.iterdir()) == []
