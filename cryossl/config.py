@@ -283,11 +283,8 @@ def build(values: Mapping[str, Any]) -> Config:
 
 
 def _typed(value: object, field: FieldInfo) -> object:
-    """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default.
-
-    A tuple's whole numbers become text: in YAML an EMPIAR entry without quotes is a number.
-    """
-    if isinstance(field.default, tuple):
+    """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default."""
+    if isinstance(field.default, tuple):  # of texts; an EMPIAR entry without quotes is a number in YAML
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         entries = value if isinstance(value, (list, tuple)) else (value,)
