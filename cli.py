@@ -126,6 +126,9 @@ def compare(**options: Any) -> None:
     """Compare the strategies in the tracking store: the naive-vs-balanced tables and the verdict."""
     from cryossl import reporting
 
+    context = click.get_current_context()
+    reporting.refuse_beside_explain({one.opts[0] for one in context.command.params if one.name and (
+        context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)})
     reporting.compare(**options)
 
 

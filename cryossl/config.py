@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     ValidationError,
     field_serializer,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -38,6 +39,15 @@ class Section(BaseModel):
     """A frozen group of settings; unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_control_characters(cls, value: object) -> object:
+        """Names, paths and addresses have none; a path with a NUL fails in every system call."""
+        texts = value if isinstance(value, tuple) else (value,)
+        if any(re.search(r"[\x00-\x1f\x7f]", str(text)) for text in texts if isinstance(text, (str, Path))):
+            raise ValueError("control characters are not allowed")
+        return value
 
 
 class InputSettings(Section):
@@ -275,10 +285,11 @@ def build(values: Mapping[str, Any]) -> Config:
 
 def _typed(value: object, field: FieldInfo) -> object:
     """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default."""
-    if isinstance(value, str) and isinstance(field.default, tuple):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    if isinstance(value, list):
-        return tuple(value)
+    if isinstance(field.default, tuple):  # of texts; an EMPIAR entry without quotes is a number in YAML
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        entries = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(str(entry) if type(entry) is int else entry for entry in entries)
     return None if value == "" and field.default is None else value
 
 

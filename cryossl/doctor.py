@@ -16,6 +16,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -56,10 +57,10 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
         device: the setting `device`.
         needed_bytes: what the run will write into `work`, as far as that is known.
     """
+    surroundings = preflight(tracking_uri=tracking_uri, work=work, needed_bytes=needed_bytes)
     installation = check_installation()
     broken = any(check.state == "fail" for check in installation)
     gpu = Check("gpu", "warn", "not tried before the packages are well") if broken else check_gpu(device)
-    surroundings = preflight(tracking_uri=tracking_uri, work=work, needed_bytes=needed_bytes)
     return (check_machine(), *installation, gpu, *surroundings)
 
 
@@ -185,11 +186,14 @@ def _check_server(uri: str) -> Check:
                              "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
             return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({error.code})",
                          "compare the address with what `mlflow server` printed")
-    except OSError as error:
+    except OSError as error:  # before HTTPException: a server that hangs up is both
         reason = getattr(error, "reason", error)
         # Not a failure: a run keeps its own journal and sends it when the server is back.
         return Check("tracking", "warn", f"{shown} does not answer: {reason}",
                      "start the server, or `tracking_uri=sqlite:///mlflow.db`")
+    except (HTTPException, UnicodeError) as error:
+        return Check("tracking", "fail", f"{shown} cannot be asked, or is no HTTP server ({type(error).__name__})",
+                     "compare the address with what `mlflow server` printed")
 
 
 def _check_database(uri: str) -> Check:

@@ -31,6 +31,7 @@ from cryossl.results import forget_outcome, is_finished, write_outcome
 from cryossl.splits import Split
 from cryossl.stages import Stages
 from cryossl.store import build, is_built
+from cryossl.storeuri import store_uri
 from cryossl.synthetic import synthesise as write_synthetic
 from cryossl.tiling import micrograph_of
 from cryossl.tracking import Tracker
@@ -43,6 +44,7 @@ def run(config: Config) -> str:
 
     Returns the experiment's fingerprint, which its tracked runs carry.
     """
+    store_uri(config.run.tracking_uri)  # what is no address is refused before data are read
     folder = config.run.results / config.run.name
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (one_at_a_time(folder), interruptible() as interruption,
@@ -82,6 +84,7 @@ def run(config: Config) -> str:
 
 def dry_run(config: Config) -> None:
     """Print the settings, the counts and the estimates of a run; train nothing."""
+    store_uri(config.run.tracking_uri)
     with ProgressConsole(sys.stderr) as console:
         dataset = preparation.load(config, console)
     blueprint = preparation.sketch(config, dataset)

@@ -22,7 +22,7 @@ from cryossl.errors import TrackingError
 from cryossl.journal import LOCK_SECONDS, Entry
 from cryossl.manners import set_manners, without_retries
 from cryossl.provenance import PROJECT
-from cryossl.storeuri import knock, redacted, sqlite_path
+from cryossl.storeuri import knock, redacted, refuse_other_files, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,9 +60,10 @@ class StoredRun:
 
 
 class MlflowStore:
-    """One experiment of one tracking store. Every method may raise StoreAwayError or RefusedError."""
+    """One experiment of one tracking store. Making it may raise ConfigError, every method StoreAwayError or RefusedError."""
 
     def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
+        refuse_other_files(uri)
         set_manners()  # MLflow reads most of it once, when it is imported, which no method works without
         self.uri = uri
         self._experiment = experiment

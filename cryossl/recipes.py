@@ -53,8 +53,7 @@ def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
     """
     match = _NAME.match(name)
     if match is None or match[1] not in TAKES:
-        raise ValueError(f"unknown strategy {name!r}; known: {', '.join(BASES)}, and naive+F or class_balanced-F "
-                         f"with F of {', '.join(FACTORS)}")
+        raise ValueError(f"unknown strategy {name!r}; known: best (it is {BEST}), {', '.join(map(_form, BASES))}")
     base, tail = match.groups()
     marked = re.findall(r"[+-][a-z_]+", tail)
     for mark in marked:
@@ -67,11 +66,14 @@ def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
     return base, frozenset((set(FACTORS) if base == "class_balanced" else set()) - removed | added)
 
 
+def _form(base: str) -> str:
+    """A base with what may follow it in brackets."""
+    return base + "".join(f"[{mark}]" for mark in sorted(TAKES[base]))
+
+
 def meant_strategies(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names with `best` replaced by what it stands for, each known and none twice. Raises ValueError."""
+    """The names with `best` replaced by what it stands for, each known and no recipe twice. Raises ValueError."""
     meant = tuple(BEST if name == "best" else name for name in names)
-    for name in meant:
-        parse_strategy(name)
-    if len(set(meant)) != len(meant):
+    if len({parse_strategy(name) for name in meant}) != len(meant):
         raise ValueError("a strategy is named twice" + (f"; best is {BEST}" if "best" in names else ""))
     return meant

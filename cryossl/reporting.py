@@ -53,6 +53,13 @@ def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | 
     click.echo(render(found, form))
 
 
+def refuse_beside_explain(typed: Collection[str]) -> None:
+    """Raise ConfigError if, of the options that were typed, one has no effect on what --explain prints."""
+    unused = [option for option in ("--metric", "--format", "--external") if option in typed]
+    if "--explain" in typed and unused:
+        raise ConfigError(f"--explain shows one number and has no use for {unused[0]}", cure="leave one of the two out")
+
+
 def conclude(config: Config, experiment: Callable[[Config], str]) -> None:
     """Run an experiment, print its comparison and what to type next. Where arms failed their fault goes on after that."""
     try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryossl.config import redacted
+from cryossl.errors import ConfigError
 from cryossl.provenance import PROJECT
 
-__all__ = ["experiment_choice", "knock", "redacted", "sqlite_path", "store_uri"]
+__all__ = ["experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_path", "store_uri"]
 
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -30,10 +32,11 @@ def store_uri(configured: str) -> str:
     """MLFLOW_TRACKING_URI if it is set, else the configured URI; the path of a sqlite file made absolute.
 
     A relative path counts from the current folder in the environment variable, as MLflow has it, and from the project
-    in the config. Postgres gets the driver that comes with the extra `postgres`.
+    in the config. Postgres gets the driver that comes with the extra `postgres`. Raises ConfigError for what is no address.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     uri, base = (given, Path.cwd()) if given else (configured, PROJECT)
+    _check_address(uri)
     path = sqlite_path(uri)
     if path is not None and not path.is_absolute():
         return f"sqlite:///{base / path}"
@@ -48,6 +51,13 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def refuse_other_files(uri: str) -> None:
+    """Raise ConfigError where a sqlite path leads to a folder, a device or a pipe: MLflow would try for minutes."""
+    path = sqlite_path(uri)
+    if path is not None and path.exists() and not path.is_file():
+        raise ConfigError(f"tracking store {path} is no regular file", cure="sqlite:///FILE names one, which may not exist yet")
+
+
 def knock(uri: str) -> None:
     """Raise OSError at once where no database listens: MLflow would try for minutes."""
     address = urlsplit(uri)
@@ -58,3 +68,20 @@ def knock(uri: str) -> None:
         socket.create_connection((address.hostname, address.port or port), timeout=10).close()
     except OSError as error:
         raise OSError(f"no database at {address.hostname}:{address.port or port} ({error})") from None
+
+
+def _check_address(uri: str) -> None:
+    """Refuse here what a socket, urllib or SQLAlchemy would stumble over later. Raises ConfigError."""
+    head, separator, rest = uri.partition("://")
+    try:
+        address = urlsplit(uri)
+        (address.hostname or "").encode("idna")  # as a socket will
+        wrong = (address.port == 0 or re.search(r"[\x00-\x1f\x7f]", uri) or " " in address.netloc
+                 or (address.scheme in ("http", "https") and (not address.hostname or " " in uri))
+                 or (address.scheme == "sqlite" and sqlite_path(uri) is None))
+    except ValueError:  # a port that is no number, half an IPv6 address, a host name with an empty part
+        wrong = True
+    if wrong:
+        # The last @ counts: a password that is not quoted may hold what made the address unreadable.
+        raise ConfigError(f"{head + separator + rest.rpartition('@')[2]!r} is no tracking address",
+                          cure="sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST:PORT/DATABASE is one")

@@ -6,7 +6,7 @@ import click
 
 from cryossl.config import Config
 from cryossl.errors import TrackingError
-from cryossl.storeuri import redacted, store_uri
+from cryossl.storeuri import redacted, sqlite_path, store_uri
 from cryossl.tracking import Tracker
 
 
@@ -37,4 +37,8 @@ def reap(config: Config, *, aside: bool = False) -> None:
 
 
 def _tracker(config: Config) -> Tracker:
+    """A tracker of a store that is there: MLflow would make a missing sqlite file. Raises TrackingError."""
+    path = sqlite_path(store_uri(config.run.tracking_uri))
+    if path is not None and not path.exists():
+        raise TrackingError(f"there is no tracking store {path}", cure="check the tracking URI; a run makes a new store")
     return Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")

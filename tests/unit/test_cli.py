@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import pytest
+import typed_commands
 import yaml
 
 import cli
@@ -169,6 +170,13 @@ def test_help_and_usage_errors_answer_without_anything_heavy(words, code):
     else:
         assert said == ""
         assert re.fullmatch(r"cryossl: error: [^\n]+\n", complaint)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--metric", "test/f1"), ("--format", "table"), ("--external", "other.csv")])
+def test_an_explanation_refuses_the_options_that_it_would_ignore(option, value):
+    done = typed_commands.call("compare", "--explain", "F1", "--arm", "naive", option, value)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"has no use for {option}" in done.err
 
 
 def test_what_gives_way_to_the_config_file_is_said(tmp_path, capsys):

@@ -43,7 +43,8 @@ def test_every_setting_says_what_it_is() -> None:
     ("strategies", "naive,naive"), ("strategies", "naive-quota"), ("strategies", "class_balanced+quota"),
     ("border", "-1"), ("target_particle_ratio", "0"), ("target_particle_ratio", "sometimes"), ("label_unit", "picture"),
     ("seed", "-1"), ("name", "../up"), ("name", "a b"), ("uncertain_pixels", "maybe"), ("nonsense", "1"), ("batch_size", "0"),
-    ("learning_rate", "inf"), ("audit", "perhaps"),
+    ("learning_rate", "inf"), ("audit", "perhaps"), ("labelled", "a\0b"), ("data", "a\nb"), ("work", "a\x1bb"),
+    ("sources", "a,b\x7f"), ("experiment", "a\tb"),
 ])
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -58,6 +59,24 @@ def test_options_win_over_the_config_file(tmp_path: Path) -> None:
     file.write_text("ratio: 10\nselection:\n  strategies: [naive]\n  naive_threshold: 0.9\n")
     config, _ = load(file, {"naive_threshold": "0.8"}, yielding={})
     assert (config.split.ratio, config.selection.strategies, config.selection.naive_threshold) == (10, ("naive",), 0.8)
+
+
+@pytest.mark.parametrize(("text", "sources"), [
+    ("10017", ("10017",)), ("[10017]", ("10017",)), ("'10017'", ("10017",)), ("[]", ()),
+    ("[10017, '10028']", ("10017", "10028")), ("10017,10028", ("10017", "10028")),
+])
+def test_numbers_of_sources_need_no_quotes_in_a_config_file(tmp_path: Path, text: str, sources: tuple[str, ...]) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"sources: {text}\n")
+    assert load(file, {}, yielding={})[0].input.sources == sources
+
+
+@pytest.mark.parametrize("text", ["true", "1.5", "[1.5]", "{a: 1}", "[[10017]]", "null"])
+def test_what_is_no_name_of_a_source_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"sources: {text}\n")
+    with pytest.raises(ConfigError, match="sources"):
+        load(file, {}, yielding={})
 
 
 def test_a_filled_in_default_gives_way_to_the_config_file_and_says_so(tmp_path: Path) -> None:

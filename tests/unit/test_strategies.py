@@ -185,6 +185,21 @@ def test_best_is_an_alias_that_no_run_carries() -> None:
         SelectionSettings(strategies=("best", BEST))
 
 
+@pytest.mark.parametrize("names", [("naive+quota+noise", "naive+noise+quota"), ("naive", "class_balanced-quota", "naive")])
+def test_a_recipe_is_named_twice_in_any_spelling(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="named twice"):
+        SelectionSettings(strategies=names)
+
+
+def test_an_unknown_strategy_is_told_every_base_with_all_that_it_takes() -> None:
+    with pytest.raises(ValidationError) as caught:
+        SelectionSettings(strategies=("clever",))
+    told = str(caught.value)
+    assert f"best (it is {BEST})" in told
+    for base, marks in TAKES.items():
+        assert base + "".join(f"[{mark}]" for mark in sorted(marks)) in told
+
+
 @pytest.mark.parametrize("loss", ["focal", "tversky"])
 def test_the_loss_is_chosen_for_the_strategies_that_weigh_classes_and_for_no_other(loss: Literal["focal", "tversky"]) -> None:
     for name in TAKES.keys() - set(CONTROLS):

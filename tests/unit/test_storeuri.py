@@ -1,0 +1,87 @@
+"""cryossl.storeuri: what is no tracking address is refused in a line, before anything heavy is loaded or any store is made."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from typed_commands import Done, call
+
+from cryossl.doctor import check_tracking
+from cryossl.errors import ConfigError
+from cryossl.storeuri import store_uri
+
+PROJECT = Path(__file__).resolve().parents[2]
+NO_ADDRESSES = ("postgresql://localhost:abc/x", "postgresql://localhost:99999/x", "http://[::1", "http://local host:5000",
+                "http://localhost:5000/a b", "http://a..b:5000", "http://:5000", "http:/localhost", "sqlite://mlflow.db",
+                "sqlite:mlflow.db", "http://localhost\n:5000", "sqlite:///a\tb")
+
+
+def refused(done: Done, *, code: int) -> str:
+    """The one line of a refusal."""
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith("cryossl: error: ")
+    assert done.err.count("\n") == 1
+    return done.err
+
+
+@pytest.mark.parametrize("uri", NO_ADDRESSES)
+def test_what_is_no_address_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match="is no tracking address"):
+        store_uri(uri)
+
+
+@pytest.mark.parametrize("uri", [
+    "http://localhost:5000", "https://user:word@[::1]:5000/base", "http://münchen.example", "databricks",
+    "databricks://profile", "file:///tmp/a b", "mysql+pymysql://user@localhost/x", "sqlite:////tmp/a [b", "mlruns"])
+def test_an_address_of_any_kind_is_taken_as_it_is(uri: str) -> None:
+    assert store_uri(uri) == uri
+
+
+@pytest.mark.parametrize("uri", ["postgresql://me:se/cret@localhost/x", "http://me:secret@local host", "http://me:se@cret@h:x"])
+def test_the_refusal_shows_no_password(uri: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        store_uri(uri)
+    assert "cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("uri", ["postgresql://localhost:abc/x", "http://[::1", "http://local host:5000"])
+@pytest.mark.parametrize("words", [("compare",), ("run", "--dry-run"), ("sync",), ("doctor",)], ids=" ".join)
+def test_every_command_refuses_it_in_one_line(words: tuple[str, ...], uri: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "is no tracking address" in refused(call(*words, "--tracking-uri", uri), code=2)
+
+
+def test_a_server_that_does_not_speak_http_fails_the_check() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def answer() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(1000)
+                connection.sendall(b"220 mail.example ready\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        check = check_tracking(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert (check.state, "no HTTP server" in check.what) == ("fail", True)
+
+
+@pytest.mark.parametrize("command", ["compare", "runs", "sync", "reap"])
+def test_a_sqlite_path_that_is_a_folder_is_refused_before_mlflow_is_loaded(command: str, tmp_path: Path) -> None:
+    code = "import sys, cli\ntry: cli.main()\nfinally: print('mlflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, command, "--tracking-uri", f"sqlite:///{tmp_path}/"], cwd=PROJECT,
+                          capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n"
+    assert "is no regular file" in refused(Done(done.returncode, "", done.stderr), code=2)
+
+
+@pytest.mark.parametrize("command", ["sync", "reap"])
+def test_upkeep_of_a_sqlite_store_that_is_not_there_is_refused_and_makes_none(command: str, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/new/mlflow.db"
+    done = call(command, "--tracking-uri", uri, "--work", str(tmp_path / "work"))
+    assert f"no tracking store {tmp_path}/new/mlflow.db" in refused(done, code=3)
+    assert list(tmp_path.iterdir()) == []
