@@ -16,12 +16,17 @@ from cryossl.errors import CryosslError
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
 
+def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option of a setting, which arrives as text or None."""
+    section, field = fields()[name]
+    return click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE",
+                        help=f"{field.description}  [{section}; {default_text(field) or 'none'}]")
+
+
 def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a command one option for each setting, in the order of declaration; each arrives as text or None."""
-    for name, (section, field) in reversed(fields().items()):
-        default = default_text(field) or "none"
-        option = f"--{name.replace('_', '-')}"
-        command = click.option(option, name, metavar="VALUE", help=f"{field.description}  [{section}; {default}]")(command)
+    """Give a command one option for each setting, in the order of declaration."""
+    for name in reversed(fields()):
+        command = setting_option(name)(command)
     command = click.option("--defaults-yield", is_flag=True, hidden=True,
                            help="an option at its default gives way to the config file (used by MLproject)")(command)
     return click.option("--config", "config_file", metavar="FILE", type=click.Path(path_type=Path),
@@ -90,9 +95,10 @@ def sweep(config_file: Path | None, *, defaults_yield: bool, ratios: str | None,
     """Run a grid of ratios and seeds, each cell as `run` does; print the comparison over seeds."""
     config = config_of(config_file, defaults_yield, options)
     from cryossl import sweep as sweeping
+    from cryossl.grid import named_ratios
 
-    return sweeping.sweep(config, ratio=options["ratio"], ratios=ratios, seeds=seeds, jobs=jobs, executor=executor,
-                          slurm=slurm, dry_run=dry_run)
+    ratios = named_ratios(config, ratio=options["ratio"], ratios=ratios, default_yields=defaults_yield)
+    return sweeping.sweep(config, ratios=ratios, seeds=seeds, jobs=jobs, executor=executor, slurm=slurm, dry_run=dry_run)
 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -213,13 +219,16 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--border", default="auto", show_default=True, help="unlabelled band at each edge: auto or px")
+@setting_option("border")
+@setting_option("max_megapixels")
+@setting_option("particle_radius_fraction")
 @click.option("--json", "as_json", is_flag=True, help="print the faults as JSON")
-def data_check(path: Path, border: str, *, as_json: bool) -> None:
+def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
     """List all faults of a data set at once, then what is in it."""
+    config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
     from cryossl import reading
 
-    reading.check_data(path, border=border, as_json=as_json)
+    reading.check_data(path, config.input, as_json=as_json)
 
 
 @data.command("synth")
@@ -240,23 +249,28 @@ def data_synth(folder: Path, **counts: Any) -> None:
 @click.argument("what", type=click.Choice(["cryotransformer"]))
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to unpack into")
 @click.option("--url", default=None, help="other address of the archive")
-def data_fetch(what: str, folder: Path, url: str | None) -> None:  # noqa: ARG001 (the only choice there is so far)
+@click.option("--sha256", metavar="HEX", default=None, help="checksum of the archive, where you have it; the authors give none")
+def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> None:  # noqa: ARG001 (the only choice there is)
     """Download and unpack a public data set: CryoTransformer's, of 22 EMPIAR entries."""
     from cryossl import launch
 
-    launch.fetch(folder, url=url)
+    launch.fetch(folder, url=url, sha256=sha256)
 
 
 @data.command("show")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("pictures"), show_default=True,
               help="folder to write")
+@setting_option("border")
+@setting_option("max_megapixels")
+@setting_option("particle_radius_fraction")
 @click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="micrographs to draw")
-def data_show(path: Path, folder: Path, count: int) -> None:
+def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
     """Draw micrographs with their particles to PNG files."""
+    config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
     from cryossl import launch
 
-    launch.show(path, folder, count=count)
+    launch.show(path, folder, config.input, count=count)
 
 
 def main() -> None:

@@ -97,13 +97,14 @@ def choose_threads(config: Config, *, tile_px: int, device: torch.device, memory
     cores = devices.usable_cores()
     if settled or device.type != "cpu" or cores == 1:
         return settled or cores
-    name = f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, {cores} cores"
+    precision = devices.resolve_precision(config.training.precision, device)
+    name = f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, {precision}, {cores} cores"
     known = _remembered(memory)
     if name not in known:
         speeds = {}
         for threads in (cores, 1):
             torch.set_num_threads(threads)
-            speeds[threads] = measure_speed(config, tile_px=tile_px, device=device, precision="fp32")[0]
+            speeds[threads] = measure_speed(config, tile_px=tile_px, device=device, precision=precision)[0]
         known[name] = min(speeds, key=lambda threads: speeds[threads])
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_durably(memory, json.dumps(known, indent=1).encode())

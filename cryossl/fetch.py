@@ -77,7 +77,7 @@ class _Places:
 
 
 def fetch_cryotransformer(
-    to: Path, *, url: str = DEFAULT_URL, sha256: str | None = None, retries: int = 5, report: Report
+    to: Path, *, url: str, sha256: str | None = None, retries: int = 5, report: Report
 ) -> Path:
     """Download and unpack the archive into `to`; returns the data root in it, the folder with the annotations.
 

@@ -10,6 +10,7 @@ from cryossl.canonical import digest
 from cryossl.config import Config, build
 from cryossl.errors import ConfigError
 
+RATIOS = "5,10"  # what MLproject fills in where no ratios are named
 _SIGNALLED = 128  # a shell's exit code for a process that a signal ended is this plus the signal
 
 
@@ -52,6 +53,29 @@ class Cell:
                        "tracked_in": list(tracked_in)})
 
 
+def named_ratios(config: Config, *, ratio: str | None, ratios: str | None, default_yields: bool) -> str | None:
+    """The labelled parts of a grid as text; None: the config says it, by its ratio or a labelled list.
+
+    Args:
+        config: of the grid, with `ratio` in it.
+        ratio: option --ratio as typed.
+        ratios: option --ratios as typed.
+        default_yields: ratios that are MLproject's default give way to a ratio or a labelled list that was given.
+
+    Raises:
+        ConfigError: two of --ratio, --ratios and a labelled list.
+    """
+    labelled = config.split.labelled
+    if default_yields and ratios == RATIOS and (labelled is not None or "ratio" in config.split.model_fields_set):
+        ratios = None
+    if ratio is not None and ratios is not None:
+        raise ConfigError("--ratio and --ratios both name the labelled part", cure="leave one of them out")
+    if labelled is not None and (ratio, ratios) != (None, None):
+        raise ConfigError(f"the labelled list {labelled} says what is labelled, and so does "
+                          f"{'--ratios' if ratio is None else '--ratio'}", cure="leave one of them out")
+    return ratios
+
+
 def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
     """All cells of a grid, seed by seed, so that a sweep that is stopped early has the same seeds at every ratio.
 
@@ -61,15 +85,12 @@ def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
         seeds: how many in a row.
 
     Raises:
-        ConfigError: a ratio or seed that is none or out of range, a ratio named twice, ratios beside a labelled list.
+        ConfigError: a ratio or seed that is none or out of range, a ratio named twice.
     """
     chosen = [config.split.ratio] if ratios is None else [build({"ratio": text.strip()}).split.ratio
                                                           for text in ratios.split(",")]
     if len(set(chosen)) != len(chosen):
         raise ConfigError(f"ratios {ratios!r} names a ratio twice", cure="give each once, e.g. --ratios 5,10")
-    if config.split.labelled is not None and len(chosen) > 1:
-        raise ConfigError("a list of labelled micrographs is one labelled part, and ratios names several",
-                          cure="leave out --ratios, or --labelled")
     first = config.split.seed
     build({"seed": first + seeds - 1})
     return [Cell(config.model_copy(update={"split": config.split.model_copy(update={"ratio": ratio, "seed": seed})}))

@@ -90,6 +90,7 @@ def dry_run(config: Config) -> None:
     blueprint = preparation.sketch(config, dataset)
     split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
     preparation.check(config, split, tile_px=blueprint.tile_px)
+    config = preparation.with_counted_ratio(config, split)
     require_fit_machine(config, dataset, blueprint, split)
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=choose_threads(config, tile_px=blueprint.tile_px, device=device,
@@ -115,16 +116,16 @@ def synthesise(folder: Path, *, seed: int, train: int, validation: int, test: in
     _print(f"wrote {folder}; look at it with `cryossl data show {folder}`")
 
 
-def fetch(folder: Path, *, url: str | None) -> None:
-    """Download and unpack CryoTransformer's public data set."""
+def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
+    """Download and unpack CryoTransformer's public data set. `sha256`: of the archive, or None for no check."""
     with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
-        found = fetch_cryotransformer(folder, url=url or DEFAULT_URL, report=interruption.after(console))
+        found = fetch_cryotransformer(folder, url=url or DEFAULT_URL, sha256=sha256,
+                                      report=interruption.after(console))
     _print(f"unpacked into {found}; check it with `cryossl data check {found}`")
 
 
-def show(path: Path, folder: Path, *, count: int) -> None:
+def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> None:
     """Draw the first micrographs of each source with their particles to PNG files."""
-    settings = InputSettings()
     dataset = read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
     folder.mkdir(parents=True, exist_ok=True)
     for drawn in particle_pictures(dataset, count=count, settings=settings):

@@ -42,9 +42,15 @@ def load(config: Config, report: Report) -> DataSet:
 
 
 def sketch(config: Config, dataset: DataSet) -> Blueprint:
-    """What the store of a data set will hold, found without reading a picture; its key means nothing."""
+    """What the store of a data set will hold, found without reading a picture; its key means nothing.
+
+    Raises DataError for what no store could hold, and for a border that leaves nothing of a micrograph.
+    """
     unread = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
-    return draw_blueprint(dataset, unread, settings=config.input, network_multiple=2**config.network.encoder_depth)
+    blueprint = draw_blueprint(dataset, unread, settings=config.input, network_multiple=2**config.network.encoder_depth)
+    for stored in blueprint.micrographs:
+        stored.with_border(dataset.border_px[stored.source])
+    return blueprint
 
 
 def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: int) -> Split:

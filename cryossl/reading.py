@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cryossl.config import Config, build
+from cryossl.config import Config, InputSettings
 from cryossl.errors import ConfigError, DataError
 
 
@@ -40,13 +40,12 @@ def doctor(config: Config, *, as_json: bool) -> None:
         raise ConfigError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", cure="the lines above say how")
 
 
-def check_data(path: Path, *, border: str, as_json: bool) -> None:
+def check_data(path: Path, settings: InputSettings, *, as_json: bool) -> None:
     """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
     from cryossl.coco import read_dataset
     from cryossl.datacheck import check, summary
     from cryossl.progress import silent
 
-    settings = build({"border": border, "data": str(path)}).input
     faults = check(path, max_megapixels=settings.max_megapixels, report=silent)
     rows = () if faults else summary(
         read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),

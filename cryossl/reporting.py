@@ -258,5 +258,3 @@ def _text_of(path: Path) -> str:
         raise DataError(f"{path} cannot be read ({error.strerror})", cure="check the path") from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text", cure="save it as UTF-8") from None
-
-

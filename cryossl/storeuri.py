@@ -14,6 +14,7 @@ from cryossl.provenance import PROJECT
 
 __all__ = ["experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_path", "store_uri"]
 
+_SQLITE_MAGIC = b"SQLite format 3\0"
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -52,10 +53,17 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def refuse_other_files(uri: str) -> None:
-    """Raise ConfigError where a sqlite path leads to a folder, a device or a pipe: MLflow would try for minutes."""
+    """Raise ConfigError where a sqlite path leads to anything but a database or an empty file: MLflow would try for minutes."""
     path = sqlite_path(uri)
-    if path is not None and path.exists() and not path.is_file():
-        raise ConfigError(f"tracking store {path} is no regular file", cure="sqlite:///FILE names one, which may not exist yet")
+    if path is None or not path.exists():
+        return
+    cure = "sqlite:///FILE names one, which may not exist yet"
+    if not path.is_file():
+        raise ConfigError(f"tracking store {path} is no regular file", cure=cure)
+    with path.open("rb") as file:
+        found = file.read(len(_SQLITE_MAGIC))
+    if found not in (b"", _SQLITE_MAGIC):
+        raise ConfigError(f"tracking store {path} is no sqlite database", cure=cure)
 
 
 def knock(uri: str) -> None:

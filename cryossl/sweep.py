@@ -55,20 +55,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Drawn:
-    """The data set of a sweep, what its store will hold, and the split of each cell."""
+    """The data set of a sweep, what its store will hold, and the cells with the split of each.
+
+    Where a list says what is labelled, the ratio of the cells is the one that it amounts to.
+    """
 
     dataset: DataSet
     blueprint: Blueprint
+    cells: list[Cell]
     splits: list[Split]
 
 
-def sweep(config: Config, *, ratio: str | None, ratios: str | None, seeds: int, jobs: int, executor: str, slurm: str | None,
+def sweep(config: Config, *, ratios: str | None, seeds: int, jobs: int, executor: str, slurm: str | None,
           dry_run: bool) -> int:
     """Run the cells of a grid that have not finished, then print the comparison of all of them.
 
     Args:
         config: of every cell but for ratio and seed; its seed is the first.
-        ratio: as typed, to be refused beside `ratios`.
         ratios: labelled parts in percent, separated by commas; None: the config's.
         seeds: how many.
         jobs: cells at a time.
@@ -79,8 +82,6 @@ def sweep(config: Config, *, ratio: str | None, ratios: str | None, seeds: int, 
     Returns:
         The exit code: 0, or the highest of the cells that failed.
     """
-    if ratio is not None and ratios is not None:
-        raise ConfigError("--ratio and --ratios both name the labelled part", cure="leave one of them out")
     if slurm is not None and executor != "slurm":
         raise ConfigError("--slurm says how jobs are submitted, and there are none", cure="add --executor slurm")
     wanted = cells(config, ratios=ratios, seeds=seeds)
@@ -103,7 +104,7 @@ def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: in
         drawn = _drawn(config, wanted, narrator)
         place = _placed(config, drawn.blueprint, executor, ledger, jobs=jobs)
         ledger.keep_threads(place.threads)
-        planned = _planned(config, wanted, place, drawn, narrator)
+        planned = _planned(config, place, drawn, narrator)
         todo = [one for one in planned if ledger.fingerprint(one.key) is None]
         narrator.say(f"{len(planned)} cells, {len(planned) - len(todo)} of them finished; {jobs} at a time "
                      f"({place.device}, threads: {place.threads})")
@@ -162,14 +163,14 @@ def _list(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: i
         drawn = _drawn(config, wanted, console)
         place = _placed(config, drawn.blueprint, executor, ledger, jobs=jobs)
         # Keys need the store, which takes long to decode; while no cell has finished nothing is asked of them.
-        planned = _planned(config, wanted, place, drawn, console) if len(ledger) else []
+        planned = _planned(config, place, drawn, console) if len(ledger) else []
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=place.threads)
     precision = devices.resolve_precision(config.training.precision, device)
     step_seconds, tile_seconds = measure_speed(config, tile_px=drawn.blueprint.tile_px, device=device, precision=precision)
     finished = {one.cell.title for one in planned if ledger.fingerprint(one.key) is not None}
     left = []
-    for cell, split in zip(wanted, drawn.splits, strict=True):
+    for cell, split in zip(drawn.cells, drawn.splits, strict=True):
         done = cell.title in finished
         seconds = estimate(cell.config, drawn.blueprint, split, step_seconds=step_seconds, tile_seconds=tile_seconds).seconds
         click.echo(f"{cell.title}: " + ("finished" if done else f"about {duration_text(seconds)}"))
@@ -190,7 +191,8 @@ def _drawn(config: Config, wanted: Sequence[Cell], report: Report) -> Drawn:
         preparation.check(cell.config, split, tile_px=blueprint.tile_px)
     _refuse_twins(wanted, splits)
     require_fit_machine(config, dataset, blueprint, splits[0])
-    return Drawn(dataset, blueprint, splits)
+    counted = [Cell(preparation.with_counted_ratio(cell.config, split)) for cell, split in zip(wanted, splits, strict=True)]
+    return Drawn(dataset, blueprint, counted, splits)
 
 
 def _refuse_twins(wanted: Sequence[Cell], splits: Sequence[Split]) -> None:
@@ -214,14 +216,14 @@ def _placed(config: Config, blueprint: Blueprint, executor: Executor, ledger: Le
     return Place(executor, jobs, device.type, threads or threads_each(cores=devices.usable_cores(), jobs=jobs))
 
 
-def _planned(config: Config, wanted: Sequence[Cell], place: Place, drawn: Drawn, report: Report) -> list[Planned]:
+def _planned(config: Config, place: Place, drawn: Drawn, report: Report) -> list[Planned]:
     """The cells with their folders, keys and costs. The store that they share is decoded here, before any of them starts."""
     store = build(drawn.dataset, config.run.work / "stores", settings=config.input,
                   network_multiple=networks.multiple(config.network), report=report)
     name, identifier = experiment_choice(config.run.experiment)
     tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
     planned = []
-    for cell, split in zip(wanted, drawn.splits, strict=True):
+    for cell, split in zip(drawn.cells, drawn.splits, strict=True):
         placed = cell.within(config, device=place.device, threads=place.threads)
         key = placed.key(data=store.key, split=split.digest(), tracked_in=tracked_in,
                          versions={"method": METHOD, "torch": torch.__version__})

@@ -126,6 +126,28 @@ def test_all_faults_of_a_data_set_are_listed_at_once(lab, data):
     assert (whole.code, whole.err) == (0, "")
 
 
+def test_pictures_and_labels_are_checked_and_drawn_as_a_run_would_read_them(lab, data, tmp_path):
+    shown = tmp_path / "shown"
+    limit = ("--max-megapixels", "0.004")  # a picture has 64 x 64 px
+    assert "20 faults" in refused(lab.call("data", "check", str(data), *limit), code=2)
+    assert "max_megapixels" in refused(lab.call("data", "show", str(data), "--to", str(shown), *limit), code=2)
+    ratios = []
+    for fraction in ("1.0", "0.4"):
+        done = lab.call("data", "check", str(data), "--particle-radius-fraction", fraction, "--json")
+        ratios.append([source["particle_ratio"] for source in json.loads(done.out)["sources"]])
+    assert all(small < 0.5 * whole for whole, small in zip(*ratios, strict=True))
+    assert "nine" in refused(lab.call("data", "check", str(data), "--border", "nine"), code=2)
+    done = lab.call("data", "show", str(data), "--to", str(shown), "--count", "2", "--particle-radius-fraction", "0.4")
+    assert (done.code, done.out.count("\n"), len(list(shown.iterdir()))) == (0, 2, 2)
+
+
+def test_a_border_that_leaves_nothing_is_found_before_a_picture_is_decoded(new_lab):
+    lab = new_lab()
+    assert "leaves nothing" in refused(lab.run("--border", "32"), code=2)
+    assert "leaves nothing" in refused(lab.run("--border", "32", "--dry-run"), code=2)
+    assert list(lab.work.glob("store*")) == []
+
+
 @pytest.mark.parametrize("uri", ["sqlite:////proc/no/such/folder/mlflow.db", "nonsense://somewhere", "sqlite:///{file}/mlflow.db"])
 def test_a_tracking_store_that_cannot_be_opened_is_found_before_training(new_lab, tmp_path, uri):
     lab = new_lab()

@@ -186,3 +186,11 @@ def test_the_dry_run_counts_estimates_and_writes_nothing(lab_of_the_run):
     assert "ratio: 30.0" in done.out
     assert re.search(r"optimiser steps .*: about \d+", done.out)
     assert sorted(lab.folder.rglob("*")) == before
+
+
+def test_the_dry_run_prints_the_ratio_that_a_labelled_list_amounts_to(lab_of_the_run, tmp_path):
+    file = tmp_path / "mine.txt"
+    file.write_text(sorted(path.name for path in (lab_of_the_run.data / "train").iterdir())[1])
+    done = lab_of_the_run.run("--dry-run", "--labelled", str(file))
+    assert (done.code, done.err) == (0, "")
+    assert "ratio: 8.33\n" in done.out

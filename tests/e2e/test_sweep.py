@@ -118,7 +118,10 @@ def test_a_cell_has_the_numbers_of_a_run_with_its_settings(lab, mended):
 @pytest.mark.parametrize(("options", "said"), [
     (["--ratios", "30,40,30"], "names a ratio twice"), (["--ratios", "abc"], "ratio"),
     (["--ratios", "20,30"], "label the same 3"),
-    (["--ratio", "5", "--ratios", "5,10"], "leave one of them out"), (["--slurm", "a=1"], "add --executor slurm"),
+    (["--ratio", "5", "--ratios", "5,10"], "leave one of them out"),
+    (["--labelled", "mine.txt", "--ratio", "77"], "the labelled list mine.txt says what is labelled, and so does --ratio;"),
+    (["--labelled", "mine.txt", "--ratios", "5"], "the labelled list mine.txt says what is labelled, and so does --ratios;"),
+    (["--slurm", "a=1"], "add --executor slurm"),
     (["--executor", "slurm", "--slurm", "nonsense"], "NAME=VALUE"), (["--strategies", "clever"], "unknown strategy"),
     (["--data", "absent"], "absent: no such folder"), (["--seed", "2147483647", "--seeds", "2"], "seed"),
 ])
@@ -130,6 +133,34 @@ def test_a_sweep_that_cannot_be_is_one_line_before_anything_runs(new_lab, option
     assert done.err.count("\n") == 1
     assert said in done.err
     assert not list(lab.results.glob("*/ratio_*"))
+
+
+# --- a labelled list
+
+
+def test_a_labelled_list_names_its_cells_by_the_ratio_that_it_amounts_to(new_lab, tmp_path):
+    lab, file = new_lab(), tmp_path / "mine.txt"
+    file.write_text("\n".join(sorted(path.name for path in (lab.data / "train").iterdir())[1:5]))
+    done = sweep(lab, *ONE_STRATEGY, "--labelled", str(file), "--seeds", "2", "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    assert re.findall(r"^.*% seed \d", done.out, flags=re.MULTILINE) == ["33.33% seed 0", "33.33% seed 1"]
+    done = sweep(lab, *ONE_STRATEGY, "--labelled", str(file), "--seeds", "1", "--max-iterations", "0")
+    assert (done.code, done.err) == (0, "")
+    assert [folder.name for folder in (lab.results / NAME).glob("ratio_*")] == ["ratio_33.33_seed_0"]
+    (cell,) = ledger(lab)["finished"].values()
+    assert cell["ratio_percent"] == 33.33
+
+
+@pytest.mark.parametrize(("given", "listed"), [
+    ({"label_unit": "tile", "tile_px": 32}, ["5% seed 0", "10% seed 0"]), ({"ratio": 40}, ["40% seed 0"]),
+    ({"labelled": "mine.txt"}, ["8.33% seed 0"])])
+def test_the_default_ratios_of_mlproject_give_way(given, listed, lab, tmp_path):
+    (tmp_path / "mine.txt").write_text(sorted(path.name for path in (lab.data / "train").iterdir())[1])
+    file = tmp_path / "settings.yaml"
+    file.write_text(json.dumps(given))
+    done = sweep(lab, *ONE_STRATEGY, "--defaults-yield", "--config", str(file), "--ratios", "5,10", "--seeds", "1", "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    assert re.findall(r"^.*% seed \d", done.out, flags=re.MULTILINE) == listed
 
 
 # --- interruptions

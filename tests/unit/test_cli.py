@@ -16,6 +16,7 @@ import yaml
 
 import cli
 from cryossl.config import build, default_text, fields
+from cryossl.grid import RATIOS
 from scripts.make_docs import pages
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -67,7 +68,7 @@ def test_every_parameter_of_mlproject_is_a_setting_with_the_same_default(entry):
     assert "ratios" in parameters if entry == "sweep" else "ratio" in parameters
     assert parameters.pop("config")["default"] == ""
     if entry == "sweep":
-        assert parameters.pop("ratios")["default"] == "5,10"  # without it there would be one ratio only
+        assert parameters.pop("ratios")["default"] == RATIOS == "5,10"  # without it there would be one ratio only
         for name in ("seeds", "jobs"):
             assert parameters.pop(name)["default"] == options(commands()["sweep"])[f"--{name}"].default
     for name, parameter in parameters.items():

@@ -79,6 +79,16 @@ def test_a_sqlite_path_that_is_a_folder_is_refused_before_mlflow_is_loaded(comma
     assert "is no regular file" in refused(Done(done.returncode, "", done.stderr), code=2)
 
 
+@pytest.mark.parametrize("command", ["compare", "sync", "reap"])
+def test_a_file_that_is_no_database_is_refused_and_left_alone(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("nothing of MLflow's")
+    done = call(command, "--tracking-uri", f"sqlite:///{file}")
+    assert "is no sqlite database" in refused(done, code=2)
+    assert file.read_text() == "nothing of MLflow's"
+    assert list(tmp_path.iterdir()) == [file]
+
+
 @pytest.mark.parametrize("command", ["sync", "reap"])
 def test_upkeep_of_a_sqlite_store_that_is_not_there_is_refused_and_makes_none(command: str, tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
