@@ -154,7 +154,8 @@ def test_a_labelled_list_names_its_cells_by_the_ratio_that_it_amounts_to(new_lab
 @pytest.mark.parametrize(("given", "listed"), [
     ({"label_unit": "tile", "tile_px": 32}, ["5% seed 0", "10% seed 0"]), ({"ratio": 40}, ["40% seed 0"]),
     ({"labelled": "mine.txt"}, ["8.33% seed 0"])])
-def test_the_default_ratios_of_mlproject_give_way(given, listed, lab, tmp_path):
+def test_the_default_ratios_of_mlproject_give_way(given, listed, new_lab, tmp_path):
+    lab = new_lab()
     (tmp_path / "mine.txt").write_text(sorted(path.name for path in (lab.data / "train").iterdir())[1])
     file = tmp_path / "settings.yaml"
     file.write_text(json.dumps(given))
