@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -86,6 +88,18 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(command: str, tmp_
     done = call(command, "--tracking-uri", f"sqlite:///{file}")
     assert "is no sqlite database" in refused(done, code=2)
     assert file.read_text() == "nothing of MLflow's"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("command", ["compare", "runs", "sync", "reap"])
+def test_a_database_of_another_program_is_refused_and_left_alone(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "photos? #1.db"
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE photos (id)")
+    before = file.read_bytes()
+    done = call(command, "--tracking-uri", f"sqlite:///{file}")
+    assert "is a database of another program" in refused(done, code=2)
+    assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
 
 
