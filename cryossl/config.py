@@ -265,17 +265,16 @@ def default_text(field: FieldInfo) -> str:
 
 
 def build(values: Mapping[str, Any]) -> Config:
-    """Config from field name -> value (text as typed, or the field's own type); the rest are defaults.
-
-    Raises ConfigError, one line a fault, for an unknown name or a value that fails its check.
-    """
+    """Config from field name -> value (text as typed, or the field's own type); the rest are defaults. Raises ConfigError."""
     known = fields()
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ConfigError(f"unknown setting {unknown[0]!r}", cure="`cryossl run --help` lists the settings")
+        raise ConfigError(f"unknown setting {unknown[0]!r:.80}", cure="`cryossl run --help` lists the settings")
     nested: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, field = known[name]
+        if isinstance(value, bool) and not isinstance(field.default, bool):  # a number would take it as 1 or 0
+            raise ConfigError(f"{name}: {value} is a truth value, as YAML reads yes and no too", cure="put a name in quotes")
         nested.setdefault(section, {})[name] = _typed(value, field)
     try:
         return Config.model_validate(nested)
@@ -296,4 +295,4 @@ def _typed(value: object, field: FieldInfo) -> object:
 def _fault(fault: Any) -> str:
     name = fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0]
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{name}: {message}, got {fault['input']!r}"
+    return f"{name}: {message}, got {fault['input']!r:.200}"

@@ -106,7 +106,10 @@ def test_a_preset_works_from_any_folder(file: Path, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("text", [
     "ratio: [", "- 1\n- 2", "a: &x 1\nratio: *x", "ratio: 5\nsplit:\n  ratio: 6", "ratio: !!python/object:os.system 5",
-    "\x00", "nonsense: 1", "split: 7", "[" * 5000,
+    "\x00", "nonsense: 1", "split: 7", "[" * 5000, "seed: 2020-99-99", "seed: 0b_", f"seed: {'9' * 5000}",
+    "audit: !!bool maybe", "name: yes", "seed: !!int a", "ratio: 5\nratio: 6", "split: {ratio: 5}\nsplit: {seed: 1}",
+    "split: {ratio: 5, ratio: 6}",
+    "ratio: true", "max_iterations: no", "views: yes", "border: on", f"device: {'a' * 10**5}", f"{'a' * 1000}: 5",
 ])
 def test_a_wrong_config_file_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "settings.yaml"
@@ -114,6 +117,7 @@ def test_a_wrong_config_file_is_refused_in_one_line(tmp_path: Path, text: str) -
     with pytest.raises(ConfigError) as caught:
         load(file, {}, yielding={})
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_missing_config_file_is_refused(tmp_path: Path) -> None:
