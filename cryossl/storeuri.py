@@ -87,15 +87,23 @@ def _is_foreign(path: Path) -> bool:
 
 
 def knock(uri: str) -> None:
-    """Raise OSError at once where no database listens: MLflow would try for minutes."""
+    """Try a database once, where MLflow would try for an hour. Raises OSError, ImportError or what SQLAlchemy raises."""
     address = urlsplit(uri)
-    port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
+    kind = address.scheme.partition("+")[0]
+    port = _DATABASE_PORTS.get(kind)
     if port is None or not address.hostname:
         return
     try:
         socket.create_connection((address.hostname, address.port or port), timeout=10).close()
     except OSError as error:
         raise OSError(f"no database at {address.hostname}:{address.port or port} ({error})") from None
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri, connect_args={"timeout" if kind == "mssql" else "connect_timeout": 10})
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _check_address(uri: str) -> None:
