@@ -54,6 +54,8 @@ def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str
 
 def _read(path: Path) -> dict[str, Any]:
     """Setting -> value of a config file, sections taken apart. A relative `labelled` is one from the file's own folder."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"config file {path} is no regular file")
     document = _parse(path)
     if document is None:
         return {}

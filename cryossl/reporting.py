@@ -251,6 +251,8 @@ def _installed(name: str) -> bool:
 def _text_of(path: Path) -> str:
     """The text of a small file. Raises DataError."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is no regular file", cure="check the path")
         if path.stat().st_size > MAX_EXTERNAL_BYTES:
             raise DataError(f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB", cure="give a row per test micrograph")
         return path.read_bytes().decode("utf-8-sig")

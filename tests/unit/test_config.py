@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,12 @@ def test_a_wrong_config_file_is_refused_in_one_line(tmp_path: Path, text: str) -
         load(file, {}, yielding={})
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_a_pipe_for_a_config_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="no regular file"):
+        load(tmp_path / "pipe", {}, yielding={})
 
 
 def test_a_missing_config_file_is_refused(tmp_path: Path) -> None:
