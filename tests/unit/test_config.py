@@ -46,6 +46,8 @@ def test_every_setting_says_what_it_is() -> None:
     ("seed", "-1"), ("name", "../up"), ("name", "a b"), ("uncertain_pixels", "maybe"), ("nonsense", "1"), ("batch_size", "0"),
     ("learning_rate", "inf"), ("audit", "perhaps"), ("labelled", "a\0b"), ("data", "a\nb"), ("work", "a\x1bb"),
     ("sources", "a,b\x7f"), ("experiment", "a\tb"),
+    *((name, "9" * 400) for name in ("border", "image_px", "baseline_epochs", "student_epochs", "least_steps", "batch_size",
+                                     "validations")),
 ])
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
