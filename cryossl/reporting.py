@@ -111,6 +111,8 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
     from cryossl.durable import write_durably
 
     path = output or Path(f"report.{FILE_ENDINGS[form]}")
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
     tracked = _Tracked(tracking_uri, experiment)
     found = tracked.compared(ratio=ratio, metric=metric)
