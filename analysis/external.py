@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -47,12 +48,15 @@ def parse_external(text: str, *, name: str) -> tuple[External, ...]:
     Raises DataError for what is missing, twice there, or no count.
     """
     rows = _json_rows(text) if text.lstrip()[:1] in ("{", "[") else _csv_rows(text)
-    methods = dict.fromkeys(_word(row, "method", name) for row in rows)
+    methods: dict[str, list[tuple[int, Row]]] = {}
+    for number, row in enumerate(rows, start=1):
+        methods.setdefault(_word(row, "method", name), []).append((number, row))
     if not methods:
         raise DataError("the external results have no row", cure=CURE)
-    return tuple(_method(method,
-                         [(number, row) for number, row in enumerate(rows, start=1) if _word(row, "method", name) == method])
-                 for method in methods)
+    strange = next((text for text in methods if not text.isprintable()), None)
+    if strange is not None:
+        raise DataError(f"external results: the method {strange!r:.80} is no plain text", cure=CURE)
+    return tuple(_method(method, numbered) for method, numbered in methods.items())
 
 
 def beside(comparison: Comparison, externals: tuple[External, ...]) -> Comparison:
@@ -120,13 +124,16 @@ def _truth_note(external: External, ours: Rows, theirs: Rows) -> str:
 
 def _method(method: str, rows: list[tuple[int, Row]]) -> External:
     ids = [_word(row, "micrograph", "") for _, row in rows]
+    often = Counter(ids)
     for (number, _), name in zip(rows, ids, strict=True):
-        if not name or ids.count(name) > 1:
+        if not name or often[name] > 1:
             raise DataError(f"external results, row {number}: micrograph {name!r} is " + ("twice there" if name
                                                                                           else "not named"),
                             cure=CURE)
     counts = [[_count(row, column, number) for column in ("tp", "fp", "fn")] for number, row in rows]
     leakage = dict.fromkeys(_word(row, "leakage", "unknown") for _, row in rows)
+    if not "".join(leakage).isprintable():
+        raise DataError(f"external results: the leakage of {method} is no plain text", cure=CURE)
     return External(method, ", ".join(leakage), tuple(ids), np.array(counts, np.int64).reshape(-1, 3))
 
 

@@ -26,6 +26,7 @@ from pydantic.fields import FieldInfo
 from cryossl.errors import ConfigError
 from cryossl.recipes import meant_strategies
 
+BIG = 2**31
 Share = Annotated[float, Field(ge=0, le=1)]
 Auto = Literal["auto"]
 
@@ -58,14 +59,14 @@ class InputSettings(Section):
     particle_radius_fraction: float = Field(
         1.0, gt=0, le=1.5, description="radius of a particle's disc, as a fraction of half its box width"
     )
-    border: Auto | Annotated[int, Field(ge=0)] = Field(
+    border: Auto | Annotated[int, Field(ge=0, lt=BIG)] = Field(
         "auto", description="unlabelled band at each edge, in original px; auto: estimated per source from the labels"
     )
     particle_diameter_px: float = Field(
         0.0, ge=0, le=512, description="rescale each source so that a particle is this wide; 0: no rescaling by particle"
     )
     image_px: int = Field(
-        1024, ge=0, description="longest side of a micrograph after reduction, never enlarged; 0: as it is"
+        1024, ge=0, lt=BIG, description="longest side of a micrograph after reduction, never enlarged; 0: as it is"
     )
     tile_px: int = Field(
         256, ge=0, le=8192, description="side of the square the network trains and predicts on; 0: the whole picture"
@@ -87,7 +88,7 @@ class SplitSettings(Section):
         description="what thresholds and gate are chosen on: the validation part, or the labelled micrographs; then the "
                     "validation part is test too",
     )
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of the split, the initial weights and every other draw")
+    seed: int = Field(0, ge=0, lt=BIG, description="seed of the split, the initial weights and every other draw")
 
 
 class NetworkSettings(Section):
@@ -112,18 +113,19 @@ class NetworkSettings(Section):
 class TrainingSettings(Section):
     """One training of one network."""
 
-    baseline_epochs: int = Field(100, ge=1, description="passes over the labelled tiles for the supervised baseline")
-    student_epochs: int = Field(50, ge=1, description="passes over labelled and pseudo-labelled tiles for each student")
+    baseline_epochs: int = Field(100, ge=1, lt=BIG, description="passes over the labelled tiles for the supervised baseline")
+    student_epochs: int = Field(
+        50, ge=1, lt=BIG, description="passes over labelled and pseudo-labelled tiles for each student")
     least_steps: int = Field(
-        500, ge=0, description="fewest optimiser steps of a training: passes are added where the tiles are few; 0: none"
+        500, ge=0, lt=BIG, description="fewest optimiser steps of a training: passes are added where the tiles are few; 0: none"
     )
-    batch_size: int = Field(4, ge=1, description="tiles per optimiser step")
+    batch_size: int = Field(4, ge=1, le=2**16, description="tiles per optimiser step")
     tile_shift: float = Field(
         0.5, ge=0, le=1, description="most that a training tile is moved from its place at a step, as a share of its side"
     )
     learning_rate: float = Field(3e-3, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
-    validations: int = Field(10, ge=1, description="times the validation part is scored during one training, evenly spaced")
+    validations: int = Field(10, ge=1, lt=BIG, description="times the validation part is scored in one training, evenly spaced")
     model: Literal["last", "best"] = Field(
         "last", description="weights that are the model: the last step's, or the best on validation"
     )
@@ -265,17 +267,16 @@ def default_text(field: FieldInfo) -> str:
 
 
 def build(values: Mapping[str, Any]) -> Config:
-    """Config from field name -> value (text as typed, or the field's own type); the rest are defaults.
-
-    Raises ConfigError, one line a fault, for an unknown name or a value that fails its check.
-    """
+    """Config from field name -> value (text as typed, or the field's own type); the rest are defaults. Raises ConfigError."""
     known = fields()
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ConfigError(f"unknown setting {unknown[0]!r}", cure="`cryossl run --help` lists the settings")
+        raise ConfigError(f"unknown setting {unknown[0]!r:.80}", cure="`cryossl run --help` lists the settings")
     nested: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, field = known[name]
+        if isinstance(value, bool) and not isinstance(field.default, bool):  # a number would take it as 1 or 0
+            raise ConfigError(f"{name}: {value} is a truth value, as YAML reads yes and no too", cure="put a name in quotes")
         nested.setdefault(section, {})[name] = _typed(value, field)
     try:
         return Config.model_validate(nested)
@@ -296,4 +297,4 @@ def _typed(value: object, field: FieldInfo) -> object:
 def _fault(fault: Any) -> str:
     name = fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0]
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{name}: {message}, got {fault['input']!r}"
+    return f"{name}: {message}, got {fault['input']!r:.200}"

@@ -15,12 +15,23 @@ _LARGEST_BYTES = 2**20
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Scalars, lists and mappings only: an alias could expand without bound."""
+    """Scalars, lists and mappings only, no name twice: an alias could expand without bound, a tag fail in any way."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise ConfigError("aliases are not allowed in a config file", cure="write the value out")
+        if getattr(self.peek_event(), "tag", None):  # type: ignore[no-untyped-call]
+            raise ConfigError("tags are not allowed in a config file", cure="write the value alone, in quotes if it has a !")
         return super().compose_node(parent, index)
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names: set[Any] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in names:
+                raise yaml.MarkedYAMLError(problem=f"{key.value:.80} is set twice", problem_mark=key.start_mark)
+            names.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
 
 
 def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str, str]) -> tuple[Config, list[str]]:
@@ -43,6 +54,8 @@ def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str
 
 def _read(path: Path) -> dict[str, Any]:
     """Setting -> value of a config file, sections taken apart. A relative `labelled` is one from the file's own folder."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"config file {path} is no regular file")
     document = _parse(path)
     if document is None:
         return {}
@@ -78,3 +91,5 @@ def _parse(path: Path) -> object:
         raise ConfigError(f"config file {path}{where}: {error.problem}") from None
     except yaml.YAMLError:
         raise ConfigError(f"config file {path} is not YAML") from None
+    except ValueError as error:  # of a date or number that YAML takes for one and Python does not
+        raise ConfigError(f"config file {path} holds a date or number that is none ({error})") from None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +78,19 @@ def prepare(*, threads: int, device: torch.device) -> int:
         # Torch then also fills fresh memory, to show up reads of what was never written: everything is written twice.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return count
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Raise ConfigError where torch or numpy gets no memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = str(error)
+        if isinstance(error, RuntimeError) and "allocate memory" not in told and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise ConfigError(f"the memory is not enough ({' '.join(told.split())[:200]})",
+                          cure="lower --batch-size, --tile-px or --decoder-width, or end other programs") from error
 
 
 def keep_freed_memory() -> bool:

@@ -24,7 +24,7 @@ import psutil
 
 from cryossl.diagnosis import Check
 from cryossl.packages import check_installation
-from cryossl.storeuri import redacted, sqlite_path, store_uri
+from cryossl.storeuri import redacted, sqlite_fault, sqlite_path, store_uri
 
 # Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"})
@@ -162,6 +162,9 @@ def _check_sqlite(path: Path) -> Check:
         if os.access(parent, os.W_OK | os.X_OK):
             return Check("tracking", "ok", f"{path} will be made")
         return Check("tracking", "fail", f"{path} cannot be made: {parent} cannot be written", elsewhere)
+    fault = sqlite_fault(path)
+    if fault:
+        return Check("tracking", "fail", f"{path} {fault}", elsewhere)
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)) as store:
             store.execute("BEGIN IMMEDIATE")

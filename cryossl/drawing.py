@@ -34,7 +34,7 @@ def particle_pictures(dataset: DataSet, *, count: int, settings: InputSettings) 
     """
     for micrograph, particles in _by_turns(dataset)[:count]:
         scale = min(1.0, SIDE_PX / max(micrograph.height_px, micrograph.width_px))
-        height_px, width_px = round(micrograph.height_px * scale), round(micrograph.width_px * scale)
+        height_px, width_px = (max(1, round(side * scale)) for side in (micrograph.height_px, micrograph.width_px))
         whole = read_picture(micrograph.path, max_megapixels=settings.max_megapixels)
         z = normalise(resize(whole, height_px=height_px, width_px=width_px)).astype(np.float32) / 25.5 - 5
         grey = np.clip((z + _SHOWN_Z) * (255 / (2 * _SHOWN_Z)), 0, 255).astype(np.uint8)
@@ -44,7 +44,7 @@ def particle_pictures(dataset: DataSet, *, count: int, settings: InputSettings) 
                                    particle_radius_fraction=settings.particle_radius_fraction) == PARTICLE)] = VERMILLION
         image = Image.fromarray(canvas)
         band = dataset.border_px.get(micrograph.source, 0) * scale
-        if band:
+        if 0 < 2 * band <= min(height_px, width_px) - 1:  # else nothing is left within
             ImageDraw.Draw(image).rectangle((band, band, width_px - 1 - band, height_px - 1 - band), outline=BLUE)
         yield Drawn(micrograph.id.replace("/", "_").rpartition(".")[0] or micrograph.id, np.asarray(image))
 

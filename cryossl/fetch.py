@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -89,6 +90,8 @@ def fetch_cryotransformer(
     fetches into the same folder.
     """
     _check_address(url)
+    if sha256 is not None and not re.fullmatch("[0-9A-Fa-f]{64}", sha256.strip()):  # else all is fetched, then removed
+        raise DataError(f"{sha256!r:.80} is no SHA-256", cure="give its 64 hexadecimal digits")
     places = _Places(to.absolute())
     try:
         to.absolute().parent.mkdir(parents=True, exist_ok=True)

@@ -47,7 +47,7 @@ def run(config: Config) -> str:
     store_uri(config.run.tracking_uri)  # what is no address is refused before data are read
     folder = config.run.results / config.run.name
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
-    with (one_at_a_time(folder), interruptible() as interruption,
+    with (devices.enough_memory(), one_at_a_time(folder), interruptible() as interruption,
           narrated(folder, name=config.run.name, plan=phases) as narrator):
         forget_outcome(folder)
         report = interruption.after(narrator)
@@ -82,6 +82,7 @@ def run(config: Config) -> str:
     return experiment.fingerprint()
 
 
+@devices.enough_memory()
 def dry_run(config: Config) -> None:
     """Print the settings, the counts and the estimates of a run; train nothing."""
     store_uri(config.run.tracking_uri)

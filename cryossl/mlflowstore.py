@@ -190,7 +190,7 @@ class MlflowStore:
     def _client(self) -> MlflowClient:
         """Made at the first call: MLflow opens the store then, and makes a fresh one in seconds."""
         from mlflow import MlflowClient  # each outage is told once, by us; alembic recites its migrations
-        for name in ("urllib3.connectionpool", "alembic", "mlflow.store", "mlflow.system_metrics"):
+        for name in ("urllib3.connectionpool", "alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.utils"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         return MlflowClient(self.uri, registry_uri=self.uri)
 
@@ -280,7 +280,13 @@ def _translated() -> Iterator[None]:
         code = error.response.status_code if error.response is not None else 500
         gone = 400 <= code < 500 and code not in (408, 429)
         raise (RefusedError if gone else StoreAwayError)(_told(error)) from error
+    except ImportError as error:  # no driver for such a database
+        raise RefusedError(_told(error)) from error
     except (SQLAlchemyError, OSError) as error:
+        raise StoreAwayError(_told(error)) from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("alembic", "google"):  # a schema or an answer of something else
+            raise
         raise StoreAwayError(_told(error)) from error
 
 

@@ -122,6 +122,8 @@ def _list_of(config: Config) -> Path:
 
 def _listed(path: Path) -> list[str]:
     """The names in a lab's list, one a line; blank lines and lines that begin with # are passed over."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"the labelled list {path} is no regular file")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:

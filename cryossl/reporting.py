@@ -111,6 +111,8 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
     from cryossl.durable import write_durably
 
     path = output or Path(f"report.{FILE_ENDINGS[form]}")
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
     tracked = _Tracked(tracking_uri, experiment)
     found = tracked.compared(ratio=ratio, metric=metric)
@@ -251,6 +253,8 @@ def _installed(name: str) -> bool:
 def _text_of(path: Path) -> str:
     """The text of a small file. Raises DataError."""
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path} is no regular file", cure="check the path")
         if path.stat().st_size > MAX_EXTERNAL_BYTES:
             raise DataError(f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB", cure="give a row per test micrograph")
         return path.read_bytes().decode("utf-8-sig")

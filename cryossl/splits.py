@@ -135,7 +135,7 @@ def named_items(names: Iterable[str], train: Iterable[str], labelable: AbstractS
     for name in names:
         owners = {micrograph_of(item) for item in meant.get(name, ())}
         if not owners:
-            raise DataError(f"{name!r} of the labelled list is not a training micrograph", cure="correct the list")
+            raise DataError(f"{name!r:.80} of the labelled list is not a training micrograph", cure="correct the list")
         if len(owners) > 1:
             raise DataError(f"{name!r} of the labelled list means {len(owners)} micrographs",
                             cure=f"write folder and suffix too, e.g. {min(owners)}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +14,8 @@ from cryossl.config import redacted
 from cryossl.errors import ConfigError
 from cryossl.provenance import PROJECT
 
-__all__ = ["experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_path", "store_uri"]
+__all__ = ["experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault", "sqlite_path",
+           "store_uri"]
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -53,29 +56,54 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def refuse_other_files(uri: str) -> None:
-    """Raise ConfigError where a sqlite path leads to anything but a database or an empty file: MLflow would try for minutes."""
+    """Raise ConfigError where a sqlite path leads to what `sqlite_fault` tells of."""
     path = sqlite_path(uri)
-    if path is None or not path.exists():
-        return
-    cure = "sqlite:///FILE names one, which may not exist yet"
+    fault = "" if path is None else sqlite_fault(path)
+    if fault:
+        raise ConfigError(f"tracking store {path} {fault}", cure="sqlite:///FILE names one, which may not exist yet")
+
+
+def sqlite_fault(path: Path) -> str:
+    """Why a sqlite store cannot be here, if something else is: MLflow would try for minutes, or make its tables in there."""
+    if not path.exists():
+        return ""
     if not path.is_file():
-        raise ConfigError(f"tracking store {path} is no regular file", cure=cure)
+        return "is no regular file"
     with path.open("rb") as file:
         found = file.read(len(_SQLITE_MAGIC))
     if found not in (b"", _SQLITE_MAGIC):
-        raise ConfigError(f"tracking store {path} is no sqlite database", cure=cure)
+        return "is no sqlite database"
+    return "is a database of another program" if _is_foreign(path) else ""
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether there are tables and not MLflow's first. What cannot be read is left to whoever writes to it."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as store:
+            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:
+        return False
+    return bool(tables) and "experiments" not in tables
 
 
 def knock(uri: str) -> None:
-    """Raise OSError at once where no database listens: MLflow would try for minutes."""
+    """Try a database once, where MLflow would try for an hour. Raises OSError, ImportError or what SQLAlchemy raises."""
     address = urlsplit(uri)
-    port = _DATABASE_PORTS.get(address.scheme.partition("+")[0])
+    kind = address.scheme.partition("+")[0]
+    port = _DATABASE_PORTS.get(kind)
     if port is None or not address.hostname:
         return
     try:
         socket.create_connection((address.hostname, address.port or port), timeout=10).close()
     except OSError as error:
         raise OSError(f"no database at {address.hostname}:{address.port or port} ({error})") from None
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri, connect_args={"timeout" if kind == "mssql" else "connect_timeout": 10})
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
 
 
 def _check_address(uri: str) -> None:

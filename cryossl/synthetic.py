@@ -64,6 +64,7 @@ def synthesise(
     """
     _check_sizes(train=train, validation=validation, test=test, size_px=size_px)
     settings = {"version": VERSION, "seed": seed, "train": train, "val": validation, "test": test, "size_px": size_px}
+    folder = folder.absolute()  # the current folder has no name of its own
     partial = folder.with_name(f".{folder.name}.partial")
     try:
         if _is_written(folder, settings):

@@ -42,13 +42,16 @@ class Tracker:
     for 39 times as long as the call took, after a failure for five seconds at least. The end of a run and `sync` always try.
     """
 
-    def __init__(self, uri: str, experiment: str, journal_root: Path) -> None:
+    def __init__(self, uri: str, experiment: str, journal_root: Path, *, warn: Callable[..., None] = _LOG.warning) -> None:
         """Open the store; MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
+
+        `warn` is told, as a logger is, when the store goes and when it comes back.
 
         Raises TrackingError if the store can never be written as it is, StorageError if its disk is full. One that is merely
         away is waited for.
         """
         self._root = journal_root
+        self._warn = warn
         self._adopted = os.environ.get("MLFLOW_RUN_ID") or None
         self._open: set[Path] = set()
         self._journals: dict[Path, Journal] = {}
@@ -63,16 +66,16 @@ class Tracker:
             self._replay = Replay(self._store, journal_root)
             self._connect()
         except StoreAwayError as error:
+            if sqlite_path(self._store.uri) is not None:
+                fault = StorageError if _FULL in str(error) else TrackingError
+                raise fault(f"tracking store {self._store.uri} cannot be opened ({error})",
+                            cure="check the path, its permissions and the free space; a file whose making was interrupted "
+                                 "(`already exists`) holds nothing yet: remove it") from None
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
         except RefusedError as error:
             raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}",
                                 cure="check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run"
                                 ) from None
-        if not self._connected and sqlite_path(self._store.uri) is not None:
-            fault = StorageError if _FULL in self._fault else TrackingError
-            raise fault(f"tracking store {self._store.uri} cannot be opened ({self._fault})",
-                        cure="check the path, its permissions and the free space; a file whose making was interrupted "
-                             "(`already exists`) holds nothing yet: remove it")
 
     @property
     def away(self) -> str:
@@ -142,7 +145,8 @@ class Tracker:
         Raises TrackingError if the store is away.
         """
         try:
-            self._connect()
+            if not self._connected:
+                raise StoreAwayError(self._fault)
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
             raise TrackingError(f"tracking store {redacted(self._store.uri)} is away ({error})",
@@ -225,15 +229,15 @@ class Tracker:
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
             return
         if self._fault:
-            _LOG.warning("tracking store %s is back", redacted(self._store.uri))
+            self._warn("tracking store %s is back", redacted(self._store.uri))
         cost_seconds = time.monotonic() - begun
         self._fault = ""
         self._wait_until = time.monotonic() + _WAIT_PER_COST * cost_seconds if cost_seconds > _SLOW_SECONDS else 0.0
 
     def _leave_alone(self, fault: str, *, cost_seconds: float) -> None:
         if not self._fault:
-            _LOG.warning("tracking store %s is away (%s); going on without it, the journals in %s hold everything",
-                         redacted(self._store.uri), fault, self._root)
+            self._warn("tracking store %s is away (%s); going on without it, the journals in %s hold everything",
+                       redacted(self._store.uri), fault, self._root)
         self._fault = fault
         self._wait_until = time.monotonic() + max(_LEAST_WAIT_SECONDS, _WAIT_PER_COST * cost_seconds)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from cryossl.config import Config
@@ -41,4 +43,5 @@ def _tracker(config: Config) -> Tracker:
     path = sqlite_path(store_uri(config.run.tracking_uri))
     if path is not None and not path.exists():
         raise TrackingError(f"there is no tracking store {path}", cure="check the tracking URI; a run makes a new store")
-    return Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
+    return Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals",
+                   warn=logging.getLogger(__name__).debug)  # these commands end with what it would warn of

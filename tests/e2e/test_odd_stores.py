@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,16 @@ def test_an_odd_store_is_told_of_by_every_command(odd, tmp_path):
         (tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md", "report.tex")]
     plain = [re.sub(r'base64,[^"]+', "", text) for text in texts]
     assert [found for text in plain for found in re.findall(r"\b(?:nan|NaN|None)\b.{20}", text)] == []
+
+
+def test_a_store_of_an_unknown_schema_is_one_line(tmp_path):
+    file = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(file)) as store, store:
+        store.execute("CREATE TABLE experiments (id)")
+        store.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        store.execute("INSERT INTO alembic_version VALUES ('deadbeef')")
+    done = call("compare", "--tracking-uri", f"sqlite:///{file}")
+    assert (done.code, done.err.count("\n"), "deadbeef" in done.err) == (3, 1, True)
 
 
 @pytest.mark.parametrize("words", [*FORMS, *REPORTS, EXPLAIN], ids=" ".join)

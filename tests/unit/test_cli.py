@@ -180,6 +180,14 @@ def test_an_explanation_refuses_the_options_that_it_would_ignore(option, value):
     assert f"has no use for {option}" in done.err
 
 
+@pytest.mark.parametrize("place", ["", "."])
+def test_a_folder_is_no_output_of_a_report(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = typed_commands.call("report", "--output", place)
+    assert (done.code, done.err) == (6, "cryossl: error: . is a folder; name a file in it as --output\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_gives_way_to_the_config_file_is_said(tmp_path, capsys):
     file = tmp_path / "settings.yaml"
     file.write_text("ratio: 10\n")

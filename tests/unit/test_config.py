@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def test_every_setting_says_what_it_is() -> None:
     ("seed", "-1"), ("name", "../up"), ("name", "a b"), ("uncertain_pixels", "maybe"), ("nonsense", "1"), ("batch_size", "0"),
     ("learning_rate", "inf"), ("audit", "perhaps"), ("labelled", "a\0b"), ("data", "a\nb"), ("work", "a\x1bb"),
     ("sources", "a,b\x7f"), ("experiment", "a\tb"),
+    *((name, "9" * 400) for name in ("border", "image_px", "baseline_epochs", "student_epochs", "least_steps", "batch_size",
+                                     "validations")),
 ])
 def test_a_wrong_value_is_refused_in_one_line_that_names_it(name: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -106,7 +109,10 @@ def test_a_preset_works_from_any_folder(file: Path, tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("text", [
     "ratio: [", "- 1\n- 2", "a: &x 1\nratio: *x", "ratio: 5\nsplit:\n  ratio: 6", "ratio: !!python/object:os.system 5",
-    "\x00", "nonsense: 1", "split: 7", "[" * 5000,
+    "\x00", "nonsense: 1", "split: 7", "[" * 5000, "seed: 2020-99-99", "seed: 0b_", f"seed: {'9' * 5000}",
+    "audit: !!bool maybe", "name: yes", "seed: !!int a", "ratio: 5\nratio: 6", "split: {ratio: 5}\nsplit: {seed: 1}",
+    "split: {ratio: 5, ratio: 6}",
+    "ratio: true", "max_iterations: no", "views: yes", "border: on", f"device: {'a' * 10**5}", f"{'a' * 1000}: 5",
 ])
 def test_a_wrong_config_file_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     file = tmp_path / "settings.yaml"
@@ -114,6 +120,13 @@ def test_a_wrong_config_file_is_refused_in_one_line(tmp_path: Path, text: str) -
     with pytest.raises(ConfigError) as caught:
         load(file, {}, yielding={})
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_pipe_for_a_config_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="no regular file"):
+        load(tmp_path / "pipe", {}, yielding={})
 
 
 def test_a_missing_config_file_is_refused(tmp_path: Path) -> None:

@@ -53,3 +53,15 @@ def test_a_batch_system_s_number_of_threads_holds_unless_one_is_set(process_sett
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert device.prepare(threads=0, device=torch.device("cpu")) == 1
     assert device.prepare(threads=2, device=torch.device("cpu")) == 2
+
+
+@pytest.mark.parametrize("ask", [lambda: torch.empty(2**50), lambda: bytearray(2**60)])
+def test_what_gets_no_memory_is_told_in_one_line_with_a_cure(ask):
+    with pytest.raises(ConfigError, match=r"memory is not enough.*; lower --batch-size") as caught, device.enough_memory():
+        ask()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_of_another_kind_stays_what_it_is():
+    with pytest.raises(RuntimeError, match="shapes"), device.enough_memory():
+        raise RuntimeError("shapes differ")

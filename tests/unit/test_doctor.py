@@ -157,7 +157,7 @@ def test_a_sqlite_store_that_is_not_there_yet_can_be_made_and_is_not_made_by_loo
 def test_a_sqlite_store_is_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with contextlib.closing(sqlite3.connect(path)) as store:
-        store.execute("CREATE TABLE runs (id)")
+        store.execute("CREATE TABLE experiments (id)")
     before = path.read_bytes()
     assert doctor.check_tracking(f"sqlite:///{path}").state == "ok"
     assert path.read_bytes() == before
@@ -167,6 +167,13 @@ def test_a_file_that_is_no_database_fails(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     path.write_bytes(b"not a database" * 100)
     assert doctor.check_tracking(f"sqlite:///{path}").state == "fail"
+
+
+def test_a_database_of_another_program_fails(tmp_path: Path) -> None:
+    path = tmp_path / "photos.db"
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        store.execute("CREATE TABLE photos (id)")
+    assert "another program" in doctor.check_tracking(f"sqlite:///{path}").what
 
 
 def test_a_locked_sqlite_store_warns(tmp_path: Path) -> None:

@@ -71,3 +71,12 @@ def test_a_large_micrograph_is_reduced_with_its_labels(tmp_path):
     assert rows.min() >= 10 // 3 - 1
     assert rows.max() <= 58 // 3 + 1
     assert columns.max() <= 68 // 3 + 1
+
+
+def test_a_picture_that_is_one_line_is_drawn(dataset):  # noqa: F811
+    micrograph = dataset.train.micrographs[0]
+    Image.fromarray(np.arange(3000, dtype=np.uint8)[None] % 251).save(micrograph.path)
+    thin = dataclasses.replace(micrograph, height_px=1, width_px=3000)
+    part = dataclasses.replace(dataset.train, micrographs=(thin,), particles={})
+    alone = dataclasses.replace(dataset, train=part, validation=part, test=None)
+    assert next(iter(drawn(alone, count=1).values())).shape == (1, SIDE_PX, 3)

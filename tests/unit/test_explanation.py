@@ -170,13 +170,22 @@ def test_a_method_without_a_name_gets_the_files_and_unknown_leakage() -> None:
     ("", "no row"), ("micrograph,tp,fp,fn\n", "no row"), ("micrograph,tp,fp\na,1,2\n", "row 1: fn"),
     ("micrograph,tp,fp,fn\na,1,-2,3\n", "row 1: fp"),
     ("micrograph,tp,fp,fn\na,1,2,3\na,1,2,3\n", "twice"), ("tp,fp,fn\n1,2,3\n", "not named"),
-    ("{", "not a document"), ("[]", "not a document"),
+    ("{", "not a document"), ("[]", "not a document"), ("micrograph,tp,fp,fn,method\na,1,2,3,\x1b[31mred\n", "no plain text"),
+    ("micrograph,tp,fp,fn,leakage\na,1,2,3,\u202ered\n", "no plain text"),
+    ('{"schema": "cryossl.external/1", "methods": [{"method": "\\ud800", "micrographs": [{"micrograph": "a"}]}]}',
+     "no plain text"),
     ('{"schema": "x", "methods": []}', "schema is another"), ('{"schema": "cryossl.external/1", "methods": [1]}', "not a "
                                                                                                                   "document"),
 ])
 def test_a_broken_file_of_another_method_is_refused_with_its_place(text: str, fault: str) -> None:
     with pytest.raises(DataError, match=fault):
         parse_external(text, name="x")
+
+
+@pytest.mark.parametrize("methods", [1, 50_000])
+def test_a_large_file_is_read_in_one_pass(methods: int) -> None:
+    rows = "".join(f"{number},1,2,3,m{number % methods}\n" for number in range(100_000))  # row by row with each: minutes
+    assert len(parse_external(f"micrograph,tp,fp,fn,method\n{rows}", name="x")) == methods
 
 
 def test_a_method_that_shares_no_micrograph_is_refused() -> None:

@@ -168,3 +168,8 @@ def test_progress_is_told_in_megabytes_up_to_the_total(site: Site, tmp_path: Pat
         told = [(event.done, event.total) for event in events if event.phase == phase]
         assert told == sorted(told)
         assert told[-1] == (2, 2)
+
+
+def test_what_is_no_checksum_is_refused_before_anything_is_fetched(tmp_path):
+    with pytest.raises(DataError, match="no SHA-256"):
+        fetch_cryotransformer(tmp_path / "data", url="http://127.0.0.1:1/x", sha256="0" * 63, report=silent)

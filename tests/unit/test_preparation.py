@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from coco_folders import BOXES, entries, write_part
@@ -86,6 +88,12 @@ def test_a_list_that_cannot_be_followed_is_refused(folder, tmp_path, content, sa
 def test_a_missing_list_is_refused(folder, tmp_path):
     with pytest.raises(DataError, match="cannot read the labelled list"):
         prepared(folder, labelled=str(tmp_path / "absent.txt"))
+
+
+def test_a_pipe_for_a_list_is_refused_and_not_waited_for(folder, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="no regular file"):
+        prepared(folder, labelled=tmp_path / "pipe")
 
 
 def test_border_and_diameter_are_measured_on_validation_alone(folder):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -56,18 +60,50 @@ def test_every_command_refuses_it_in_one_line(words: tuple[str, ...], uri: str, 
     assert "is no tracking address" in refused(call(*words, "--tracking-uri", uri), code=2)
 
 
-def test_a_server_that_does_not_speak_http_fails_the_check() -> None:
+@contextlib.contextmanager
+def mail_server(*, calls: int) -> Iterator[str]:
+    """Host and port of a server of something else that is called so often."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         def answer() -> None:
-            with listener.accept()[0] as connection:
-                connection.recv(1000)
-                connection.sendall(b"220 mail.example ready\r\n")
+            for _ in range(calls):
+                with listener.accept()[0] as connection, contextlib.suppress(OSError):
+                    connection.recv(1000)
+                    connection.sendall(b"220 mail.example ready\r\n")
 
         thread = threading.Thread(target=answer)
         thread.start()
-        check = check_tracking(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
         thread.join()
+
+
+def test_a_server_that_does_not_speak_http_fails_the_check() -> None:
+    with mail_server(calls=1) as place:
+        check = check_tracking(f"http://{place}")
     assert (check.state, "no HTTP server" in check.what) == ("fail", True)
+
+
+def test_what_answers_for_a_database_and_is_none_is_asked_once() -> None:
+    pytest.importorskip("psycopg")
+    with mail_server(calls=2) as place:  # by a socket, then by the driver; a third would wait for an answer
+        done = call("compare", "--tracking-uri", f"postgresql://me:secret@{place}/x")
+    assert "cannot be read" in refused(done, code=3)
+    assert "secret" not in done.err
+
+
+@pytest.mark.skipif(find_spec("MySQLdb") is not None, reason="the driver is here")
+def test_a_database_without_its_driver_is_one_line() -> None:
+    with mail_server(calls=1) as place:
+        assert "MySQLdb" in refused(call("compare", "--tracking-uri", f"mysql://{place}/x"), code=3)
+
+
+@pytest.mark.parametrize("command", ["sync", "reap"])
+def test_upkeep_of_a_damaged_store_writes_one_line_also_where_warnings_are_shown(command: str, tmp_path: Path) -> None:
+    """In a process of its own: here pytest catches what is logged."""
+    file = tmp_path / "mlflow.db"
+    file.write_bytes(b"SQLite format 3\0" + bytes(1000))
+    done = subprocess.run([sys.executable, "cli.py", command, "--tracking-uri", f"sqlite:///{file}", "--work", str(tmp_path)],
+                          cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert "cannot be opened" in refused(Done(done.returncode, done.stdout, done.stderr), code=3)
 
 
 @pytest.mark.parametrize("command", ["compare", "runs", "sync", "reap"])
@@ -86,6 +122,18 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(command: str, tmp_
     done = call(command, "--tracking-uri", f"sqlite:///{file}")
     assert "is no sqlite database" in refused(done, code=2)
     assert file.read_text() == "nothing of MLflow's"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("command", ["compare", "runs", "sync", "reap"])
+def test_a_database_of_another_program_is_refused_and_left_alone(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "photos? #1.db"
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE photos (id)")
+    before = file.read_bytes()
+    done = call(command, "--tracking-uri", f"sqlite:///{file}")
+    assert "is a database of another program" in refused(done, code=2)
+    assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -208,3 +208,11 @@ def test_a_place_where_no_file_can_be_made_is_refused_at_once(tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
                           check=False, timeout=60)
     assert "StorageError: cannot write the synthetic data set to /proc/x: " in done.stderr.splitlines()[-1]
+
+
+def test_the_current_folder_is_refused_or_filled_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.txt").write_text("kept")
+    with pytest.raises(DataError):
+        synthesise(Path(), seed=0, report=silent)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
