@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cryossl.config import Config, RunSettings
+from cryossl.config import Config, RunSettings, fields
 from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
 from cryossl.storeuri import redacted, store_uri
 
@@ -72,8 +72,19 @@ def conclude(config: Config, experiment: Callable[[Config], str]) -> None:
 def _conclude(config: Config, fingerprint: str) -> None:
     _tell_comparison(config, [fingerprint])
     other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
-    another = f"`make run RATIO={other:g}` runs the other labelled part, " if other else ""
+    another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
     click.echo(f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py report` writes them up")
+
+
+def command_at(config: Config, ratio: float) -> str:
+    """The command that does the same at another ratio."""
+    changed = {name: value for name, (section, field) in fields().items() if name != "ratio"
+               and (value := getattr(getattr(config, section), name)) != field.default}
+    if not changed:
+        return f"make run RATIO={ratio:g}"
+    texts = {name: ",".join(value) if isinstance(value, tuple) else redacted(str(value)) for name, value in changed.items()}
+    options = [word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", text)]
+    return shlex.join(["python", "cli.py", "run", "--ratio", f"{ratio:g}", *options])
 
 
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 import cli
 from cryossl.config import build, default_text, fields
 from cryossl.grid import RATIOS
+from cryossl.reporting import command_at
 from scripts.make_docs import pages
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -99,6 +101,18 @@ def test_an_option_may_be_written_as_mlflow_writes_it():
     parent = click.Context(cli.cli, token_normalize_func=cli.dashes)
     context = command.make_context("run", ["--baseline_epochs", "3"], parent=parent)
     assert context.params["baseline_epochs"] == "3"
+
+
+def test_the_next_command_repeats_every_setting_at_the_other_ratio():
+    assert command_at(build({"ratio": 5}), 10) == "make run RATIO=10"
+    config = build({"ratio": 5, "data": "my data", "strategies": "naive,soft", "tile_px": 64, "audit": True, "border": 3,
+                    "learning_rate": 0.0012345678})
+    program, script, name, *words = shlex.split(command_at(config, 10))
+    assert (program, script, name) == ("python", "cli.py", "run")
+    typed = commands()["run"].make_context("run", words).params
+    again = cli.config_of(None, defaults_yield=False, options={key: typed[key] for key in fields()})
+    assert again == config.model_copy(update={"split": config.split.model_copy(update={"ratio": 10.0})})
+    assert "secret" not in command_at(build({"tracking_uri": "http://me:secret@host"}), 10)
 
 
 # --- documents
