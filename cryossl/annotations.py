@@ -172,8 +172,8 @@ def _side(side: str, entry: Mapping[str, Any], label: str, faults: FaultList) ->
     return None
 
 
-def _particle_categories(entries: Sequence[Any], faults: FaultList) -> tuple[frozenset[int] | None, list[str]]:
-    """The ids of the categories that are particles, None for all; by name, since ids are not agreed on."""
+def _particle_categories(entries: Sequence[Any], faults: FaultList) -> tuple[Mapping[int, bool] | None, list[str]]:
+    """(category id -> whether it is particles, None where all count, notes); by name, since ids are not agreed on."""
     names: dict[int, str] = {}
     for index, entry in enumerate(entries):
         label = _label("category", entry, index)
@@ -187,7 +187,8 @@ def _particle_categories(entries: Sequence[Any], faults: FaultList) -> tuple[fro
     chosen = frozenset(key for key, name in names.items() if name.strip().lower() in ("particle", "particles"))
     others = ", ".join(sorted(short(names[key]) for key in names.keys() - chosen))
     if chosen:
-        return chosen, [f"{faults.file}: only the category `particle` is read, not {others}"] if others else []
+        note = f"{faults.file}: only the category `particle` is read, not {others}"
+        return {key: key in chosen for key in names}, [note] if others else []
     if len(names) > 1:
         return None, [f"{faults.file}: no category is called `particle`: all of {others} count as particles"]
     return None, []
@@ -224,7 +225,7 @@ def _reference_problem(entry: object, images: Mapping[int, ImageRecord], seen: s
 
 
 def _read_particles(
-    rows: Sequence[tuple[int, Mapping[str, Any]]], wanted: frozenset[int] | None, size: tuple[int, int],
+    rows: Sequence[tuple[int, Mapping[str, Any]]], wanted: Mapping[int, bool] | None, size: tuple[int, int],
     faults: FaultList,
 ) -> tuple[Particles, int] | None:
     """The particles of one picture and how many were outside; None if it is unlabelled (dummy annotations only)."""
@@ -255,11 +256,13 @@ def _read_particles(
     return Particles(np.array(boxes, dtype=np.float64).reshape(-1, 4), tuple(outlines)), len(outside)
 
 
-def _is_wanted(entry: Mapping[str, Any], wanted: frozenset[int] | None) -> bool:
+def _is_wanted(entry: Mapping[str, Any], wanted: Mapping[int, bool] | None) -> bool:
+    if wanted is None:
+        return True
     category = entry.get("category_id")
-    if wanted is not None and not is_int(category):
-        raise ShapeError(f"category_id is {short(category)}")
-    return wanted is None or category in wanted
+    if not is_int(category) or category not in wanted:
+        raise ShapeError(f"category_id {short(category)} is not among the categories")
+    return wanted[category]
 
 
 def _label(kind: str, entry: object, index: int) -> str:

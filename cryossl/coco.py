@@ -7,6 +7,7 @@ the coordinates are missing, so that the micrograph is unlabelled; categories go
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def scan(
     try:
         parts, layout_notes = find_parts(root)
         table_file = root / "sources.csv"
-        table = parse_table(_text(table_file), name=table_file.name) if table_file.is_file() else ()
+        table = parse_table(_text(table_file), name=table_file.name) if os.path.lexists(table_file) else ()
     except DataError as error:
         problem, cure = _split(error)
         return None, (Fault(str(root), "", problem.removeprefix(f"{root}: "), cure),)
@@ -283,6 +284,8 @@ def _split(error: DataError) -> tuple[str, str]:
 
 
 def _text(path: Path) -> str:
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path.name}: no regular file", cure="replace it by the file itself, or remove it")
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -77,13 +77,13 @@ def sqlite_fault(path: Path) -> str:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether there are tables and not MLflow's first. What cannot be read is left to whoever writes to it."""
+    """Whether there are tables and not MLflow's. What cannot be read is left to whoever writes to it."""
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as store:
             tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.Error:
         return False
-    return bool(tables) and "experiments" not in tables
+    return bool(tables) and not tables >= {"experiments", "runs", "metrics", "params", "tags"}
 
 
 def knock(uri: str) -> None:

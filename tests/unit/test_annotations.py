@@ -160,7 +160,8 @@ def test_a_bad_shape_is_one_fault_that_names_the_annotation(name):
     (document(box(1, [5, 7, 10, 12]), box(1, [5, 7, 10, 12])), "id 1 occurs twice"),
     (document(box("x", [5, 7, 10, 12])), "not a whole number"),
     (document(box(1, [5, 7, 10, 12], image_id=5)), "not among the images"),
-    (document(box(1, [5, 7, 10, 12], category_id="1")), "category_id is '1'"),
+    (document(box(1, [5, 7, 10, 12], category_id="1")), "category_id '1' is not among the categories"),
+    (document(box(1, [5, 7, 10, 12], category_id=77)), "category_id 77 is not among the categories"),
     (document("annotation"), "annotation number 1"),
 ])
 def test_a_bad_record_is_named(content, words):

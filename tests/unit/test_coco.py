@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from coco_folders import SIDE, entries, read, refusal, write_dataset, write_part, write_picture
@@ -70,6 +72,13 @@ def test_sizes_come_from_the_picture_where_the_entry_has_none(tmp_path):
     write_dataset(tmp_path)
     write_part(tmp_path, "train", ["10017_a.jpg"], document=document)
     assert read(tmp_path).train.particles["train/10017_a.jpg"].count == 2
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("gone.csv")])
+def test_sources_csv_that_is_no_file_is_a_fault(make, tmp_path):
+    write_dataset(tmp_path)
+    make(tmp_path / "sources.csv")
+    assert "sources.csv: no regular file" in refusal(tmp_path)
 
 
 def test_sources_csv_names_the_source(tmp_path):
