@@ -61,4 +61,4 @@ def check_data(path: Path, settings: InputSettings, *, as_json: bool) -> None:
         click.echo(f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, "
                    f"{row.particles} particles{diameter}, unlabelled band {row.border_px} px, {ratio}")
     if faults:
-        raise DataError(f"{path} has {len(faults)} faults", cure="mend them and check again")
+        raise DataError(f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}", cure="mend and check again")

@@ -140,7 +140,10 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
     try:
         for target, content in {path: text.encode(), **files}.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(target, content)
+            if target.exists() and not target.is_file():
+                target.write_bytes(content)  # a device or a pipe: a file must not take its place
+            else:
+                write_durably(target.resolve(), content)  # not in place of a link
     except OSError as error:
         raise StorageError(f"{path} cannot be written ({error.strerror})", cure="choose another --output") from None
     click.echo(f"wrote {path}" + (f" and {len(files)} files in {folder}" if folder else ""))

@@ -137,7 +137,8 @@ def test_an_odd_store_is_told_of_by_every_command(odd, tmp_path):
 def test_a_store_of_an_unknown_schema_is_one_line(tmp_path):
     file = tmp_path / "mlflow.db"
     with contextlib.closing(sqlite3.connect(file)) as store, store:
-        store.execute("CREATE TABLE experiments (id)")
+        for table in ("experiments", "runs", "metrics", "params", "tags"):
+            store.execute(f"CREATE TABLE {table} (id)")
         store.execute("CREATE TABLE alembic_version (version_num TEXT)")
         store.execute("INSERT INTO alembic_version VALUES ('deadbeef')")
     done = call("compare", "--tracking-uri", f"sqlite:///{file}")

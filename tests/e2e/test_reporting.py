@@ -68,6 +68,21 @@ def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
     assert (tmp_path / "deep" / "r_figures" / "gains.png").exists()
 
 
+def test_a_report_takes_no_pipes_and_no_links_place(sqlite_uri, tmp_path):
+    record_grid(sqlite_uri, tmp_path, ROWS, DOCUMENTS)
+    pipe, link = tmp_path / "pipe", tmp_path / "link.md"
+    os.mkfifo(pipe)
+    link.symlink_to("target.md")
+    with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
+        piped = typed(sqlite_uri, "report", "--format", "markdown", "--output", "pipe", cwd=tmp_path)
+        content = reader.communicate()[0]
+    linked = typed(sqlite_uri, "report", "--format", "markdown", "--output", "link.md", cwd=tmp_path)
+    assert (piped.returncode, linked.returncode, piped.stderr, linked.stderr) == (0, 0, "", "")
+    assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
+    assert content.startswith("# ")
+    assert (tmp_path / "target.md").read_text(encoding="utf-8").startswith("# ")
+
+
 def test_artifacts_are_read_and_nothing_outside_is(sqlite_uri, tmp_path):
     tracker = Tracker(sqlite_uri, "cryossl", tmp_path / "journals")
     with tracker.run("fp", name="n", parent=None, tags={}) as run:

@@ -157,7 +157,8 @@ def test_a_sqlite_store_that_is_not_there_yet_can_be_made_and_is_not_made_by_loo
 def test_a_sqlite_store_is_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with contextlib.closing(sqlite3.connect(path)) as store:
-        store.execute("CREATE TABLE experiments (id)")
+        for table in ("experiments", "runs", "metrics", "params", "tags"):
+            store.execute(f"CREATE TABLE {table} (id)")
     before = path.read_bytes()
     assert doctor.check_tracking(f"sqlite:///{path}").state == "ok"
     assert path.read_bytes() == before

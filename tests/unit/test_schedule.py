@@ -71,7 +71,7 @@ def scheduled(planned, programs, tmp_path, *, jobs: int = 1) -> tuple[list[Failu
 
 def test_a_cell_that_fails_stops_no_other_and_is_listed_with_its_last_words(planned, tmp_path, capfd):
     codes = {one.folder.name: "pass" for one in planned}
-    codes["ratio_5_seed_1"] = "import sys; print('well'); sys.exit('cryossl: error: no luck')"
+    codes["ratio_5_seed_1"] = "import sys; print('well', flush=True); sys.exit('cryossl: error: no luck')"
     (planned[2].folder.parent).mkdir(parents=True, exist_ok=True)
     planned[2].folder.write_text("a file where the folder should be")
     failures, done = scheduled(planned, programs := Programs(codes), tmp_path)
