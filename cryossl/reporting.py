@@ -83,8 +83,7 @@ def command_at(config: Config, ratio: float) -> str:
     if not changed:
         return f"make run RATIO={ratio:g}"
     texts = {name: ",".join(value) if isinstance(value, tuple) else redacted(str(value)) for name, value in changed.items()}
-    options = [word for name, text in texts.items() for word in (f"--{name.replace('_', '-')}", text)]
-    return shlex.join(["python", "cli.py", "run", "--ratio", f"{ratio:g}", *options])
+    return _command("run", {"--ratio": f"{ratio:g}", **{f"--{name.replace('_', '-')}": text for name, text in texts.items()}})
 
 
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
@@ -130,7 +129,7 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
     options = {"--output": str(path), "--format": form, "--ratio": None if ratio is None else f"{ratio:g}", "--metric": metric,
                "--tracking-uri": tracked.shown_uri, "--experiment": tracked.experiment}
     made = build_report(found, tracked.frame("iteration", "arm", "experiment"), tracked.pictures(found),
-                        tracked.origin(_command(options)))
+                        tracked.origin(_command("report", options)))
     seen_from = os.path.relpath(folder, path.parent) if folder else ""
     writers: dict[str, Callable[[Report], str]] = {
         "html": document.html, "markdown": partial(document.markdown, figures=seen_from),
@@ -251,9 +250,9 @@ class _Tracked:
         return {run: counts for run, document in documents.items() if (counts := parse_counts(document)) is not None}
 
 
-def _command(options: Mapping[str, str | None]) -> str:
+def _command(name: str, options: Mapping[str, str | None]) -> str:
     given = [word for option, value in options.items() if value is not None for word in (option, value)]
-    return shlex.join(["python", "cli.py", "report", *given])
+    return shlex.join(["python", "cli.py", name, *given])
 
 
 def _installed(name: str) -> bool:
