@@ -10,6 +10,7 @@ import yaml
 
 from cryossl.config import Config, build, sections
 from cryossl.errors import ConfigError
+from cryossl.textfile import read_text
 
 _LARGEST_BYTES = 2**20
 
@@ -54,8 +55,6 @@ def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str
 
 def _read(path: Path) -> dict[str, Any]:
     """Setting -> value of a config file, sections taken apart. A relative `labelled` is one from the file's own folder."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ConfigError(f"config file {path} is no regular file")
     document = _parse(path)
     if document is None:
         return {}
@@ -75,15 +74,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parse(path: Path) -> object:
     """The document of a YAML file. Raises ConfigError that names the line."""
+    text = read_text(path, called="config file", fault=ConfigError, most_bytes=_LARGEST_BYTES)
     try:
-        if path.stat().st_size > _LARGEST_BYTES:
-            raise ConfigError(f"config file {path} is larger than 1 MB")
         # The loader is a SafeLoader without aliases: it builds plain values only.
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)  # noqa: S506
-    except OSError as error:
-        raise ConfigError(f"cannot read config file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"config file {path} is not UTF-8 text") from None
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506
     except RecursionError:
         raise ConfigError(f"config file {path} is nested too deeply") from None
     except yaml.MarkedYAMLError as error:

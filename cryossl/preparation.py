@@ -14,6 +14,7 @@ from cryossl.recipes import CONTROLS
 from cryossl.splits import Split, draw_split, named_items
 from cryossl.strategies import recipe_for
 from cryossl.synthetic import VERSION, synthesise
+from cryossl.textfile import read_text
 from cryossl.tiling import tile_grid
 
 SYNTHETIC = "synthetic"
@@ -122,12 +123,5 @@ def _list_of(config: Config) -> Path:
 
 def _listed(path: Path) -> list[str]:
     """The names in a lab's list, one a line; blank lines and lines that begin with # are passed over."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise DataError(f"the labelled list {path} is no regular file")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read the labelled list {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"the labelled list {path} is not UTF-8 text") from None
+    lines = read_text(path, called="the labelled list", fault=DataError).splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
