@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from cryossl.errors import TrackingError
+from cryossl.errors import ConfigError, TrackingError
 from cryossl.journal import LOCK_SECONDS, Entry
 from cryossl.manners import set_manners, without_retries
-from cryossl.provenance import PROJECT
-from cryossl.storeuri import knock, redacted, refuse_other_files, sqlite_path
+from cryossl.storeuri import artifact_folder, knock, redacted, refuse_other_files, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +35,7 @@ _REFUSALS = frozenset({
     "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
 _METRICS_PER_CALL, _TAGS_PER_CALL = 800, 80  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
 _RUNS_PER_PAGE = 1000
+_NAMES_TOLD = 20
 
 _LOG = logging.getLogger(__name__)
 
@@ -75,17 +74,18 @@ class MlflowStore:
         """Names the store and the experiment, without a password."""
         return f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
 
-    def connect(self, locks: Path, *, adopted: str | None) -> None:
+    def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
         """Make sure that the store and the experiment are there; of an adopted run, its experiment.
 
         Args:
             locks: folder of the lock for a store that is no file.
             adopted: id of a run of the store, or None.
+            makes_experiment: where there is none of this name; else that raises ConfigError.
         """
         with self._alone(locks):
             # Children are shown below their parent only within one experiment, so an adopted parent's it is.
             self.experiment_id = (self._client.get_run(adopted).info.experiment_id if adopted
-                                  else self._given_id or self._named_experiment())
+                                  else self._given_id or self._named_experiment(makes=makes_experiment))
 
     def existing_experiments(self) -> list[str]:
         """Ids of the experiments to read: the named one, and the default one, where a bare `mlflow run .` writes."""
@@ -222,11 +222,16 @@ class MlflowStore:
             else:
                 _LOG.warning("the tracking store refuses %s: %s", (points + params + tags)[0].key, error)
 
-    def _named_experiment(self) -> str:
+    def _named_experiment(self, *, makes: bool) -> str:
         experiment = self._client.get_experiment_by_name(self._experiment)
+        if experiment is None and not makes:
+            there = ", ".join(one.name for one in self._client.search_experiments(max_results=_NAMES_TOLD))
+            raise ConfigError(f"there is no experiment {self._experiment!r} in {redacted(self.uri)}",
+                              cure=f"there are: {there}")
         if experiment is None:
             try:
-                return self._client.create_experiment(self._experiment, artifact_location=self._artifacts())
+                return self._client.create_experiment(
+                    self._experiment, artifact_location=artifact_folder(self.uri, self._experiment))
             except Exception:  # another process may have been quicker, through a lock that it does not share
                 experiment = self._client.get_experiment_by_name(self._experiment)
                 if experiment is None:
@@ -235,15 +240,6 @@ class MlflowStore:
             raise TrackingError(f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
                                 cure="restore it in MLflow, or choose another name")
         return experiment.experiment_id
-
-    def _artifacts(self) -> str | None:
-        """Where files go. A server decides itself; MLflow would take a database's from the current folder."""
-        if urlsplit(self.uri).scheme in ("http", "https", "databricks"):
-            return None
-        path = sqlite_path(self.uri)
-        folder = (PROJECT if path is None else path.parent) / "mlruns"
-        return (folder / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self._experiment)
-                ).as_uri()
 
 
 def tag_filter(tags: Mapping[str, str]) -> str:

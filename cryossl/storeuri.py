@@ -14,7 +14,7 @@ from cryossl.config import redacted
 from cryossl.errors import ConfigError
 from cryossl.provenance import PROJECT
 
-__all__ = ["experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault", "sqlite_path",
+__all__ = ["artifact_folder", "experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault", "sqlite_path",
            "store_uri"]
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
@@ -53,6 +53,15 @@ def store_uri(configured: str) -> str:
 def sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite store, None for any other."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def artifact_folder(uri: str, experiment: str) -> str | None:
+    """Where an experiment's files go. A server decides itself; MLflow would take a database's from the current folder."""
+    if urlsplit(uri).scheme in ("http", "https", "databricks"):
+        return None
+    path = sqlite_path(uri)
+    folder = (PROJECT if path is None else path.parent) / "mlruns"
+    return (folder / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in experiment)).as_uri()
 
 
 def refuse_other_files(uri: str) -> None:

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -42,10 +42,12 @@ class Tracker:
     for 39 times as long as the call took, after a failure for five seconds at least. The end of a run and `sync` always try.
     """
 
-    def __init__(self, uri: str, experiment: str, journal_root: Path, *, warn: Callable[..., None] = _LOG.warning) -> None:
+    def __init__(self, uri: str, experiment: str, journal_root: Path, *, warn: Callable[..., None] = _LOG.warning,
+                 makes_experiment: Literal["always", "for journals", "never"] = "always") -> None:
         """Open the store; MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
 
-        `warn` is told, as a logger is, when the store goes and when it comes back.
+        `warn` is told, as a logger is, when the store goes and when it comes back. An experiment that is not there is made
+        always, where journals wait for it, or never; it is a ConfigError then.
 
         Raises TrackingError if the store can never be written as it is, StorageError if its disk is full. One that is merely
         away is waited for.
@@ -64,6 +66,8 @@ class Tracker:
         try:
             self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
             self._replay = Replay(self._store, journal_root)
+            self._makes_experiment = makes_experiment == "always" or (
+                makes_experiment == "for journals" and self.backlog(everything=True) > 0)
             self._connect()
         except StoreAwayError as error:
             if sqlite_path(self._store.uri) is not None:
@@ -212,7 +216,7 @@ class Tracker:
 
     def _connect(self) -> None:
         if not self._connected:
-            self._store.connect(self._root, adopted=self._adopted)
+            self._store.connect(self._root, adopted=self._adopted, makes_experiment=self._makes_experiment)
             self._connected = True
 
     def _attempt(self, action: Callable[[], None], *, insist: bool = False) -> None:
