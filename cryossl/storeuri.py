@@ -17,6 +17,7 @@ from cryossl.provenance import PROJECT
 __all__ = ["artifact_folder", "experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault", "sqlite_path",
            "store_uri"]
 
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -96,8 +97,14 @@ def _is_foreign(path: Path) -> bool:
 
 
 def knock(uri: str) -> None:
-    """Try a database once, where MLflow would try for an hour. Raises OSError, ImportError or what SQLAlchemy raises."""
+    """Try a server or a database once, where MLflow would try a silent one three times, or for an hour.
+
+    Raises OSError, ImportError or what SQLAlchemy raises.
+    """
     address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        _knock_at_server(uri)
+        return
     kind = address.scheme.partition("+")[0]
     port = _DATABASE_PORTS.get(kind)
     if port is None or not address.hostname:
@@ -113,6 +120,19 @@ def knock(uri: str) -> None:
         engine.connect().close()
     finally:
         engine.dispose()
+
+
+def _knock_at_server(uri: str) -> None:
+    """Any answer will do, and what fails at once: MLflow tells of that. Raises OSError for silence."""
+    import requests
+
+    seconds = int(os.environ[TIMEOUT])
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=seconds, allow_redirects=False, stream=True).close()
+    except requests.Timeout:
+        raise OSError(f"no answer within the {seconds} s of {TIMEOUT}") from None
+    except requests.RequestException:
+        return
 
 
 def _check_address(uri: str) -> None:
