@@ -17,7 +17,7 @@ from cryossl.provenance import PROJECT
 __all__ = ["artifact_folder", "experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault", "sqlite_path",
            "store_uri"]
 
-TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -126,11 +126,11 @@ def _knock_at_server(uri: str) -> None:
     """Any answer will do, and what fails at once: MLflow tells of that. Raises OSError for silence."""
     import requests
 
-    seconds = int(os.environ[TIMEOUT])
+    seconds = int(os.environ[_TIMEOUT])
     try:
         requests.get(f"{uri.rstrip('/')}/health", timeout=seconds, allow_redirects=False, stream=True).close()
     except requests.Timeout:
-        raise OSError(f"no answer within the {seconds} s of {TIMEOUT}") from None
+        raise OSError(f"no answer within the {seconds} s of {_TIMEOUT}") from None
     except requests.RequestException:
         return
 

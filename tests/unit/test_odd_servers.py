@@ -98,3 +98,11 @@ def test_a_slow_server_is_waited_for() -> None:
         done = call("reap", "--work", "work", "--tracking-uri", uri)
     assert "no answer" not in done.err
     assert "none of this name" in done.err
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("TIMEOUT", "soon"), ("TIMEOUT", "0"), ("TIMEOUT", "-1"), ("MAX_RETRIES", "x"), ("BACKOFF_FACTOR", "1.5")])
+def test_a_number_of_the_environment_that_mlflow_would_stumble_over_is_refused(name: str, value: str, monkeypatch) -> None:
+    monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
+    assert f"MLFLOW_HTTP_REQUEST_{name} = '{value}' is no number" in one_line(
+        call("compare", "--tracking-uri", "http://127.0.0.1:1"), code=2)
