@@ -26,7 +26,7 @@ import psutil
 
 from cryossl.diagnosis import Check
 from cryossl.packages import check_installation
-from cryossl.storeuri import redacted, sqlite_fault, sqlite_path, store_uri
+from cryossl.storeuri import LOG_IN, redacted, sqlite_fault, sqlite_path, store_uri
 
 # Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"})
@@ -230,8 +230,7 @@ def _check_server(uri: str) -> Check:
     except urllib.error.HTTPError as error:
         with error:
             if error.code in (401, 403):
-                return Check("tracking", "warn", f"{shown} answers and asks who you are ({error.code})",
-                             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
+                return Check("tracking", "warn", f"{shown} answers and asks who you are ({error.code})", LOG_IN)
             return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({error.code})",
                          "compare the address with what `mlflow server` printed")
     except OSError as error:  # before HTTPException: a server that hangs up is both

@@ -31,8 +31,9 @@ PARENT = "mlflow.parentRunId"
 DEFAULT_EXPERIMENT_ID = "0"
 
 _REFUSALS = frozenset({
-    "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED",
-    "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
+    "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND",
+    "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
+_STRANGERS = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _METRICS_PER_CALL, _TAGS_PER_CALL = 800, 80  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
 _RUNS_PER_PAGE = 1000
 _NAMES_TOLD = 20
@@ -46,6 +47,10 @@ class StoreAwayError(Exception):
 
 class RefusedError(Exception):
     """The store answered no, and will again."""
+
+
+class StrangerError(RefusedError):
+    """The store wants to know who asks."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +80,10 @@ class MlflowStore:
         return f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
 
     def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
-        """Make sure that the store and the experiment are there; of an adopted run, its experiment.
+        """Make sure that the store and the experiment are there; of an adopted run, which is named by its id, its experiment.
 
-        Args:
-            locks: folder of the lock for a store that is no file.
-            adopted: id of a run of the store, or None.
-            makes_experiment: where there is none of this name; else that raises ConfigError.
+        `locks` is the folder of the lock for a store that is no file. Raises ConfigError if there is no experiment of this
+        name, unless it `makes_experiment`.
         """
         with self._alone(locks):
             # Children are shown below their parent only within one experiment, so an adopted parent's it is.
@@ -271,11 +274,12 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise (RefusedError if error.error_code in _REFUSALS else StoreAwayError)(_told(error)) from error
+        raise (StrangerError if error.error_code in _STRANGERS else RefusedError if error.error_code in _REFUSALS
+               else StoreAwayError)(_told(error)) from error
     except HTTPError as error:
         code = error.response.status_code if error.response is not None else 500
         gone = 400 <= code < 500 and code not in (408, 429)
-        raise (RefusedError if gone else StoreAwayError)(_told(error)) from error
+        raise (StrangerError if code in (401, 403) else RefusedError if gone else StoreAwayError)(_told(error)) from error
     except ImportError as error:  # no driver for such a database
         raise RefusedError(_told(error)) from error
     except (SQLAlchemyError, OSError) as error:

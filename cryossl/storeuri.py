@@ -14,9 +14,10 @@ from cryossl.config import redacted
 from cryossl.errors import ConfigError
 from cryossl.provenance import PROJECT
 
-__all__ = ["artifact_folder", "experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault", "sqlite_path",
-           "store_uri"]
+__all__ = ["LOG_IN", "artifact_folder", "experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault",
+           "sqlite_path", "store_uri"]
 
+LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}

@@ -20,9 +20,18 @@ import pandas as pd
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.journal import Entry, Journal, Sent, remove_leftovers
-from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoreAwayError, StoredRun, tag_filter
+from cryossl.mlflowstore import (
+    FINGERPRINT,
+    PARENT,
+    MlflowStore,
+    RefusedError,
+    StoreAwayError,
+    StoredRun,
+    StrangerError,
+    tag_filter,
+)
 from cryossl.replay import RUN_ID, Replay, journal_folder
-from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.storeuri import LOG_IN, experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.trackedrun import TrackedRun
 
 HEARTBEAT_SECONDS = 60.0
@@ -30,6 +39,8 @@ _LEAST_WAIT_SECONDS = 5.0
 _WAIT_PER_COST = 39.0  # a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
 _SLOW_SECONDS = 5.0
 _FULL = "disk is full"  # sqlite's words
+_CURES = {StoreAwayError: "start the server, or check the tracking URI", RefusedError: "check the tracking URI",
+          StrangerError: LOG_IN}
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
 _LOG = logging.getLogger(__name__)
@@ -77,9 +88,9 @@ class Tracker:
                                  "(`already exists`) holds nothing yet: remove it") from None
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
         except RefusedError as error:
-            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}",
-                                cure="check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run"
-                                ) from None
+            another = self._adopted and not isinstance(error, StrangerError)
+            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}", cure=_CURES[type(error)] + (
+                ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else "")) from None
 
     @property
     def away(self) -> str:
@@ -144,17 +155,14 @@ class Tracker:
         return sum(len(journal.pending(self._store.identity)[0]) for journal in self._lagging(everything=everything))
 
     def reap(self) -> list[tuple[StoredRun, bool]]:
-        """The runs that the store shows as RUNNING, each with whether it was ended as KILLED, for its process is gone.
-
-        Raises TrackingError if the store is away.
-        """
+        """The runs that the store shows as RUNNING, each with whether it was ended as KILLED. Raises TrackingError."""
         try:
             if not self._connected:
                 raise StoreAwayError(self._fault)
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
-            raise TrackingError(f"tracking store {redacted(self._store.uri)} is away ({error})",
-                                cure="start it, then try again") from None
+            raise TrackingError(f"tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                                cure=_CURES[type(error)]) from None
 
     def _lagging(self, *, everything: bool) -> list[Journal]:
         """Journals meant for this store that it has not got whole."""
@@ -274,8 +282,7 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
         query = tag_filter({"cryossl.kind": kind, **tags})
         found = [_row(run) for run in store.search(store.existing_experiments(), query)]
     except (StoreAwayError, RefusedError) as error:
-        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})",
-                            cure="start the server, or check the tracking URI") from None
+        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})", cure=_CURES[type(error)]) from None
     best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
     kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
     rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]

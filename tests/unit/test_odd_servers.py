@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typed_commands import Done, call
 
+from cryossl.storeuri import LOG_IN
+
 NO_EXPERIMENT = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"})
 COMMANDS = (("compare",), ("runs",), ("reap", "--work", "work"), ("report", "--output", "report.html"))
 
@@ -98,6 +100,18 @@ def test_a_slow_server_is_waited_for() -> None:
         done = call("reap", "--work", "work", "--tracking-uri", uri)
     assert "no answer" not in done.err
     assert "none of this name" in done.err
+
+
+@pytest.mark.parametrize(("status", "run_id", "cure"), [
+    (404, None, "check the tracking URI"),
+    (404, "f00", "check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run"),
+    (401, None, LOG_IN), (401, "f00", LOG_IN), (403, None, LOG_IN)])
+def test_a_refusal_comes_with_the_cure_that_is_its_own(status: int, run_id: str | None, cure: str, monkeypatch) -> None:
+    if run_id is not None:
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+    with server_that_says("no", status=status) as uri:
+        for words in (("reap", "--work", "work"), ("compare",))[:1 if run_id else 2]:  # what only reads adopts no run
+            assert one_line(call(*words, "--tracking-uri", uri), code=3).endswith(f"; {cure}\n")
 
 
 @pytest.mark.parametrize(("name", "value"), [
