@@ -16,6 +16,10 @@ from typed_commands import Done, call
 from cryossl.storeuri import LOG_IN
 
 NO_EXPERIMENT = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"})
+ANSWERS = {
+    "HTML": "<html><body>Please log in</body></html>", "a list": "[1, 2]", "a number": "7", "null": "null",
+    "other fields": '{"experiment": {"names": 3}, "runs": 7}', "other types": '{"experiment": [1], "runs": {"info": "x"}}',
+    "half of it": '{"experiment": {"experiment_id": "1", "name": "cry'}
 COMMANDS = (("compare",), ("runs",), ("reap", "--work", "work"), ("report", "--output", "report.html"))
 
 
@@ -120,3 +124,10 @@ def test_a_number_of_the_environment_that_mlflow_would_stumble_over_is_refused(n
     monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
     assert f"MLFLOW_HTTP_REQUEST_{name} = '{value}' is no number" in one_line(
         call("compare", "--tracking-uri", "http://127.0.0.1:1"), code=2)
+
+
+@pytest.mark.parametrize("answer", list(ANSWERS))
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_a_server_that_answers_something_else_is_one_line(words: tuple[str, ...], answer: str) -> None:
+    with server_that_says(ANSWERS[answer]) as uri:
+        assert uri in one_line(call(*words, "--tracking-uri", uri), code=3)
