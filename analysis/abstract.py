@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.arms import PARTICLE_F1, Arm, by_arm, labelled_text
+from analysis.arms import PARTICLE_F1, Arm, by_arm, chosen_on, labelled_text
 from analysis.comparison import HEADLINE, Comparison
 from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
 from analysis.statistics import Interval, grade
@@ -52,7 +52,7 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
                   "{training.least_steps} steps at least.", settings),
         _sentence("The best model so far labels the unlabelled part; a student learns from labels and pseudo-labels, replaces "
                   + ("it, whatever its score, " if get("loop.accept") == "always" else
-                     "it if the gate `{loop.accept}` accepts it on validation, and ends the loop if not, ")
+                     f"it if the gate `{{loop.accept}}` accepts it on {chosen_on(settings)}, and ends the loop if not, ")
                   + "after at most {loop.max_iterations} iterations.", settings),
         "Thresholds and gate are chosen on the labelled micrographs themselves; the validation part is scored."
         if get("split.validation_from") == "labelled" else "",
@@ -63,8 +63,8 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
                   "{selection.max_pseudo_per_labelled} best images per labelled one by {selection.quality_particle} particle + "
                   "{selection.quality_background} background + {selection.quality_balance} balance against the target ratio "
                   "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.", settings),
-        "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the threshold that validation "
-        "chose; "
+        "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the threshold chosen on "
+        f"{chosen_on(settings)}; "
         + _particles(comparison) + "the unlabelled border is left out. The test part decides nothing. Reported is the last "
         "accepted model of each seed, the baseline where none was accepted.",
     ]
@@ -77,7 +77,7 @@ def _particles(comparison: Comparison) -> str:
         return ""
     distance = settings_of(comparison.arms).get("evaluation.match_distance", "the stated fraction")
     return (f"particle F1, precision and recall are of centres picked from the probability map, matched one to one with the "
-            f"labelled ones within {distance} of the particle's diameter, at the score that validation chose; ")
+            f"labelled ones within {distance} of the particle's diameter, at the score chosen there; ")
 
 
 def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
@@ -111,7 +111,8 @@ def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequ
     kept = sum(model.iteration == 0 for _, _, model in contrast.pairs)
     size = f"{_seeds(number)}, {grade(number)}"
     if all(base is model for _, base, model in contrast.pairs):
-        return f"{strategy}: no student was accepted on validation in any of {_seeds(number)}, so the baseline stays{tail}."
+        return (f"{strategy}: no student was accepted on {chosen_on(settings_of(group))} in any of {_seeds(number)}, so the "
+                f"baseline stays{tail}.")
     none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept else ""
     if guess.interval is None:
         return f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the baseline ({size}){none}{tail}."

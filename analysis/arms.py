@@ -214,7 +214,7 @@ def _final(strategy: str, models: Sequence[Trained], baseline: Trained | None) -
 def _why_stopped(models: Sequence[Trained], rows: Sequence[Mapping[Any, Any]]) -> str:
     if rows[-1]["state"] == "empty":
         return str(rows[-1]["note"])
-    return "last iteration reached" if models[-1].accepted else "student not better on validation"
+    return "last iteration reached" if models[-1].accepted else f"student not better on {chosen_on(models[-1].settings)}"
 
 
 def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
@@ -241,6 +241,17 @@ def reference_name(arm: Arm, arms: Sequence[Arm]) -> str:
     names = (other.strategy for other in arms if other.strategy in BASELINES[1:] and other.final and arm.reference
              and other.final.run_id == arm.reference.run_id)
     return next(names, BASELINE)
+
+
+def reference_text(arm: Arm, arms: Sequence[Arm]) -> str:
+    """The same in words, with what it was chosen on; "" for the supervised baseline."""
+    name, settings = reference_name(arm, arms), arm.reference.settings if arm.reference else {}
+    return "" if name == BASELINE else f"{name}, the better baseline on {chosen_on(settings)}"
+
+
+def chosen_on(settings: Mapping[str, str]) -> str:
+    """What thresholds, gate and the baseline to beat were chosen on."""
+    return "the labelled micrographs" if settings.get("split.validation_from") == "labelled" else "validation"
 
 
 def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:

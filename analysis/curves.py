@@ -22,8 +22,8 @@ LINE_LETTERS = 60  # that fit below a panel
 def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
     """Precision against recall over all thresholds, seeds pooled, with the operating point and lines of equal F1."""
     title = "Precision against recall"
-    caption = ("Test pixels of all seeds together, at every threshold. Dot: the threshold that validation chose. Grey: lines "
-               "of equal F1.")
+    caption = ("Test pixels of all seeds together, at every threshold. Dot: the threshold that was chosen. Grey: lines of "
+               "equal F1.")
     pooled = _pooled(arms, counts)
     if not pooled:
         return Plot("precision_recall", title, caption, None, "no run has counts")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.abstract import span
-from analysis.arms import Arm, reference_name
+from analysis.arms import Arm, reference_name, reference_text
 from analysis.comparison import Comparison
 from analysis.contrasts import SCORES, against_baseline, counts_behind, estimate
 from analysis.counts import ModelCounts
@@ -87,8 +87,8 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
 
 def _base(arms: Sequence[Arm], comparison: Comparison) -> str:
     """What the gains are over; all arms of a ratio have the same."""
-    better = [name for arm in arms if (name := reference_name(arm, comparison.arms)) != BASELINE]
-    return f"{better[0]}, the better baseline on validation," if better else "the baseline"
+    better = [text for arm in arms if (text := reference_text(arm, comparison.arms))]
+    return f"{better[0]}," if better else "the baseline"
 
 
 def _counted(counts: ModelCounts | None, metric: str) -> str:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int64
@@ -25,6 +25,9 @@ Row = Mapping[str, Any]
 Rows = Int64[np.ndarray, "micrographs 3"]
 
 SCHEMA = "cryossl.external/1"
+_JSON_WORDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
+                                bool: "a boolean", type(None): "missing or null"}
+T = TypeVar("T")
 CURE = "the columns are micrograph, tp, fp, fn, then method and leakage if known (docs/report.md)"
 
 
@@ -158,10 +161,33 @@ def _csv_rows(text: str) -> list[Row]:
 def _json_rows(text: str) -> list[Row]:
     """A row per method and micrograph of a document of docs/schemas/external.json."""
     try:
-        document = json.loads(text)
-        if document["schema"] != SCHEMA:
+        document = _of(dict, json.loads(text, parse_int=_whole_number), "the document")
+        if document.get("schema") != SCHEMA:
             raise ValueError("its schema is another")
-        return [{**row, "method": one.get("method"), "leakage": one.get("leakage")}
-                for one in document["methods"] for row in one["micrographs"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        methods = [_of(dict, one, "a method") for one in _of(list, document.get("methods"), "methods")]
+        return [{**_json_row(row), **{name: _of(str, one[name], name) for name in ("method", "leakage")
+                                      if one.get(name) is not None}}
+                for one in methods for row in _of(list, one.get("micrographs"), "micrographs")]
+    except RecursionError:
+        raise DataError(f"external results: not a document of {SCHEMA} (nested too deeply)", cure=CURE) from None
+    except ValueError as error:
         raise DataError(f"external results: not a document of {SCHEMA} ({error})", cure=CURE) from None
+
+
+def _json_row(value: object) -> Row:
+    """The cells of a row as a CSV file would have them."""
+    row = _of(dict, value, "an entry of micrographs")
+    cells = {name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in row.items()}
+    return {**cells, "micrograph": _of(str, row.get("micrograph"), "micrograph")}
+
+
+def _of(kind: type[T], value: object, what: str) -> T:
+    """The value, which must be of this kind. Raises ValueError in the words of JSON."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{what} is {_JSON_WORDS[type(value)]}, not {_JSON_WORDS[kind]}")
+    return value
+
+
+def _whole_number(digits: str) -> float:
+    """Python refuses to read thousands of digits."""
+    return int(digits) if len(digits) < 100 else math.inf

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.arms import PARTICLE_F1, Arm, by_arm, difference, finished, labelled_text, reference_name, run_ids_of
+from analysis.arms import PARTICLE_F1, Arm, by_arm, difference, finished, labelled_text, reference_text, run_ids_of
 from analysis.contrasts import against_baseline, estimate
 from analysis.counts import ModelCounts
 from analysis.statistics import Grade, grade
 from analysis.tables import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from analysis.verdict import Verdict, judge
-from cryossl.recipes import BASELINE, FULL, without_pseudo_labels
+from cryossl.recipes import FULL, without_pseudo_labels
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,5 @@ def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Ce
 
 def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
     """Ratio in percent -> what its gains are over, where that is not the supervised baseline."""
-    found = {arm.ratio_percent: name for arm in arms if (name := reference_name(arm, arms)) != BASELINE}
-    return {ratio: f"at {ratio:g}% gains are over {name}, the better baseline on validation"
-            for ratio, name in sorted(found.items())}
+    found = {arm.ratio_percent: text for arm in arms if (text := reference_text(arm, arms))}
+    return {ratio: f"at {ratio:g}% gains are over {text}" for ratio, text in sorted(found.items())}

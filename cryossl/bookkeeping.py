@@ -203,8 +203,9 @@ class Bookkeeper:
                        f"(particle ratio {_percent(told.particle_ratio)}%, target {_percent(told.target_ratio)}%)")
         gain = numbers.get("gain/f1")
         change = "" if gain is None else f", {100 * gain:+.2f} points over the supervised baseline"
+        judge = "the labelled micrographs" if self._config.split.validation_from == "labelled" else "validation"
         decided = "" if without_pseudo_labels(strategy) else (
-            " The student was accepted on validation." if trained.accepted else " The student was not accepted on validation.")
+            f" The student was {'' if trained.accepted else 'not '}accepted on {judge}.")
         return (f"**{strategy}**, {self._where()}, iteration {trained.iteration}: trained for {trained.model.steps} steps on "
                 f"{learned}. Test F1 **{_percent(numbers['test/f1'])}**{change}.{decided}")
 

@@ -13,10 +13,12 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from http.client import HTTPException
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,13 +26,14 @@ import psutil
 
 from cryossl.diagnosis import Check
 from cryossl.packages import check_installation
-from cryossl.storeuri import redacted, sqlite_fault, sqlite_path, store_uri
+from cryossl.storeuri import LOG_IN, redacted, sqlite_fault, sqlite_path, store_uri
 
 # Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"})
 SPARE_FACTOR = 1.2
 HOSTED_STORES = ("databricks", "databricks-uc")
 STORE_TIMEOUT_SECONDS = 3.0
+DAMAGE_SECONDS = 1.0
 GPU_TIMEOUT_SECONDS = 180.0
 
 # In its own process: a pair of torch and torchvision that does not match, or a driver that crashes, ends only that.
@@ -139,7 +142,7 @@ def judge_file_system(folder: Path, mounts: Sequence[tuple[str, str]]) -> Check:
 
 
 def check_tracking(uri: str) -> Check:
-    """Can the tracking store be reached: a SQLite file be written, a server answer within three seconds."""
+    """Can the tracking store be reached: a sound SQLite file of this MLflow be written, a server answer in three seconds."""
     parts = urlsplit(uri)
     kind = parts.scheme.split("+")[0]
     path = sqlite_path(uri)
@@ -169,11 +172,53 @@ def _check_sqlite(path: Path) -> Check:
         with contextlib.closing(sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)) as store:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
-    except sqlite3.DatabaseError as error:
+            _refuse_damage(store)
+            made_by = _schema_of(store)
+    except sqlite3.OperationalError as error:
         if "locked" in str(error):
             return Check("tracking", "warn", f"{path} is locked by another process", f"wait for it; {elsewhere}")
         return Check("tracking", "fail", f"{path} cannot be written: {error}", elsewhere)
-    return Check("tracking", "ok", f"{path} can be written")
+    except sqlite3.DatabaseError as error:
+        return Check("tracking", "fail", f"{path} is damaged: {' '.join(str(error).split())}", f"restore it; {elsewhere}")
+    known, latest = _mlflow_schemas()
+    if made_by is None or not latest or made_by in latest:
+        return Check("tracking", "ok", f"{path} can be written")
+    cure = (f"back it up, then `mlflow db upgrade sqlite:///{path}`" if made_by in known else "install the MLflow that made it")
+    return Check("tracking", "fail", f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
+                 f"{cure}; {elsewhere}")
+
+
+def _refuse_damage(store: sqlite3.Connection) -> None:
+    """Raise DatabaseError for a damaged file, as far as one second of looking shows."""
+    end = time.monotonic() + DAMAGE_SECONDS
+    store.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+    with contextlib.suppress(sqlite3.OperationalError):  # the second is over
+        (found,) = store.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+    store.set_progress_handler(None, 0)
+
+
+def _schema_of(store: sqlite3.Connection) -> str | None:
+    """Which schema of MLflow's a database has, "" if it does not say; None for an empty one, which MLflow fills."""
+    tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "alembic_version" not in tables:
+        return "" if tables else None
+    row = store.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _mlflow_schemas() -> tuple[set[str], set[str]]:
+    """All schemas that the installed MLflow knows and the newest of them, read from its files: importing it takes seconds."""
+    found = find_spec("mlflow")
+    known: set[str] = set()
+    older: set[str] = set()
+    for folder in (found.submodule_search_locations or () if found else ()):
+        for path in Path(folder, "store", "db_migrations", "versions").glob("*.py"):
+            pairs = re.findall(r"""^(down_)?revision = ["'](\w+)["']""", path.read_text(encoding="utf-8"), re.MULTILINE)
+            known |= {name for _, name in pairs}
+            older |= {name for down, name in pairs if down}
+    return known, known - older
 
 
 def _check_server(uri: str) -> Check:
@@ -185,8 +230,7 @@ def _check_server(uri: str) -> Check:
     except urllib.error.HTTPError as error:
         with error:
             if error.code in (401, 403):
-                return Check("tracking", "warn", f"{shown} answers and asks who you are ({error.code})",
-                             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN")
+                return Check("tracking", "warn", f"{shown} answers and asks who you are ({error.code})", LOG_IN)
             return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({error.code})",
                          "compare the address with what `mlflow server` printed")
     except OSError as error:  # before HTTPException: a server that hangs up is both

@@ -120,7 +120,7 @@ def synthesise(folder: Path, *, seed: int, train: int, validation: int, test: in
 def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
     """Download and unpack CryoTransformer's public data set. `sha256`: of the archive, or None for no check."""
     with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
-        found = fetch_cryotransformer(folder, url=url or DEFAULT_URL, sha256=sha256,
+        found = fetch_cryotransformer(folder, url=DEFAULT_URL if url is None else url, sha256=sha256,
                                       report=interruption.after(console))
     _print(f"unpacked into {found}; check it with `cryossl data check {found}`")
 

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from cryossl.errors import TrackingError
+from cryossl.errors import ConfigError, TrackingError
 from cryossl.journal import LOCK_SECONDS, Entry
 from cryossl.manners import set_manners, without_retries
-from cryossl.provenance import PROJECT
-from cryossl.storeuri import knock, redacted, refuse_other_files, sqlite_path
+from cryossl.storeuri import artifact_folder, knock, redacted, refuse_other_files, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,10 +31,12 @@ PARENT = "mlflow.parentRunId"
 DEFAULT_EXPERIMENT_ID = "0"
 
 _REFUSALS = frozenset({
-    "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "PERMISSION_DENIED",
-    "UNAUTHENTICATED", "ENDPOINT_NOT_FOUND", "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
+    "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND",
+    "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
+_STRANGERS = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _METRICS_PER_CALL, _TAGS_PER_CALL = 800, 80  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
 _RUNS_PER_PAGE = 1000
+_NAMES_TOLD = 20
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,6 +47,10 @@ class StoreAwayError(Exception):
 
 class RefusedError(Exception):
     """The store answered no, and will again."""
+
+
+class StrangerError(RefusedError):
+    """The store wants to know who asks."""
 
 
 @dataclass(frozen=True)
@@ -75,17 +79,16 @@ class MlflowStore:
         """Names the store and the experiment, without a password."""
         return f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
 
-    def connect(self, locks: Path, *, adopted: str | None) -> None:
-        """Make sure that the store and the experiment are there; of an adopted run, its experiment.
+    def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
+        """Make sure that the store and the experiment are there; of an adopted run, which is named by its id, its experiment.
 
-        Args:
-            locks: folder of the lock for a store that is no file.
-            adopted: id of a run of the store, or None.
+        `locks` is the folder of the lock for a store that is no file. Raises ConfigError if there is no experiment of this
+        name, unless it `makes_experiment`.
         """
         with self._alone(locks):
             # Children are shown below their parent only within one experiment, so an adopted parent's it is.
             self.experiment_id = (self._client.get_run(adopted).info.experiment_id if adopted
-                                  else self._given_id or self._named_experiment())
+                                  else self._given_id or self._named_experiment(makes=makes_experiment))
 
     def existing_experiments(self) -> list[str]:
         """Ids of the experiments to read: the named one, and the default one, where a bare `mlflow run .` writes."""
@@ -222,11 +225,16 @@ class MlflowStore:
             else:
                 _LOG.warning("the tracking store refuses %s: %s", (points + params + tags)[0].key, error)
 
-    def _named_experiment(self) -> str:
+    def _named_experiment(self, *, makes: bool) -> str:
         experiment = self._client.get_experiment_by_name(self._experiment)
+        if experiment is None and not makes:
+            there = ", ".join(one.name for one in self._client.search_experiments(max_results=_NAMES_TOLD))
+            raise ConfigError(f"there is no experiment {self._experiment!r} in {redacted(self.uri)}",
+                              cure=f"there are: {there}")
         if experiment is None:
             try:
-                return self._client.create_experiment(self._experiment, artifact_location=self._artifacts())
+                return self._client.create_experiment(
+                    self._experiment, artifact_location=artifact_folder(self.uri, self._experiment))
             except Exception:  # another process may have been quicker, through a lock that it does not share
                 experiment = self._client.get_experiment_by_name(self._experiment)
                 if experiment is None:
@@ -235,15 +243,6 @@ class MlflowStore:
             raise TrackingError(f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
                                 cure="restore it in MLflow, or choose another name")
         return experiment.experiment_id
-
-    def _artifacts(self) -> str | None:
-        """Where files go. A server decides itself; MLflow would take a database's from the current folder."""
-        if urlsplit(self.uri).scheme in ("http", "https", "databricks"):
-            return None
-        path = sqlite_path(self.uri)
-        folder = (PROJECT if path is None else path.parent) / "mlruns"
-        return (folder / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in self._experiment)
-                ).as_uri()
 
 
 def tag_filter(tags: Mapping[str, str]) -> str:
@@ -275,11 +274,12 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise (RefusedError if error.error_code in _REFUSALS else StoreAwayError)(_told(error)) from error
+        raise (StrangerError if error.error_code in _STRANGERS else RefusedError if error.error_code in _REFUSALS
+               else StoreAwayError)(_told(error)) from error
     except HTTPError as error:
         code = error.response.status_code if error.response is not None else 500
         gone = 400 <= code < 500 and code not in (408, 429)
-        raise (RefusedError if gone else StoreAwayError)(_told(error)) from error
+        raise (StrangerError if code in (401, 403) else RefusedError if gone else StoreAwayError)(_told(error)) from error
     except ImportError as error:  # no driver for such a database
         raise RefusedError(_told(error)) from error
     except (SQLAlchemyError, OSError) as error:

@@ -14,9 +14,11 @@ from cryossl.config import redacted
 from cryossl.errors import ConfigError
 from cryossl.provenance import PROJECT
 
-__all__ = ["experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault", "sqlite_path",
-           "store_uri"]
+__all__ = ["LOG_IN", "artifact_folder", "experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault",
+           "sqlite_path", "store_uri"]
 
+LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
@@ -55,6 +57,15 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
+def artifact_folder(uri: str, experiment: str) -> str | None:
+    """Where an experiment's files go. A server decides itself; MLflow would take a database's from the current folder."""
+    if urlsplit(uri).scheme in ("http", "https", "databricks"):
+        return None
+    path = sqlite_path(uri)
+    folder = (PROJECT if path is None else path.parent) / "mlruns"
+    return (folder / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in experiment)).as_uri()
+
+
 def refuse_other_files(uri: str) -> None:
     """Raise ConfigError where a sqlite path leads to what `sqlite_fault` tells of."""
     path = sqlite_path(uri)
@@ -87,8 +98,14 @@ def _is_foreign(path: Path) -> bool:
 
 
 def knock(uri: str) -> None:
-    """Try a database once, where MLflow would try for an hour. Raises OSError, ImportError or what SQLAlchemy raises."""
+    """Try a server or a database once, where MLflow would try a silent one three times, or for an hour.
+
+    Raises OSError, ImportError or what SQLAlchemy raises.
+    """
     address = urlsplit(uri)
+    if address.scheme in ("http", "https"):
+        _knock_at_server(uri)
+        return
     kind = address.scheme.partition("+")[0]
     port = _DATABASE_PORTS.get(kind)
     if port is None or not address.hostname:
@@ -104,6 +121,19 @@ def knock(uri: str) -> None:
         engine.connect().close()
     finally:
         engine.dispose()
+
+
+def _knock_at_server(uri: str) -> None:
+    """Any answer will do, and what fails at once: MLflow tells of that. Raises OSError for silence."""
+    import requests
+
+    seconds = int(os.environ[_TIMEOUT])
+    try:
+        requests.get(f"{uri.rstrip('/')}/health", timeout=seconds, allow_redirects=False, stream=True).close()
+    except requests.Timeout:
+        raise OSError(f"no answer within the {seconds} s of {_TIMEOUT}") from None
+    except requests.RequestException:
+        return
 
 
 def _check_address(uri: str) -> None:

@@ -14,15 +14,24 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.journal import Entry, Journal, Sent, remove_leftovers
-from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoreAwayError, StoredRun, tag_filter
+from cryossl.mlflowstore import (
+    FINGERPRINT,
+    PARENT,
+    MlflowStore,
+    RefusedError,
+    StoreAwayError,
+    StoredRun,
+    StrangerError,
+    tag_filter,
+)
 from cryossl.replay import RUN_ID, Replay, journal_folder
-from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.storeuri import LOG_IN, experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.trackedrun import TrackedRun
 
 HEARTBEAT_SECONDS = 60.0
@@ -30,6 +39,8 @@ _LEAST_WAIT_SECONDS = 5.0
 _WAIT_PER_COST = 39.0  # a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
 _SLOW_SECONDS = 5.0
 _FULL = "disk is full"  # sqlite's words
+_CURES = {StoreAwayError: "start the server, or check the tracking URI", RefusedError: "check the tracking URI",
+          StrangerError: LOG_IN}
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
 _LOG = logging.getLogger(__name__)
@@ -42,10 +53,12 @@ class Tracker:
     for 39 times as long as the call took, after a failure for five seconds at least. The end of a run and `sync` always try.
     """
 
-    def __init__(self, uri: str, experiment: str, journal_root: Path, *, warn: Callable[..., None] = _LOG.warning) -> None:
+    def __init__(self, uri: str, experiment: str, journal_root: Path, *, warn: Callable[..., None] = _LOG.warning,
+                 makes_experiment: Literal["always", "for journals", "never"] = "always") -> None:
         """Open the store; MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
 
-        `warn` is told, as a logger is, when the store goes and when it comes back.
+        `warn` is told, as a logger is, when the store goes and when it comes back. An experiment that is not there is made
+        always, where journals wait for it, or never; it is a ConfigError then.
 
         Raises TrackingError if the store can never be written as it is, StorageError if its disk is full. One that is merely
         away is waited for.
@@ -64,6 +77,8 @@ class Tracker:
         try:
             self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
             self._replay = Replay(self._store, journal_root)
+            self._makes_experiment = makes_experiment == "always" or (
+                makes_experiment == "for journals" and self.backlog(everything=True) > 0)
             self._connect()
         except StoreAwayError as error:
             if sqlite_path(self._store.uri) is not None:
@@ -73,9 +88,9 @@ class Tracker:
                                  "(`already exists`) holds nothing yet: remove it") from None
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
         except RefusedError as error:
-            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}",
-                                cure="check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run"
-                                ) from None
+            another = self._adopted and not isinstance(error, StrangerError)
+            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}", cure=_CURES[type(error)] + (
+                ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else "")) from None
 
     @property
     def away(self) -> str:
@@ -140,17 +155,14 @@ class Tracker:
         return sum(len(journal.pending(self._store.identity)[0]) for journal in self._lagging(everything=everything))
 
     def reap(self) -> list[tuple[StoredRun, bool]]:
-        """The runs that the store shows as RUNNING, each with whether it was ended as KILLED, for its process is gone.
-
-        Raises TrackingError if the store is away.
-        """
+        """The runs that the store shows as RUNNING, each with whether it was ended as KILLED. Raises TrackingError."""
         try:
             if not self._connected:
                 raise StoreAwayError(self._fault)
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
-            raise TrackingError(f"tracking store {redacted(self._store.uri)} is away ({error})",
-                                cure="start it, then try again") from None
+            raise TrackingError(f"tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                                cure=_CURES[type(error)]) from None
 
     def _lagging(self, *, everything: bool) -> list[Journal]:
         """Journals meant for this store that it has not got whole."""
@@ -212,7 +224,7 @@ class Tracker:
 
     def _connect(self) -> None:
         if not self._connected:
-            self._store.connect(self._root, adopted=self._adopted)
+            self._store.connect(self._root, adopted=self._adopted, makes_experiment=self._makes_experiment)
             self._connected = True
 
     def _attempt(self, action: Callable[[], None], *, insist: bool = False) -> None:
@@ -270,8 +282,7 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
         query = tag_filter({"cryossl.kind": kind, **tags})
         found = [_row(run) for run in store.search(store.existing_experiments(), query)]
     except (StoreAwayError, RefusedError) as error:
-        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})",
-                            cure="start the server, or check the tracking URI") from None
+        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})", cure=_CURES[type(error)]) from None
     best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
     kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
     rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Literal
 
 import click
 
@@ -15,7 +16,7 @@ from cryossl.tracking import Tracker
 def sync(config: Config) -> None:
     """Send all that the journals of the work folder hold for the tracking store. Raises TrackingError if some is left."""
     journals, where = config.run.work / "journals", redacted(store_uri(config.run.tracking_uri))
-    tracker = _tracker(config)
+    tracker = _tracker(config, makes_experiment="for journals")
     waiting = tracker.backlog(everything=True)
     left = tracker.sync(everything=True) if waiting else 0
     if left:
@@ -29,7 +30,7 @@ def reap(config: Config, *, aside: bool = False) -> None:
 
     `aside`: on standard error, where standard output belongs to something else.
     """
-    found = _tracker(config).reap()
+    found = _tracker(config, makes_experiment="never").reap()
     for run, ended in found:
         name, host, process = (run.tags.get(tag, "unknown") for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid"))
         click.echo(f"ended {name} ({run.run_id}): its process {process} is gone" if ended else
@@ -38,10 +39,11 @@ def reap(config: Config, *, aside: bool = False) -> None:
         click.echo("no run is shown as RUNNING", err=aside)
 
 
-def _tracker(config: Config) -> Tracker:
-    """A tracker of a store that is there: MLflow would make a missing sqlite file. Raises TrackingError."""
+def _tracker(config: Config, *, makes_experiment: Literal["for journals", "never"]) -> Tracker:
+    """A tracker of a store that is there: MLflow would make a missing sqlite file. Raises TrackingError, ConfigError."""
     path = sqlite_path(store_uri(config.run.tracking_uri))
     if path is not None and not path.exists():
         raise TrackingError(f"there is no tracking store {path}", cure="check the tracking URI; a run makes a new store")
     return Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals",
-                   warn=logging.getLogger(__name__).debug)  # these commands end with what it would warn of
+                   warn=logging.getLogger(__name__).debug,  # these commands end with what it would warn of
+                   makes_experiment=makes_experiment)

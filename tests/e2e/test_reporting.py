@@ -10,10 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from counted_frames import grid
 from mlflow import MlflowClient
 from recorded_grid import record_grid
 from schema_check import faults
+from typed_commands import call
 
 from cryossl.artifacts import Artifacts
 from cryossl.tracking import Tracker
@@ -66,6 +68,15 @@ def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
     again = typed(sqlite_uri, "report", "--format", "markdown", "--output", "deep/r.md", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (0, "")
     assert (tmp_path / "deep" / "r_figures" / "gains.png").exists()
+
+
+@pytest.mark.timeout(120)  # reading from the pipe would never end
+def test_external_results_are_read_from_no_pipe_device_or_folder(sqlite_uri, tmp_path):
+    record_grid(sqlite_uri, tmp_path, ROWS, DOCUMENTS)
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null"), tmp_path):
+        done = call("compare", "--tracking-uri", sqlite_uri, "--external", str(place))
+        assert (done.code, done.out, done.err) == (2, "", f"cryossl: error: {place} is no regular file; check the path\n")
 
 
 def test_a_report_takes_no_pipes_and_no_links_place(sqlite_uri, tmp_path):

@@ -81,6 +81,15 @@ def test_a_list_of_labelled_micrographs_replaces_the_draw(lab, usual, tmp_path):
     assert (arm["summary"]["labelled"], arm["summary"]["unlabelled"]) == (4, 8)
 
 
+def test_a_run_says_that_its_students_were_judged_on_the_labelled_micrographs(lab, usual, tmp_path):
+    file = tmp_path / "labelled.txt"
+    file.write_text("\n".join(sorted(path.name for path in (lab.data / "train").iterdir())[1:5]))
+    done = lab.run(*BALANCED, "--name", "judged", "--labelled", str(file), "--validation-from", "labelled")
+    assert (done.code, done.err) == (0, "")
+    notes = [note for (note,) in lab.asked("SELECT value FROM tags WHERE key = 'mlflow.note.content'")]
+    assert any("accepted on the labelled micrographs." in note for note in notes)
+
+
 def test_a_config_file_is_read_and_options_win_over_it(lab, usual, tmp_path):
     file = tmp_path / "settings.yaml"
     file.write_text("seed: 1\nselection:\n  max_pseudo_per_labelled: 1\n")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from recorded_runs import TAGS, points, record, runs_of
 from typed_commands import call
 
@@ -91,7 +92,24 @@ def test_doctor_with_fix_ends_it_too_and_its_json_stays_json(abandoned, tmp_path
 def test_reap_without_a_store_is_one_line(server, tmp_path):
     done = call("reap", *places(server.uri, tmp_path))
     assert (done.code, done.err.count("\n")) == (3, 1)
-    assert "is away" in done.err
+    assert "cannot be read" in done.err
+
+
+@pytest.mark.parametrize("words", [("sync",), ("reap",), ("doctor", "--fix")], ids=" ".join)
+def test_an_experiment_that_is_not_there_is_refused_with_those_that_are_and_none_is_made(words, sqlite_uri, tmp_path):
+    MlflowClient(sqlite_uri).create_experiment("cryossl")
+    done = call(*words, *places(sqlite_uri, tmp_path), "--experiment", "typo")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "there is no experiment 'typo' in " in done.err
+    assert "there are: cryossl, Default" in done.err
+    assert {one.name for one in MlflowClient(sqlite_uri).search_experiments()} == {"cryossl", "Default"}
+
+
+def test_reap_makes_no_experiment_for_journals_either(server, tmp_path):
+    Tracker(server.uri, "cryossl", tmp_path / "journals").run("fp", name="n", parent=None, tags=TAGS).finish()
+    server.start()
+    assert call("reap", *places(server.uri, tmp_path)).code == 2
+    assert [one.name for one in MlflowClient(server.uri).search_experiments()] == ["Default"]
 
 
 def test_a_backlog_is_a_failure_only_where_that_is_asked_for(new_lab, server):

@@ -11,7 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 
+import mlflow
 import pytest
+from alembic.script import ScriptDirectory
 from packaging.requirements import Requirement
 
 from cryossl import doctor, packages
@@ -154,14 +156,56 @@ def test_a_sqlite_store_that_is_not_there_yet_can_be_made_and_is_not_made_by_loo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_sqlite_store_is_left_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
-    with contextlib.closing(sqlite3.connect(path)) as store:
+@contextlib.contextmanager
+def store_of_mlflow(path: Path, *, schema: str | None) -> Iterator[sqlite3.Connection]:
+    """A database with MLflow's tables that says of which schema it is."""
+    with contextlib.closing(sqlite3.connect(path)) as store, store:
         for table in ("experiments", "runs", "metrics", "params", "tags"):
             store.execute(f"CREATE TABLE {table} (id)")
+        if schema is not None:
+            store.execute("CREATE TABLE alembic_version (version_num)")
+            store.execute("INSERT INTO alembic_version VALUES (?)", [schema])
+        yield store
+
+
+def schemas_of_mlflow() -> list[str]:
+    """From the oldest to the newest, as MLflow's own migrations have it."""
+    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    return [one.revision for one in scripts.walk_revisions()][::-1]
+
+
+def test_a_sqlite_store_is_left_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]):
+        pass
     before = path.read_bytes()
     assert doctor.check_tracking(f"sqlite:///{path}").state == "ok"
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("schema", "cure"), [
+    (schemas_of_mlflow()[-2], "mlflow db upgrade"), ("deadbeef", "install the MLflow that made it"),
+    (None, "install the MLflow that made it")])
+def test_a_store_of_another_version_of_mlflow_fails(tmp_path: Path, schema: str | None, cure: str) -> None:
+    path = tmp_path / "mlflow.db"
+    with store_of_mlflow(path, schema=schema):
+        pass
+    check = doctor.check_tracking(f"sqlite:///{path}")
+    assert (check.state, cure in check.cure) == ("fail", True)
+    assert f"another version of MLflow (schema {schema or 'unknown'})" in check.what
+
+
+@pytest.mark.parametrize("damaged", [slice(0, 2), slice(10, 20)], ids=["head", "rows"])
+def test_a_damaged_store_fails(tmp_path: Path, damaged: slice) -> None:
+    path = tmp_path / "mlflow.db"
+    with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]) as store:
+        store.executemany("INSERT INTO runs VALUES (?)", [("r" * 1000,)] * 100)
+    content, page = bytearray(path.read_bytes()), 4096
+    start, end = damaged.start * page or 100, damaged.stop * page
+    content[start:end] = b"\xff" * (end - start)
+    path.write_bytes(content)
+    check = doctor.check_tracking(f"sqlite:///{path}")
+    assert (check.state, "is damaged" in check.what) == ("fail", True)
 
 
 def test_a_file_that_is_no_database_fails(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,22 @@ def test_a_method_without_a_name_gets_the_files_and_unknown_leakage() -> None:
 ])
 def test_a_broken_file_of_another_method_is_refused_with_its_place(text: str, fault: str) -> None:
     with pytest.raises(DataError, match=fault):
+        parse_external(text, name="x")
+
+
+@pytest.mark.parametrize(("text", "fault"), [
+    ("[1]", "the document is an array, not an object"),
+    ('{"schema": "cryossl.external/1"}', "methods is missing or null, not an array"),
+    ('{"schema": "cryossl.external/1", "methods": [true]}', "a method is a boolean, not an object"),
+    ('{"schema": "cryossl.external/1", "methods": [{"micrographs": {"a": 1}}]}', "micrographs is an object, not an array"),
+    ('{"schema": "cryossl.external/1", "methods": [{"micrographs": [null]}]}', "micrographs is missing or null, not an object"),
+    (theirs().replace('"leakage": "some"', '"leakage": [null]'), "leakage is an array, not a string"),
+    (theirs(fn=1).replace('"fn": 1', '"fn": {"all": null}', 1), "row 1: fn is '{\"all\": null}', no whole number"),
+    (theirs(fn=1).replace('"fn": 1', f'"fn": {"9" * 5000}', 1), "row 1: fn is 'Infinity', no whole number"),
+    ("[" * 100_000, "nested too deeply"),
+])
+def test_a_broken_json_file_is_told_of_in_words_of_json(text: str, fault: str) -> None:
+    with pytest.raises(DataError, match=re.escape(fault)):
         parse_external(text, name="x")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from served_archives import FILES, NOISE, Site, leftovers, tar_of
+from typed_commands import call
 
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
@@ -112,6 +113,13 @@ def test_a_server_that_is_not_there_is_one_clear_line(site: Site, tmp_path: Path
 def test_an_address_that_is_not_http_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not an http or https address"):
         fetch_cryotransformer(tmp_path / "data", url=url, report=silent)
+
+
+def test_an_empty_address_is_not_the_default_one(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the default one must not be asked, whatever this test finds
+    done = call("data", "fetch", "cryotransformer", "--to", str(tmp_path / "data"), "--url", "")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "'' is not an http or https address" in done.err
 
 
 def test_a_redirect_to_a_file_is_not_followed(site: Site, tmp_path: Path) -> None:

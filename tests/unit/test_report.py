@@ -13,6 +13,7 @@ from tracked_frames import frame, note_runs, run
 from analysis import document
 from analysis.abstract import abstract, methods
 from analysis.comparison import compare
+from analysis.explanation import explain
 from analysis.report import Origin, Picture, Report, build_report
 from analysis.tables import Cell
 
@@ -120,6 +121,21 @@ def test_the_abstract_of_one_seed_has_no_interval_and_claims_nothing() -> None:
     assert "class_balanced: +2.50 points over the baseline (1 seed, single run)." in words
     assert "no student was accepted on validation in any of 1 seed" in words
     assert "[" not in words
+
+
+def test_what_was_chosen_on_the_labelled_micrographs_is_not_said_to_be_chosen_on_validation() -> None:
+    runs = [row | {"split.validation_from": "labelled", "loop.accept": "improved"}
+            for row in (*note_runs(), run("supervised_long", 1, f1=0.71))]
+    comparison = compare(frame(*runs))
+    better = "supervised_long, the better baseline on the labelled micrographs"
+    assert comparison.by_ratio.notes == (f"at 5% gains are over {better}",)
+    assert "student not better on the labelled micrographs" in {row["stopped"].text for row in comparison.iterations.records()}
+    explained = explain(comparison, strategy="naive", ratio=None)
+    assert f"{better}, of the same seed" in explained
+    told = " ".join([*methods(comparison), *(sentence for paragraph in abstract(comparison) for sentence in paragraph)])
+    assert "accepts it on the labelled micrographs" in told
+    assert "on validation" not in told
+    assert "validation chose" not in told
 
 
 def test_the_abstract_says_that_no_student_was_accepted_also_where_gains_are_over_another_baseline() -> None:
