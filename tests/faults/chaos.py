@@ -2,7 +2,7 @@
 
     scripts/chaos --minutes 10
 
-While the minutes last something happens every 5 to 20 s: a worker is killed, the MLflow server is killed and started again, its
+While the minutes last a worker is killed every 5 to 20 s, and then by turns the MLflow server is killed and started again, its
 sqlite file is held locked, or (as root) the disk becomes full for a moment. The sweep is started again until it ends well.
 """
 
@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import psutil
@@ -65,8 +66,8 @@ class Controller:
 
     def __init__(self, sweep: Sweep, server: Server, disk: Path | None, rng: random.Random) -> None:
         self._sweep, self._server, self._disk, self._rng = sweep, server, disk, rng
-        self._acts = [self.kill_worker, self.kill_worker, self.restart_server, self.lock_store]
-        self._acts += [self.fill_disk] if disk else []
+        acts = [self.restart_server, self.lock_store, *([self.fill_disk] if disk else [])]
+        self._turns = cycle(rng.sample(acts, len(acts)))
         self.done: Counter[str] = Counter()
 
     def trouble(self, process: subprocess.Popen[bytes], until: float) -> None:
@@ -76,7 +77,8 @@ class Controller:
             while process.poll() is None and time.monotonic() < pause:
                 time.sleep(0.1)
             if process.poll() is None:
-                self._rng.choice(self._acts)(process)
+                self.kill_worker(process)
+                next(self._turns)(process)
 
     def kill_worker(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL for a cell at work."""
