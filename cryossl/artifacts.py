@@ -15,7 +15,8 @@ from typing import Any
 from PIL import Image
 
 from cryossl.errors import DataError, TrackingError
-from cryossl.mlflowstore import MlflowStore, RefusedError, StoreAwayError
+from cryossl.mlflowstore import MlflowStore
+from cryossl.storeerrors import RefusedError, StoreAwayError
 from cryossl.storeuri import experiment_choice, redacted, store_uri
 from cryossl.strictjson import read_json
 

@@ -39,10 +39,10 @@ from cryossl.tracking import Tracker
 THREADS_FILE = "threads.json"
 
 
-def run(config: Config) -> str:
+def run(config: Config) -> tuple[str, int]:
     """The whole experiment: baseline, arms, tracked runs, result files. A second start reuses all that is finished.
 
-    Returns the experiment's fingerprint, which its tracked runs carry.
+    Returns the experiment's fingerprint, which its tracked runs carry, and how many entries the tracking store lacks.
     """
     store_uri(config.run.tracking_uri)  # what is no address is refused before data are read
     folder = config.run.results / config.run.name
@@ -79,7 +79,7 @@ def run(config: Config) -> str:
         if missing and config.run.strict_tracking:
             raise TrackingError(f"the run has finished, but the tracking store lacks {missing} entries",
                                 cure="start the store, then `cryossl sync`")
-    return experiment.fingerprint()
+    return experiment.fingerprint(), missing
 
 
 @devices.enough_memory()

@@ -20,6 +20,8 @@ from filelock import FileLock
 from cryossl.errors import ConfigError, TrackingError
 from cryossl.journal import LOCK_SECONDS, Entry
 from cryossl.manners import set_manners, without_retries
+from cryossl.runquery import tag_filter
+from cryossl.storeerrors import RefusedError, StoreAwayError, StrangerError
 from cryossl.storeuri import artifact_folder, knock, redacted, refuse_other_files, sqlite_path
 
 if TYPE_CHECKING:
@@ -36,21 +38,9 @@ _REFUSALS = frozenset({
 _STRANGERS = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _METRICS_PER_CALL, _TAGS_PER_CALL = 800, 80  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
 _RUNS_PER_PAGE = 1000
-_NAMES_TOLD = 20
+_NAMES_TOLD = 10
 
 _LOG = logging.getLogger(__name__)
-
-
-class StoreAwayError(Exception):
-    """The store does not answer now; the same call may succeed later."""
-
-
-class RefusedError(Exception):
-    """The store answered no, and will again."""
-
-
-class StrangerError(RefusedError):
-    """The store wants to know who asks."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,13 @@ class MlflowStore:
         with self._alone(locks):
             # Children are shown below their parent only within one experiment, so an adopted parent's it is.
             self.experiment_id = (self._client.get_run(adopted).info.experiment_id if adopted
-                                  else self._given_id or self._named_experiment(makes=makes_experiment))
+                                  else self._given_experiment(self._given_id) if self._given_id
+                                  else self._named_experiment(makes=makes_experiment))
+
+    def knock(self, *, seconds: float) -> None:
+        """Raise StoreAwayError unless the store answers within so many seconds."""
+        with _translated():
+            knock(self.uri, seconds=seconds)
 
     def existing_experiments(self) -> list[str]:
         """Ids of the experiments to read: the named one, and the default one, where a bare `mlflow run .` writes."""
@@ -225,12 +221,25 @@ class MlflowStore:
             else:
                 _LOG.warning("the tracking store refuses %s: %s", (points + params + tags)[0].key, error)
 
+    def _given_experiment(self, identifier: str) -> str:
+        try:
+            with _translated():
+                active = self._client.get_experiment(identifier).lifecycle_stage == "active"
+        except StrangerError:
+            raise
+        except RefusedError:
+            active = False
+        if not active:
+            raise TrackingError(f"there is no experiment with id {identifier!r:.50} in {redacted(self.uri)}",
+                                cure="unset MLFLOW_EXPERIMENT_ID, or give it the id of one that is there")
+        return identifier
+
     def _named_experiment(self, *, makes: bool) -> str:
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None and not makes:
-            there = ", ".join(one.name for one in self._client.search_experiments(max_results=_NAMES_TOLD))
-            raise ConfigError(f"there is no experiment {self._experiment!r} in {redacted(self.uri)}",
-                              cure=f"there are: {there}")
+            there = ", ".join(f"{one.name:.40}" for one in self._client.search_experiments(max_results=_NAMES_TOLD))
+            raise ConfigError(f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
+                              cure=f"of those that are there, some are: {there or 'none'}")
         if experiment is None:
             try:
                 return self._client.create_experiment(
@@ -243,15 +252,6 @@ class MlflowStore:
             raise TrackingError(f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
                                 cure="restore it in MLflow, or choose another name")
         return experiment.experiment_id
-
-
-def tag_filter(tags: Mapping[str, str]) -> str:
-    """MLflow's query for runs that have all these tags. Raises TrackingError for a value with both kinds of quotes."""
-    for key, value in tags.items():
-        if "'" in value and '"' in value:
-            raise TrackingError(f"tag {key} = {value} cannot be searched for", cure="use one kind of quotes")
-    return " and ".join(f"tags.`{key}` = " + (f'"{value}"' if "'" in value else f"'{value}'")
-                        for key, value in tags.items())
 
 
 def _make_database(path: Path) -> None:

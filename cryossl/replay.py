@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryossl.journal import Entry, Journal, Sent, now_ms
-from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, RefusedError, StoredRun
+from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, StoredRun
 from cryossl.provenance import code_tags, is_dead, process_tags
+from cryossl.storeerrors import RefusedError
 
 RUN_ID = "run_id"
 SUPERSEDED_BY = "cryossl.superseded_by"

@@ -60,17 +60,24 @@ def refuse_beside_explain(typed: Collection[str]) -> None:
         raise ConfigError(f"--explain shows one number and has no use for {unused[0]}", cure="leave one of the two out")
 
 
-def conclude(config: Config, experiment: Callable[[Config], str]) -> None:
-    """Run an experiment, print its comparison and what to type next. Where arms failed their fault goes on after that."""
+def conclude(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
+    """Run an experiment, print its comparison and what to type next. Where arms failed their fault goes on after that.
+
+    A store that lacks entries is not asked for the comparison: it may be one whose silence has cost time enough.
+    """
     try:
-        _conclude(config, experiment(config))
+        fingerprint, missing = experiment(config)
+        _conclude(config, fingerprint, missing=missing)
     except FailedArmsError as fault:
         _conclude(config, fault.experiment)
         raise
 
 
-def _conclude(config: Config, fingerprint: str) -> None:
-    _tell_comparison(config, [fingerprint])
+def _conclude(config: Config, fingerprint: str, *, missing: int = 0) -> None:
+    if missing:
+        click.echo(f"\nNo table now: first `cryossl sync` for the {missing} missing entries, then `cryossl compare`")
+    else:
+        _tell_comparison(config, [fingerprint])
     other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
     another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
     click.echo(f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py report` writes them up")

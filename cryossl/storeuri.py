@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -97,43 +98,63 @@ def _is_foreign(path: Path) -> bool:
     return bool(tables) and not tables >= {"experiments", "runs", "metrics", "params", "tags"}
 
 
-def knock(uri: str) -> None:
+def knock(uri: str, *, seconds: float | None = None) -> None:
     """Try a server or a database once, where MLflow would try a silent one three times, or for an hour.
 
-    Raises OSError, ImportError or what SQLAlchemy raises.
+    It has so many seconds, by default those of MLFLOW_HTTP_REQUEST_TIMEOUT. Raises OSError, ImportError or what SQLAlchemy
+    raises.
     """
+    limit = float(os.environ[_TIMEOUT]) if seconds is None else seconds
     address = urlsplit(uri)
     if address.scheme in ("http", "https"):
-        _knock_at_server(uri)
+        _knock_at_server(uri, limit)
         return
     kind = address.scheme.partition("+")[0]
     port = _DATABASE_PORTS.get(kind)
     if port is None or not address.hostname:
         return
     try:
-        socket.create_connection((address.hostname, address.port or port), timeout=10).close()
+        socket.create_connection((address.hostname, address.port or port), timeout=limit).close()
     except OSError as error:
         raise OSError(f"no database at {address.hostname}:{address.port or port} ({error})") from None
     from sqlalchemy import create_engine
 
-    engine = create_engine(uri, connect_args={"timeout" if kind == "mssql" else "connect_timeout": 10})
+    engine = create_engine(uri, connect_args={"timeout" if kind == "mssql" else "connect_timeout": max(1, round(limit))})
     try:
         engine.connect().close()
     finally:
         engine.dispose()
 
 
-def _knock_at_server(uri: str) -> None:
-    """Any answer will do, and what fails at once: MLflow tells of that. Raises OSError for silence."""
-    import requests
+def _knock_at_server(uri: str, seconds: float) -> None:
+    """Any answer will do, and a broken one: MLflow tells of that. Raises OSError for silence, and where nobody listens.
 
-    seconds = int(os.environ[_TIMEOUT])
-    try:
-        requests.get(f"{uri.rstrip('/')}/health", timeout=seconds, allow_redirects=False, stream=True).close()
-    except requests.Timeout:
-        raise OSError(f"no answer within the {seconds} s of {_TIMEOUT}") from None
-    except requests.RequestException:
-        return
+    It is asked what it must look up: with a stuck database it still says that it is well. In a thread, for a client's limit
+    is one of each byte, and a server may trickle.
+    """
+    import requests
+    from urllib3.exceptions import NewConnectionError
+
+    nobody: list[str] = []
+
+    def ask() -> None:
+        try:
+            requests.get(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get", params={"experiment_id": "0"},
+                         timeout=seconds, allow_redirects=False, stream=True).close()
+        except requests.Timeout:
+            return
+        except requests.RequestException as error:
+            reason = getattr(error.args[0], "reason", None) if error.args else None
+            if isinstance(reason, NewConnectionError):
+                nobody.append(str(reason).rpartition(": ")[2])
+        answered.set()
+
+    answered = threading.Event()
+    threading.Thread(target=ask, daemon=True).start()
+    if not answered.wait(seconds):
+        raise OSError(f"no answer within {seconds:g} s ({_TIMEOUT})")
+    if nobody:
+        raise OSError(f"no server there: {nobody[0]}")
 
 
 def _check_address(uri: str) -> None:

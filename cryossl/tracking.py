@@ -20,27 +20,19 @@ import pandas as pd
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.journal import Entry, Journal, Sent, remove_leftovers
-from cryossl.mlflowstore import (
-    FINGERPRINT,
-    PARENT,
-    MlflowStore,
-    RefusedError,
-    StoreAwayError,
-    StoredRun,
-    StrangerError,
-    tag_filter,
-)
+from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, StoredRun
 from cryossl.replay import RUN_ID, Replay, journal_folder
-from cryossl.storeuri import LOG_IN, experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.runquery import tag_filter
+from cryossl.storeerrors import RefusedError, StoreAwayError, StrangerError
+from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.trackedrun import TrackedRun
 
 HEARTBEAT_SECONDS = 60.0
 _LEAST_WAIT_SECONDS = 5.0
 _WAIT_PER_COST = 39.0  # a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
 _SLOW_SECONDS = 5.0
+_LAST_KNOCK_SECONDS = 1.0  # for a store that was away a moment ago
 _FULL = "disk is full"  # sqlite's words
-_CURES = {StoreAwayError: "start the server, or check the tracking URI", RefusedError: "check the tracking URI",
-          StrangerError: LOG_IN}
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
 _LOG = logging.getLogger(__name__)
@@ -50,7 +42,8 @@ class Tracker:
     """Finds or makes the runs of one invocation, in one experiment of one store.
 
     An outage costs at most a twentieth of a quarter of an hour: after a call that failed, or took long, the store is left alone
-    for 39 times as long as the call took, after a failure for five seconds at least. The end of a run and `sync` always try.
+    for 39 times as long as the call took, after a failure for five seconds at least. The end of a run, unless the failure was a
+    silence that took long, and `sync` try before, if the store then answers a knock within a second.
     """
 
     def __init__(self, uri: str, experiment: str, journal_root: Path, *, warn: Callable[..., None] = _LOG.warning,
@@ -73,6 +66,7 @@ class Tracker:
         self._connected = False
         self._fault = ""
         self._wait_until = 0.0
+        self._was_silent = False
         begun = time.monotonic()
         try:
             self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
@@ -89,7 +83,7 @@ class Tracker:
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
         except RefusedError as error:
             another = self._adopted and not isinstance(error, StrangerError)
-            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}", cure=_CURES[type(error)] + (
+            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}", cure=error.cure + (
                 ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else "")) from None
 
     @property
@@ -138,12 +132,17 @@ class Tracker:
                                   *(Entry("tag", tag, value) for tag, value in tags.items())])
 
     def sync(self, *, everything: bool = False) -> int:
-        """Send what the store has not got, now; returns how many entries it still lacks (0: all is there).
+        """Send what the store has not got; returns how many entries it still lacks (0: all is there).
 
         Args:
             everything: all journals that were meant for this store, not only the runs of this tracker.
         """
-        self._wait_until = 0.0
+        if self._fault:
+            try:
+                self._store.knock(seconds=_LAST_KNOCK_SECONDS)
+            except StoreAwayError:
+                return self.backlog(everything=everything)
+        self._wait_until, self._was_silent = 0.0, False
         for journal in self._lagging(everything=everything):
             self._push(journal)
             if not self._fault:  # slow, perhaps, but there
@@ -162,7 +161,7 @@ class Tracker:
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
             raise TrackingError(f"tracking store {redacted(self._store.uri)} cannot be read ({error})",
-                                cure=_CURES[type(error)]) from None
+                                cure=error.cure) from None
 
     def _lagging(self, *, everything: bool) -> list[Journal]:
         """Journals meant for this store that it has not got whole."""
@@ -233,24 +232,27 @@ class Tracker:
         The store's going and its coming back are each told once.
         """
         begun = time.monotonic()
-        if begun < self._wait_until and not insist:
+        waits = begun < self._wait_until
+        if waits and (self._was_silent or not insist):
             return
         try:
+            if waits:  # a server that is gone is known sooner by this than by MLflow's tries
+                self._store.knock(seconds=_LAST_KNOCK_SECONDS)
             action()
-        except (StoreAwayError, RefusedError) as error:
+        except (StoreAwayError, RefusedError, TrackingError) as error:
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
             return
         if self._fault:
             self._warn("tracking store %s is back", redacted(self._store.uri))
         cost_seconds = time.monotonic() - begun
-        self._fault = ""
+        self._fault, self._was_silent = "", False
         self._wait_until = time.monotonic() + _WAIT_PER_COST * cost_seconds if cost_seconds > _SLOW_SECONDS else 0.0
 
     def _leave_alone(self, fault: str, *, cost_seconds: float) -> None:
         if not self._fault:
             self._warn("tracking store %s is away (%s); going on without it, the journals in %s hold everything",
                        redacted(self._store.uri), fault, self._root)
-        self._fault = fault
+        self._fault, self._was_silent = fault, cost_seconds > _SLOW_SECONDS
         self._wait_until = time.monotonic() + max(_LEAST_WAIT_SECONDS, _WAIT_PER_COST * cost_seconds)
 
 
@@ -282,7 +284,7 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
         query = tag_filter({"cryossl.kind": kind, **tags})
         found = [_row(run) for run in store.search(store.existing_experiments(), query)]
     except (StoreAwayError, RefusedError) as error:
-        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})", cure=_CURES[type(error)]) from None
+        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure) from None
     best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
     kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
     rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]

@@ -22,6 +22,9 @@ def sync(config: Config) -> None:
     if left:
         raise TrackingError(f"{where} lacks {left} of {waiting} entries ({tracker.away or 'it refuses them'})",
                             cure=f"start the store and sync again; {journals} keeps them")
+    if tracker.away:
+        raise TrackingError(f"{where} does not answer ({tracker.away}); {journals} holds nothing for it",
+                            cure="check the tracking URI and the experiment's name, or start the store")
     click.echo(f"sent {waiting} entries to {where}" if waiting else f"{where} has all that {journals} holds for it")
 
 

@@ -101,8 +101,28 @@ def test_an_experiment_that_is_not_there_is_refused_with_those_that_are_and_none
     done = call(*words, *places(sqlite_uri, tmp_path), "--experiment", "typo")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "there is no experiment 'typo' in " in done.err
-    assert "there are: cryossl, Default" in done.err
+    assert "some are: cryossl, Default" in done.err
     assert {one.name for one in MlflowClient(sqlite_uri).search_experiments()} == {"cryossl", "Default"}
+
+
+@pytest.mark.parametrize("identifier", ["777", "nonsense", "deleted"])
+@pytest.mark.parametrize("words", [("sync",), ("reap",)], ids=" ".join)
+def test_an_id_that_no_experiment_has_is_refused(words, identifier, sqlite_uri, monkeypatch, tmp_path):
+    client = MlflowClient(sqlite_uri)
+    if identifier == "deleted":
+        identifier = client.create_experiment("gone")
+        client.delete_experiment(identifier)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", identifier)
+    done = call(*words, *places(sqlite_uri, tmp_path))
+    assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
+    assert f"there is no experiment with id '{identifier}' in " in done.err
+    assert "unset MLFLOW_EXPERIMENT_ID" in done.err
+
+
+def test_sync_says_of_a_server_that_is_away_that_it_is_not_there_even_with_nothing_to_send(server, tmp_path):
+    done = call("sync", *places(server.uri, tmp_path))
+    assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
+    assert "does not answer (no server there: " in done.err
 
 
 def test_reap_makes_no_experiment_for_journals_either(server, tmp_path):

@@ -1,10 +1,13 @@
 """A whole run whose tracking server is away from start to end, then there for `sync`: python -m faults.server_away.
 
-In the long form the same run with a store of its own goes beside it, for the time that the outage costs.
+"silent": the server is not away, but takes every connection and says nothing. "again": the same run with a store of its own
+goes beside it, for the time that the outage costs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
 import time
 from pathlib import Path
@@ -28,11 +31,14 @@ def main() -> None:
     bench = Bench(folder, shared=shared)
     server = Server(f"sqlite:///{folder / 'away' / 'mlflow.db'}", folder)
     place = bench.place("away", uri=server.uri)
-    code, seconds = timed(place)
-    calm_seconds = timed(bench.place("calm"))[1] if sys.argv[3:] == ["again"] else bench.seconds
-    said = place.said()
     store = ["--tracking-uri", server.uri, "--work", str(place.folder / "work")]
-    early = exit_code(place.start(words=["sync", *store]))
+    with contextlib.ExitStack() as stack:
+        if "silent" in sys.argv[3:]:
+            stack.enter_context(socket.create_server(("127.0.0.1", server.port), backlog=64))  # nobody accepts
+        code, seconds = timed(place)
+        said = place.said()
+        early = exit_code(place.start(words=["sync", *store]))
+    calm_seconds = timed(bench.place("calm"))[1] if "again" in sys.argv[3:] else bench.seconds
     try:
         server.start()
         late = exit_code(place.start(words=["sync", *store]))

@@ -132,15 +132,50 @@ def is_up(server: Server) -> bool:
     return True
 
 
-def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes_it(size, note, bench_folder, tmp_path):
-    found = apart("server_away", bench_folder, *["again"][:size(bounded=0, long=1)], folder=tmp_path)
-    note("server away from start to end", ran="a whole run of naive and class_balanced, then `cryossl sync`",
+@pytest.mark.parametrize("kind", ["away", "silent"])
+def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes_it(
+        kind, size, note, bench_folder, monkeypatch, tmp_path):
+    for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "TIMEOUT"):
+        monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}")
+    found = apart("server_away", bench_folder, kind, *["again"][:size(bounded=0, long=1)], folder=tmp_path)
+    note(f"server {kind} from start to end", ran="a whole run of naive and class_balanced, then `cryossl sync`",
          found=f"exit code {found['code']} with a warning, {found['extra_seconds']:g} s of extra delay; sync sent all "
                f"{found['points']:,} points, {len(found['wrong'])} differ from the undisturbed run",
          bar="exit 0, within 15 s of extra delay, sync completes it")
     assert found["wrong"] == []
     assert (found["code"], found["sync"], found["warned"], found["lacks"]) == (0, [3, 0], 1, 1), found["said"]
     assert found["extra_seconds"] < 120
+
+
+def test_a_server_that_falls_silent_is_waited_for_once_however_many_runs_end(server, monkeypatch, tmp_path):
+    """Their ends insist, but not on a store whose silence has cost more than five seconds; the last word is a short knock."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    with proxied(server.port, stall_seconds=30) as proxy:
+        tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
+        runs = [tracker.run(f"silence {number}", name="silence", parent=None, tags=TAGS) for number in range(4)]
+        proxy.share, proxy.kinds = 1.0, ("stall",)
+        for run in runs:
+            run.metrics({f"train/{name}": number / 8 for number, name in enumerate(NAMES)}, step=0)
+            run.finish()
+        assert tracker.sync() > 0
+        assert proxy.met["stall"] == 2 + 1  # a call with one more try, and the knock
+        proxy.share = 0.0
+        assert tracker.sync() == 0
+    for run in runs:
+        assert wrong_points(server.uri, run.key, 1) == (0, 0)
+
+
+def test_training_goes_on_when_the_server_comes_back_without_the_experiment(server, tmp_path):
+    client = MlflowClient(server.uri)
+    client.delete_experiment(client.create_experiment("gone"))
+    with proxied(server.port) as proxy:
+        proxy.share, proxy.kinds = 1.0, ("500",)
+        tracker = Tracker(proxy.uri, "gone", tmp_path / "journals")
+        run = tracker.run("lost", name="lost", parent=None, tags=TAGS)
+        proxy.share = 0.0
+        run.finish()
+        assert tracker.sync() > 0
+        assert "experiment 'gone' is deleted" in tracker.away
 
 
 def test_an_outage_slows_a_training_by_a_twentieth_at_most(request, size, note, monkeypatch, tmp_path):

@@ -95,8 +95,25 @@ def test_a_silent_server_is_asked_once(words: tuple[str, ...]) -> None:
         done = call(*words, "--tracking-uri", uri)
         waited = time.monotonic() - begun
         assert len(taken) == 1
-    assert "no answer within the 2 s of MLFLOW_HTTP_REQUEST_TIMEOUT" in one_line(done, code=3)
+    assert "no answer within 2 s (MLFLOW_HTTP_REQUEST_TIMEOUT)" in one_line(done, code=3)
     assert waited < 30  # of which importing MLflow takes most
+
+
+def test_a_server_that_trickles_is_a_silent_one() -> None:
+    """Each byte comes in time, the answer never."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                for _ in range(200):
+                    connection.sendall(b"H")
+                    time.sleep(0.1)
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        done = call("reap", "--work", "work", "--tracking-uri", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()
+    assert "no answer within 2 s" in one_line(done, code=3)
 
 
 def test_a_slow_server_is_waited_for() -> None:
