@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import sqlite3
-import time
+import threading
 import urllib.error
 import urllib.request
 from http.client import HTTPException
@@ -21,6 +21,7 @@ from cryossl.storeuri import LOG_IN, redacted, sqlite_fault, sqlite_path
 HOSTED_STORES = ("databricks", "databricks-uc")
 STORE_TIMEOUT_SECONDS = 3.0
 DAMAGE_SECONDS = 1.0
+_FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_version"}
 
 
 def check_tracking(uri: str) -> Check:
@@ -48,7 +49,7 @@ def _check_sqlite(path: Path) -> Check:
             return Check("tracking", "ok", f"{path} will be made")
         return Check("tracking", "fail", f"{path} cannot be made: {parent} cannot be written", elsewhere)
     fault = sqlite_fault(path)
-    if fault:
+    if fault and not _half_made(path):
         return Check("tracking", "fail", f"{path} {fault}", elsewhere)
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)) as store:
@@ -59,12 +60,19 @@ def _check_sqlite(path: Path) -> Check:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             return Check("tracking", "warn", f"{path} is locked by another process", f"wait for it; {elsewhere}")
-        return Check("tracking", "fail", f"{path} cannot be written: {error}", elsewhere)
+        return Check("tracking", "fail", f"{path} cannot be read and written: {_line(error)}", elsewhere)
     except sqlite3.DatabaseError as error:
-        return Check("tracking", "fail", f"{path} is damaged: {' '.join(str(error).split())}", f"restore it; {elsewhere}")
+        return Check("tracking", "fail", f"{path} is damaged: {_line(error)}", f"restore it; {elsewhere}")
+    return _judge_schema(path, made_by, elsewhere=elsewhere)
+
+
+def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
     known, latest = _mlflow_schemas()
     if made_by is None or not latest or made_by in latest:
         return Check("tracking", "ok", f"{path} can be written")
+    if made_by == "" and _half_made(path):
+        return Check("tracking", "fail", f"{path} is half made: its making was interrupted",
+                     f"if it holds nothing yet, remove it: a run makes it anew; {elsewhere}")
     cure = (f"back it up, then `mlflow db upgrade sqlite:///{path}`" if made_by in known else "install the MLflow that made it")
     return Check("tracking", "fail", f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
                  f"{cure}; {elsewhere}")
@@ -72,22 +80,51 @@ def _check_sqlite(path: Path) -> Check:
 
 def _refuse_damage(store: sqlite3.Connection) -> None:
     """Raise DatabaseError for a damaged file, as far as one second of looking shows."""
-    end = time.monotonic() + DAMAGE_SECONDS
-    store.set_progress_handler(lambda: time.monotonic() > end, 10_000)
-    with contextlib.suppress(sqlite3.OperationalError):  # the second is over
+    # Older SQLite asks no progress handler while it walks the pages, but heeds an interruption.
+    timer = threading.Timer(DAMAGE_SECONDS, store.interrupt)
+    timer.start()
+    try:
         (found,) = store.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError(found)
-    store.set_progress_handler(None, 0)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"
+    finally:
+        timer.cancel()
+        timer.join()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
 
 
 def _schema_of(store: sqlite3.Connection) -> str | None:
     """Which schema of MLflow's a database has, "" if it does not say; None for an empty one, which MLflow fills."""
-    tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = _tables_of(store)
     if "alembic_version" not in tables:
         return "" if tables else None
-    row = store.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(row[0]) if row else ""
+    if "version_num" not in {column for _, column, *_ in store.execute("PRAGMA table_info(alembic_version)")}:
+        return ""
+    row = store.execute("SELECT CAST(version_num AS BLOB) FROM alembic_version").fetchone()
+    said = bytes(row[0] or b"").decode(errors="replace") if row else ""
+    return said if re.fullmatch(r"\w{0,40}", said) else f"{said!r:.40}"
+
+
+def _half_made(path: Path) -> bool:
+    """Whether there are only tables that MLflow makes first, and no run in them: the rest of its making did not follow."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as store:
+            tables = _tables_of(store)
+            begun = bool(tables) and tables <= _FIRST_TABLES
+            return begun and not ("runs" in tables and store.execute("SELECT 1 FROM runs LIMIT 1").fetchone())
+    except sqlite3.Error:
+        return False
+
+
+def _tables_of(store: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _line(error: sqlite3.Error) -> str:
+    return " ".join(str(error).split())
 
 
 def _mlflow_schemas() -> tuple[set[str], set[str]]:

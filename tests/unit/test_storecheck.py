@@ -14,8 +14,11 @@ import mlflow
 import pytest
 from alembic.script import ScriptDirectory
 
+from cryossl import storecheck
 from cryossl.diagnosis import render
 from cryossl.storecheck import check_tracking
+
+FIRST_TABLES = ("experiments", "runs", "metrics", "params", "tags")
 
 
 @contextlib.contextmanager
@@ -55,7 +58,7 @@ def test_a_sqlite_store_that_is_not_there_yet_can_be_made_and_is_not_made_by_loo
 def store_of_mlflow(path: Path, *, schema: str | None) -> Iterator[sqlite3.Connection]:
     """A database with MLflow's tables that says of which schema it is."""
     with contextlib.closing(sqlite3.connect(path)) as store, store:
-        for table in ("experiments", "runs", "metrics", "params", "tags"):
+        for table in FIRST_TABLES:
             store.execute(f"CREATE TABLE {table} (id)")
         if schema is not None:
             store.execute("CREATE TABLE alembic_version (version_num)")
@@ -83,11 +86,71 @@ def test_a_sqlite_store_is_left_as_it_was(tmp_path: Path) -> None:
     (None, "install the MLflow that made it")])
 def test_a_store_of_another_version_of_mlflow_fails(tmp_path: Path, schema: str | None, cure: str) -> None:
     path = tmp_path / "mlflow.db"
-    with store_of_mlflow(path, schema=schema):
-        pass
+    with store_of_mlflow(path, schema=schema) as store:
+        store.execute("INSERT INTO runs VALUES (1)")
     check = check_tracking(f"sqlite:///{path}")
     assert (check.state, cure in check.cure) == ("fail", True)
     assert f"another version of MLflow (schema {schema or 'unknown'})" in check.what
+
+
+@pytest.mark.parametrize(("version", "told"), [
+    (None, "unknown"), ("", "unknown"), ("one\ntwo", r"'one\ntwo'"), (b"\xff\n", "'\ufffd\\n'"), (7, "7"),
+    ("v" * 5000, "'" + "v" * 39)], ids=["null", "empty", "two lines", "bytes", "number", "long"])
+def test_a_version_that_is_none_is_told_of_in_a_line(tmp_path: Path, version: object, told: str) -> None:
+    path = tmp_path / "mlflow.db"
+    with store_of_mlflow(path, schema="") as store:
+        store.execute("INSERT INTO runs VALUES (1)")
+        store.execute("UPDATE alembic_version SET version_num = ?", [version])
+    check = check_tracking(f"sqlite:///{path}")
+    assert (check.state, check.what) == ("fail", f"{path} is of another version of MLflow (schema {told})")
+
+
+def test_a_table_of_versions_without_its_column_says_nothing_of_the_version(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with store_of_mlflow(path, schema=None) as store:
+        store.execute("CREATE TABLE alembic_version (other)")
+        store.execute("INSERT INTO runs VALUES (1)")
+    assert check_tracking(f"sqlite:///{path}").what == f"{path} is of another version of MLflow (schema unknown)"
+
+
+@pytest.mark.parametrize("tables", [["experiments"], ["experiments", "runs"], list(FIRST_TABLES),
+                                    [*FIRST_TABLES, "alembic_version"]], ids=len)
+def test_a_store_whose_making_was_interrupted_may_be_removed_if_it_holds_nothing(tmp_path: Path, tables: list[str]) -> None:
+    path = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as store:
+        for table in tables:
+            store.execute(f"CREATE TABLE {table} ({'version_num' if table == 'alembic_version' else 'id'})")
+    check = check_tracking(f"sqlite:///{path}")
+    assert (check.state, check.what) == ("fail", f"{path} is half made: its making was interrupted")
+    assert check.cure.startswith("if it holds nothing yet, remove it")
+
+
+def test_the_look_for_damage_ends_in_time_on_a_store_of_many_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(path)) as small:
+        small.execute("PRAGMA page_size = 512")
+        small.execute("VACUUM")
+    with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]) as store:
+        store.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000) "
+                      "INSERT INTO runs SELECT zeroblob(400) FROM n")
+    with path.open("r+b") as file:
+        file.seek(20 * 512)  # SQLite walks from the last row to the first
+        file.write(b"\xff" * 512)
+    assert check_tracking(f"sqlite:///{path}").state == "fail"
+    monkeypatch.setattr(storecheck, "DAMAGE_SECONDS", 0.03)
+    assert check_tracking(f"sqlite:///{path}").state == "ok"  # the time was over before it came there
+
+
+def test_what_hinders_the_look_for_damage_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]) as store:
+        store.create_function("ours", 1, abs, deterministic=True)
+        store.execute("CREATE TABLE odd (id CHECK (ours(id)))")
+        store.execute("INSERT INTO odd VALUES (1)")
+    check = check_tracking(f"sqlite:///{path}")
+    assert (check.state, "cannot be read and written: unknown function" in check.what) == ("fail", True)
 
 
 @pytest.mark.parametrize("damaged", [slice(0, 2), slice(10, 20)], ids=["head", "rows"])
