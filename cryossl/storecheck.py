@@ -8,16 +8,16 @@ import re
 import socket
 import sqlite3
 import threading
-import urllib.error
 import urllib.request
 from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from cryossl.diagnosis import Check
 from cryossl.storeuri import LOG_IN, redacted, sqlite_fault, sqlite_path
 
+_COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
 STORE_TIMEOUT_SECONDS = 3.0
 DAMAGE_SECONDS = 1.0
@@ -141,25 +141,61 @@ def _mlflow_schemas() -> tuple[set[str], set[str]]:
 
 
 def _check_server(uri: str) -> Check:
+    """In a thread that may be left behind: each read has its timeout, but a server can send a byte at a time."""
+    found: list[Check] = []
+    probe = threading.Thread(target=lambda: found.append(_ask_server(uri)), daemon=True)
+    probe.start()
+    probe.join(STORE_TIMEOUT_SECONDS + 0.5)  # silence ends at the timeout, with a reason
+    return found[0] if found else _silent(redacted(uri).rstrip("/"), "no whole answer in time")
+
+
+def _ask_server(uri: str) -> Check:
     shown = redacted(uri).rstrip("/")
     address = re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
+    opener = urllib.request.OpenerDirector()  # one that follows no redirection: the client of runs follows none either
+    for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+        opener.add_handler(handler())
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=STORE_TIMEOUT_SECONDS):
-            return Check("tracking", "ok", f"{shown} answers")
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code in (401, 403):
-                return Check("tracking", "warn", f"{shown} answers and asks who you are ({error.code})", LOG_IN)
-            return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({error.code})",
-                         "compare the address with what `mlflow server` printed")
+        with opener.open(f"{address}/health", timeout=STORE_TIMEOUT_SECONDS) as answer:
+            status, body = answer.status, answer.read(1000).strip()
+            target = _target(f"{address}/health", answer.headers.get("Location", ""))
     except OSError as error:  # before HTTPException: a server that hangs up is both
-        reason = getattr(error, "reason", error)
-        # Not a failure: a run keeps its own journal and sends it when the server is back.
-        return Check("tracking", "warn", f"{shown} does not answer: {reason}",
-                     "start the server, or `tracking_uri=sqlite:///mlflow.db`")
-    except (HTTPException, UnicodeError) as error:
-        return Check("tracking", "fail", f"{shown} cannot be asked, or is no HTTP server ({type(error).__name__})",
-                     "compare the address with what `mlflow server` printed")
+        return _silent(shown, getattr(error, "reason", error))
+    except (HTTPException, ValueError) as error:
+        return Check("tracking", "fail", f"{shown} cannot be asked, or is no HTTP server ({type(error).__name__})", _COMPARE)
+    if status >= 300:
+        return _judge_status(shown, status, target)
+    if body == b"OK":
+        return Check("tracking", "ok", f"{shown} answers")
+    if body.startswith(b"<"):
+        return Check("tracking", "fail", f"{shown} answers, but not as a tracking server (with a page of HTML)", _COMPARE)
+    return Check("tracking", "warn", f"{shown} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
+
+
+def _silent(shown: str, reason: object) -> Check:
+    # Not a failure: a run keeps its own journal and sends it when the server is back.
+    return Check("tracking", "warn", f"{shown} does not answer: {reason}",
+                 "start the server, or `tracking_uri=sqlite:///mlflow.db`")
+
+
+def _judge_status(shown: str, status: int, target: str) -> Check:
+    if status in (401, 403):
+        return Check("tracking", "warn", f"{shown} answers and asks who you are ({status})", LOG_IN)
+    if status == 429 or status >= 500:
+        return Check("tracking", "warn", f"{shown} answers, but cannot serve now ({status})",
+                     "its log says why; a run goes on without it and sends later")
+    if status < 400 and target:
+        return Check("tracking", "fail", f"{shown} answers, but redirects to {target}", "give that address")
+    return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({status})", _COMPARE)
+
+
+def _target(asked: str, location: str) -> str:
+    """Where a redirection leads, as an address of a server that can be shown."""
+    try:
+        parts = urlsplit(urljoin(asked, location)) if location else None
+    except ValueError:
+        return ""
+    return ascii(redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}"))[1:-1][:200] if parts else ""
 
 
 def _check_database(uri: str) -> Check:

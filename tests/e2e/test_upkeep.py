@@ -133,6 +133,7 @@ def test_reap_makes_no_experiment_for_journals_either(server, tmp_path):
     refused = call("reap", *places(server.uri, tmp_path))
     assert (refused.code, "; `cryossl sync` makes it" in refused.err) == (2, True)
     doctor = call("doctor", "--fix", *places(server.uri, tmp_path))
+    assert f"{server.uri} answers\n" in doctor.out
     assert doctor.out.splitlines()[-1].startswith("nothing to end: there is no experiment 'cryossl' in ")
     assert doctor.out.splitlines()[-1].endswith("; `cryossl sync` makes it and sends what the journals hold for it")
     assert [one.name for one in MlflowClient(server.uri).search_experiments()] == ["Default"]

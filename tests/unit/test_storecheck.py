@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -22,11 +23,14 @@ FIRST_TABLES = ("experiments", "runs", "metrics", "params", "tags")
 
 
 @contextlib.contextmanager
-def server_that_answers(status: int) -> Iterator[str]:
+def server_that_answers(status: int, body: str = "OK", **headers: str) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(status if self.path == "/health" else 404)
+            self.send_response(status if self.path == "/health" else 200)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
+            self.wfile.write(body.encode())
 
         def log_message(self, *arguments: object) -> None:
             """Silent."""
@@ -186,10 +190,59 @@ def test_a_locked_sqlite_store_warns(tmp_path: Path) -> None:
         assert check_tracking(f"sqlite:///{path}").state == "warn"
 
 
-@pytest.mark.parametrize(("status", "state"), [(200, "ok"), (401, "warn"), (404, "fail"), (500, "fail")])
+@pytest.mark.parametrize(("status", "state"), [
+    (200, "ok"), (304, "fail"), (401, "warn"), (404, "fail"), (429, "warn"), (500, "warn"), (503, "warn")])
 def test_a_tracking_server_is_judged_by_its_answer(status: int, state: str) -> None:
     with server_that_answers(status) as address:
         assert check_tracking(address).state == state
+
+
+@pytest.mark.parametrize(("location", "target"), [
+    ("https://tracking.example:8443/health", "https://tracking.example:8443"), ("/elsewhere", "{here}/elsewhere"),
+    ("http://user:secret@tracking.example/mlflow/health", "http://tracking.example/mlflow")])
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirection_is_not_followed_but_told(status: int, location: str, target: str) -> None:
+    with server_that_answers(status, Location=location) as address:
+        check = check_tracking(address)
+        assert (check.state, check.cure) == ("fail", "give that address")
+        assert check.what.replace("***@", "") == f"{address} answers, but redirects to {target.format(here=address)}"
+
+
+@pytest.mark.parametrize("location", ["", "http://[half"])
+def test_a_redirection_to_nowhere_is_no_answer_of_a_tracking_server(location: str) -> None:
+    with server_that_answers(302, Location=location) as address:
+        assert check_tracking(address).what.endswith("answers, but not as a tracking server (302)")
+
+
+@pytest.mark.parametrize(("body", "state"), [
+    ("OK", "ok"), ("OK\n", "ok"), ("<!doctype html><p>OK", "fail"), (" <html>", "fail"), ("", "warn"), ("healthy", "warn"),
+    ("OK" * 1000, "warn")])
+def test_a_server_that_does_not_say_ok_as_mlflow_does_is_not_ok(body: str, state: str) -> None:
+    with server_that_answers(200, body) as address:
+        assert check_tracking(address).state == state
+
+
+def test_a_server_that_sends_a_byte_at_a_time_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storecheck, "STORE_TIMEOUT_SECONDS", 0.5)
+    gone = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def trickle() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while not gone.wait(0.1):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        begun = time.monotonic()
+        threading.Timer(10, gone.set).start()
+        check = check_tracking(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        waited = time.monotonic() - begun
+        gone.set()
+        thread.join()
+    assert (check.state, "does not answer: no whole answer in time" in check.what) == ("warn", True)
+    assert waited < 5
 
 
 def test_a_server_that_is_down_warns_because_a_run_keeps_its_own_journal(closed_port: int) -> None:
