@@ -188,9 +188,7 @@ def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, fix
     def then() -> None:
         if fix:
             from cryossl import upkeep  # after the checks, which tell of packages that it lacks
-
             upkeep.reap_what_there_is(config, aside=as_json)
-
     reading.doctor(config, as_json=as_json, then=then)
 
 

@@ -24,13 +24,16 @@ DAMAGE_SECONDS = 1.0
 _FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_version"}
 
 
-def check_tracking(uri: str) -> Check:
-    """Can the tracking store be reached: a sound SQLite file of this MLflow be written, a server answer in three seconds."""
+def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check:
+    """Can the tracking store be reached: a sound SQLite file of this MLflow be written, a server answer in three seconds.
+
+    `damage_seconds`: for how long a SQLite file is searched for damage at most.
+    """
     parts = urlsplit(uri)
     kind = parts.scheme.split("+")[0]
     path = sqlite_path(uri)
     if path is not None:
-        return _check_sqlite(path)
+        return _check_sqlite(path, damage_seconds)
     if kind in ("http", "https"):
         return _check_server(uri)
     if kind in ("postgresql", "postgres", "mysql", "mssql"):
@@ -41,7 +44,7 @@ def check_tracking(uri: str) -> Check:
     return Check("tracking", "warn", f"{redacted(uri)}: not tried, this kind of store is unknown here")
 
 
-def _check_sqlite(path: Path) -> Check:
+def _check_sqlite(path: Path, damage_seconds: float) -> Check:
     elsewhere = "`tracking_uri=sqlite:///FILE` names another"
     if not path.exists():
         parent = nearest_existing(path.parent)
@@ -55,7 +58,7 @@ def _check_sqlite(path: Path) -> Check:
         with contextlib.closing(sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)) as store:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
-            _refuse_damage(store)
+            _refuse_damage(store, damage_seconds)
             made_by = _schema_of(store)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
@@ -78,10 +81,10 @@ def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
                  f"{cure}; {elsewhere}")
 
 
-def _refuse_damage(store: sqlite3.Connection) -> None:
-    """Raise DatabaseError for a damaged file, as far as one second of looking shows."""
+def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
+    """Raise DatabaseError for a damaged file, as far as so many seconds of looking show."""
     # Older SQLite asks no progress handler while it walks the pages, but heeds an interruption.
-    timer = threading.Timer(DAMAGE_SECONDS, store.interrupt)
+    timer = threading.Timer(seconds, store.interrupt)
     timer.start()
     try:
         (found,) = store.execute("PRAGMA quick_check(1)").fetchone()

@@ -15,7 +15,6 @@ import mlflow
 import pytest
 from alembic.script import ScriptDirectory
 
-from cryossl import storecheck
 from cryossl.diagnosis import render
 from cryossl.storecheck import check_tracking
 
@@ -129,9 +128,7 @@ def test_a_store_whose_making_was_interrupted_may_be_removed_if_it_holds_nothing
     assert check.cure.startswith("if it holds nothing yet, remove it")
 
 
-def test_the_look_for_damage_ends_in_time_on_a_store_of_many_pages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_look_for_damage_ends_in_time_on_a_store_of_many_pages(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with contextlib.closing(sqlite3.connect(path)) as small:
         small.execute("PRAGMA page_size = 512")
@@ -143,8 +140,7 @@ def test_the_look_for_damage_ends_in_time_on_a_store_of_many_pages(
         file.seek(20 * 512)  # SQLite walks from the last row to the first
         file.write(b"\xff" * 512)
     assert check_tracking(f"sqlite:///{path}").state == "fail"
-    monkeypatch.setattr(storecheck, "DAMAGE_SECONDS", 0.03)
-    assert check_tracking(f"sqlite:///{path}").state == "ok"  # the time was over before it came there
+    assert check_tracking(f"sqlite:///{path}", damage_seconds=0.03).state == "ok"  # the time was over before it came there
 
 
 def test_what_hinders_the_look_for_damage_is_told(tmp_path: Path) -> None:
@@ -222,21 +218,19 @@ def test_a_server_that_does_not_say_ok_as_mlflow_does_is_not_ok(body: str, state
         assert check_tracking(address).state == state
 
 
-def test_a_server_that_sends_a_byte_at_a_time_is_given_up_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storecheck, "STORE_TIMEOUT_SECONDS", 0.5)
+def test_a_server_that_sends_a_byte_at_a_time_is_given_up_in_seconds() -> None:
     gone = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         def trickle() -> None:
             connection, _ = listener.accept()
             with connection, contextlib.suppress(OSError):
                 connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
-                while not gone.wait(0.1):
+                while not gone.wait(0.1) and time.monotonic() < begun + 10:
                     connection.sendall(b"x")
 
         thread = threading.Thread(target=trickle)
-        thread.start()
         begun = time.monotonic()
-        threading.Timer(10, gone.set).start()
+        thread.start()
         check = check_tracking(f"http://127.0.0.1:{listener.getsockname()[1]}")
         waited = time.monotonic() - begun
         gone.set()
