@@ -179,17 +179,17 @@ def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
 @cli.command()
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="print the checks as JSON")
-@click.option("--fix", is_flag=True, help="first do what `reap` does")
+@click.option("--fix", is_flag=True, help="then do what `reap` does")
 def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, fix: bool, **options: str | None) -> None:
     """Check the environment, the GPU, the tracking store and the disk."""
     config = config_of(config_file, defaults_yield, options)
     from cryossl import reading
 
-    if fix:
-        from cryossl import upkeep
-
-        upkeep.reap(config, aside=as_json)
-    reading.doctor(config, as_json=as_json)
+    def then() -> None:
+        if fix:
+            from cryossl import upkeep  # after the checks, which tell of packages that it lacks
+            upkeep.reap_what_there_is(config, aside=as_json)
+    reading.doctor(config, as_json=as_json, then=then)
 
 
 @cli.command()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.arms import PARTICLE_F1, Arm, by_arm, chosen_on, labelled_text
+from analysis.arms import PARTICLE_F1, Arm, by_arm, labelled_text
 from analysis.comparison import HEADLINE, Comparison
 from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
 from analysis.statistics import Interval, grade
 from analysis.summary import reference_notes
 from analysis.tables import mean_of
+from cryossl.splits import chosen_on
 
 
 def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:

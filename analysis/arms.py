@@ -14,6 +14,7 @@ from analysis.runs import metric_names, setting_names
 from analysis.tables import mean_of
 from analysis.verdict import Measures
 from cryossl.recipes import BASELINE, BASELINES, FULL, without_pseudo_labels
+from cryossl.splits import chosen_on
 
 PARTICLE_F1 = "test/particle_f1"
 """Stands beside the score in the tables, where runs have it."""
@@ -247,11 +248,6 @@ def reference_text(arm: Arm, arms: Sequence[Arm]) -> str:
     """The same in words, with what it was chosen on; "" for the supervised baseline."""
     name, settings = reference_name(arm, arms), arm.reference.settings if arm.reference else {}
     return "" if name == BASELINE else f"{name}, the better baseline on {chosen_on(settings)}"
-
-
-def chosen_on(settings: Mapping[str, str]) -> str:
-    """What thresholds, gate and the baseline to beat were chosen on."""
-    return "the labelled micrographs" if settings.get("split.validation_from") == "labelled" else "validation"
 
 
 def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:

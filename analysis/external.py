@@ -27,7 +27,7 @@ Rows = Int64[np.ndarray, "micrographs 3"]
 SCHEMA = "cryossl.external/1"
 _JSON_WORDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
                                 bool: "a boolean", type(None): "missing or null"}
-T = TypeVar("T")
+_T = TypeVar("_T")
 CURE = "the columns are micrograph, tp, fp, fn, then method and leakage if known (docs/report.md)"
 
 
@@ -148,7 +148,7 @@ def _count(row: Row, column: str, number: int) -> int:
 
 
 def _word(row: Row, column: str, default: str) -> str:
-    return str(row.get(column) or default).strip()
+    return str(row.get(column) or "").strip() or default
 
 
 def _csv_rows(text: str) -> list[Row]:
@@ -165,8 +165,8 @@ def _json_rows(text: str) -> list[Row]:
         if document.get("schema") != SCHEMA:
             raise ValueError("its schema is another")
         methods = [_of(dict, one, "a method") for one in _of(list, document.get("methods"), "methods")]
-        return [{**_json_row(row), **{name: _of(str, one[name], name) for name in ("method", "leakage")
-                                      if one.get(name) is not None}}
+        return [{**_json_row(row), **{name: "" if one.get(name) is None else _of(str, one[name], name)
+                                      for name in ("method", "leakage")}}
                 for one in methods for row in _of(list, one.get("micrographs"), "micrographs")]
     except RecursionError:
         raise DataError(f"external results: not a document of {SCHEMA} (nested too deeply)", cure=CURE) from None
@@ -181,7 +181,7 @@ def _json_row(value: object) -> Row:
     return {**cells, "micrograph": _of(str, row.get("micrograph"), "micrograph")}
 
 
-def _of(kind: type[T], value: object, what: str) -> T:
+def _of(kind: type[_T], value: object, what: str) -> _T:
     """The value, which must be of this kind. Raises ValueError in the words of JSON."""
     if not isinstance(value, kind):
         raise ValueError(f"{what} is {_JSON_WORDS[type(value)]}, not {_JSON_WORDS[kind]}")

@@ -20,6 +20,7 @@ from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
 from cryossl.selection import Selection
 from cryossl.selectionsummary import SelectionSummary
+from cryossl.splits import chosen_on
 from cryossl.strategies import Recipe, rules_by_iteration
 from cryossl.trackedrun import TrackedRun
 from cryossl.tracking import Tracker
@@ -45,6 +46,7 @@ class Bookkeeper:
                  tags: Mapping[str, str]) -> None:
         self._experiment, self._tracker, self._parent, self._narrator = experiment, tracker, parent, narrator
         self._config = experiment.config
+        self._judge = chosen_on(self._config.flat())
         self._fingerprint = experiment.fingerprint()
         self._tags = dict(tags)
         self._numbers: dict[str, Numbers] = {}
@@ -72,7 +74,7 @@ class Bookkeeper:
         def track(record: EpochRecord) -> None:
             run.metrics({"epoch/loss": record.loss, "epoch/learning_rate": record.learning_rate,
                          "epoch/validation_f1": record.validation_f1, "epoch/seconds": record.seconds}, step=record.epoch)
-            score = "" if record.validation_f1 is None else f"  validation F1 {_percent(record.validation_f1)}"
+            score = "" if record.validation_f1 is None else f"  F1 on {self._judge} {_percent(record.validation_f1)}"
             self._narrator.note(f"epoch {record.epoch}  loss {record.loss:.4f}{score}")
 
         return track
@@ -96,8 +98,8 @@ class Bookkeeper:
         """What the gate saw and decided."""
         before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
         decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
-        self._narrator.say(f"   {strategy} iteration {iteration}: validation F1 {_percent(before)} → {_percent(after)}: "
-                           f"{decision}")
+        self._narrator.say(f"   {strategy} iteration {iteration}: F1 on {self._judge} {_percent(before)} → "
+                           f"{_percent(after)}: {decision}")
 
     def tell_collapse(self, strategy: str, iteration: int, steps: int) -> None:
         """That the watch ended a training."""
@@ -203,9 +205,8 @@ class Bookkeeper:
                        f"(particle ratio {_percent(told.particle_ratio)}%, target {_percent(told.target_ratio)}%)")
         gain = numbers.get("gain/f1")
         change = "" if gain is None else f", {100 * gain:+.2f} points over the supervised baseline"
-        judge = "the labelled micrographs" if self._config.split.validation_from == "labelled" else "validation"
         decided = "" if without_pseudo_labels(strategy) else (
-            f" The student was {'' if trained.accepted else 'not '}accepted on {judge}.")
+            f" The student was {'' if trained.accepted else 'not '}accepted on {self._judge}.")
         return (f"**{strategy}**, {self._where()}, iteration {trained.iteration}: trained for {trained.model.steps} steps on "
                 f"{learned}. Test F1 **{_percent(numbers['test/f1'])}**{change}.{decided}")
 

@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cryossl.errors import ConfigError
 
-_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 _MANNERS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
-    _RETRIES: "2",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    _TIMEOUT: "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+_WHOLE_NUMBERS = {  # default, least, most; the last two mosts are MLflow's own
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": (10, 1, 86400),
+    _RETRIES: (2, 0, 10),
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": (1, 0, 120),
+}
+_SWITCHES = (*(name for name, value in _MANNERS.items() if value in ("true", "false")),
+             "MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER")
+_JITTER = "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"
+_LEVEL = "MLFLOW_LOGGING_LEVEL"
 
 
 def set_manners() -> None:
-    """Where the user has not chosen otherwise. Raises ConfigError for a number that MLflow would stumble over."""
+    """Where the user has not chosen otherwise. Raises ConfigError for a value that MLflow would stumble over."""
     for name, value in _MANNERS.items():
-        chosen = os.environ.setdefault(name, value)
-        if value.isdecimal() and not (chosen.isdecimal() and (int(chosen) or name != _TIMEOUT)):
-            raise ConfigError(f"{name} = {chosen!r:.40} is no number that it can have", cure=f"unset it, or set e.g. {value}")
+        os.environ.setdefault(name, value)
+    for name, (default, least, most) in _WHOLE_NUMBERS.items():
+        chosen = os.environ.setdefault(name, str(default))
+        if not (chosen.isdecimal() and len(chosen) <= 6 and least <= int(chosen) <= most):
+            raise _refusal(name, f"a whole number from {least} to {most}", such_as=str(default))
+    if not _is_size(os.environ.get(_JITTER, "1")):
+        raise _refusal(_JITTER, "a finite number from 0 up", such_as="1")
+    level = os.environ[_LEVEL]
+    if level and level.upper() not in logging.getLevelNamesMapping():
+        raise _refusal(_LEVEL, "the name of a logging level", such_as="WARNING")
+    for name in _SWITCHES:
+        if os.environ.get(name, "true").lower() not in ("true", "false", "1", "0"):
+            raise _refusal(name, "true, false, 1 or 0", such_as=_MANNERS.get(name, "false"))
+
+
+def _is_size(text: str) -> bool:
+    try:
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _refusal(name: str, legal: str, *, such_as: str) -> ConfigError:
+    return ConfigError(f"{name} = {os.environ[name]!r:.40} is not {legal}", cure=f"unset it, or set e.g. {such_as}")
 
 
 @contextmanager

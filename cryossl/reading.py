@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,14 +29,16 @@ def status(folder: Path, *, watch: bool, as_json: bool) -> None:
         time.sleep(2)
 
 
-def doctor(config: Config, *, as_json: bool) -> None:
-    """Print the checks of this machine. Raises ConfigError if one of them fails."""
+def doctor(config: Config, *, as_json: bool, then: Callable[[], None]) -> None:
+    """Print the checks of this machine, `then` do what needs a sound tracking store. Raises ConfigError if a check fails."""
     from cryossl.diagnosis import render
     from cryossl.doctor import examine
 
     checks = examine(tracking_uri=config.run.tracking_uri, work=config.run.work, device=config.training.device, needed_bytes=0)
     click.echo(json.dumps([asdict(check) for check in checks]) if as_json else render(checks))
     failed = [check.name for check in checks if check.state == "fail"]
+    if "tracking" not in failed:
+        then()
     if failed:
         raise ConfigError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", cure="the lines above say how")
 

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from math import floor
+from typing import Any
 
 from cryossl.canonical import digest
 from cryossl.errors import DataError
@@ -193,3 +194,8 @@ def _by_source(items: Mapping[str, str]) -> dict[str, list[str]]:
 def _mark(seed: int, purpose: str, name: str) -> str:
     """A name's place in the seeded order, as text that sorts."""
     return hashlib.sha256(json.dumps([seed, purpose, name]).encode()).hexdigest()
+
+
+def chosen_on(settings: Mapping[str, Any]) -> str:
+    """What thresholds, gate and the baseline to beat were chosen on; `settings` by section and name."""
+    return "the labelled micrographs" if settings.get("split.validation_from") == "labelled" else "validation"

@@ -8,9 +8,13 @@ from typing import Literal
 import click
 
 from cryossl.config import Config
-from cryossl.errors import TrackingError
-from cryossl.storeuri import redacted, sqlite_path, store_uri
+from cryossl.errors import ConfigError, TrackingError
+from cryossl.journal import Journal
+from cryossl.mlflowstore import MlflowStore
+from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.tracking import Tracker
+
+_NO_EXPERIMENT = "there is no experiment "
 
 
 def sync(config: Config) -> None:
@@ -33,13 +37,40 @@ def reap(config: Config, *, aside: bool = False) -> None:
 
     `aside`: on standard error, where standard output belongs to something else.
     """
-    found = _tracker(config, makes_experiment="never").reap()
+    try:
+        found = _tracker(config, makes_experiment="never").reap()
+    except ConfigError as error:
+        told, _, _ = str(error).partition("; ")
+        if told.startswith(_NO_EXPERIMENT) and _journals_wait(config):
+            raise ConfigError(told, cure="`cryossl sync` makes it and sends what the journals hold for it") from None
+        raise
     for run, ended in found:
         name, host, process = (run.tags.get(tag, "unknown") for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid"))
         click.echo(f"ended {name} ({run.run_id}): its process {process} is gone" if ended else
                    f"left {name} ({run.run_id}): process {process} on host {host} may be at work", err=aside)
     if not found:
         click.echo("no run is shown as RUNNING", err=aside)
+
+
+def reap_what_there_is(config: Config, *, aside: bool) -> None:
+    """The same, but where there is no store yet, or not this experiment, there is nothing to end: no fault."""
+    path = sqlite_path(store_uri(config.run.tracking_uri))
+    if path is not None and not path.exists():
+        click.echo("nothing to end: there is no tracking store yet", err=aside)
+        return
+    try:
+        reap(config, aside=aside)
+    except ConfigError as error:
+        if not str(error).startswith(_NO_EXPERIMENT):
+            raise
+        click.echo(f"nothing to end: {error}", err=aside)
+
+
+def _journals_wait(config: Config) -> bool:
+    """Whether journals of the work folder hold what is meant for this store and experiment, and not there."""
+    store = MlflowStore(store_uri(config.run.tracking_uri), *experiment_choice(config.run.experiment)).identity
+    journals = [Journal(path.parent) for path in (config.run.work / "journals").glob("*/journal.jsonl")]
+    return any(journal.sent(store) is not None and journal.pending(store)[0] for journal in journals)
 
 
 def _tracker(config: Config, *, makes_experiment: Literal["for journals", "never"]) -> Tracker:

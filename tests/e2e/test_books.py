@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from watched_calls import watched_calls
 
@@ -82,3 +84,18 @@ def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_stor
 
 def settings_of(options):
     return {name.removeprefix("--").replace("-", "_"): value for name, value in zip(options[::2], options[1::2], strict=True)}
+
+
+def test_a_run_judged_on_the_labelled_micrographs_never_says_that_it_is_on_validation(new_lab, tiny_data):
+    lab = new_lab()
+    listed = lab.folder / "labelled.txt"
+    listed.write_text("\n".join(sorted(path.stem for path in (tiny_data / "train").iterdir())[1:9]))  # the first is bare
+    at = lab.tiny.index("--ratio")
+    done = lab.call("run", *lab.places(), *lab.tiny[:at], *lab.tiny[at + 2:], "--labelled", str(listed),
+                    "--validation-from", "labelled", "--strategies", "naive", "--baseline-epochs", "16")
+    assert done.code == 0, done.err
+    log = (lab.results / "pseudolabel_balanced" / "pseudolabel_balanced_training.log").read_text(encoding="utf-8")
+    assert re.search(r"epoch \d+  loss \d\S+  F1 on the labelled micrographs \d", log)
+    assert re.search(r"naive iteration 1: F1 on the labelled micrographs \d\S+ → \d", log)
+    assert "validation F1" not in log
+    assert "on validation" not in log

@@ -87,7 +87,7 @@ def test_the_log_has_the_notes_key_messages_each_with_its_time(lab_of_the_run):
     assert f"Generated {count:.0f} class-balanced pseudo-labels" in log
     assert re.search(r"Generated \d+ naive pseudo-labels", log)
     assert re.search(r"Average particle ratio: \d+\.\d\d% \(target: \d+\.\d\d%\)", log)
-    assert re.search(r"validation F1 \d", log)
+    assert re.search(r"F1 on validation \d", log)
     assert re.search(r"epoch 8  loss \d", log)
 
 

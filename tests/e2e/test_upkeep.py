@@ -89,13 +89,35 @@ def test_doctor_with_fix_ends_it_too_and_its_json_stays_json(abandoned, tmp_path
     assert statuses(abandoned)["gone"] == "KILLED"
 
 
+@pytest.mark.parametrize(("options", "told"), [
+    (("--experiment", "typo"), "nothing to end: there is no experiment 'typo' in "),
+    (("--tracking-uri", "sqlite:///{folder}/new.db"), "nothing to end: there is no tracking store yet")])
+def test_doctor_with_fix_tells_that_there_is_nothing_to_end_after_its_checks(options, told, sqlite_uri, tmp_path):
+    done = call("doctor", "--fix", *places(sqlite_uri, tmp_path), *(word.format(folder=tmp_path) for word in options))
+    assert done.out.splitlines()[0].startswith("ok    machine")
+    assert done.out.splitlines()[-1].startswith(told)
+    assert "there is no" not in done.err
+    assert {one.name for one in MlflowClient(sqlite_uri).search_experiments()} == {"Default"}
+
+
+def test_doctor_with_fix_shows_its_checks_of_a_damaged_store_too(sqlite_uri, tmp_path):
+    path = Path(sqlite_uri.removeprefix("sqlite:///"))
+    path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8000)
+    done = call("doctor", "--fix", *places(sqlite_uri, tmp_path))
+    assert done.code == 2
+    assert done.out.startswith("ok    machine")
+    assert "is damaged" in done.out
+    assert "checks failed: " in done.err
+    assert "tracking; the lines above say how" in done.err
+
+
 def test_reap_without_a_store_is_one_line(server, tmp_path):
     done = call("reap", *places(server.uri, tmp_path))
     assert (done.code, done.err.count("\n")) == (3, 1)
     assert "cannot be read" in done.err
 
 
-@pytest.mark.parametrize("words", [("sync",), ("reap",), ("doctor", "--fix")], ids=" ".join)
+@pytest.mark.parametrize("words", [("sync",), ("reap",)], ids=" ".join)
 def test_an_experiment_that_is_not_there_is_refused_with_those_that_are_and_none_is_made(words, sqlite_uri, tmp_path):
     MlflowClient(sqlite_uri).create_experiment("cryossl")
     done = call(*words, *places(sqlite_uri, tmp_path), "--experiment", "typo")
@@ -128,7 +150,12 @@ def test_sync_says_of_a_server_that_is_away_that_it_is_not_there_even_with_nothi
 def test_reap_makes_no_experiment_for_journals_either(server, tmp_path):
     Tracker(server.uri, "cryossl", tmp_path / "journals").run("fp", name="n", parent=None, tags=TAGS).finish()
     server.start()
-    assert call("reap", *places(server.uri, tmp_path)).code == 2
+    refused = call("reap", *places(server.uri, tmp_path))
+    assert (refused.code, "; `cryossl sync` makes it" in refused.err) == (2, True)
+    doctor = call("doctor", "--fix", *places(server.uri, tmp_path))
+    assert f"{server.uri} answers\n" in doctor.out
+    assert doctor.out.splitlines()[-1].startswith("nothing to end: there is no experiment 'cryossl' in ")
+    assert doctor.out.splitlines()[-1].endswith("; `cryossl sync` makes it and sends what the journals hold for it")
     assert [one.name for one in MlflowClient(server.uri).search_experiments()] == ["Default"]
 
 

@@ -2,52 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import sqlite3
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import metadata
 from pathlib import Path
 
-import mlflow
 import pytest
-from alembic.script import ScriptDirectory
 from packaging.requirements import Requirement
 
 from cryossl import doctor, packages
 from cryossl.diagnosis import Check, render, worst
 
 PROJECT = Path(__file__).resolve().parents[2]
-
-
-@contextlib.contextmanager
-def server_that_answers(status: int) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status if self.path == "/health" else 404)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            """Silent."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 # --- what the checks say together
@@ -146,117 +110,6 @@ def test_a_gpu_that_is_wanted_and_missing_fails_and_one_that_lies_idle_warns(
 ) -> None:
     probe = {"torch": "2.14.1", "cuda_build": "13.0", "device": found, "name": "", "bytes": 0}
     assert doctor.judge_gpu(probe, device=device, driver_present=driver).state == state
-
-
-# --- tracking store
-
-
-def test_a_sqlite_store_that_is_not_there_yet_can_be_made_and_is_not_made_by_looking(tmp_path: Path) -> None:
-    assert doctor.check_tracking(f"sqlite:///{tmp_path}/new/mlflow.db").state == "ok"
-    assert list(tmp_path.iterdir()) == []
-
-
-@contextlib.contextmanager
-def store_of_mlflow(path: Path, *, schema: str | None) -> Iterator[sqlite3.Connection]:
-    """A database with MLflow's tables that says of which schema it is."""
-    with contextlib.closing(sqlite3.connect(path)) as store, store:
-        for table in ("experiments", "runs", "metrics", "params", "tags"):
-            store.execute(f"CREATE TABLE {table} (id)")
-        if schema is not None:
-            store.execute("CREATE TABLE alembic_version (version_num)")
-            store.execute("INSERT INTO alembic_version VALUES (?)", [schema])
-        yield store
-
-
-def schemas_of_mlflow() -> list[str]:
-    """From the oldest to the newest, as MLflow's own migrations have it."""
-    scripts = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
-    return [one.revision for one in scripts.walk_revisions()][::-1]
-
-
-def test_a_sqlite_store_is_left_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
-    with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]):
-        pass
-    before = path.read_bytes()
-    assert doctor.check_tracking(f"sqlite:///{path}").state == "ok"
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(("schema", "cure"), [
-    (schemas_of_mlflow()[-2], "mlflow db upgrade"), ("deadbeef", "install the MLflow that made it"),
-    (None, "install the MLflow that made it")])
-def test_a_store_of_another_version_of_mlflow_fails(tmp_path: Path, schema: str | None, cure: str) -> None:
-    path = tmp_path / "mlflow.db"
-    with store_of_mlflow(path, schema=schema):
-        pass
-    check = doctor.check_tracking(f"sqlite:///{path}")
-    assert (check.state, cure in check.cure) == ("fail", True)
-    assert f"another version of MLflow (schema {schema or 'unknown'})" in check.what
-
-
-@pytest.mark.parametrize("damaged", [slice(0, 2), slice(10, 20)], ids=["head", "rows"])
-def test_a_damaged_store_fails(tmp_path: Path, damaged: slice) -> None:
-    path = tmp_path / "mlflow.db"
-    with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]) as store:
-        store.executemany("INSERT INTO runs VALUES (?)", [("r" * 1000,)] * 100)
-    content, page = bytearray(path.read_bytes()), 4096
-    start, end = damaged.start * page or 100, damaged.stop * page
-    content[start:end] = b"\xff" * (end - start)
-    path.write_bytes(content)
-    check = doctor.check_tracking(f"sqlite:///{path}")
-    assert (check.state, "is damaged" in check.what) == ("fail", True)
-
-
-def test_a_file_that_is_no_database_fails(tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
-    path.write_bytes(b"not a database" * 100)
-    assert doctor.check_tracking(f"sqlite:///{path}").state == "fail"
-
-
-def test_a_database_of_another_program_fails(tmp_path: Path) -> None:
-    path = tmp_path / "photos.db"
-    with contextlib.closing(sqlite3.connect(path)) as store:
-        store.execute("CREATE TABLE photos (id)")
-    assert "another program" in doctor.check_tracking(f"sqlite:///{path}").what
-
-
-def test_a_locked_sqlite_store_warns(tmp_path: Path) -> None:
-    path = tmp_path / "mlflow.db"
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
-        holder.execute("BEGIN EXCLUSIVE")
-        assert doctor.check_tracking(f"sqlite:///{path}").state == "warn"
-
-
-@pytest.mark.parametrize(("status", "state"), [(200, "ok"), (401, "warn"), (404, "fail"), (500, "fail")])
-def test_a_tracking_server_is_judged_by_its_answer(status: int, state: str) -> None:
-    with server_that_answers(status) as address:
-        assert doctor.check_tracking(address).state == state
-
-
-def test_a_server_that_is_down_warns_because_a_run_keeps_its_own_journal(closed_port: int) -> None:
-    check = doctor.check_tracking(f"http://127.0.0.1:{closed_port}")
-    assert check.state == "warn"
-    assert "does not answer" in check.what
-
-
-def test_a_server_that_accepts_and_stays_silent_is_given_up_in_seconds() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        check = doctor.check_tracking(f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert check.state == "warn"
-
-
-def test_a_database_that_is_down_fails_without_showing_the_password(closed_port: int) -> None:
-    check = doctor.check_tracking(f"postgresql+psycopg://user:secret@127.0.0.1:{closed_port}/mlflow")
-    assert check.state == "fail"
-    assert "secret" not in render([check])
-
-
-@pytest.mark.parametrize(("uri", "state"), [("mlruns", "fail"), ("file:///tmp/mlruns", "fail"), ("databricks", "warn")])
-def test_a_plain_folder_is_no_store_and_a_hosted_one_is_not_tried(uri: str, state: str) -> None:
-    assert doctor.check_tracking(uri).state == state
 
 
 def test_the_environment_variable_takes_the_place_of_the_configured_store(

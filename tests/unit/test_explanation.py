@@ -167,6 +167,19 @@ def test_a_method_without_a_name_gets_the_files_and_unknown_leakage() -> None:
     assert (one.method, one.leakage) == ("picker", "unknown")
 
 
+@pytest.mark.parametrize("given", [{}, {"method": None, "leakage": None}, {"method": "", "leakage": " "}, {"method": " \t"}])
+def test_a_row_of_a_json_document_does_not_bring_its_own_method_or_leakage(given: dict[str, str | None]) -> None:
+    row = {"micrograph": "a", "tp": 1, "fp": 1, "fn": 1, "method": ["z"], "leakage": "none"}
+    document = {"schema": "cryossl.external/1", "methods": [{**given, "micrographs": [row]}]}
+    (one,) = parse_external(json.dumps(document), name="picker")
+    assert (one.method, one.leakage) == ("picker", "unknown")
+
+
+def test_a_method_of_blanks_in_a_table_counts_as_not_given() -> None:
+    (one,) = parse_external("micrograph,tp,fp,fn,method,leakage\na,1,2,3,  , \nb,1,2,3,,\n", name="picker")
+    assert (one.method, one.leakage, one.ids) == ("picker", "unknown", ("a", "b"))
+
+
 @pytest.mark.parametrize(("text", "fault"), [
     ("", "no row"), ("micrograph,tp,fp,fn\n", "no row"), ("micrograph,tp,fp\na,1,2\n", "row 1: fn"),
     ("micrograph,tp,fp,fn\na,1,-2,3\n", "row 1: fp"),

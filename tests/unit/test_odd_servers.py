@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from mlflow import environment_variables
 from typed_commands import Done, call
 
+from cryossl.manners import set_manners
 from cryossl.storeuri import LOG_IN
 
 NO_EXPERIMENT = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"})
@@ -135,12 +138,34 @@ def test_a_refusal_comes_with_the_cure_that_is_its_own(status: int, run_id: str 
             assert one_line(call(*words, "--tracking-uri", uri), code=3).endswith(f"; {cure}\n")
 
 
+@pytest.mark.parametrize(("name", "value", "legal"), [
+    *(("HTTP_REQUEST_TIMEOUT", value, "a whole number from 1 to 86400")
+      for value in ("soon", "", "0", "-1", "86401", "9" * 5000)),
+    *(("HTTP_REQUEST_MAX_RETRIES", value, "a whole number from 0 to 10") for value in ("x", "11")),
+    *(("HTTP_REQUEST_BACKOFF_FACTOR", value, "a whole number from 0 to 120") for value in ("1.5", "121")),
+    *(("HTTP_REQUEST_BACKOFF_JITTER", value, "a finite number from 0 up") for value in ("much", "nan", "inf", "-1", "")),
+    ("LOGGING_LEVEL", "nonsense", "the name of a logging level"), ("LOGGING_LEVEL", "10", "the name of a logging level"),
+    *((name, "yes", "true, false, 1 or 0") for name in (
+        "TRACKING_INSECURE_TLS", "HTTP_RESPECT_RETRY_AFTER_HEADER", "ALLOW_HTTP_REDIRECTS", "DISABLE_TELEMETRY")),
+])
+def test_a_value_of_the_environment_that_mlflow_would_stumble_over_is_refused(
+    name: str, value: str, legal: str, monkeypatch
+) -> None:
+    monkeypatch.setenv(f"MLFLOW_{name}", value)
+    line = one_line(call("compare", "--tracking-uri", "http://127.0.0.1:1"), code=2)
+    assert f"MLFLOW_{name} = {value!r:.40} is not {legal}; unset it, or set e.g. " in line
+    assert len(line) < 200
+
+
 @pytest.mark.parametrize(("name", "value"), [
-    ("TIMEOUT", "soon"), ("TIMEOUT", "0"), ("TIMEOUT", "-1"), ("MAX_RETRIES", "x"), ("BACKOFF_FACTOR", "1.5")])
-def test_a_number_of_the_environment_that_mlflow_would_stumble_over_is_refused(name: str, value: str, monkeypatch) -> None:
-    monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
-    assert f"MLFLOW_HTTP_REQUEST_{name} = '{value}' is no number" in one_line(
-        call("compare", "--tracking-uri", "http://127.0.0.1:1"), code=2)
+    ("HTTP_REQUEST_TIMEOUT", "86400"), ("HTTP_REQUEST_MAX_RETRIES", "10"), ("HTTP_REQUEST_BACKOFF_FACTOR", "120"),
+    ("HTTP_REQUEST_BACKOFF_JITTER", "0.5"), ("LOGGING_LEVEL", "debug"), ("LOGGING_LEVEL", ""),
+    ("TRACKING_INSECURE_TLS", "False"), ("HTTP_RESPECT_RETRY_AFTER_HEADER", "0")])
+def test_a_value_of_the_environment_that_mlflow_takes_is_taken(name: str, value: str, monkeypatch) -> None:
+    monkeypatch.setenv(f"MLFLOW_{name}", value)
+    set_manners()
+    assert getattr(environment_variables, f"MLFLOW_{name}").get() is not None
+    assert os.environ[f"MLFLOW_{name}"] == value
 
 
 @pytest.mark.parametrize("answer", list(ANSWERS))

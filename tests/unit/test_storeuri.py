@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from typed_commands import Done, call
 
-from cryossl.doctor import check_tracking
 from cryossl.errors import ConfigError
+from cryossl.storecheck import check_tracking
 from cryossl.storeuri import store_uri
 
 PROJECT = Path(__file__).resolve().parents[2]

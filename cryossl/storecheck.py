@@ -1,0 +1,218 @@
+"""Can the tracking store be used: is a SQLite file sound and of this MLflow, does a server or a database answer."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import sqlite3
+import threading
+import urllib.request
+from http.client import HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+from cryossl.diagnosis import Check
+from cryossl.storeuri import LOG_IN, redacted, sqlite_fault, sqlite_path
+
+_COMPARE = "compare the address with what `mlflow server` printed"
+HOSTED_STORES = ("databricks", "databricks-uc")
+STORE_TIMEOUT_SECONDS = 3.0
+DAMAGE_SECONDS = 1.0
+_FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_version"}
+
+
+def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check:
+    """Can the tracking store be reached: a sound SQLite file of this MLflow be written, a server answer in three seconds.
+
+    `damage_seconds`: for how long a SQLite file is searched for damage at most.
+    """
+    parts = urlsplit(uri)
+    kind = parts.scheme.split("+")[0]
+    path = sqlite_path(uri)
+    if path is not None:
+        return _check_sqlite(path, damage_seconds)
+    if kind in ("http", "https"):
+        return _check_server(uri)
+    if kind in ("postgresql", "postgres", "mysql", "mssql"):
+        return _check_database(uri)
+    if kind == "file" or (kind == "" and uri not in HOSTED_STORES):
+        return Check("tracking", "fail", f"{uri or 'no store'}: MLflow no longer writes into plain folders",
+                     "`tracking_uri=sqlite:///mlflow.db`")
+    return Check("tracking", "warn", f"{redacted(uri)}: not tried, this kind of store is unknown here")
+
+
+def _check_sqlite(path: Path, damage_seconds: float) -> Check:
+    elsewhere = "`tracking_uri=sqlite:///FILE` names another"
+    if not path.exists():
+        parent = nearest_existing(path.parent)
+        if os.access(parent, os.W_OK | os.X_OK):
+            return Check("tracking", "ok", f"{path} will be made")
+        return Check("tracking", "fail", f"{path} cannot be made: {parent} cannot be written", elsewhere)
+    fault = sqlite_fault(path)
+    if fault and not _half_made(path):
+        return Check("tracking", "fail", f"{path} {fault}", elsewhere)
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)) as store:
+            store.execute("BEGIN IMMEDIATE")
+            store.execute("ROLLBACK")
+            _refuse_damage(store, damage_seconds)
+            made_by = _schema_of(store)
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            return Check("tracking", "warn", f"{path} is locked by another process", f"wait for it; {elsewhere}")
+        return Check("tracking", "fail", f"{path} cannot be read and written: {_line(error)}", elsewhere)
+    except sqlite3.DatabaseError as error:
+        return Check("tracking", "fail", f"{path} is damaged: {_line(error)}", f"restore it; {elsewhere}")
+    return _judge_schema(path, made_by, elsewhere=elsewhere)
+
+
+def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
+    known, latest = _mlflow_schemas()
+    if made_by is None or not latest or made_by in latest:
+        return Check("tracking", "ok", f"{path} can be written")
+    if made_by == "" and _half_made(path):
+        return Check("tracking", "fail", f"{path} is half made: its making was interrupted",
+                     f"if it holds nothing yet, remove it: a run makes it anew; {elsewhere}")
+    cure = (f"back it up, then `mlflow db upgrade sqlite:///{path}`" if made_by in known else "install the MLflow that made it")
+    return Check("tracking", "fail", f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
+                 f"{cure}; {elsewhere}")
+
+
+def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
+    """Raise DatabaseError for a damaged file, as far as so many seconds of looking show."""
+    # Older SQLite asks no progress handler while it walks the pages, but heeds an interruption.
+    timer = threading.Timer(seconds, store.interrupt)
+    timer.start()
+    try:
+        (found,) = store.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"
+    finally:
+        timer.cancel()
+        timer.join()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _schema_of(store: sqlite3.Connection) -> str | None:
+    """Which schema of MLflow's a database has, "" if it does not say; None for an empty one, which MLflow fills."""
+    tables = _tables_of(store)
+    if "alembic_version" not in tables:
+        return "" if tables else None
+    if "version_num" not in {column for _, column, *_ in store.execute("PRAGMA table_info(alembic_version)")}:
+        return ""
+    row = store.execute("SELECT CAST(version_num AS BLOB) FROM alembic_version").fetchone()
+    said = bytes(row[0] or b"").decode(errors="replace") if row else ""
+    return said if re.fullmatch(r"\w{0,40}", said) else f"{said!r:.40}"
+
+
+def _half_made(path: Path) -> bool:
+    """Whether there are only tables that MLflow makes first, and no run in them: the rest of its making did not follow."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as store:
+            tables = _tables_of(store)
+            begun = bool(tables) and tables <= _FIRST_TABLES
+            return begun and not ("runs" in tables and store.execute("SELECT 1 FROM runs LIMIT 1").fetchone())
+    except sqlite3.Error:
+        return False
+
+
+def _tables_of(store: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+
+
+def _line(error: sqlite3.Error) -> str:
+    return " ".join(str(error).split())
+
+
+def _mlflow_schemas() -> tuple[set[str], set[str]]:
+    """All schemas that the installed MLflow knows and the newest of them, read from its files: importing it takes seconds."""
+    found = find_spec("mlflow")
+    known: set[str] = set()
+    older: set[str] = set()
+    for folder in (found.submodule_search_locations or () if found else ()):
+        for path in Path(folder, "store", "db_migrations", "versions").glob("*.py"):
+            pairs = re.findall(r"""^(down_)?revision = ["'](\w+)["']""", path.read_text(encoding="utf-8"), re.MULTILINE)
+            known |= {name for _, name in pairs}
+            older |= {name for down, name in pairs if down}
+    return known, known - older
+
+
+def _check_server(uri: str) -> Check:
+    """In a thread that may be left behind: each read has its timeout, but a server can send a byte at a time."""
+    found: list[Check] = []
+    probe = threading.Thread(target=lambda: found.append(_ask_server(uri)), daemon=True)
+    probe.start()
+    probe.join(STORE_TIMEOUT_SECONDS + 0.5)  # silence ends at the timeout, with a reason
+    return found[0] if found else _silent(redacted(uri).rstrip("/"), "no whole answer in time")
+
+
+def _ask_server(uri: str) -> Check:
+    shown = redacted(uri).rstrip("/")
+    address = re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
+    opener = urllib.request.OpenerDirector()  # one that follows no redirection: the client of runs follows none either
+    for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+        opener.add_handler(handler())
+    try:
+        with opener.open(f"{address}/health", timeout=STORE_TIMEOUT_SECONDS) as answer:
+            status, body = answer.status, answer.read(1000).strip()
+            target = _target(f"{address}/health", answer.headers.get("Location", ""))
+    except OSError as error:  # before HTTPException: a server that hangs up is both
+        return _silent(shown, getattr(error, "reason", error))
+    except (HTTPException, ValueError) as error:
+        return Check("tracking", "fail", f"{shown} cannot be asked, or is no HTTP server ({type(error).__name__})", _COMPARE)
+    if status >= 300:
+        return _judge_status(shown, status, target)
+    if body == b"OK":
+        return Check("tracking", "ok", f"{shown} answers")
+    if body.startswith(b"<"):
+        return Check("tracking", "fail", f"{shown} answers, but not as a tracking server (with a page of HTML)", _COMPARE)
+    return Check("tracking", "warn", f"{shown} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
+
+
+def _silent(shown: str, reason: object) -> Check:
+    # Not a failure: a run keeps its own journal and sends it when the server is back.
+    return Check("tracking", "warn", f"{shown} does not answer: {reason}",
+                 "start the server, or `tracking_uri=sqlite:///mlflow.db`")
+
+
+def _judge_status(shown: str, status: int, target: str) -> Check:
+    if status in (401, 403):
+        return Check("tracking", "warn", f"{shown} answers and asks who you are ({status})", LOG_IN)
+    if status == 429 or status >= 500:
+        return Check("tracking", "warn", f"{shown} answers, but cannot serve now ({status})",
+                     "its log says why; a run goes on without it and sends later")
+    if status < 400 and target:
+        return Check("tracking", "fail", f"{shown} answers, but redirects to {target}", "give that address")
+    return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({status})", _COMPARE)
+
+
+def _target(asked: str, location: str) -> str:
+    """Where a redirection leads, as an address of a server that can be shown."""
+    try:
+        parts = urlsplit(urljoin(asked, location)) if location else None
+    except ValueError:
+        return ""
+    return ascii(redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}"))[1:-1][:200] if parts else ""
+
+
+def _check_database(uri: str) -> Check:
+    parts = urlsplit(uri)
+    port = parts.port or {"mysql": 3306, "mssql": 1433}.get(parts.scheme.split("+")[0], 5432)
+    try:
+        with socket.create_connection((parts.hostname or "localhost", port), timeout=STORE_TIMEOUT_SECONDS):
+            return Check("tracking", "ok", f"{redacted(uri)} answers")
+    except OSError as error:
+        return Check("tracking", "fail", f"{redacted(uri)} does not answer: {error}",
+                     "start the database, or correct the address")
+
+
+def nearest_existing(folder: Path) -> Path:
+    """The folder, or the first above it that is there."""
+    folder = folder.absolute()
+    return next(place for place in (folder, *folder.parents) if place.exists())
