@@ -20,6 +20,10 @@ class ConfigError(CryosslError):
     exit_code = 2
 
 
+class NoExperimentError(ConfigError):
+    """The tracking store has no experiment of this name."""
+
+
 class DataError(CryosslError):
     """The data set cannot be used as it is. The message names the file and the record."""
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from cryossl.errors import ConfigError, TrackingError
+from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.journal import LOCK_SECONDS, Entry
 from cryossl.manners import set_manners, without_retries
 from cryossl.runquery import tag_filter
@@ -72,8 +72,8 @@ class MlflowStore:
     def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
         """Make sure that the store and the experiment are there; of an adopted run, which is named by its id, its experiment.
 
-        `locks` is the folder of the lock for a store that is no file. Raises ConfigError if there is no experiment of this
-        name, unless it `makes_experiment`.
+        `locks` is the folder of the lock for a store that is no file. Raises NoExperimentError, unless it
+        `makes_experiment`.
         """
         with self._alone(locks):
             # Children are shown below their parent only within one experiment, so an adopted parent's it is.
@@ -238,8 +238,8 @@ class MlflowStore:
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None and not makes:
             there = ", ".join(f"{one.name:.40}" for one in self._client.search_experiments(max_results=_NAMES_TOLD))
-            raise ConfigError(f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
-                              cure=f"of those that are there, some are: {there or 'none'}")
+            raise NoExperimentError(f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
+                                    cure=f"of those that are there, some are: {there or 'none'}")
         if experiment is None:
             try:
                 return self._client.create_experiment(

@@ -51,7 +51,7 @@ class Tracker:
         """Open the store; MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
 
         `warn` is told, as a logger is, when the store goes and when it comes back. An experiment that is not there is made
-        always, where journals wait for it, or never; it is a ConfigError then.
+        always, where journals wait for it, or never; it is a NoExperimentError then.
 
         Raises TrackingError if the store can never be written as it is, StorageError if its disk is full. One that is merely
         away is waited for.

@@ -8,13 +8,11 @@ from typing import Literal
 import click
 
 from cryossl.config import Config
-from cryossl.errors import ConfigError, TrackingError
+from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.journal import Journal
 from cryossl.mlflowstore import MlflowStore
 from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.tracking import Tracker
-
-_NO_EXPERIMENT = "there is no experiment "
 
 
 def sync(config: Config) -> None:
@@ -39,11 +37,11 @@ def reap(config: Config, *, aside: bool = False) -> None:
     """
     try:
         found = _tracker(config, makes_experiment="never").reap()
-    except ConfigError as error:
+    except NoExperimentError as error:
+        if not _journals_wait(config):
+            raise
         told, _, _ = str(error).partition("; ")
-        if told.startswith(_NO_EXPERIMENT) and _journals_wait(config):
-            raise ConfigError(told, cure="`cryossl sync` makes it and sends what the journals hold for it") from None
-        raise
+        raise NoExperimentError(told, cure="`cryossl sync` makes it and sends what the journals hold for it") from None
     for run, ended in found:
         name, host, process = (run.tags.get(tag, "unknown") for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid"))
         click.echo(f"ended {name} ({run.run_id}): its process {process} is gone" if ended else
@@ -60,9 +58,7 @@ def reap_what_there_is(config: Config, *, aside: bool) -> None:
         return
     try:
         reap(config, aside=aside)
-    except ConfigError as error:
-        if not str(error).startswith(_NO_EXPERIMENT):
-            raise
+    except NoExperimentError as error:
         click.echo(f"nothing to end: {error}", err=aside)
 
 
