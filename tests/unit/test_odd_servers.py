@@ -9,9 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from answering import answering
 from mlflow import environment_variables
 from typed_commands import Done, call
 
@@ -74,14 +75,8 @@ def server_that_says(text: str, *, status: int = 200, after_seconds: float = 0.0
         def log_message(self, *_words: object) -> None:
             """Silent."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Handler) as uri:
+        yield uri
 
 
 def one_line(done: Done, *, code: int) -> str:

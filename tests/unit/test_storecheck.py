@@ -8,12 +8,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import mlflow
 import pytest
 from alembic.script import ScriptDirectory
+from answering import answering
 
 from cryossl.diagnosis import render
 from cryossl.storecheck import check_tracking
@@ -34,15 +35,8 @@ def server_that_answers(status: int, body: str = "OK", **headers: str) -> Iterat
         def log_message(self, *arguments: object) -> None:
             """Silent."""
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(Handler) as uri:
+        yield uri
 
 
 @pytest.fixture
