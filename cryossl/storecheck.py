@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from cryossl.diagnosis import Check
-from cryossl.storeuri import LOG_IN, redacted, sqlite_fault, sqlite_path
+from cryossl.storeuri import DATABASE_PORTS, LOG_IN, read_only, redacted, sqlite_fault, sqlite_path, tables_of
 
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
@@ -101,7 +101,7 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
 
 def _schema_of(store: sqlite3.Connection) -> str | None:
     """Which schema of MLflow's a database has, "" if it does not say; None for an empty one, which MLflow fills."""
-    tables = _tables_of(store)
+    tables = tables_of(store)
     if "alembic_version" not in tables:
         return "" if tables else None
     if "version_num" not in {column for _, column, *_ in store.execute("PRAGMA table_info(alembic_version)")}:
@@ -114,16 +114,12 @@ def _schema_of(store: sqlite3.Connection) -> str | None:
 def _half_made(path: Path) -> bool:
     """Whether there are only tables that MLflow makes first, and no run in them: the rest of its making did not follow."""
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as store:
-            tables = _tables_of(store)
+        with contextlib.closing(read_only(path)) as store:
+            tables = tables_of(store)
             begun = bool(tables) and tables <= _FIRST_TABLES
             return begun and not ("runs" in tables and store.execute("SELECT 1 FROM runs LIMIT 1").fetchone())
     except sqlite3.Error:
         return False
-
-
-def _tables_of(store: sqlite3.Connection) -> set[str]:
-    return {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _line(error: sqlite3.Error) -> str:
@@ -203,7 +199,7 @@ def _target(asked: str, location: str) -> str:
 
 def _check_database(uri: str) -> Check:
     parts = urlsplit(uri)
-    port = parts.port or {"mysql": 3306, "mssql": 1433}.get(parts.scheme.split("+")[0], 5432)
+    port = parts.port or DATABASE_PORTS.get(parts.scheme.split("+")[0], 5432)
     try:
         with socket.create_connection((parts.hostname or "localhost", port), timeout=STORE_TIMEOUT_SECONDS):
             return Check("tracking", "ok", f"{redacted(uri)} answers")

@@ -15,13 +15,13 @@ from cryossl.config import redacted
 from cryossl.errors import ConfigError
 from cryossl.provenance import PROJECT
 
-__all__ = ["LOG_IN", "artifact_folder", "experiment_choice", "knock", "redacted", "refuse_other_files", "sqlite_fault",
-           "sqlite_path", "store_uri"]
+__all__ = ["DATABASE_PORTS", "LOG_IN", "artifact_folder", "experiment_choice", "knock", "read_only", "redacted",
+           "refuse_other_files", "sqlite_fault", "sqlite_path", "store_uri", "tables_of"]
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SQLITE_MAGIC = b"SQLite format 3\0"
-_DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
@@ -91,11 +91,21 @@ def sqlite_fault(path: Path) -> str:
 def _is_foreign(path: Path) -> bool:
     """Whether there are tables and not MLflow's. What cannot be read is left to whoever writes to it."""
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)) as store:
-            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        with closing(read_only(path)) as store:
+            tables = tables_of(store)
     except sqlite3.Error:
         return False
     return bool(tables) and not tables >= {"experiments", "runs", "metrics", "params", "tags"}
+
+
+def read_only(path: Path) -> sqlite3.Connection:
+    """A sqlite file, opened so that nothing is written. Raises sqlite3.Error."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
+
+
+def tables_of(store: sqlite3.Connection) -> set[str]:
+    """The names of a database's tables. Raises sqlite3.Error."""
+    return {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def knock(uri: str, *, seconds: float | None = None) -> None:
@@ -110,7 +120,7 @@ def knock(uri: str, *, seconds: float | None = None) -> None:
         _knock_at_server(uri, limit)
         return
     kind = address.scheme.partition("+")[0]
-    port = _DATABASE_PORTS.get(kind)
+    port = DATABASE_PORTS.get(kind)
     if port is None or not address.hostname:
         return
     try:
