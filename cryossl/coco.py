@@ -98,7 +98,7 @@ def scan(
         table_file = root / "sources.csv"
         table = parse_table(_text(table_file), name=table_file.name) if os.path.lexists(table_file) else ()
     except DataError as error:
-        problem, cure = _split(error)
+        problem, cure = error.cause, error.cure
         return None, (Fault(str(root), "", problem.removeprefix(f"{root}: "), cure),)
     faults: list[Fault] = []
     notes = list(layout_notes)
@@ -176,7 +176,7 @@ def _read_part(
     try:
         document = read_json(files.annotations)
     except DataError as error:
-        faults.append(Fault(_relative(files.annotations, root), "", *_split(error)))
+        faults.append(Fault(_relative(files.annotations, root), "", error.cause, error.cure))
         return {}, ()
     collected = FaultList(_relative(files.annotations, root))
     paths: dict[str, Path] = {}
@@ -185,7 +185,7 @@ def _read_part(
         try:
             paths[name] = locate(name, folder=files.folder, root=root)
         except DataError as error:
-            collected.add("", *_split(error))
+            collected.add("", error.cause, error.cure)
             continue
         try:
             sizes[name] = read_size(paths[name], max_megapixels=max_megapixels)
@@ -245,7 +245,7 @@ def _add_unlisted(
 
 def picture_fault(path: Path, root: Path, error: DataError) -> Fault:
     """What `read_size` or `read_picture` found wrong, under the micrograph's id."""
-    problem, cure = _split(error)
+    problem, cure = error.cause, error.cure
     return Fault(_relative(path, root), "", problem.removeprefix(f"{path}: "), cure)
 
 
@@ -275,12 +275,6 @@ def _part(entries: Mapping[str, _Found], sources: Mapping[str, str]) -> Part:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _split(error: DataError) -> tuple[str, str]:
-    """The cause and the cure of an error; the cure follows the last `; `."""
-    cause, _, cure = str(error).rpartition("; ")
-    return (cause, cure) if cause else (cure, "")
 
 
 def _text(path: Path) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 
 class CryosslError(Exception):
-    """A fault that a user can mend. `str()` is one line; `exit_code` is what the command returns."""
+    """A fault that a user can mend. `str()` is one line, its `cause` and its `cure`; `exit_code` is the command's."""
 
     exit_code = 1
 
     def __init__(self, cause: str, *, cure: str = "") -> None:
         super().__init__(f"{cause}; {cure}" if cure else cause)
+        self.cause, self.cure = cause, cure
 
 
 class ConfigError(CryosslError):

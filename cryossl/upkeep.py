@@ -40,8 +40,7 @@ def reap(config: Config, *, aside: bool = False) -> None:
     except NoExperimentError as error:
         if not _journals_wait(config):
             raise
-        told, _, _ = str(error).partition("; ")
-        raise NoExperimentError(told, cure="`cryossl sync` makes it and sends what the journals hold for it") from None
+        raise NoExperimentError(error.cause, cure="`cryossl sync` makes it and sends what the journals hold for it") from None
     for run, ended in found:
         name, host, process = (run.tags.get(tag, "unknown") for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid"))
         click.echo(f"ended {name} ({run.run_id}): its process {process} is gone" if ended else
