@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,7 @@ def resolve(setting: str) -> torch.device:
 def resolve_precision(setting: str, device: torch.device) -> Precision:
     """The number format of the forward pass. auto: bf16 on a CUDA device that has it, else fp32.
 
-    Weights, loss and optimiser are fp32 in either case. Raises ConfigError for bf16 on a GPU without it.
+    Weights, loss and optimiser are fp32 in either case. Raises ConfigError for bf16 on a GPU or CPU without it.
     """
     if setting == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
@@ -50,7 +51,16 @@ def resolve_precision(setting: str, device: torch.device) -> Precision:
         raise ConfigError(f"unknown precision {setting!r}", cure="choose auto, fp32 or bf16")
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError("this GPU has no bf16", cure="use --precision fp32")
+    if device.type == "cpu" and not cpu_has_bf16():
+        raise ConfigError("this CPU has no bf16: imitated, it takes more than ten times as long as fp32",
+                          cure="use --precision fp32")
     return "bf16"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether oneDNN, torch's library for CPUs, computes bf16 here. True on other CPUs than x86, of which it is not known."""
+    x86 = platform.machine().lower() in {"x86_64", "amd64"}
+    return not x86 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # there is no public name
 
 
 def usable_cores() -> int:

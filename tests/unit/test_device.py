@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -38,7 +41,20 @@ def test_an_unknown_device_or_precision_is_refused():
 
 def test_precision_on_a_cpu_is_fp32_unless_asked_for():
     cpu = torch.device("cpu")
-    assert [device.resolve_precision(setting, cpu) for setting in ("auto", "fp32", "bf16")] == ["fp32", "fp32", "bf16"]
+    assert [device.resolve_precision(setting, cpu) for setting in ("auto", "fp32")] == ["fp32", "fp32"]
+    if device.cpu_has_bf16():
+        assert device.resolve_precision("bf16", cpu) == "bf16"
+    else:
+        with pytest.raises(ConfigError, match=r"this CPU has no bf16.*; use --precision fp32"):
+            device.resolve_precision("bf16", cpu)
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux, whose kernel lists what a CPU can")
+def test_a_cpu_has_bf16_as_the_kernel_says():
+    """oneDNN computes bf16 from AVX-512 on, with or without instructions of its own for it."""
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    expected = platform.machine() != "x86_64" or "avx512bw" in flags
+    assert device.cpu_has_bf16() == expected
 
 
 def test_prepare_sets_the_threads_and_deterministic_algorithms(process_settings, monkeypatch):
