@@ -25,7 +25,9 @@ from cryossl.randomness import generator
 
 MEMORY = 0.95  # of the running means: of the particle confidence, and of the prediction of each source
 PRIOR_WEIGHT = 0.1
-PRIOR_TOLERANCE = math.log(1.5)
+PRIOR_TOLERANCE = math.log(1.25)  # half of the way to 1.5, the band: few tiles a step vary by the rest
+PRIOR_RATE = 0.05
+PRIOR_MOST = 10.0
 
 
 @runtime_checkable
@@ -131,6 +133,7 @@ class OnlineTeacher:
         self._average: nn.Module = nn.Identity()
         self._confidence = settings.particle_range[0]
         self._means: dict[str, float] = {}
+        self._multipliers: dict[str, float] = {}
 
     def begin(self, network: nn.Module) -> None:
         """The average starts as the network it is given."""
@@ -176,16 +179,19 @@ class OnlineTeacher:
     def identity(self) -> dict[str, Any]:
         """Loss, settings and priors."""
         return {"loss": self._loss_name, "prior": self._prior, "priors": self._priors,
-                "consistency": {**asdict(self._settings), "particle_range": list(self._settings.particle_range)}}
+                "consistency": {**asdict(self._settings), "particle_range": list(self._settings.particle_range),
+                                "match_prior": "multiplier" if self._settings.match_prior else False}}
 
     def state(self) -> dict[str, Any]:
-        """The average and the running means."""
-        return {"average": self._average.state_dict(), "confidence": self._confidence, "means": dict(self._means)}
+        """The average, the running means and the multipliers of the prior's penalty."""
+        return {"average": self._average.state_dict(), "confidence": self._confidence, "means": dict(self._means),
+                "multipliers": dict(self._multipliers)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state."""
         self._average.load_state_dict(state["average"])
         self._confidence, self._means = state["confidence"], dict(state["means"])
+        self._multipliers = dict(state["multipliers"])
 
     def _pseudo(self, guess: Maps) -> tuple[Maps, Maps]:
         """Target and weight of what the average says; its particle threshold follows its own confidence."""
@@ -223,7 +229,10 @@ class OnlineTeacher:
         return found
 
     def _prior_penalty(self, logits: Maps, sources: tuple[str, ...]) -> Float[torch.Tensor, ""]:
-        """0.1 relu(|log(m_s / pi_s)| - log 1.5), summed over the batch's sources; m_s is the running mean prediction."""
+        """(0.1 + l_s) relu(e_s), e_s = |log(m_s / pi_s)| - log 1.25, over the batch's sources; m_s: running mean prediction.
+
+        The multiplier l_s moves by 0.05 e_s a step, within [0, 10]: it grows for as long as the source is outside.
+        """
         probability = torch.sigmoid(logits).mean(dim=(1, 2, 3))
         penalty = torch.zeros((), device=logits.device)
         for source in sorted(set(sources)):
@@ -233,9 +242,11 @@ class OnlineTeacher:
             self._means[source] = float(running.detach())
             # The mean moves by 1 - MEMORY of each batch; dividing by it gives the gradient the batch's own size.
             steady = running.detach() + (running - running.detach()) / (1 - MEMORY)
-            distance = torch.log(steady.clamp(min=1e-6) / self._priors.get(source, self._prior)).abs()
-            penalty = penalty + torch.relu(distance - PRIOR_TOLERANCE)
-        return PRIOR_WEIGHT * penalty
+            excess = torch.log(steady.clamp(min=1e-6) / self._priors.get(source, self._prior)).abs() - PRIOR_TOLERANCE
+            multiplier = self._multipliers.get(source, 0.0)
+            penalty = penalty + (PRIOR_WEIGHT + multiplier) * torch.relu(excess)
+            self._multipliers[source] = min(max(multiplier + PRIOR_RATE * float(excess.detach()), 0.0), PRIOR_MOST)
+        return penalty
 
 
 def targets_and_weights(labels: torch.Tensor, batch: Batch, *, device: torch.device) -> tuple[Maps, Maps]:
