@@ -44,7 +44,9 @@ def run(config: Config) -> tuple[str, int]:
 
     Returns the experiment's fingerprint, which its tracked runs carry, and how many entries the tracking store lacks.
     """
-    store_uri(config.run.tracking_uri)  # what is no address is refused before data are read
+    store_uri(config.run.tracking_uri)  # what is no address is refused before data are read, as is what no device here has
+    device = devices.resolve(config.training.device)
+    precision = devices.resolve_precision(config.training.precision, device)
     folder = config.run.results / config.run.name
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (devices.enough_memory(), one_at_a_time(folder), interruptible() as interruption,
@@ -60,14 +62,13 @@ def run(config: Config) -> tuple[str, int]:
         preparation.check(config, split, tile_px=blueprint.tile_px)
         config = preparation.with_counted_ratio(config, split)
         require_fit_machine(config, dataset, blueprint, split)
-        device = devices.resolve(config.training.device)
         threads = devices.prepare(device=device, threads=choose_threads(
             config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
         store = build(dataset, config.run.work / "stores", settings=config.input,
                       network_multiple=networks.multiple(config.network), report=report)
         narrator.say(preparation.parts_text(config, split, tested=_is_tested(dataset)))
         experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
-                                precision=devices.resolve_precision(config.training.precision, device), report=report)
+                                precision=precision, report=report)
         narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
                      f"({device.type}, threads: {threads})")
         try:

@@ -25,9 +25,10 @@ from cryossl.randomness import generator
 
 MEMORY = 0.95  # of the running means: of the particle confidence, and of the prediction of each source
 PRIOR_WEIGHT = 0.1
-PRIOR_TOLERANCE = math.log(1.25)  # half of the way to 1.5, the band: few tiles a step vary by the rest
+PRIOR_TOLERANCE = math.log(1.25)  # the band is a factor of 1.5; the pull starts sooner, as few tiles a step make the mean vary
 PRIOR_RATE = 0.05
 PRIOR_MOST = 10.0
+PENALTY = [PRIOR_WEIGHT, PRIOR_TOLERANCE, PRIOR_RATE, PRIOR_MOST]
 
 
 @runtime_checkable
@@ -115,7 +116,8 @@ class OnlineTeacher:
     FixMatch (Sohn et al. 2020, arXiv 2001.07685) with the mean teacher of Tarvainen and Valpola (2017, arXiv 1703.01780) as
     in UniMatch V2 (Yang et al. 2024, arXiv 2410.10777), CutMix (Yun et al. 2019, arXiv 1905.04899), and on request
     bidirectional copy-paste (Bai et al. 2023, arXiv 2305.00673) and Topaz's pull to a known particle ratio (Bepler et al.
-    2019), made tolerant. The average covers buffers too, or its BatchNorm would answer for another network.
+    2019), made tolerant, with a multiplier learned as in Platt and Barr (1988). The average covers buffers too, or its
+    BatchNorm would answer for another network.
 
     Args:
         seed, iteration, loss: as for `Supervised`.
@@ -180,7 +182,7 @@ class OnlineTeacher:
         """Loss, settings and priors."""
         return {"loss": self._loss_name, "prior": self._prior, "priors": self._priors,
                 "consistency": {**asdict(self._settings), "particle_range": list(self._settings.particle_range),
-                                "match_prior": "multiplier" if self._settings.match_prior else False}}
+                                **({"prior_penalty": PENALTY} if self._settings.match_prior else {})}}
 
     def state(self) -> dict[str, Any]:
         """The average, the running means and the multipliers of the prior's penalty."""
@@ -191,7 +193,7 @@ class OnlineTeacher:
         """Take a state."""
         self._average.load_state_dict(state["average"])
         self._confidence, self._means = state["confidence"], dict(state["means"])
-        self._multipliers = dict(state["multipliers"])
+        self._multipliers = dict(state.get("multipliers", {}))  # a checkpoint made without a penalty may have none
 
     def _pseudo(self, guess: Maps) -> tuple[Maps, Maps]:
         """Target and weight of what the average says; its particle threshold follows its own confidence."""
@@ -231,7 +233,7 @@ class OnlineTeacher:
     def _prior_penalty(self, logits: Maps, sources: tuple[str, ...]) -> Float[torch.Tensor, ""]:
         """(0.1 + l_s) relu(e_s), e_s = |log(m_s / pi_s)| - log 1.25, over the batch's sources; m_s: running mean prediction.
 
-        The multiplier l_s moves by 0.05 e_s a step, within [0, 10]: it grows for as long as the source is outside.
+        The multiplier l_s moves by 0.05 e_s a step, within [0, 10]: it grows while the source is beyond a factor of 1.25.
         """
         probability = torch.sigmoid(logits).mean(dim=(1, 2, 3))
         penalty = torch.zeros((), device=logits.device)

@@ -210,6 +210,7 @@ def _placed(config: Config, blueprint: Blueprint, executor: Executor, ledger: Le
     if isinstance(executor, SlurmExecutor):
         return Place(executor, jobs, config.training.device, config.training.threads or ledger.threads or executor.cpus)
     device = devices.resolve(config.training.device)
+    devices.resolve_precision(config.training.precision, device)  # refused once, and not by every cell
     threads = config.training.threads or devices.openmp_threads() or ledger.threads
     if not threads and jobs == 1:
         threads = choose_threads(config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE)

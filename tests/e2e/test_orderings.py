@@ -80,7 +80,7 @@ def test_the_labelled_part_sets_how_much_particle_the_labels_of_quantile_hold_in
 
 
 def test_prior_match_keeps_the_running_ratio_of_each_source_inside_its_band(experiment, teacher):
-    """The multiplier grows for as long as a source is outside, so no pull of the labels outweighs it for good.
+    """The multiplier grows while a source is beyond a factor of 1.25, so no pull of the labels outweighs it for good.
 
     The teacher starts outside, and two tiles a step decide a mean of about twenty: it may be outside on the way in, and
     now and then.

@@ -74,6 +74,16 @@ def test_the_longer_a_source_is_outside_the_steeper_it_is_pulled_back_and_inside
     assert objective.state()["multipliers"]["a"] == 0
 
 
+def test_a_checkpoint_made_without_a_penalty_goes_on_with_no_multiplier():
+    state = matching().state()
+    del state["multipliers"]
+    objective = matching()
+    penalty(objective, {"a": 0.9})
+    assert objective.state()["multipliers"]["a"] > 0
+    objective.restore(state)
+    assert objective.state()["multipliers"] == {}
+
+
 def test_the_pull_has_a_limit():
     objective = matching({"a": 1e-5})
     for _ in range(100):
