@@ -44,7 +44,8 @@ def run(config: Config) -> tuple[str, int]:
 
     Returns the experiment's fingerprint, which its tracked runs carry, and how many entries the tracking store lacks.
     """
-    store_uri(config.run.tracking_uri)  # what is no address is refused before data are read, as is what no device here has
+    # An address that is none, and a device or number format that is not here, are refused before data are read.
+    store_uri(config.run.tracking_uri)
     device = devices.resolve(config.training.device)
     precision = devices.resolve_precision(config.training.precision, device)
     folder = config.run.results / config.run.name

@@ -1,7 +1,8 @@
-"""Orderings on the embedded data that must hold by construction: one real teacher, cut short so that all takes a minute.
+"""Orderings on the embedded data that must hold by construction: one real teacher, cut short so that all takes a few minutes.
 
-Each test says what guarantees it. What nothing guarantees is not asserted, and docs/log.md has what was measured of it: a
-student that ignores doubtful pixels need not score higher than one that learns them as background.
+Each test says what guarantees it; how far `prior_match` holds is bounded as measured. What nothing guarantees is not
+asserted, and docs/log.md has what was measured of it: a student that ignores doubtful pixels need not score higher than one
+that learns them as background.
 """
 
 from __future__ import annotations
