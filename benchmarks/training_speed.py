@@ -2,8 +2,9 @@
 
 Plain: for every item PIL decodes and reduces the micrograph (jpg, full size) and decodes the mask (png, reduced), a
 DataLoader collates, fp32, NCHW, AdamW as it comes. Ours: the project's own `fit` on memory-mapped pictures of the
-reduced size. Each side runs in its own process, because ours changes process-wide settings. Sides alternate, and the
-ratio is the median over rounds, so that a machine whose load drifts slows both.
+reduced size, in the precision that it takes by itself. Each side runs in its own process, because ours changes
+process-wide settings. Sides alternate, and the ratio is the median over rounds, so that a machine whose load drifts slows
+both. Where CUDA is, both run there, with the small network and with a resnet34 on larger tiles.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,33 +37,51 @@ from cryossl.training import fit
 
 MICROGRAPH_PX = 4096  # as most of EMPIAR's are
 STORE_PX = 1024
-TILE_PX = 128
-BATCH_SIZE = 8
 MICROGRAPHS = 6
 WARM_UP_STEPS = 3
 
 
-def main(*, steps: int = 12, rounds: int = 3, threads: int = 0) -> dict[str, Any]:
-    """Print the table; return tiles per second and the ratios ours / plain."""
-    count = threads or devices.usable_cores()
+@dataclass(frozen=True)
+class Scale:
+    """What is trained, and where."""
+
+    tile_px: int = 128
+    batch_size: int = 8
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    device: str = "cpu"
+
+
+LARGE = Scale(tile_px=256, batch_size=16, device="cuda",
+              network=NetworkSettings(encoder="resnet34", encoder_depth=5, decoder_width=16))
+
+
+def main(*, steps: int = 12, rounds: int = 3, threads: int = 0) -> list[dict[str, Any]]:
+    """Print the tables; return tiles per second and the ratios ours / plain of each scale."""
+    scales = [Scale(device="cuda"), LARGE] if torch.cuda.is_available() else [Scale()]
+    return [measure(scale, steps=steps, rounds=rounds, threads=threads or devices.usable_cores()) for scale in scales]
+
+
+def measure(scale: Scale, *, steps: int, rounds: int, threads: int) -> dict[str, Any]:
+    """Print the table of one scale; return its tiles per second and its ratios."""
     with tempfile.TemporaryDirectory() as name, \
             ProcessPoolExecutor(1, get_context("spawn")) as plain, ProcessPoolExecutor(1, get_context("spawn")) as ours:
         folder = Path(name)
         _write(folder)
         speeds: dict[str, list[float]] = {"plain, decoding": [], "plain, in memory": [], "ours": []}
         for _ in range(rounds):
-            speeds["plain, decoding"].append(plain.submit(plain_decoding, folder, steps, count).result())
-            speeds["plain, in memory"].append(plain.submit(plain_in_memory, folder, steps, count).result())
-            speeds["ours"].append(ours.submit(own, folder, steps, count).result())
+            speeds["plain, decoding"].append(plain.submit(plain_decoding, folder, scale, steps, threads).result())
+            speeds["plain, in memory"].append(plain.submit(plain_in_memory, folder, scale, steps, threads).result())
+            speeds["ours"].append(ours.submit(own, folder, scale, steps, threads).result())
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     result: dict[str, Any] = {
-        "tile_px": TILE_PX, "batch_size": BATCH_SIZE, "micrograph_px": MICROGRAPH_PX, "store_px": STORE_PX,
-        "threads": count, "tiles_per_second": medians, "all_rounds": speeds,
+        "tile_px": scale.tile_px, "batch_size": scale.batch_size, "encoder": scale.network.encoder, "device": scale.device,
+        "micrograph_px": MICROGRAPH_PX, "store_px": STORE_PX, "threads": threads, "tiles_per_second": medians,
+        "all_rounds": speeds,
         "ratio_with_decoding": _ratio(speeds["ours"], speeds["plain, decoding"]),
         "ratio_without_decoding": _ratio(speeds["ours"], speeds["plain, in memory"]),
     }
-    print(f"training, tiles of {TILE_PX} px, batch {BATCH_SIZE}, {count} threads, "
-          f"micrographs of {MICROGRAPH_PX} px reduced to {STORE_PX}")
+    print(f"training, {scale.network.encoder} on {scale.device}, tiles of {scale.tile_px} px, batch {scale.batch_size}, "
+          f"{threads} threads, micrographs of {MICROGRAPH_PX} px reduced to {STORE_PX}")
     for label, value in medians.items():
         print(f"  {label:<18} {value:8.1f} tiles/s")
     print(f"  ours / plain with decoding {result['ratio_with_decoding']:.2f} (at least 3), "
@@ -85,24 +105,24 @@ def _write(folder: Path) -> None:
         mask.tofile(folder / f"{index}.labels")
 
 
-def _tiles() -> list[tuple[int, Tile]]:
+def _tiles(tile_px: int) -> list[tuple[int, Tile]]:
     return [(index, tile) for index in range(MICROGRAPHS)
-            for tile in tile_grid(micrograph=str(index), height_px=STORE_PX, width_px=STORE_PX, tile_px=TILE_PX)]
+            for tile in tile_grid(micrograph=str(index), height_px=STORE_PX, width_px=STORE_PX, tile_px=tile_px)]
 
 
 class _Decoded(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Decode, reduce, cut and standardise per item."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._tiles = _tiles()
+    def __init__(self, folder: Path, tile_px: int) -> None:
+        self._folder, self._tile_px = folder, tile_px
+        self._tiles = _tiles(tile_px)
 
     def __len__(self) -> int:
         return len(self._tiles)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         number, tile = self._tiles[index]
-        box = (tile.x, tile.y, tile.x + TILE_PX, tile.y + TILE_PX)
+        box = (tile.x, tile.y, tile.x + self._tile_px, tile.y + self._tile_px)
         with Image.open(self._folder / f"{number}.jpg") as picture, Image.open(self._folder / f"{number}.png") as mask:
             pixels = np.asarray(picture.reduce(MICROGRAPH_PX // STORE_PX).crop(box), dtype=np.float32)
             target = np.asarray(mask.crop(box), dtype=np.float32)
@@ -113,8 +133,8 @@ class _Decoded(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 class _Loaded(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Tiles that were decoded and standardised before the clock starts."""
 
-    def __init__(self, folder: Path, *, count: int) -> None:
-        decoded = _Decoded(folder)
+    def __init__(self, folder: Path, tile_px: int, *, count: int) -> None:
+        decoded = _Decoded(folder, tile_px)
         self._items = [decoded[index] for index in range(count)]
 
     def __len__(self) -> int:
@@ -124,26 +144,26 @@ class _Loaded(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return self._items[index]
 
 
-def plain_decoding(folder: Path, steps: int, threads: int) -> float:
+def plain_decoding(folder: Path, scale: Scale, steps: int, threads: int) -> float:
     """Tiles per second of the plain loop that decodes each item."""
-    return _plain(_Decoded(folder), steps, threads)
+    return _plain(_Decoded(folder, scale.tile_px), scale, steps, threads)
 
 
-def plain_in_memory(folder: Path, steps: int, threads: int) -> float:
+def plain_in_memory(folder: Path, scale: Scale, steps: int, threads: int) -> float:
     """Tiles per second of the plain loop on tensors."""
-    return _plain(_Loaded(folder, count=2 * BATCH_SIZE), steps, threads)
+    return _plain(_Loaded(folder, scale.tile_px, count=2 * scale.batch_size), scale, steps, threads)
 
 
-def _plain(dataset: Dataset[tuple[torch.Tensor, torch.Tensor]], steps: int, threads: int) -> float:
+def _plain(dataset: Dataset[tuple[torch.Tensor, torch.Tensor]], scale: Scale, steps: int, threads: int) -> float:
     torch.set_num_threads(threads)
-    network = build(NetworkSettings(), seed=0).train()
+    network = build(scale.network, seed=0).to(scale.device).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3)
     dice = smp.losses.DiceLoss(mode="binary", from_logits=True)
     entropy = nn.BCEWithLogitsLoss()
-    clock = _Clock(steps)
+    clock = _Clock(steps, scale.batch_size)
     while not clock.over():
-        for pictures, target in DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True, drop_last=True):
-            logits = network(pictures)
+        for pictures, masks in DataLoader(dataset, batch_size=scale.batch_size, shuffle=True, drop_last=True):
+            logits, target = network(pictures.to(scale.device)), masks.to(scale.device)
             loss = entropy(logits, target) + dice(logits, target)
             optimiser.zero_grad()
             loss.backward()
@@ -155,21 +175,23 @@ def _plain(dataset: Dataset[tuple[torch.Tensor, torch.Tensor]], steps: int, thre
     return clock.tiles_per_second
 
 
-def own(folder: Path, steps: int, threads: int) -> float:
+def own(folder: Path, scale: Scale, steps: int, threads: int) -> float:
     """Tiles per second of `fit` on memory-mapped pictures, with augmentation and all."""
-    cpu = torch.device("cpu")
-    devices.prepare(threads=threads, device=cpu)
+    device = torch.device(scale.device)
+    devices.prepare(threads=threads, device=device)
     shape = (STORE_PX, STORE_PX)
     pictures, labels = (
         [np.memmap(folder / f"{index}.{kind}", np.uint8, "r", shape=shape) for index in range(MICROGRAPHS)]
         for kind in ("picture", "labels"))
-    examples = [Example(tile, pictures[index], labels[index]) for index, tile in _tiles()]
-    batches = TileBatches(examples, batch_size=BATCH_SIZE, tile_px=TILE_PX, seed=0, purpose="bench", iteration=0)
-    clock = _Clock(steps)
+    examples = [Example(tile, pictures[index], labels[index]) for index, tile in _tiles(scale.tile_px)]
+    batches = TileBatches(examples, batch_size=scale.batch_size, tile_px=scale.tile_px, seed=0, purpose="bench",
+                          iteration=0, pinned=device.type == "cuda")
+    clock = _Clock(steps, scale.batch_size)
     with tempfile.TemporaryDirectory() as name:
-        fit(build(NetworkSettings(), seed=0), batches, steps=WARM_UP_STEPS + steps, learning_rate=1e-3,
-            weight_decay=1e-2, seed=0, iteration=0, device=cpu, precision="fp32", checkpoint=Checkpoint(Path(name)),
-            validate=_unscored, validations=1, report=_ticking(clock), on_epoch=lambda _: None)
+        fit(build(scale.network, seed=0), batches, steps=WARM_UP_STEPS + steps, learning_rate=1e-3,
+            weight_decay=1e-2, seed=0, iteration=0, device=device, precision=devices.resolve_precision("auto", device),
+            checkpoint=Checkpoint(Path(name)), validate=_unscored, validations=1, report=_ticking(clock),
+            on_epoch=lambda _: None)
     return clock.tiles_per_second
 
 
@@ -184,9 +206,9 @@ def _ticking(clock: _Clock) -> Callable[[Progress], None]:
 class _Clock:
     """Median step time after the warm-up: a neighbour on the machine spoils single steps, not the median."""
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, batch_size: int) -> None:
         self._moments: list[float] = []
-        self._wanted = WARM_UP_STEPS + steps
+        self._wanted, self._batch_size = WARM_UP_STEPS + steps, batch_size
 
     def tick(self) -> None:
         """One step is done."""
@@ -199,7 +221,7 @@ class _Clock:
     @property
     def tiles_per_second(self) -> float:
         """Tiles of a step / its median time."""
-        return BATCH_SIZE / float(np.median(np.diff(self._moments[WARM_UP_STEPS - 1:])))
+        return self._batch_size / float(np.median(np.diff(self._moments[WARM_UP_STEPS - 1:])))
 
 
 if __name__ == "__main__":

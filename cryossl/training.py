@@ -173,7 +173,8 @@ def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: floa
             state.step += 1
             if course.validates_after(state.step):
                 _validate(objective.model(network), validate, watch, state, steps=steps)
-            state.snapshots += [_snapshot(objective.model(network))] * course.thirds().count(state.step)
+            if times := course.thirds().count(state.step):
+                state.snapshots += [_snapshot(objective.model(network))] * times
             state.epoch_seconds += time.perf_counter() - began
             if state.step % batches.steps_per_epoch == 0 or state.step == steps or state.collapsed:
                 on_epoch(_close_epoch(state, course))
@@ -200,7 +201,8 @@ def _update(network: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer, 
     for group in optimiser.param_groups:
         group["lr"] = rate
     torch.manual_seed(seed_of(course.seed, "dropout", course.iteration, step))
-    network.train()
+    if not network.training:  # the flag of each layer is set anew, which costs a large network a millisecond
+        network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=course.precision == "bf16"):
         loss = objective.loss(network, batch, step=step, device=device)
     optimiser.zero_grad(set_to_none=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from small_trainings import SMALL, TILE_PX, WITH_DROPOUT, equal, examples, interrupted_after, train, weight_score
+from watched_calls import watched_calls
 
 from cryossl.batches import TileBatches
 from cryossl.checkpoints import Checkpoint
@@ -83,6 +84,12 @@ def test_the_best_weights_are_those_that_were_validated(tmp_path):
         return next(scores)
 
     assert equal(train(tmp_path, steps=9, validate=validate).best, seen[1])
+
+
+def test_weights_are_copied_when_they_are_kept_and_not_at_each_step(tmp_path):
+    with watched_calls("cryossl/training.py", "_snapshot", lambda: None) as copies:
+        train(tmp_path, steps=12, validations=1)
+    assert len(copies) == 4  # after both thirds, with the best score, at the end
 
 
 @pytest.mark.parametrize("undefined", [None, math.nan])

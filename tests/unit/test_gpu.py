@@ -1,0 +1,113 @@
+"""What a GPU promises: the CPU's numbers to rounding, resumption included, and a clear line when its memory is too small."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from small_trainings import CPU, SMALL, TILE_PX, WITH_DROPOUT, equal, examples, interrupted_after, mixed, train
+
+from cryossl import device as devices
+from cryossl.batches import TileBatches
+from cryossl.checkpoints import Checkpoint
+from cryossl.errors import ConfigError
+from cryossl.learning import Consistency
+from cryossl.network import build
+from cryossl.objectives import OnlineTeacher
+from cryossl.prediction import predict
+from cryossl.progress import silent
+from cryossl.tiling import tile_grid
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+GPU = torch.device("cuda")
+ROUNDING = 2e-3  # of fp32 weights after 12 steps of another order of summation, relative to the largest
+
+
+class OneMicrograph:
+    """A micrograph of the size of a few tiles, for prediction."""
+
+    tile_px = TILE_PX
+
+    def __init__(self) -> None:
+        self._picture = np.random.default_rng(0).integers(0, 256, (150, 170), np.uint8)
+
+    def picture(self, micrograph: str) -> np.ndarray:  # noqa: ARG002 (there is one)
+        return self._picture
+
+    def tiles(self, item: str) -> tuple:
+        return tile_grid(micrograph=item, height_px=150, width_px=170, tile_px=TILE_PX)
+
+
+def apart(first, second) -> float:
+    """The largest difference of two networks' weights, relative to the largest weight."""
+    largest = max(float(tensor.abs().max()) for tensor in first.values())
+    return max(float((first[name].float() - second[name].float()).abs().max()) for name in first) / largest
+
+
+def test_auto_takes_the_gpu_and_its_number_format():
+    assert devices.resolve("auto") == GPU
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    assert devices.resolve_precision("auto", GPU) == ("bf16" if native else "fp32")
+
+
+def test_a_training_on_the_gpu_follows_the_one_on_the_cpu(tmp_path):
+    torch.backends.cudnn.allow_tf32 = False
+    cpu = train(tmp_path / "cpu", device=CPU)
+    gpu = train(tmp_path / "gpu", device=GPU)
+    assert [record.loss for record in gpu.history] == pytest.approx([record.loss for record in cpu.history], rel=1e-3)
+    assert all(tensor.device == CPU for tensor in gpu.last.values())
+    assert apart(cpu.last, gpu.last) < 0.02  # of AdamW: a gradient near 0 has a sign that rounding decides
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("settings", [SMALL, WITH_DROPOUT], ids=["plain", "dropout"])
+def test_an_interrupted_training_goes_on_and_ends_where_the_undisturbed_one_does(tmp_path, settings, precision):
+    calm = train(tmp_path / "calm", settings=settings, device=GPU, precision=precision)
+    again = train(tmp_path / "again", settings=settings, device=GPU, precision=precision)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", settings=settings, device=GPU, precision=precision, report=interrupted_after(5))
+    resumed = train(tmp_path / "cut", settings=settings, device=GPU, precision=precision)
+    print(f"bit-identical: repeated {equal(calm.last, again.last)}, resumed {equal(calm.last, resumed.last)}; "  # noqa: T201
+          f"apart {apart(calm.last, again.last):.2g}, {apart(calm.last, resumed.last):.2g}")
+    assert apart(calm.last, resumed.last) <= max(ROUNDING, 3 * apart(calm.last, again.last))
+    assert len(resumed.history) == len(calm.history)
+
+
+def test_a_student_of_its_own_average_trains_and_resumes(tmp_path):
+    def teacher() -> OnlineTeacher:
+        return OnlineTeacher(seed=0, iteration=0, loss="bce_dice", settings=Consistency(), priors={"a": 0.1, "b": 0.1},
+                             prior=0.1)
+
+    calm = train(tmp_path / "calm", device=GPU, batches=mixed(steps=12), objective=teacher())
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", device=GPU, batches=mixed(steps=12), objective=teacher(), report=interrupted_after(7))
+    resumed = train(tmp_path / "cut", device=GPU, batches=mixed(steps=12), objective=teacher())
+    assert apart(calm.last, resumed.last) < 0.02
+
+
+def test_page_locked_batches_hold_what_the_others_hold():
+    arguments = {"batch_size": 4, "tile_px": TILE_PX, "seed": 0, "purpose": "train", "iteration": 0}
+    plain, pinned = (TileBatches(examples(10), pinned=pinned, **arguments).batch(3) for pinned in (False, True))
+    assert pinned.pictures.is_pinned()
+    assert torch.equal(plain.pictures, pinned.pictures)
+    assert torch.equal(plain.labels, pinned.labels)
+
+
+@pytest.mark.parametrize(("precision", "bytes_apart"), [("fp32", 2), ("bf16", 12)])
+def test_probabilities_on_the_gpu_are_those_of_the_cpu(precision, bytes_apart):
+    network, shelf = build(SMALL, seed=0), OneMicrograph()
+    expected, found = (dict(predict(network, shelf, ["a"], batch_size=4, device=device, precision=number, report=silent))["a"]
+                       for device, number in ((CPU, "fp32"), (GPU, precision)))
+    assert np.abs(expected.astype(int) - found.astype(int)).max() <= bytes_apart
+    assert np.ptp(expected) > 20  # the maps say something
+
+
+def test_too_little_memory_is_one_line(tmp_path):
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1e-4)
+    try:
+        with pytest.raises(ConfigError, match="the memory is not enough"), devices.enough_memory():
+            train(tmp_path, device=GPU, checkpoint=Checkpoint(tmp_path), tiles=examples(256),
+                  batches=TileBatches(examples(256), batch_size=256, tile_px=TILE_PX, seed=0, purpose="train", iteration=0))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
