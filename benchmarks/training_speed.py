@@ -4,7 +4,7 @@ Plain: for every item PIL decodes and reduces the micrograph (jpg, full size) an
 DataLoader collates, fp32, NCHW, AdamW as it comes. Ours: the project's own `fit` on memory-mapped pictures of the
 reduced size, in the precision that it takes by itself. Each side runs in its own process, because ours changes
 process-wide settings. Sides alternate, and the ratio is the median over rounds, so that a machine whose load drifts slows
-both. Where CUDA is, both run there, with the small network and with a resnet34 on larger tiles.
+both. Where CUDA is, both run there too, with the small network and with a resnet34 on larger tiles.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ class Scale:
     device: str = "cpu"
 
 
+STUDY = Scale(tile_px=64, batch_size=16, device="cuda")
 LARGE = Scale(tile_px=256, batch_size=16, device="cuda",
               network=NetworkSettings(encoder="resnet34", encoder_depth=5, decoder_width=16))
 
 
 def main(*, steps: int = 12, rounds: int = 3, threads: int = 0) -> list[dict[str, Any]]:
     """Print the tables; return tiles per second and the ratios ours / plain of each scale."""
-    scales = [Scale(device="cuda"), LARGE] if torch.cuda.is_available() else [Scale()]
+    scales = [Scale(), *([STUDY, LARGE] if torch.cuda.is_available() else [])]
     return [measure(scale, steps=steps, rounds=rounds, threads=threads or devices.usable_cores()) for scale in scales]
 
 

@@ -1,11 +1,13 @@
-"""What a GPU promises: the CPU's numbers to rounding, resumption included, and a clear line when its memory is too small."""
+"""What a GPU promises: the CPU's losses to rounding, resumption in fp32, and a clear line when its memory is too small."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
-from small_trainings import CPU, SMALL, TILE_PX, WITH_DROPOUT, equal, examples, interrupted_after, mixed, train
+from small_trainings import CPU, SMALL, TILE_PX, WITH_DROPOUT, examples, interrupted_after, mixed, train
 
 from cryossl import device as devices
 from cryossl.batches import TileBatches
@@ -20,7 +22,14 @@ from cryossl.tiling import tile_grid
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GPU = torch.device("cuda")
-ROUNDING = 2e-3  # of fp32 weights after 12 steps of another order of summation, relative to the largest
+FIRST_WITH_BF16 = (8, 0)  # compute capability
+
+
+@pytest.fixture(autouse=True)
+def no_tf32() -> Iterator[None]:
+    """Convolutions in fp32 are fp32: by default cuDNN rounds their inputs to 10 bits."""
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
 
 
 class OneMicrograph:
@@ -39,37 +48,32 @@ class OneMicrograph:
 
 
 def apart(first, second) -> float:
-    """The largest difference of two networks' weights, relative to the largest weight."""
-    largest = max(float(tensor.abs().max()) for tensor in first.values())
-    return max(float((first[name].float() - second[name].float()).abs().max()) for name in first) / largest
+    """The largest difference of two networks' weights, without BatchNorm's statistics, relative to the largest weight."""
+    names = [name for name in first if "running_" not in name and first[name].is_floating_point()]
+    return max(float((first[name] - second[name]).abs().max()) for name in names) / max(
+        float(first[name].abs().max()) for name in names)
 
 
 def test_auto_takes_the_gpu_and_its_number_format():
     assert devices.resolve("auto") == GPU
-    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    native = torch.cuda.get_device_capability() >= FIRST_WITH_BF16
     assert devices.resolve_precision("auto", GPU) == ("bf16" if native else "fp32")
 
 
 def test_a_training_on_the_gpu_follows_the_one_on_the_cpu(tmp_path):
-    torch.backends.cudnn.allow_tf32 = False
     cpu = train(tmp_path / "cpu", device=CPU)
     gpu = train(tmp_path / "gpu", device=GPU)
     assert [record.loss for record in gpu.history] == pytest.approx([record.loss for record in cpu.history], rel=1e-3)
     assert all(tensor.device == CPU for tensor in gpu.last.values())
-    assert apart(cpu.last, gpu.last) < 0.02  # of AdamW: a gradient near 0 has a sign that rounding decides
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("settings", [SMALL, WITH_DROPOUT], ids=["plain", "dropout"])
-def test_an_interrupted_training_goes_on_and_ends_where_the_undisturbed_one_does(tmp_path, settings, precision):
-    calm = train(tmp_path / "calm", settings=settings, device=GPU, precision=precision)
-    again = train(tmp_path / "again", settings=settings, device=GPU, precision=precision)
+def test_an_interrupted_training_goes_on_and_ends_where_the_undisturbed_one_does(tmp_path, settings):
+    calm = train(tmp_path / "calm", settings=settings, device=GPU)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut", settings=settings, device=GPU, precision=precision, report=interrupted_after(5))
-    resumed = train(tmp_path / "cut", settings=settings, device=GPU, precision=precision)
-    print(f"bit-identical: repeated {equal(calm.last, again.last)}, resumed {equal(calm.last, resumed.last)}; "  # noqa: T201
-          f"apart {apart(calm.last, again.last):.2g}, {apart(calm.last, resumed.last):.2g}")
-    assert apart(calm.last, resumed.last) <= max(ROUNDING, 3 * apart(calm.last, again.last))
+        train(tmp_path / "cut", settings=settings, device=GPU, report=interrupted_after(5))
+    resumed = train(tmp_path / "cut", settings=settings, device=GPU)
+    assert apart(calm.last, resumed.last) < 3e-4  # a lost optimiser, average or dropout seed: 1e-3 and more on a CPU
     assert len(resumed.history) == len(calm.history)
 
 
@@ -82,7 +86,7 @@ def test_a_student_of_its_own_average_trains_and_resumes(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", device=GPU, batches=mixed(steps=12), objective=teacher(), report=interrupted_after(7))
     resumed = train(tmp_path / "cut", device=GPU, batches=mixed(steps=12), objective=teacher())
-    assert apart(calm.last, resumed.last) < 0.02
+    assert apart(calm.last, resumed.last) < 3e-4  # a lost optimiser, average or dropout seed: 1e-3 and more on a CPU
 
 
 def test_page_locked_batches_hold_what_the_others_hold():
@@ -107,7 +111,7 @@ def test_too_little_memory_is_one_line(tmp_path):
     torch.cuda.set_per_process_memory_fraction(1e-4)
     try:
         with pytest.raises(ConfigError, match="the memory is not enough"), devices.enough_memory():
-            train(tmp_path, device=GPU, checkpoint=Checkpoint(tmp_path), tiles=examples(256),
+            train(tmp_path, device=GPU, checkpoint=Checkpoint(tmp_path),
                   batches=TileBatches(examples(256), batch_size=256, tile_px=TILE_PX, seed=0, purpose="train", iteration=0))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
