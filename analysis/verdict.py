@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.tables import mean_of
-from cryossl.recipes import without_pseudo_labels
+from cryossl.recipes import beyond_the_note, without_pseudo_labels
 
 Outcome = Literal["success", "partial", "failure", "control", "unknown"]
 
@@ -111,7 +111,8 @@ def judge(
 
     Args:
         measures: one per seed that finished.
-        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they are controls.
+        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they are controls. One beyond the
+            note is not asked how many pseudo-labels it keeps: soft, say, learns from the whole pool by definition.
         ratio_percent: labelled part, for the words.
         gain_lower: over several seeds, the lower 95% bound of the mean F1 gain, a fraction.
         recall_lower: likewise of the mean recall gain.
@@ -121,18 +122,19 @@ def judge(
     """
     several = len(measures) > 1
     gain = mean_of(measure.gain_f1 for measure in measures)
+    per_labelled = mean_of(measure.per_labelled for measure in measures)
+    asked = not beyond_the_note(strategy)
     criteria = (
         _gain_criterion(gain, gain_lower, several=several),
         _recall_criterion(mean_of(measure.gain_recall for measure in measures), recall_lower, several=several),
         _ratio_criterion(measures),
-        _count_criterion(mean_of(measure.per_labelled for measure in measures)),
+        *([_count_criterion(per_labelled)] if asked else []),
     )
     if without_pseudo_labels(strategy):
         shown = tuple(replace(criterion, met=None) for criterion in criteria[:2])
         return Verdict("control", _control_sentence(gain), "", shown, (), "", len(measures))
     outcome = _outcome(gain, measures, criteria)
-    signs = health(mean_of(_relative(measure) for measure in measures),
-                   mean_of(measure.per_labelled for measure in measures), gain)
+    signs = health(mean_of(_relative(measure) for measure in measures), per_labelled if asked else None, gain)
     remark = _rejected(measures)
     sentence = "; ".join(part for part in (_sentence(gain, criteria), remark) if part)
     return Verdict(outcome, sentence, remark, criteria, signs, _next_steps(outcome, measures, ratio_percent),

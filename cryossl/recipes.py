@@ -35,6 +35,7 @@ TAKES: Mapping[str, frozenset[str]] = {
 """Base -> what may follow it, each with its sign."""
 
 BASES = tuple(TAKES)
+_BEYOND_THE_NOTE = frozenset(BASES) - {"naive", "class_balanced", *CONTROLS}
 BEST = "naive"
 """What `best` stands for: highest mean validation F1 of all strategies in the study on real micrographs (docs/results.md)."""
 _NAME = re.compile(r"^([a-z_]+)((?:[+-][a-z_]+)*)$")
@@ -43,6 +44,11 @@ _NAME = re.compile(r"^([a-z_]+)((?:[+-][a-z_]+)*)$")
 def without_pseudo_labels(strategy: str) -> bool:
     """Whether an arm learns from true labels alone: the baseline and the controls."""
     return strategy == BASELINE or strategy in CONTROLS
+
+
+def beyond_the_note(strategy: str) -> bool:
+    """Whether a strategy is neither naive nor class_balanced nor a step between: it has its own number of pseudo-labels."""
+    return re.split(r"[+-]", strategy, maxsplit=1)[0] in _BEYOND_THE_NOTE
 
 
 def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
