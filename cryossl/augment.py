@@ -77,8 +77,9 @@ def strong_view(pictures: Pictures, *, generator: np.random.Generator, strength:
     contrast = np.exp(generator.uniform(-spread, spread, batch)).astype(np.float32)
     noise = generator.uniform(0, strength * STRONG_NOISE, batch).astype(np.float32)
     blur = generator.uniform(0, strength * STRONG_BLUR_PX, batch)
-    added = torch.from_numpy(generator.standard_normal((batch, 1, height, width), dtype=np.float32)).to(pictures.device)
-    scale = [torch.from_numpy(each).to(pictures.device).view(batch, 1, 1, 1) for each in (contrast, noise)]
+    drawn = generator.standard_normal((batch, 1, height, width), dtype=np.float32)
+    added = torch.from_numpy(drawn).to(pictures.device, non_blocking=True)
+    scale = torch.from_numpy(np.stack((contrast, noise))).to(pictures.device, non_blocking=True).view(2, batch, 1, 1, 1)
     return _blurred(pictures, blur) * scale[0] + added * scale[1]
 
 
@@ -91,10 +92,11 @@ def noised(pictures: Pictures, target: Pictures, weight: Pictures, *,
     """
     batch, device = len(pictures), pictures.device
     coins = torch.from_numpy(generator.random((2, batch)) < NOISED_SHARE).view(2, batch, 1, 1, 1)
-    seen = torch.where(coins[0].to(device), strong_view(pictures, generator=generator, strength=NOISED_STRENGTH), pictures)
-    order = torch.from_numpy(generator.permutation(batch))
-    box = (box_mask(batch, pictures.shape[-1], generator=generator) & coins[1]).to(device)
-    mixed = [torch.where(box, each[order.to(device)], each) for each in (seen, target, weight)]
+    seen = torch.where(coins[0].to(device, non_blocking=True),
+                       strong_view(pictures, generator=generator, strength=NOISED_STRENGTH), pictures)
+    order = torch.from_numpy(generator.permutation(batch)).to(device, non_blocking=True)
+    box = (box_mask(batch, pictures.shape[-1], generator=generator) & coins[1]).to(device, non_blocking=True)
+    mixed = [torch.where(box, each[order], each) for each in (seen, target, weight)]
     return mixed[0], mixed[1], mixed[2]
 
 
@@ -123,7 +125,7 @@ def _blurred(pictures: Pictures, deviations: np.ndarray) -> Pictures:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     width = torch.from_numpy(np.maximum(deviations, 1e-3).astype(np.float32))[:, None]
     kernels = torch.exp(-0.5 * (offsets / width) ** 2)
-    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).to(pictures.device)
+    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).to(pictures.device, non_blocking=True)
     batch = pictures.shape[0]
     padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(0, 1)  # tiles as channels: one call for all
     rows = functional.conv2d(padded, kernels.view(batch, 1, 1, -1), groups=batch)

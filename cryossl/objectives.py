@@ -157,11 +157,12 @@ class OnlineTeacher:
         with torch.no_grad():
             guess = torch.sigmoid(_logits(self._average, pictures[count:]))
         target[count:], weight[count:] = self._pseudo(guess)
-        weight[count:] *= (labels[count:] != IGNORE) * batch.weights[count:].to(device).view(-1, 1, 1, 1)
+        weight[count:] *= (labels[count:] != IGNORE) * batch.weights[count:].to(device, non_blocking=True).view(-1, 1, 1, 1)
         strong = strong_view(pictures[count:], generator=generator(seed, "strong", iteration, step))
         pictures = torch.cat((pictures[:count], strong))
-        for mask, order in self._exchanges(labels[:count], len(batch.items), step=step):
-            pictures, target, weight = (torch.where(mask.to(device), each[order], each) for each in (pictures, target, weight))
+        for exchange in self._exchanges(labels[:count], len(batch.items), step=step):
+            mask, order = (each.to(device, non_blocking=True) for each in exchange)
+            pictures, target, weight = (torch.where(mask, each[order], each) for each in (pictures, target, weight))
         logits = _logits(network, pictures)
         total = (self._loss(logits[:count], target[:count], weight[:count])
                  + settings.weight * self._loss(logits[count:], target[count:], weight[count:]))
@@ -256,7 +257,7 @@ def targets_and_weights(labels: torch.Tensor, batch: Batch, *, device: torch.dev
     weights = batch.weights.to(device, non_blocking=True).view(-1, 1, 1, 1)
     if batch.tables is None:
         return (labels == PARTICLE).float(), (labels != IGNORE) * weights
-    tables = batch.tables.to(device)
+    tables = batch.tables.to(device, non_blocking=True)
     index = labels.long() + 256 * torch.arange(len(labels), device=device).view(-1, 1, 1, 1)
     return tables[:, 0].reshape(-1)[index], tables[:, 1].reshape(-1)[index] * weights
 

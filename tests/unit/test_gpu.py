@@ -15,7 +15,7 @@ from cryossl.checkpoints import Checkpoint
 from cryossl.errors import ConfigError
 from cryossl.learning import Consistency
 from cryossl.network import build
-from cryossl.objectives import OnlineTeacher
+from cryossl.objectives import OnlineTeacher, Supervised
 from cryossl.prediction import predict
 from cryossl.progress import silent
 from cryossl.tiling import tile_grid
@@ -60,9 +60,10 @@ def test_auto_takes_the_gpu_and_its_number_format():
     assert devices.resolve_precision("auto", GPU) == ("bf16" if native else "fp32")
 
 
-def test_a_training_on_the_gpu_follows_the_one_on_the_cpu(tmp_path):
-    cpu = train(tmp_path / "cpu", device=CPU)
-    gpu = train(tmp_path / "gpu", device=GPU)
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_training_on_the_gpu_follows_the_one_on_the_cpu(tmp_path, noise):
+    cpu, gpu = (train(tmp_path / device.type, device=device, objective=Supervised(seed=0, iteration=0, noise=noise))
+                for device in (CPU, GPU))
     assert [record.loss for record in gpu.history] == pytest.approx([record.loss for record in cpu.history], rel=1e-3)
     assert all(tensor.device == CPU for tensor in gpu.last.values())
 
