@@ -14,7 +14,9 @@ from typing import Any, Literal, get_args
 from analysis.comparison import Comparison
 from analysis.summary import Judged
 from analysis.tables import NOTHING, Cell, Column, Table
+from analysis.verdict import COUNT
 from cryossl.errors import ConfigError
+from cryossl.recipes import fixes_its_count
 
 Format = Literal["table", "markdown", "csv", "json", "latex"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -141,6 +143,9 @@ def _verdict_lines(verdicts: Sequence[Judged]) -> str:
         lines += [line] + ([f"  {'':{width}}  {verdict.remark}"] if verdict.remark else [])
         lines += [f"  {'':{width}}  {seed_words(judged)}"] if seeds else []
     text = "wanted: " + "; ".join(f"{one.name} {one.wanted}" for one in most)
+    fixed = dict.fromkeys(judged.strategy for judged in verdicts if fixes_its_count(judged.strategy))
+    if fixed and most[-1].name == COUNT:
+        text += f" (not of {', '.join(fixed)}, whose definition fixes it)"
     return "\n".join([*lines, *textwrap.wrap(text, _WIDTH, subsequent_indent="  ")]) + "\n"
 
 

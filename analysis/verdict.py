@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.tables import mean_of
-from cryossl.recipes import beyond_the_note, without_pseudo_labels
+from cryossl.recipes import fixes_its_count, without_pseudo_labels
 
 Outcome = Literal["success", "partial", "failure", "control", "unknown"]
 
@@ -26,6 +26,7 @@ HEALTHY_COUNT = (500 / 258, 4.0)  # "500-1,000 at 258", "2-4:1"
 BAD_COUNT = 2000 / 258  # "over 2,000"
 # Fractions meet bounds that people write in decimals: 2.0 points must not miss by a rounding error.
 SLACK = 1e-9
+COUNT = "pseudo-label count"
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,8 @@ def judge(
 
     Args:
         measures: one per seed that finished.
-        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they are controls. One beyond the
-            note is not asked how many pseudo-labels it keeps: soft, say, learns from the whole pool by definition.
+        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they are controls. One whose
+            definition fixes how many pseudo-labels it keeps is not asked for that: soft, say, learns from the whole pool.
         ratio_percent: labelled part, for the words.
         gain_lower: over several seeds, the lower 95% bound of the mean F1 gain, a fraction.
         recall_lower: likewise of the mean recall gain.
@@ -123,18 +124,18 @@ def judge(
     several = len(measures) > 1
     gain = mean_of(measure.gain_f1 for measure in measures)
     per_labelled = mean_of(measure.per_labelled for measure in measures)
-    asked = not beyond_the_note(strategy)
+    fixed = fixes_its_count(strategy)
     criteria = (
         _gain_criterion(gain, gain_lower, several=several),
         _recall_criterion(mean_of(measure.gain_recall for measure in measures), recall_lower, several=several),
         _ratio_criterion(measures),
-        *([_count_criterion(per_labelled)] if asked else []),
+        *([] if fixed else [_count_criterion(per_labelled)]),
     )
     if without_pseudo_labels(strategy):
         shown = tuple(replace(criterion, met=None) for criterion in criteria[:2])
         return Verdict("control", _control_sentence(gain), "", shown, (), "", len(measures))
     outcome = _outcome(gain, measures, criteria)
-    signs = health(mean_of(_relative(measure) for measure in measures), per_labelled if asked else None, gain)
+    signs = health(mean_of(_relative(measure) for measure in measures), None if fixed else per_labelled, gain)
     remark = _rejected(measures)
     sentence = "; ".join(part for part in (_sentence(gain, criteria), remark) if part)
     return Verdict(outcome, sentence, remark, criteria, signs, _next_steps(outcome, measures, ratio_percent),
@@ -223,9 +224,9 @@ def _ratio_criterion(measures: Sequence[Measures]) -> Criterion:
 def _count_criterion(per_labelled: float | None) -> Criterion:
     wanted = "2 to 4 per labelled"
     if per_labelled is None:
-        return Criterion("pseudo-label count", wanted, "not measured", "count not measured", None, None)
+        return Criterion(COUNT, wanted, "not measured", "count not measured", None, None)
     met = _within(per_labelled, HEALTHY_COUNT)
-    return Criterion("pseudo-label count", wanted, f"{per_labelled:.2f} per labelled", f"count {per_labelled:.1f}:1",
+    return Criterion(COUNT, wanted, f"{per_labelled:.2f} per labelled", f"count {per_labelled:.1f}:1",
                      per_labelled, met)
 
 

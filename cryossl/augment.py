@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch.nn import functional
 
+from cryossl.device import moved
+
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
 BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size within a micrograph
 STRONG_CONTRAST = 2.0  # greatest factor of the strong view, and the inverse of the least
@@ -48,7 +50,7 @@ def dihedral(tiles: Stack, *, generator: np.random.Generator) -> Stack:
     Whole-batch selections instead of a loop over tiles: six launches on a GPU, whatever the batch.
     """
     batch = tiles.shape[0]
-    flags = torch.from_numpy(generator.integers(0, 2, size=(3, batch)).astype(bool)).to(tiles.device, non_blocking=True)
+    flags = moved(torch.from_numpy(generator.integers(0, 2, size=(3, batch)).astype(bool)), tiles.device)
     flip_y, flip_x, transpose = flags.view(3, batch, 1, 1, 1)
     tiles = torch.where(flip_y, tiles.flip(-2), tiles)
     tiles = torch.where(flip_x, tiles.flip(-1), tiles)
@@ -61,7 +63,7 @@ def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures
     spread = np.log(CONTRAST)
     drawn = np.stack([np.exp(generator.uniform(-spread, spread, batch)),
                       generator.uniform(-BRIGHTNESS, BRIGHTNESS, batch)]).astype(np.float32)
-    contrast, brightness = torch.from_numpy(drawn).to(pictures.device, non_blocking=True).view(2, batch, 1, 1, 1)
+    contrast, brightness = moved(torch.from_numpy(drawn), pictures.device).view(2, batch, 1, 1, 1)
     return torch.addcmul(brightness, pictures, contrast)
 
 
@@ -78,8 +80,8 @@ def strong_view(pictures: Pictures, *, generator: np.random.Generator, strength:
     noise = generator.uniform(0, strength * STRONG_NOISE, batch).astype(np.float32)
     blur = generator.uniform(0, strength * STRONG_BLUR_PX, batch)
     drawn = generator.standard_normal((batch, 1, height, width), dtype=np.float32)
-    added = torch.from_numpy(drawn).to(pictures.device, non_blocking=True)
-    scale = torch.from_numpy(np.stack((contrast, noise))).to(pictures.device, non_blocking=True).view(2, batch, 1, 1, 1)
+    added = moved(torch.from_numpy(drawn), pictures.device)
+    scale = moved(torch.from_numpy(np.stack((contrast, noise))), pictures.device).view(2, batch, 1, 1, 1)
     return _blurred(pictures, blur) * scale[0] + added * scale[1]
 
 
@@ -92,10 +94,10 @@ def noised(pictures: Pictures, target: Pictures, weight: Pictures, *,
     """
     batch, device = len(pictures), pictures.device
     coins = torch.from_numpy(generator.random((2, batch)) < NOISED_SHARE).view(2, batch, 1, 1, 1)
-    seen = torch.where(coins[0].to(device, non_blocking=True),
-                       strong_view(pictures, generator=generator, strength=NOISED_STRENGTH), pictures)
-    order = torch.from_numpy(generator.permutation(batch)).to(device, non_blocking=True)
-    box = (box_mask(batch, pictures.shape[-1], generator=generator) & coins[1]).to(device, non_blocking=True)
+    strong = strong_view(pictures, generator=generator, strength=NOISED_STRENGTH)
+    seen = torch.where(moved(coins[0], device), strong, pictures)
+    order = moved(torch.from_numpy(generator.permutation(batch)), device)
+    box = moved(box_mask(batch, pictures.shape[-1], generator=generator) & coins[1], device)
     mixed = [torch.where(box, each[order], each) for each in (seen, target, weight)]
     return mixed[0], mixed[1], mixed[2]
 
@@ -125,7 +127,7 @@ def _blurred(pictures: Pictures, deviations: np.ndarray) -> Pictures:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     width = torch.from_numpy(np.maximum(deviations, 1e-3).astype(np.float32))[:, None]
     kernels = torch.exp(-0.5 * (offsets / width) ** 2)
-    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).to(pictures.device, non_blocking=True)
+    kernels = moved(kernels / kernels.sum(dim=1, keepdim=True), pictures.device)
     batch = pictures.shape[0]
     padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(0, 1)  # tiles as channels: one call for all
     rows = functional.conv2d(padded, kernels.view(batch, 1, 1, -1), groups=batch)

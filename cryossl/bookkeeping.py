@@ -14,7 +14,7 @@ from cryossl.inference import Calibration, Model
 from cryossl.metrics import Counts, pooled
 from cryossl.narration import Narrator
 from cryossl.pseudolabels import Selected
-from cryossl.recipes import BASELINE, CONTROLS, beyond_the_note, without_pseudo_labels
+from cryossl.recipes import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains, selection_numbers
 from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
@@ -89,7 +89,7 @@ class Bookkeeper:
         self._narrator.say(f"   Average particle ratio: {_percent(summary.particle_ratio)}% "
                            f"(target: {_percent(summary.target_ratio)}%)")
         signs = health(summary.particle_ratio / summary.target_ratio,
-                       None if beyond_the_note(strategy) else summary.per_labelled, None)
+                       None if fixes_its_count(strategy) else summary.per_labelled, None)
         for sign in signs:
             if sign.good is not None:
                 self._narrator.say(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")

@@ -66,6 +66,14 @@ def cpu_has_bf16() -> bool:
     return not x86 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # there is no public name
 
 
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The tensor on a device, without waiting for CUDA, which keeps what it has still to copy.
+
+    Apple's GPU is waited for: it would read memory that was given back in the meantime (pytorch issue 189690).
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
 def usable_cores() -> int:
     """CPU cores this process may use: affinity and, in a container, the group's quota. At least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -18,6 +18,7 @@ from torch import nn
 
 from cryossl.augment import box_mask, noised, strong_view, weak_view
 from cryossl.batches import Batch
+from cryossl.device import moved
 from cryossl.labels import IGNORE, PARTICLE
 from cryossl.learning import Consistency
 from cryossl.losses import Loss, LossName, Maps, Scalar, loss_of
@@ -84,8 +85,7 @@ class Supervised:
     def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
         """The loss of a step."""
         seed, iteration = self._counter
-        pictures, labels = weak_view(batch.pictures.to(device, non_blocking=True),
-                                     batch.labels.to(device, non_blocking=True),
+        pictures, labels = weak_view(moved(batch.pictures, device), moved(batch.labels, device),
                                      generator=generator(seed, "augment", iteration, step))
         target, weight = targets_and_weights(labels, batch, device=device)
         if self._noise:
@@ -150,18 +150,17 @@ class OnlineTeacher:
         seed, iteration = self._counter
         settings = self._settings
         count = batch.labelled
-        pictures, labels = weak_view(batch.pictures.to(device, non_blocking=True),
-                                     batch.labels.to(device, non_blocking=True),
+        pictures, labels = weak_view(moved(batch.pictures, device), moved(batch.labels, device),
                                      generator=generator(seed, "augment", iteration, step))
         target, weight = targets_and_weights(labels, batch, device=device)
         with torch.no_grad():
             guess = torch.sigmoid(_logits(self._average, pictures[count:]))
         target[count:], weight[count:] = self._pseudo(guess)
-        weight[count:] *= (labels[count:] != IGNORE) * batch.weights[count:].to(device, non_blocking=True).view(-1, 1, 1, 1)
+        weight[count:] *= (labels[count:] != IGNORE) * moved(batch.weights[count:], device).view(-1, 1, 1, 1)
         strong = strong_view(pictures[count:], generator=generator(seed, "strong", iteration, step))
         pictures = torch.cat((pictures[:count], strong))
         for exchange in self._exchanges(labels[:count], len(batch.items), step=step):
-            mask, order = (each.to(device, non_blocking=True) for each in exchange)
+            mask, order = (moved(each, device) for each in exchange)
             pictures, target, weight = (torch.where(mask, each[order], each) for each in (pictures, target, weight))
         logits = _logits(network, pictures)
         total = (self._loss(logits[:count], target[:count], weight[:count])
@@ -254,10 +253,10 @@ class OnlineTeacher:
 
 def targets_and_weights(labels: torch.Tensor, batch: Batch, *, device: torch.device) -> tuple[Maps, Maps]:
     """What each pixel is to be learned as, in [0, 1], and how strongly, from the maps of a batch after its views."""
-    weights = batch.weights.to(device, non_blocking=True).view(-1, 1, 1, 1)
+    weights = moved(batch.weights, device).view(-1, 1, 1, 1)
     if batch.tables is None:
         return (labels == PARTICLE).float(), (labels != IGNORE) * weights
-    tables = batch.tables.to(device, non_blocking=True)
+    tables = moved(batch.tables, device)
     index = labels.long() + 256 * torch.arange(len(labels), device=device).view(-1, 1, 1, 1)
     return tables[:, 0].reshape(-1)[index], tables[:, 1].reshape(-1)[index] * weights
 

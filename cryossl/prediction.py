@@ -12,7 +12,7 @@ from torch import nn
 
 from cryossl.augment import z_scores
 from cryossl.batches import cut_into
-from cryossl.device import Precision
+from cryossl.device import Precision, moved
 from cryossl.errors import NumericError
 from cryossl.images import NEUTRAL
 from cryossl.progress import Progress, Report
@@ -135,6 +135,6 @@ def _forward(network: nn.Module, windows: torch.Tensor, *, device: torch.device,
              precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
     """round(255 p) as bytes, and whether all logits are finite; both still on the device."""
     with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        pictures = z_scores(windows.to(device, non_blocking=True))
+        pictures = z_scores(moved(windows, device))
         logits = network(pictures.contiguous(memory_format=torch.channels_last)).float()
         return (torch.sigmoid(logits) * 255).round_().to(torch.uint8), torch.isfinite(logits).all()

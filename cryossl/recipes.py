@@ -35,7 +35,7 @@ TAKES: Mapping[str, frozenset[str]] = {
 """Base -> what may follow it, each with its sign."""
 
 BASES = tuple(TAKES)
-_BEYOND_THE_NOTE = frozenset(BASES) - {"naive", "class_balanced", *CONTROLS}
+_FIXED_COUNT = frozenset({"curriculum", "quantile", "stability", "soft", "noisy_student", "ema_consistency"})
 BEST = "naive"
 """What `best` stands for: highest mean validation F1 of all strategies in the study on real micrographs (docs/results.md)."""
 _NAME = re.compile(r"^([a-z_]+)((?:[+-][a-z_]+)*)$")
@@ -46,9 +46,12 @@ def without_pseudo_labels(strategy: str) -> bool:
     return strategy == BASELINE or strategy in CONTROLS
 
 
-def beyond_the_note(strategy: str) -> bool:
-    """Whether a strategy is neither naive nor class_balanced nor a step between: it has its own number of pseudo-labels."""
-    return re.split(r"[+-]", strategy, maxsplit=1)[0] in _BEYOND_THE_NOTE
+def fixes_its_count(strategy: str) -> bool:
+    """Whether a strategy's own definition says how many pseudo-labels it keeps, whatever thresholds and quota are set.
+
+    False for controls, and for names that are not ours.
+    """
+    return re.split(r"[+-]", strategy, maxsplit=1)[0] in _FIXED_COUNT
 
 
 def parse_strategy(name: str) -> tuple[str, frozenset[str]]:

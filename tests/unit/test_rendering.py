@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from tracked_frames import frame, note_runs
+from tracked_frames import frame, note_runs, run
 
 from analysis.comparison import Comparison, compare
 from analysis.rendering import FORMATS, latex_text, render, table_csv, table_latex, table_markdown, table_text
@@ -45,6 +45,18 @@ def test_the_terminal_form_is_short_and_narrow(comparison: Comparison) -> None:
     lines = render(comparison, "table").splitlines()
     assert len(lines) <= 40
     assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("order", [("naive", "soft", "full"), ("soft", "full", "naive")])
+def test_a_strategy_that_fixes_its_count_has_no_criterion_for_it(order: tuple[str, ...]) -> None:
+    once: dict[str, Any] = {"loop.max_iterations": "1"}
+    arms = [run(name, 1, f1=0.76, recall=0.75, accepted=True, pseudo=None if name == "full" else (4902, 0.04), **once)
+            for name in order]
+    text = render(compare(frame(run("supervised", 0, f1=0.70, **once), *arms)), "table")
+    lines = {name: line for name in order for line in text.splitlines() if f"5% {name} " in line}
+    assert ("count 19.0:1" in lines["naive"], "count" in lines["soft"], "count" in lines["full"]) == (True, False, False)
+    assert ("success" in lines["soft"], "partial" in lines["naive"]) == (True, True)
+    assert "(not of soft, whose definition fixes it)" in " ".join(text.split())
 
 
 def test_the_columns_of_a_text_table_line_up(comparison: Comparison) -> None:

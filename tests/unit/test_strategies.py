@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from cryossl.config import SelectionSettings
 from cryossl.errors import ConfigError
 from cryossl.learning import Consistency, Learning, Teaching
-from cryossl.recipes import BEST, CONTROLS, FACTORS, TAKES
+from cryossl.recipes import BEST, CONTROLS, FACTORS, TAKES, fixes_its_count
 from cryossl.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
 from cryossl.strategies import Recipe, recipe_for, rounds_of, rules_by_iteration, rules_text
 
@@ -225,3 +225,9 @@ def test_controls_and_online_learning_take_one_round(name: str, rounds: int) -> 
 def test_what_does_not_go_together_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"takes|no selection|twice"):
         recipe_for(name, NOTE)
+
+
+@pytest.mark.parametrize("name", [base for base in TAKES if base not in CONTROLS])
+def test_a_strategy_fixes_its_count_if_no_threshold_and_no_quota_changes_what_it_keeps(name: str) -> None:
+    other = SelectionSettings(naive_threshold=0.9, max_pseudo_per_labelled=7)
+    assert fixes_its_count(name) is (selection_for(name, NOTE).keep == selection_for(name, other).keep)
