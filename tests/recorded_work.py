@@ -98,7 +98,7 @@ def _move_addresses(folder: Path, old: str, new: str) -> None:
     """Replace a folder's path where a tracking database and the journals hold it."""
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
         for table, column in (("experiments", "artifact_location"), ("runs", "artifact_uri")):
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))  # noqa: S608
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))
     for path in folder.glob("work/journals/*/sent.json"):
         path.write_text(path.read_text().replace(old, new))
 
