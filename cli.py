@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from cryossl.config import Config, build, default_text, fields
-from cryossl.configfile import load
+from cryossl.config_file import load
 from cryossl.errors import CryosslError
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")

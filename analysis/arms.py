@@ -13,8 +13,8 @@ import pandas as pd
 from analysis.runs import metric_names, setting_names
 from analysis.tables import mean_of
 from analysis.verdict import Measures
-from cryossl.recipes import BASELINE, BASELINES, FULL, without_pseudo_labels
 from cryossl.splits import chosen_on
+from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"
 """Stands beside the score in the tables, where runs have it."""

@@ -12,7 +12,7 @@ from analysis.comparison import Comparison
 from analysis.contrasts import SCORES, against_baseline, counts_behind, estimate
 from analysis.counts import ModelCounts
 from cryossl.errors import ConfigError
-from cryossl.recipes import BASELINE, without_pseudo_labels
+from cryossl.strategy_names import BASELINE, without_pseudo_labels
 
 FORMULAS = {
     "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)",

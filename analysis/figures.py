@@ -14,7 +14,7 @@ from analysis.plotting import PANEL_INCHES, Plot, looks, panels
 from analysis.statistics import seed_interval
 from analysis.tables import mean_of
 from analysis.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, SUCCESS_GAIN_POINTS
-from cryossl.recipes import CONTROLS, without_pseudo_labels
+from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
 MOST_LEVEL = 4  # names that fit side by side below a panel
 SLANT_INCHES = 0.8  # what longer names take below one

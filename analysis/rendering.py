@@ -16,7 +16,7 @@ from analysis.summary import Judged
 from analysis.tables import NOTHING, Cell, Column, Table
 from analysis.verdict import COUNT
 from cryossl.errors import ConfigError
-from cryossl.recipes import fixes_its_count
+from cryossl.strategy_names import fixes_its_count
 
 Format = Literal["table", "markdown", "csv", "json", "latex"]
 FORMATS: tuple[str, ...] = get_args(Format)

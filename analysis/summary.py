@@ -12,7 +12,7 @@ from analysis.counts import ModelCounts
 from analysis.statistics import Grade, grade
 from analysis.tables import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from analysis.verdict import Verdict, judge
-from cryossl.recipes import FULL, without_pseudo_labels
+from cryossl.strategy_names import FULL, without_pseudo_labels
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from analysis.tables import mean_of
-from cryossl.recipes import fixes_its_count, without_pseudo_labels
+from cryossl.strategy_names import fixes_its_count, without_pseudo_labels
 
 Outcome = Literal["success", "partial", "failure", "control", "unknown"]
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stopwatch import Stopwatch, watched
-from cryossl import checkpoints, coco, decoding, launch, stages, store, training
+from cryossl import checkpoints, coco, decoding, launch, store, training
 from cryossl.config import build
+from cryossl.system import stages
 
 GUARDS: dict[str, list[tuple[Any, str]]] = {
     "flushing to the disk": [(os, "fsync")],

@@ -20,7 +20,7 @@ from cryossl import network as networks
 from cryossl import preparation
 from cryossl.coco import DataSet, Particles
 from cryossl.config import Config
-from cryossl.configfile import load
+from cryossl.config_file import load
 from cryossl.labels import PARTICLE
 from cryossl.metrics import Counts, audit
 from cryossl.progress import silent

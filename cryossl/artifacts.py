@@ -18,7 +18,7 @@ from cryossl.errors import DataError, TrackingError
 from cryossl.mlflowstore import MlflowStore
 from cryossl.storeerrors import RefusedError, StoreAwayError
 from cryossl.storeuri import experiment_choice, redacted, store_uri
-from cryossl.strictjson import read_json
+from cryossl.system.user_files import read_json
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cryossl.canonical import digest
 from cryossl.coco import DataSet, Micrograph, Particles
 from cryossl.config import InputSettings
 from cryossl.errors import DataError
+from cryossl.system.canonical import digest
 
 # Goes up whenever the same input would be stored as other bytes: decoding, reduction, normalising, rasterising, order.
 FORMAT = 1

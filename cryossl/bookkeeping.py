@@ -14,7 +14,6 @@ from cryossl.inference import Calibration, Model
 from cryossl.metrics import Counts, pooled
 from cryossl.narration import Narrator
 from cryossl.pseudolabels import Selected
-from cryossl.recipes import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains, selection_numbers
 from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
@@ -22,6 +21,7 @@ from cryossl.selection import Selection
 from cryossl.selectionsummary import SelectionSummary
 from cryossl.splits import chosen_on
 from cryossl.strategies import Recipe, rules_by_iteration
+from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.trackedrun import TrackedRun
 from cryossl.tracking import Tracker
 from cryossl.training import EpochRecord

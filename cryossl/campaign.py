@@ -20,11 +20,11 @@ from cryossl.narration import Narrator
 from cryossl.pace import PlannedPhase
 from cryossl.pseudolabels import Selected
 from cryossl.randomness import generator
-from cryossl.recipes import BASELINE, CONTROLS, FULL, NOISED
 from cryossl.reckoning import Scored
 from cryossl.scorecard import Evaluation
 from cryossl.selftraining import IterationResult, follow, self_train
 from cryossl.strategies import Recipe, recipe_for, rounds_of
+from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
 from cryossl.trackedrun import TrackedRun
 
 Result = IterationResult[Model, Evaluation]

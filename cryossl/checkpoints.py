@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from cryossl.durable import write_durably
 from cryossl.errors import StorageError
+from cryossl.system.files import write_durably
 
 EVERY_SECONDS = 30.0
 GENERATIONS = 2

@@ -23,7 +23,7 @@ from cryossl.folders import PartFiles, find_parts, locate, pictures, real
 from cryossl.images import read_size
 from cryossl.rasterising import rasterise
 from cryossl.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
-from cryossl.strictjson import read_json
+from cryossl.system.user_files import read_json
 
 __all__ = ["DataSet", "Fault", "Micrograph", "Part", "Particles", "measured", "rasterise", "read_dataset", "scan"]
 

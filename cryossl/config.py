@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from cryossl.errors import ConfigError
-from cryossl.recipes import meant_strategies
+from cryossl.strategy_names import meant_strategies
 
 BIG = 2**31
 Share = Annotated[float, Field(ge=0, le=1)]

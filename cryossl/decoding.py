@@ -17,11 +17,11 @@ from jaxtyping import Float64, UInt8
 from cryossl.blueprint import Blueprint, StoredMicrograph, members
 from cryossl.coco import DataSet, Micrograph, Particles, rasterise
 from cryossl.config import InputSettings
-from cryossl.durable import write_durably
 from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.images import normalise, read_picture, resize
 from cryossl.manifest import HashedFile, file_state
 from cryossl.progress import Progress, Report
+from cryossl.system.files import write_durably
 
 BATCH_MICROGRAPHS = 100
 

@@ -16,12 +16,12 @@ from cryossl import network as networks
 from cryossl.blueprint import Blueprint, StoredMicrograph
 from cryossl.config import Config
 from cryossl.device import Precision
-from cryossl.durable import write_durably
 from cryossl.losses import segmentation_loss
-from cryossl.recipes import CONTROLS
 from cryossl.selection import BestPerLabelled
 from cryossl.splits import Split
 from cryossl.strategies import recipe_for, rounds_of
+from cryossl.strategy_names import CONTROLS
+from cryossl.system.files import write_durably
 from cryossl.tiling import micrograph_of, tile_grid
 from cryossl.training import steps_for
 

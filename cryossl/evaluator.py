@@ -14,8 +14,8 @@ from cryossl.metrics import histogram
 from cryossl.picking import Picks, inside, pick
 from cryossl.progress import Progress, Report
 from cryossl.scorecard import Evaluation, Picked
-from cryossl.stages import Stages
 from cryossl.store import Store
+from cryossl.system.stages import Stages
 
 EVALUATION = 2
 """Raised whenever the same model would be given other numbers: trainings stay what they are."""

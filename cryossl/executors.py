@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from cryossl.errors import ConfigError, CryosslError, StorageError
-from cryossl.provenance import PROJECT
+from cryossl.system.process import PROJECT
 
 SECONDS_TO_CHECKPOINT = 60.0
 MINUTES_OF_A_JOB = 24 * 60  # submitit's own default is five

@@ -21,11 +21,9 @@ from jaxtyping import UInt8
 from cryossl import network as networks
 from cryossl import training
 from cryossl.batches import Batches
-from cryossl.canonical import digest
 from cryossl.checkpoints import Checkpoint, save_weights
 from cryossl.config import Config
 from cryossl.device import Precision
-from cryossl.durable import write_durably
 from cryossl.errors import DataError
 from cryossl.evaluator import Evaluator
 from cryossl.examples import student_batches
@@ -38,9 +36,11 @@ from cryossl.progress import Report
 from cryossl.pseudolabels import Pool, Selected
 from cryossl.scorecard import Evaluation
 from cryossl.splits import Split
-from cryossl.stages import Stages, key_of
 from cryossl.store import Store
 from cryossl.strategies import Recipe
+from cryossl.system.canonical import digest
+from cryossl.system.files import write_durably
+from cryossl.system.stages import Stages, key_of
 from cryossl.tiling import micrograph_of
 
 Part = Literal["validation", "test"]

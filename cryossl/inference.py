@@ -17,15 +17,15 @@ from cryossl.calibration import COMPRESSION, Tempered, Views, expected_calibrati
 from cryossl.checkpoints import load_weights
 from cryossl.config import Config
 from cryossl.device import Precision
-from cryossl.durable import write_durably
 from cryossl.learning import Teaching
 from cryossl.metrics import Histogram, histogram
 from cryossl.prediction import predict
 from cryossl.priors import Priors
 from cryossl.progress import silent
 from cryossl.pseudolabels import Pool, Selected
-from cryossl.stages import Stage, Stages
 from cryossl.store import Store
+from cryossl.system.files import write_durably
+from cryossl.system.stages import Stage, Stages
 from cryossl.training import EpochRecord, Watch
 
 METHOD = 3

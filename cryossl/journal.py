@@ -19,8 +19,8 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from cryossl.durable import sync_folder, write_durably
 from cryossl.errors import BusyError, StorageError
+from cryossl.system.files import sync_folder, write_durably
 
 Kind = Literal["start", "parent", "status", "tag", "param", "metric", "artifact", "dataset"]
 LOCK_SECONDS = 120.0

@@ -23,16 +23,16 @@ from cryossl.errors import FailedArmsError, StorageError, TrackingError
 from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
-from cryossl.holding import one_at_a_time
 from cryossl.interruption import interruptible
 from cryossl.narration import Narrator, narrated
 from cryossl.pace import duration_text
 from cryossl.results import forget_outcome, is_finished, write_outcome
 from cryossl.splits import Split
-from cryossl.stages import Stages
 from cryossl.store import build, is_built
 from cryossl.storeuri import store_uri
 from cryossl.synthetic import synthesise as write_synthetic
+from cryossl.system.folder_lock import one_at_a_time
+from cryossl.system.stages import Stages
 from cryossl.tiling import micrograph_of
 from cryossl.tracking import Tracker
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cryossl.durable import write_durably
 from cryossl.errors import StorageError
+from cryossl.system.files import write_durably
 
 SCHEMA = "cryossl-sweep/1"
 

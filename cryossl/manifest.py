@@ -14,9 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cryossl.durable import write_durably
 from cryossl.errors import ChangedDataError
 from cryossl.progress import Progress, Report
+from cryossl.system.files import write_durably
 
 _BATCH_FILES = 500
 # A file may be written again within one tick of the file system's clock, which the times then do not tell. The coarsest

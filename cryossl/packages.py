@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from cryossl.diagnosis import Check
-from cryossl.provenance import PROJECT
+from cryossl.system.process import PROJECT
 
 REINSTALL = "`make venv` installs what requirements.lock names"
 

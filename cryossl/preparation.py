@@ -10,11 +10,11 @@ from cryossl.coco import DataSet, measured, only, read_dataset
 from cryossl.config import Config
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress import Report
-from cryossl.recipes import CONTROLS
 from cryossl.splits import Split, draw_split, named_items
 from cryossl.strategies import recipe_for
+from cryossl.strategy_names import CONTROLS
 from cryossl.synthetic import VERSION, synthesise
-from cryossl.textfile import read_text
+from cryossl.system.textfile import read_text
 from cryossl.tiling import tile_grid
 
 SYNTHETIC = "synthetic"

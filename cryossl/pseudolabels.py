@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cryossl.batches import SoftTargets
-from cryossl.durable import write_durably
 from cryossl.labels import IGNORE, LabelMap
 from cryossl.metrics import Counts, audit
 from cryossl.pixelrules import (
@@ -29,8 +28,9 @@ from cryossl.priors import Priors
 from cryossl.progress import Progress, Report
 from cryossl.selection import Assessment, Selection, assess_counts, label_map, select
 from cryossl.selectionsummary import SelectionSummary, summarise
-from cryossl.stages import Stage
 from cryossl.store import Store
+from cryossl.system.files import write_durably
+from cryossl.system.stages import Stage
 from cryossl.tiling import micrograph_of
 
 CHUNK_MICROGRAPHS = 32

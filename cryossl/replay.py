@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cryossl.journal import Entry, Journal, Sent, now_ms
 from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, StoredRun
-from cryossl.provenance import code_tags, is_dead, process_tags
 from cryossl.storeerrors import RefusedError
+from cryossl.system.process import code_tags, is_dead, process_tags
 
 RUN_ID = "run_id"
 SUPERSEDED_BY = "cryossl.superseded_by"

@@ -125,7 +125,7 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
     """Write the report of the runs in the tracking store; for Markdown and LaTeX, or where asked for, its figures too."""
     from analysis import document
     from analysis.report import build_report
-    from cryossl.durable import write_durably
+    from cryossl.system.files import write_durably
 
     path = output or Path(f"report.{FILE_ENDINGS[form]}")
     if path.is_dir():
@@ -214,7 +214,7 @@ class _Tracked:
     def origin(self, command: str) -> Origin:
         """When, from what and with what a report is made."""
         from analysis.report import Origin
-        from cryossl.provenance import code_tags
+        from cryossl.system.process import code_tags
 
         code, rows = code_tags(), self.frame("iteration")
         changes = {"true": ", with uncommitted changes", "false": ""}.get(code["cryossl.git_dirty"], ", changes unknown")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cryossl.durable import write_durably
+from cryossl.system.files import write_durably
 
 SCHEMA = "cryossl-results/1"
 OUTCOME = "finished.json"

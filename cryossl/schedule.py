@@ -10,15 +10,15 @@ from pathlib import Path
 
 import yaml
 
-from cryossl.durable import write_durably
 from cryossl.errors import CryosslError, StorageError
 from cryossl.executors import Executor, Job, last_line
 from cryossl.grid import Cell, fraction_done
-from cryossl.holding import held_by
 from cryossl.monitor import read_status
 from cryossl.narration import STATUS_FILE, Narrator
 from cryossl.pace import duration_text
 from cryossl.progress import Progress
+from cryossl.system.files import write_durably
+from cryossl.system.folder_lock import held_by
 
 SETTINGS_FILE, LOG_FILE = "settings.yaml", "output.log"
 SECONDS_BETWEEN_LOOKS = 0.1

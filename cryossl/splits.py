@@ -16,8 +16,8 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
-from cryossl.canonical import digest
 from cryossl.errors import DataError
+from cryossl.system.canonical import digest
 from cryossl.tiling import micrograph_of
 
 

@@ -13,15 +13,15 @@ from filelock import FileLock
 from jaxtyping import Float64, UInt8
 
 from cryossl.blueprint import Blueprint, StoredMicrograph, diameters_px, draw_blueprint, members
-from cryossl.canonical import digest
 from cryossl.coco import DataSet
 from cryossl.config import InputSettings
 from cryossl.decoding import decode_into, particle_centres
-from cryossl.durable import sync_folder, write_durably
 from cryossl.errors import DataError, StorageError
 from cryossl.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.manifest import HashedFile, hash_files, remembered_hashes
 from cryossl.progress import Report
+from cryossl.system.canonical import digest
+from cryossl.system.files import sync_folder, write_durably
 from cryossl.tiling import Tile, cut, micrograph_of, tile_grid
 
 PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = "pictures.u8", "truth.u8", "centres.f8", "index.json", "progress.json"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from cryossl.config import redacted
 from cryossl.errors import ConfigError
-from cryossl.provenance import PROJECT
+from cryossl.system.process import PROJECT
 
 __all__ = ["DATABASE_PORTS", "LOG_IN", "artifact_folder", "experiment_choice", "knock", "read_only", "redacted",
            "refuse_other_files", "sqlite_fault", "sqlite_path", "store_uri", "tables_of"]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from cryossl.config import SelectionSettings
 from cryossl.learning import Consistency, Learning, Teaching
 from cryossl.losses import LossName
-from cryossl.recipes import CONTROLS, parse_strategy
 from cryossl.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
+from cryossl.strategy_names import CONTROLS, parse_strategy
 
 RING_PX = 2
 QUOTA_GROWTH = (1.0, 2.0, 4.0)  # curriculum: pseudo-labels per labelled item, by iteration

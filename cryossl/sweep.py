@@ -22,7 +22,6 @@ from cryossl.errors import ConfigError, FailedArmsError, StorageError
 from cryossl.estimates import choose_threads, estimate, measure_speed
 from cryossl.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.grid import Cell, cells, exit_code, threads_each
-from cryossl.holding import one_at_a_time
 from cryossl.inference import METHOD
 from cryossl.interruption import interrupted_at_once
 from cryossl.launch import THREADS_FILE, require_fit_machine
@@ -36,6 +35,7 @@ from cryossl.schedule import Failure, Planned, Schedule
 from cryossl.splits import Split
 from cryossl.store import build
 from cryossl.storeuri import experiment_choice, redacted, store_uri
+from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking import Tracker
 
 LEDGER_FILE = "sweep.json"

@@ -22,7 +22,6 @@ from filelock import FileLock
 from jaxtyping import Float64
 from PIL import Image
 
-from cryossl.durable import sync_folder
 from cryossl.errors import DataError, StorageError
 from cryossl.phantoms import SPECIES, Species
 from cryossl.progress import Progress, Report
@@ -34,6 +33,7 @@ from cryossl.simulator import (
     conditions,
     simulate,
 )
+from cryossl.system.files import sync_folder
 
 SIMULATION_FILE = "simulation.json"
 VERSION = 1

@@ -19,7 +19,7 @@ from PIL import Image
 
 from cryossl.errors import TrackingError
 from cryossl.journal import Entry, Journal
-from cryossl.provenance import process_tags
+from cryossl.system.process import process_tags
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 

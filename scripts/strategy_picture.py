@@ -30,10 +30,10 @@ from cryossl.inference import Model
 from cryossl.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.progress import Report, silent
 from cryossl.pseudolabels import Selected
-from cryossl.recipes import BASES, CONTROLS
-from cryossl.stages import Stages
 from cryossl.store import build
 from cryossl.strategies import recipe_for
+from cryossl.strategy_names import BASES, CONTROLS
+from cryossl.system.stages import Stages
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "strategies.png"
 COLUMNS = 4

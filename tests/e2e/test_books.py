@@ -10,7 +10,7 @@ from watched_calls import watched_calls
 from cryossl import launch, preparation
 from cryossl.config import build
 from cryossl.progress import silent
-from cryossl.recipes import FACTORS
+from cryossl.strategy_names import FACTORS
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cryossl.labels import IGNORE
-from cryossl.recipes import FACTORS
+from cryossl.strategy_names import FACTORS
 
 BALANCED = ("--strategies", "class_balanced")
 

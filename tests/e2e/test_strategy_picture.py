@@ -12,7 +12,7 @@ from PIL import Image
 from analysis.plotting import BLUE, ORANGE
 from cryossl.config import build
 from cryossl.labels import IGNORE, PARTICLE
-from cryossl.recipes import BASES, CONTROLS
+from cryossl.strategy_names import BASES, CONTROLS
 from scripts import strategy_picture
 
 LABELLING = sorted(name for name in BASES if name not in CONTROLS)

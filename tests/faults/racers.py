@@ -17,7 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from cryossl.holding import held_by
+from cryossl.system.folder_lock import held_by
 from faults.apart import tell
 from faults.whole_runs import NAME, Bench, exit_code, import_everything
 

@@ -12,12 +12,12 @@ import torch
 from small_stores import make_data, make_store, tree
 
 from cryossl.checkpoints import Checkpoint, load_weights, save_weights
-from cryossl.durable import write_durably
 from cryossl.errors import StorageError
 from cryossl.journal import Entry, Journal, Sent
 from cryossl.ledger import Ledger
 from cryossl.results import write_arm, write_outcome, write_summary
-from cryossl.stages import Stages
+from cryossl.system.files import write_durably
+from cryossl.system.stages import Stages
 
 
 @dataclass(frozen=True)

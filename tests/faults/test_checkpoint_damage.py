@@ -12,7 +12,7 @@ from small_trainings import Stopped, equal, train
 
 from cryossl.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.errors import StorageError
-from cryossl.stages import Stages
+from cryossl.system.stages import Stages
 
 
 def damaged(content: bytes, other: bytes, rng: random.Random) -> bytes:

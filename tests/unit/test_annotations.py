@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from cryossl.annotations import FaultList, read_records
 from cryossl.errors import DataError
-from cryossl.strictjson import read_json
+from cryossl.system.user_files import read_json
 
 HEIGHT, WIDTH = 40, 60
 

@@ -19,7 +19,7 @@ from cryossl.priors import Priors
 from cryossl.pseudolabels import Pool, Selected
 from cryossl.selection import AllAbove, Quality, Selection
 from cryossl.selectionsummary import summarise
-from cryossl.stages import Stage, Stages
+from cryossl.system.stages import Stage, Stages
 
 
 def watching(answers: Iterator[bool], asked: list[int], done: list[int]):

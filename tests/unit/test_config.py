@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cryossl.config import Config, build, default_text, fields
-from cryossl.configfile import load
+from cryossl.config_file import load
 from cryossl.errors import ConfigError
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"

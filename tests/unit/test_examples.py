@@ -16,7 +16,7 @@ from cryossl.priors import Priors
 from cryossl.progress import silent
 from cryossl.pseudolabels import Pool, Selected
 from cryossl.selection import AllAbove, BestOfEachSource, Quality, Selection, label_map
-from cryossl.stages import Stages
+from cryossl.system.stages import Stages
 
 RULES = Selection(particle_threshold=0.5, background_threshold=0.7, quality=Quality(confidence=1.0), keep=AllAbove(0.0))
 MIXED = Learning(loss="weighted", mixed=True)

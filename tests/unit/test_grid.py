@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cryossl.config import build
-from cryossl.configfile import load
+from cryossl.config_file import load
 from cryossl.errors import ConfigError
 from cryossl.grid import Cell, cells, exit_code, fraction_done, threads_each
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from cryossl.errors import BusyError, StorageError
-from cryossl.holding import held_by, one_at_a_time
 from cryossl.interruption import interrupted_at_once
+from cryossl.system.folder_lock import held_by, one_at_a_time
 
 
 def test_a_folder_is_held_by_one_and_free_afterwards(tmp_path):

@@ -14,7 +14,7 @@ from cryossl.priors import Priors
 from cryossl.progress import silent
 from cryossl.pseudolabels import CHUNK_MICROGRAPHS, Pool
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, label_map
-from cryossl.stages import Stages
+from cryossl.system.stages import Stages
 
 BALANCED = Selection(particle_threshold=0.6, background_threshold=0.8,
                      quality=Quality(particle=0.3, background=0.2, balance=0.5), keep=BestPerLabelled(1.0),

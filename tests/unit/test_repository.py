@@ -35,7 +35,7 @@ def tracked() -> list[Path]:
 
 FILES = tracked()
 PYTHON = [path for path in FILES if path.suffix == ".py"]
-PACKAGES = [path for path in PYTHON if path.parent in (PROJECT / "cryossl", PROJECT / "analysis")]
+PACKAGES = [path for path in PYTHON if path.relative_to(PROJECT).parts[0] in ("cryossl", "analysis")]
 SHIPPED = [path for path in PYTHON if "tests" not in path.relative_to(PROJECT).parts]
 
 
@@ -218,8 +218,9 @@ def test_conda_pins_what_the_lock_pins() -> None:
 def test_the_architecture_names_every_module_and_no_other() -> None:
     text = (PROJECT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     tree = text.split("```")[1]
-    named = set(re.findall(r"^ +(\w+\.py)", tree, flags=re.MULTILINE))
-    assert sorted(named) == sorted({path.name for path in PACKAGES} - {"__init__.py"})
+    named = set(re.findall(r"^ +([\w/]+\.py)", tree, flags=re.MULTILINE))
+    modules = {"/".join(path.relative_to(PROJECT).parts[1:]) for path in PACKAGES if path.name != "__init__.py"}
+    assert sorted(named) == sorted(modules)
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".md"], ids=name_of)

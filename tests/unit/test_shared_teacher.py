@@ -12,8 +12,8 @@ from cryossl.config import build
 from cryossl.experiment import Experiment
 from cryossl.progress import silent
 from cryossl.splits import Split
-from cryossl.stages import Stages
 from cryossl.strategies import recipe_for
+from cryossl.system.stages import Stages
 
 CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "least_steps": 0, "validations": 1,
                 "naive_threshold": 0.5,

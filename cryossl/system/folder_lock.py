@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cryossl.errors import BusyError, StorageError
-from cryossl.provenance import is_dead, process_tags
+from cryossl.system.process import is_dead, process_tags
 
 _LOCK, _HOLDER = ".lock", "running"
 _SECONDS_TO_SIGN = 1.0

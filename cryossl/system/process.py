@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 # A process id alone says little: the number is given out again. Clocks of boot time drift by about a second.
 _START_TOLERANCE_SECONDS = 5.0
 _GIT_SECONDS = 10

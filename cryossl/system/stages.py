@@ -18,9 +18,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from cryossl.canonical import digest
-from cryossl.durable import sync_folder, write_durably
 from cryossl.errors import StorageError
+from cryossl.system.canonical import digest
+from cryossl.system.files import sync_folder, write_durably
 
 MANIFEST = "stage.json"
 _HASHED_UP_TO_BYTES = 64 * 2**20
