@@ -23,7 +23,7 @@ from cryossl.config import Config
 from cryossl.config_file import load
 from cryossl.labels import PARTICLE
 from cryossl.metrics import Counts, audit
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.store import Store, build
 from cryossl.tiling import micrograph_of
 

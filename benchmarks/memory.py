@@ -21,7 +21,7 @@ from cryossl import network
 from cryossl.config import NetworkSettings, SelectionSettings
 from cryossl.prediction import predict
 from cryossl.priors import Priors
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.pseudolabels import Pool
 from cryossl.strategies import recipe_for
 from cryossl.blueprint import StoredMicrograph

@@ -20,7 +20,7 @@ from cryossl import device as devices
 from cryossl.config import NetworkSettings, SelectionSettings
 from cryossl.network import build
 from cryossl.prediction import predict
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.selection import assess, label_map
 from cryossl.strategies import recipe_for
 from cryossl.tiling import Tile, tile_grid

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cryossl.coco import DataSet, Micrograph, Part, Particles
 from cryossl.config import InputSettings
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.store import Store, build, open_store
 
 NOTE_MICROGRAPHS = 5172

@@ -31,7 +31,7 @@ from cryossl.batches import Example, TileBatches
 from cryossl.checkpoints import Checkpoint
 from cryossl.config import NetworkSettings
 from cryossl.network import build
-from cryossl.progress import Progress
+from cryossl.progress.events import Progress
 from cryossl.tiling import Tile, tile_grid
 from cryossl.training import fit
 

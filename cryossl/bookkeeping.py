@@ -12,7 +12,7 @@ from cryossl.errors import CryosslError
 from cryossl.experiment import Experiment
 from cryossl.inference import Calibration, Model
 from cryossl.metrics import Counts, pooled
-from cryossl.narration import Narrator
+from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels import Selected
 from cryossl.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains, selection_numbers
 from cryossl.results import write_arm, write_summary

@@ -16,8 +16,8 @@ from cryossl.experiment import Experiment
 from cryossl.inference import Model
 from cryossl.learning import Learning
 from cryossl.metrics import Counts
-from cryossl.narration import Narrator
-from cryossl.pace import PlannedPhase
+from cryossl.progress.eta import PlannedPhase
+from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels import Selected
 from cryossl.randomness import generator
 from cryossl.reckoning import Scored

@@ -15,7 +15,7 @@ from cryossl.coco import DataSet, Micrograph, Particles, picture_fault, rasteris
 from cryossl.errors import DataError
 from cryossl.folders import find_parts, pictures, real
 from cryossl.images import read_picture
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 
 __all__ = ["Fault", "SourceSummary", "check", "summary"]
 

@@ -20,7 +20,7 @@ from cryossl.config import InputSettings
 from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.images import normalise, read_picture, resize
 from cryossl.manifest import HashedFile, file_state
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.system.files import write_durably
 
 BATCH_MICROGRAPHS = 100

@@ -12,7 +12,7 @@ from cryossl.config import Config
 from cryossl.inference import Inference, Model, Weights
 from cryossl.metrics import histogram
 from cryossl.picking import Picks, inside, pick
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.scorecard import Evaluation, Picked
 from cryossl.store import Store
 from cryossl.system.stages import Stages

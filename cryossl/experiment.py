@@ -32,7 +32,7 @@ from cryossl.learning import Learning, Teaching
 from cryossl.metrics import best_threshold, counts_at
 from cryossl.objectives import Objective, OnlineTeacher, Supervised
 from cryossl.priors import shrunk_priors
-from cryossl.progress import Report
+from cryossl.progress.events import Report
 from cryossl.pseudolabels import Pool, Selected
 from cryossl.scorecard import Evaluation
 from cryossl.splits import Split

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.system.files import write_durably
 from cryossl.unpacking import RESERVE_BYTES, unpack
 

@@ -21,7 +21,7 @@ from cryossl.learning import Teaching
 from cryossl.metrics import Histogram, histogram
 from cryossl.prediction import predict
 from cryossl.priors import Priors
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.pseudolabels import Pool, Selected
 from cryossl.store import Store
 from cryossl.system.files import write_durably

@@ -16,16 +16,16 @@ from cryossl.bookkeeping import Bookkeeper
 from cryossl.campaign import Campaign, plan
 from cryossl.coco import DataSet, read_dataset
 from cryossl.config import Config, InputSettings
-from cryossl.console import ProgressConsole
 from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
 from cryossl.errors import FailedArmsError, StorageError, TrackingError
 from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
-from cryossl.interruption import interruptible
-from cryossl.narration import Narrator, narrated
-from cryossl.pace import duration_text
+from cryossl.progress.console import ProgressConsole
+from cryossl.progress.eta import duration_text
+from cryossl.progress.interruption import interruptible
+from cryossl.progress.narrator import Narrator, narrated
 from cryossl.results import forget_outcome, is_finished, write_outcome
 from cryossl.splits import Split
 from cryossl.store import build, is_built

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cryossl.errors import ChangedDataError
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.system.files import write_durably
 
 _BATCH_FILES = 500

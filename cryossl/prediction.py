@@ -15,7 +15,7 @@ from cryossl.batches import cut_into
 from cryossl.device import Precision, moved
 from cryossl.errors import NumericError
 from cryossl.images import NEUTRAL
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.tiling import Tile
 
 ProbabilityMap = UInt8[np.ndarray, "height width"]

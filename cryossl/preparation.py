@@ -9,7 +9,7 @@ from cryossl.blueprint import Blueprint, StoredMicrograph, draw_blueprint, membe
 from cryossl.coco import DataSet, measured, only, read_dataset
 from cryossl.config import Config
 from cryossl.errors import ConfigError, DataError
-from cryossl.progress import Report
+from cryossl.progress.events import Report
 from cryossl.splits import Split, draw_split, named_items
 from cryossl.strategies import recipe_for
 from cryossl.strategy_names import CONTROLS

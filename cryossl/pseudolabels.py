@@ -25,7 +25,7 @@ from cryossl.pixelrules import (
     soft_weights,
 )
 from cryossl.priors import Priors
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.selection import Assessment, Selection, assess_counts, label_map, select
 from cryossl.selectionsummary import SelectionSummary, summarise
 from cryossl.store import Store

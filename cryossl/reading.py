@@ -16,8 +16,8 @@ from cryossl.errors import ConfigError, DataError
 
 def status(folder: Path, *, watch: bool, as_json: bool) -> None:
     """Print what the run of a results folder is doing; `watch` redraws until it ends."""
-    from cryossl.monitor import read_status, render_status, status_as_dict
-    from cryossl.narration import STATUS_FILE
+    from cryossl.progress.narrator import STATUS_FILE
+    from cryossl.progress.status import read_status, render_status, status_as_dict
 
     while True:
         found = read_status(folder / STATUS_FILE)
@@ -47,7 +47,7 @@ def check_data(path: Path, settings: InputSettings, *, as_json: bool) -> None:
     """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
     from cryossl.coco import read_dataset
     from cryossl.datacheck import check, summary
-    from cryossl.progress import silent
+    from cryossl.progress.events import silent
 
     faults = check(path, max_megapixels=settings.max_megapixels, report=silent)
     rows = () if faults else summary(

@@ -13,10 +13,10 @@ import yaml
 from cryossl.errors import CryosslError, StorageError
 from cryossl.executors import Executor, Job, last_line
 from cryossl.grid import Cell, fraction_done
-from cryossl.monitor import read_status
-from cryossl.narration import STATUS_FILE, Narrator
-from cryossl.pace import duration_text
-from cryossl.progress import Progress
+from cryossl.progress.eta import duration_text
+from cryossl.progress.events import Progress
+from cryossl.progress.narrator import STATUS_FILE, Narrator
+from cryossl.progress.status import read_status
 from cryossl.system.files import write_durably
 from cryossl.system.folder_lock import held_by
 

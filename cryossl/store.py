@@ -19,7 +19,7 @@ from cryossl.decoding import decode_into, particle_centres
 from cryossl.errors import DataError, StorageError
 from cryossl.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.manifest import HashedFile, hash_files, remembered_hashes
-from cryossl.progress import Report
+from cryossl.progress.events import Report
 from cryossl.system.canonical import digest
 from cryossl.system.files import sync_folder, write_durably
 from cryossl.tiling import Tile, cut, micrograph_of, tile_grid

@@ -17,18 +17,18 @@ from cryossl import preparation
 from cryossl.blueprint import Blueprint
 from cryossl.coco import DataSet
 from cryossl.config import Config
-from cryossl.console import ProgressConsole
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
 from cryossl.estimates import choose_threads, estimate, measure_speed
 from cryossl.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.grid import Cell, cells, exit_code, threads_each
 from cryossl.inference import METHOD
-from cryossl.interruption import interrupted_at_once
 from cryossl.launch import THREADS_FILE, require_fit_machine
 from cryossl.ledger import Ledger
-from cryossl.narration import Narrator, narrated
-from cryossl.pace import PlannedPhase, duration_text
-from cryossl.progress import Report
+from cryossl.progress.console import ProgressConsole
+from cryossl.progress.eta import PlannedPhase, duration_text
+from cryossl.progress.events import Report
+from cryossl.progress.interruption import interrupted_at_once
+from cryossl.progress.narrator import Narrator, narrated
 from cryossl.reporting import conclude_sweep
 from cryossl.results import gather, read_outcome
 from cryossl.schedule import Failure, Planned, Schedule

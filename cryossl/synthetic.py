@@ -24,7 +24,7 @@ from PIL import Image
 
 from cryossl.errors import DataError, StorageError
 from cryossl.phantoms import SPECIES, Species
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.simulator import (
     CONDITION_DRAWS,
     PIXEL_SIZE_ANGSTROM,

@@ -17,7 +17,7 @@ from cryossl.config import TrainingSettings
 from cryossl.device import Precision
 from cryossl.errors import NumericError, StorageError
 from cryossl.objectives import Objective, Supervised
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 from cryossl.randomness import seed_of
 
 WARM_UP_FRACTION = 0.05  # of all steps

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from cryossl.errors import CryosslError, DataError, StorageError
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 
 RESERVE_BYTES = 256 * 2**20
 """Free space that unpacking leaves on the disk."""

@@ -28,7 +28,7 @@ from cryossl.config import Config, RunSettings, SelectionSettings
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
 from cryossl.labels import IGNORE, PARTICLE, LabelMap
-from cryossl.progress import Report, silent
+from cryossl.progress.events import Report, silent
 from cryossl.pseudolabels import Selected
 from cryossl.store import build
 from cryossl.strategies import recipe_for

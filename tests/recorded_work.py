@@ -105,7 +105,7 @@ def _move_addresses(folder: Path, old: str, new: str) -> None:
 
 def record() -> None:
     """Run the command in a fresh folder and pack what it leaves."""
-    from cryossl.progress import silent
+    from cryossl.progress.events import silent
     from cryossl.synthetic import synthesise
 
     with tempfile.TemporaryDirectory() as name:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cryossl.coco import DataSet, Micrograph, Part, Particles
 from cryossl.config import InputSettings
-from cryossl.progress import Progress, silent
+from cryossl.progress.events import Progress, silent
 from cryossl.store import Store, build
 
 BOX = (10.0, 20.0, 8.0, 8.0)

@@ -11,7 +11,7 @@ from cryossl.batches import Example, MixedBatches, TileBatches
 from cryossl.checkpoints import Checkpoint, Weights
 from cryossl.config import NetworkSettings
 from cryossl.network import build
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.tiling import Tile
 from cryossl.training import Fitted, fit
 

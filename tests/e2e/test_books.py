@@ -9,7 +9,7 @@ from watched_calls import watched_calls
 
 from cryossl import launch, preparation
 from cryossl.config import build
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.strategy_names import FACTORS
 
 

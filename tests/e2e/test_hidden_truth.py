@@ -11,7 +11,7 @@ import pytest
 
 from cryossl import preparation
 from cryossl.config import build
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 
 OPTIONS = ("--max-iterations", "2", "--particle-diameter-px", "12")
 STRATEGIES = ("--strategies", "naive,class_balanced,stability,ema_consistency+labelled_paste+prior_match")

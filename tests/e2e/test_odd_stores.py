@@ -18,7 +18,7 @@ from recorded_grid import record_grid
 from schema_check import faults
 from typed_commands import Done, call
 
-from cryossl.monitor import StatusFile
+from cryossl.progress.status import StatusFile
 from cryossl.tracking import Tracker
 
 PROJECT = Path(__file__).resolve().parents[2]

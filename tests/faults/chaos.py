@@ -159,7 +159,7 @@ def troubled(folder: Path, data: Path, empty: Path, given: argparse.Namespace,
 
 def main() -> None:
     """Quiet, troubled, compared."""
-    from cryossl.progress import silent
+    from cryossl.progress.events import silent
     from cryossl.synthetic import synthesise
 
     parser = argparse.ArgumentParser(description="a sweep to which everything happens at once")

@@ -19,7 +19,7 @@ from PIL import Image
 from cryossl.errors import DataError
 from cryossl.images import read_picture, read_size
 from cryossl.manifest import hash_files
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from faults.apart import LAST_CASE, judged, tell
 
 HEIGHT, WIDTH = 48, 64

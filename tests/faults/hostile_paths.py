@@ -17,7 +17,7 @@ from coco_folders import entries, write_dataset, write_part, write_picture
 
 from cryossl.coco import scan
 from cryossl.datacheck import check
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from faults.apart import LAST_CASE, judged, tell
 
 NAMES = [

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from typed_commands import call
 
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.synthetic import synthesise
 from faults.apart import tell
 

@@ -1,4 +1,4 @@
-"""cryossl.console."""
+"""cryossl.progress.console."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TextIO
 
 import pytest
 
-from cryossl.console import ProgressConsole
-from cryossl.progress import Progress
+from cryossl.progress.console import ProgressConsole
+from cryossl.progress.events import Progress
 
 
 def show(*events: Progress, seconds_between_lines: float) -> list[str]:

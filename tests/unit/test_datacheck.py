@@ -10,7 +10,7 @@ from PIL import Image
 
 from cryossl.coco import read_dataset
 from cryossl.datacheck import check, summary
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 
 SIDE = 64
 

@@ -13,7 +13,7 @@ from cryossl.examples import labelled_examples, student_batches
 from cryossl.labels import BACKGROUND, IGNORE
 from cryossl.learning import Consistency, Learning
 from cryossl.priors import Priors
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.pseudolabels import Pool, Selected
 from cryossl.selection import AllAbove, BestOfEachSource, Quality, Selection, label_map
 from cryossl.system.stages import Stages

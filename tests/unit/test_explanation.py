@@ -19,7 +19,7 @@ from analysis.inventory import inventory, inventory_json, inventory_text
 from analysis.rendering import render
 from cryossl.diagnosis import Check
 from cryossl.errors import ConfigError, DataError
-from cryossl.monitor import StatusFile, read_status, status_as_dict
+from cryossl.progress.status import StatusFile, read_status, status_as_dict
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
 TWO = grid(seeds=[0, 1])

@@ -11,7 +11,7 @@ from typed_commands import call
 
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError
 from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
-from cryossl.progress import Progress, silent
+from cryossl.progress.events import Progress, silent
 
 
 def test_the_default_address_is_encrypted() -> None:

@@ -17,7 +17,7 @@ from cryossl.learning import Consistency
 from cryossl.network import build
 from cryossl.objectives import OnlineTeacher, Supervised
 from cryossl.prediction import predict
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.tiling import tile_grid
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

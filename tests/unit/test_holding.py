@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from cryossl.errors import BusyError, StorageError
-from cryossl.interruption import interrupted_at_once
+from cryossl.progress.interruption import interrupted_at_once
 from cryossl.system.folder_lock import held_by, one_at_a_time
 
 

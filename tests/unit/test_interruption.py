@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from cryossl.interruption import interruptible
-from cryossl.progress import Progress
+from cryossl.progress.events import Progress
+from cryossl.progress.interruption import interruptible
 
 STEP = Progress("train", 1, 2, "step")
 

@@ -12,7 +12,7 @@ import pytest
 
 from cryossl.errors import DataError
 from cryossl.manifest import hash_files
-from cryossl.progress import Progress, silent
+from cryossl.progress.events import Progress, silent
 
 
 def settled_file(path: Path, content: bytes) -> Path:

@@ -1,4 +1,4 @@
-"""cryossl.monitor."""
+"""cryossl.progress.status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from cryossl.errors import StorageError
-from cryossl.monitor import (
+from cryossl.progress.events import Progress
+from cryossl.progress.status import (
     MESSAGES_KEPT,
     SECONDS_BETWEEN_WRITES,
     PlannedPhase,
@@ -26,7 +27,6 @@ from cryossl.monitor import (
     render_status,
     status_as_dict,
 )
-from cryossl.progress import Progress
 
 PROJECT = Path(__file__).resolve().parents[2]
 PLAN = (PlannedPhase("Loading data"), PlannedPhase("Calculate ground truth particle ratio"),
@@ -35,7 +35,7 @@ PLAN = (PlannedPhase("Loading data"), PlannedPhase("Calculate ground truth parti
 RUN_THAT_WAITS = """
 import sys, time
 from pathlib import Path
-from cryossl.monitor import StatusFile
+from cryossl.progress.status import StatusFile
 StatusFile(Path(sys.argv[1]), run="waits").begin("training")
 print("ready", flush=True)
 time.sleep(600)

@@ -1,10 +1,10 @@
-"""cryossl.pace."""
+"""cryossl.progress.eta."""
 
 from __future__ import annotations
 
 import pytest
 
-from cryossl.pace import Pace, PlannedPhase, duration_text
+from cryossl.progress.eta import Pace, PlannedPhase, duration_text
 
 PLAN = (PlannedPhase("decode", 1.0), PlannedPhase("baseline", 4.0), PlannedPhase("student", 2.0))
 

@@ -10,7 +10,7 @@ from cryossl.config import NetworkSettings
 from cryossl.errors import NumericError
 from cryossl.network import build
 from cryossl.prediction import predict
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.tiling import Tile, tile_grid
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.labels import IGNORE, PARTICLE
 from cryossl.priors import Priors
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 from cryossl.pseudolabels import CHUNK_MICROGRAPHS, Pool
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, label_map
 from cryossl.system.stages import Stages

@@ -140,7 +140,7 @@ def train(folder: Path, *, online: bool) -> None:
     from cryossl.learning import Consistency
     from cryossl.network import build
     from cryossl.objectives import OnlineTeacher
-    from cryossl.progress import silent
+    from cryossl.progress.events import silent
     from cryossl.tiling import Tile
     from cryossl.training import fit
 

@@ -14,7 +14,7 @@ import yaml
 from cryossl.config import build
 from cryossl.errors import CryosslError
 from cryossl.grid import cells
-from cryossl.narration import narrated
+from cryossl.progress.narrator import narrated
 from cryossl.schedule import Failure, Planned, Schedule
 from cryossl.system.folder_lock import one_at_a_time
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_stores import make_store, many
 
-from cryossl.progress import Progress
+from cryossl.progress.events import Progress
 
 TESTS = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from small_stores import make_store, tree
 
 from cryossl.coco import DataSet, Part
 from cryossl.errors import ChangedDataError, DataError, StorageError
-from cryossl.progress import Progress
+from cryossl.progress.events import Progress
 from cryossl.store import open_store
 
 

@@ -12,7 +12,7 @@ import pytest
 from small_stores import BOX, make_store, tree
 
 from cryossl.coco import DataSet, Part, Particles
-from cryossl.progress import Progress
+from cryossl.progress.events import Progress
 from cryossl.store import open_store
 
 

@@ -11,7 +11,7 @@ from served_archives import FILES, NOISE, Site, leftovers, member, tar_of, zip_o
 
 from cryossl.errors import DataError, StorageError
 from cryossl.fetch import fetch_cryotransformer
-from cryossl.progress import silent
+from cryossl.progress.events import silent
 
 
 @pytest.mark.parametrize("mode", ["w", "w:bz2", "w:xz"])

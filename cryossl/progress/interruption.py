@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from cryossl.progress import Progress, Report
+from cryossl.progress.events import Progress, Report
 
 GRACE_SECONDS = 8.0
 """A tracked run is to be KILLED within ten seconds of the signal, and closing it takes a moment too."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryossl.console import SECONDS_BETWEEN_LINES, ProgressConsole
 from cryossl.errors import CryosslError
-from cryossl.monitor import StatusFile, TrainingLog
-from cryossl.pace import PlannedPhase
-from cryossl.progress import Progress
+from cryossl.progress.console import SECONDS_BETWEEN_LINES, ProgressConsole
+from cryossl.progress.eta import PlannedPhase
+from cryossl.progress.events import Progress
+from cryossl.progress.status import StatusFile, TrainingLog
 
 STATUS_FILE = "status.json"
 

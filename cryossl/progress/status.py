@@ -18,8 +18,8 @@ import psutil
 from pydantic import TypeAdapter, ValidationError
 
 from cryossl.errors import StorageError
-from cryossl.pace import Pace, PlannedPhase, duration_text
-from cryossl.progress import Progress
+from cryossl.progress.eta import Pace, PlannedPhase, duration_text
+from cryossl.progress.events import Progress
 
 State = Literal["running", "finished", "failed", "stopped"]
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from cryossl.pace import duration_text
-from cryossl.progress import Progress
+from cryossl.progress.eta import duration_text
+from cryossl.progress.events import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 
