@@ -10,7 +10,7 @@ from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, 
 from analysis.statistics import Interval, grade
 from analysis.summary import reference_notes
 from analysis.tables import mean_of
-from cryossl.splits import chosen_on
+from cryossl.data.splits import chosen_on
 
 
 def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:

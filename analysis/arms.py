@@ -13,7 +13,7 @@ import pandas as pd
 from analysis.runs import metric_names, setting_names
 from analysis.tables import mean_of
 from analysis.verdict import Measures
-from cryossl.splits import chosen_on
+from cryossl.data.splits import chosen_on
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stopwatch import Stopwatch, watched
-from cryossl import checkpoints, coco, decoding, launch, store, training
+from cryossl import checkpoints, launch, training
 from cryossl.config import build
+from cryossl.data.coco import dataset as coco
+from cryossl.data.store import decoding, store
 from cryossl.system import stages
 
 GUARDS: dict[str, list[tuple[Any, str]]] = {

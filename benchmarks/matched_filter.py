@@ -18,14 +18,14 @@ from scipy import ndimage, signal
 
 from cryossl import network as networks
 from cryossl import preparation
-from cryossl.coco import DataSet, Particles
 from cryossl.config import Config
 from cryossl.config_file import load
-from cryossl.labels import PARTICLE
+from cryossl.data.coco.dataset import DataSet, Particles
+from cryossl.data.labels import PARTICLE
+from cryossl.data.store.store import Store, build
+from cryossl.data.tiling import micrograph_of
 from cryossl.metrics import Counts, audit
 from cryossl.progress.events import silent
-from cryossl.store import Store, build
-from cryossl.tiling import micrograph_of
 
 Picture = Float32[np.ndarray, "height width"]
 PEAK_DISTANCE = 0.5  # of a diameter: labels of neighbours are as near as one radius

@@ -24,8 +24,8 @@ from cryossl.priors import Priors
 from cryossl.progress.events import silent
 from cryossl.pseudolabels import Pool
 from cryossl.strategies import recipe_for
-from cryossl.blueprint import StoredMicrograph
-from cryossl.tiling import tile_grid
+from cryossl.data.store.plan import StoredMicrograph
+from cryossl.data.tiling import tile_grid
 
 SIDE = 256
 

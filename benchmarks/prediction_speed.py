@@ -18,12 +18,12 @@ import torch
 
 from cryossl import device as devices
 from cryossl.config import NetworkSettings, SelectionSettings
+from cryossl.data.tiling import Tile, tile_grid
 from cryossl.network import build
 from cryossl.prediction import predict
 from cryossl.progress.events import silent
 from cryossl.selection import assess, label_map
 from cryossl.strategies import recipe_for
-from cryossl.tiling import Tile, tile_grid
 
 MICROGRAPH_PX = 1024
 TILE_PX = 256

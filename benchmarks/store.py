@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cryossl.coco import DataSet, Micrograph, Part, Particles
 from cryossl.config import InputSettings
+from cryossl.data.coco.dataset import DataSet, Micrograph, Part, Particles
+from cryossl.data.store.store import Store, build, open_store
 from cryossl.progress.events import silent
-from cryossl.store import Store, build, open_store
 
 NOTE_MICROGRAPHS = 5172
 WALK = """
 import sys
 from pathlib import Path
-from cryossl.store import open_store
+from cryossl.data.store.store import open_store
 store = open_store(Path(sys.argv[1]), border_px={})
 for name in store.micrographs:
     store.picture(name).sum()

@@ -30,9 +30,9 @@ from cryossl import device as devices
 from cryossl.batches import Example, TileBatches
 from cryossl.checkpoints import Checkpoint
 from cryossl.config import NetworkSettings
+from cryossl.data.tiling import Tile, tile_grid
 from cryossl.network import build
 from cryossl.progress.events import Progress
-from cryossl.tiling import Tile, tile_grid
 from cryossl.training import fit
 
 MICROGRAPH_PX = 4096  # as most of EMPIAR's are

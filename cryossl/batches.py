@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from cryossl.images import NEUTRAL
-from cryossl.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.data.images import NEUTRAL
+from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.data.tiling import Tile
 from cryossl.randomness import generator
-from cryossl.tiling import Tile
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from analysis.verdict import Verdict, from_metrics, health, judge
 from cryossl import portraits
+from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
 from cryossl.experiment import Experiment
 from cryossl.inference import Calibration, Model
@@ -19,7 +20,6 @@ from cryossl.results import write_arm, write_summary
 from cryossl.scorecard import Numbers
 from cryossl.selection import Selection
 from cryossl.selectionsummary import SelectionSummary
-from cryossl.splits import chosen_on
 from cryossl.strategies import Recipe, rules_by_iteration
 from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.trackedrun import TrackedRun

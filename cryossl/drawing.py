@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from cryossl.coco import DataSet, Micrograph, Particles, rasterise
 from cryossl.config import InputSettings
-from cryossl.images import normalise, read_picture, resize
-from cryossl.labels import PARTICLE
+from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
+from cryossl.data.images import normalise, read_picture, resize
+from cryossl.data.labels import PARTICLE
 from cryossl.pictures import BLUE, VERMILLION
 
 SIDE_PX = 1024

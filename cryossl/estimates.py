@@ -13,16 +13,16 @@ import torch
 
 from cryossl import device as devices
 from cryossl import network as networks
-from cryossl.blueprint import Blueprint, StoredMicrograph
 from cryossl.config import Config
+from cryossl.data.splits import Split
+from cryossl.data.store.plan import Blueprint, StoredMicrograph
+from cryossl.data.tiling import micrograph_of, tile_grid
 from cryossl.device import Precision
 from cryossl.losses import segmentation_loss
 from cryossl.selection import BestPerLabelled
-from cryossl.splits import Split
 from cryossl.strategies import recipe_for, rounds_of
 from cryossl.strategy_names import CONTROLS
 from cryossl.system.files import write_durably
-from cryossl.tiling import micrograph_of, tile_grid
 from cryossl.training import steps_for
 
 _TIMED_STEPS = 3

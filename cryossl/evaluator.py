@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from cryossl.config import Config
+from cryossl.data.store.store import Store
 from cryossl.inference import Inference, Model, Weights
 from cryossl.metrics import histogram
 from cryossl.picking import Picks, inside, pick
 from cryossl.progress.events import Progress, Report
 from cryossl.scorecard import Evaluation, Picked
-from cryossl.store import Store
 from cryossl.system.stages import Stages
 
 EVALUATION = 2

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cryossl.batches import Batches, Example, MixedBatches, SoftTargets, TileBatches
-from cryossl.labels import BACKGROUND, IGNORE, LabelMap
+from cryossl.data.labels import BACKGROUND, IGNORE, LabelMap
+from cryossl.data.store.store import Store
+from cryossl.data.tiling import micrograph_of
 from cryossl.learning import Learning
 from cryossl.pseudolabels import Pool, Selected
-from cryossl.store import Store
-from cryossl.tiling import micrograph_of
 
 
 def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:

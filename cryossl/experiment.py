@@ -23,6 +23,9 @@ from cryossl import training
 from cryossl.batches import Batches
 from cryossl.checkpoints import Checkpoint, save_weights
 from cryossl.config import Config
+from cryossl.data.splits import Split
+from cryossl.data.store.store import Store
+from cryossl.data.tiling import micrograph_of
 from cryossl.device import Precision
 from cryossl.errors import DataError
 from cryossl.evaluator import Evaluator
@@ -35,13 +38,10 @@ from cryossl.priors import shrunk_priors
 from cryossl.progress.events import Report
 from cryossl.pseudolabels import Pool, Selected
 from cryossl.scorecard import Evaluation
-from cryossl.splits import Split
-from cryossl.store import Store
 from cryossl.strategies import Recipe
 from cryossl.system.canonical import digest
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages, key_of
-from cryossl.tiling import micrograph_of
 
 Part = Literal["validation", "test"]
 OnEpoch = Callable[[training.EpochRecord], None]

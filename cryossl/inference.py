@@ -16,6 +16,7 @@ from cryossl import network as networks
 from cryossl.calibration import COMPRESSION, Tempered, Views, expected_calibration_error, fit_temperature
 from cryossl.checkpoints import load_weights
 from cryossl.config import Config
+from cryossl.data.store.store import Store
 from cryossl.device import Precision
 from cryossl.learning import Teaching
 from cryossl.metrics import Histogram, histogram
@@ -23,7 +24,6 @@ from cryossl.prediction import predict
 from cryossl.priors import Priors
 from cryossl.progress.events import silent
 from cryossl.pseudolabels import Pool, Selected
-from cryossl.store import Store
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage, Stages
 from cryossl.training import EpochRecord, Watch

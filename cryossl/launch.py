@@ -11,29 +11,29 @@ from PIL import Image
 from cryossl import device as devices
 from cryossl import network as networks
 from cryossl import preparation
-from cryossl.blueprint import Blueprint
 from cryossl.bookkeeping import Bookkeeper
 from cryossl.campaign import Campaign, plan
-from cryossl.coco import DataSet, read_dataset
 from cryossl.config import Config, InputSettings
+from cryossl.data.coco.dataset import DataSet, read_dataset
+from cryossl.data.download.fetch import DEFAULT_URL, fetch_cryotransformer
+from cryossl.data.splits import Split
+from cryossl.data.store.plan import Blueprint
+from cryossl.data.store.store import build, is_built
+from cryossl.data.synthetic.dataset import synthesise as write_synthetic
+from cryossl.data.tiling import micrograph_of
 from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
 from cryossl.errors import FailedArmsError, StorageError, TrackingError
 from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
-from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import duration_text
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.results import forget_outcome, is_finished, write_outcome
-from cryossl.splits import Split
-from cryossl.store import build, is_built
 from cryossl.storeuri import store_uri
-from cryossl.synthetic import synthesise as write_synthetic
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.stages import Stages
-from cryossl.tiling import micrograph_of
 from cryossl.tracking import Tracker
 
 THREADS_FILE = "threads.json"

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
 
 Histogram = Int64[np.ndarray, "2 256"]
 

@@ -18,8 +18,8 @@ from torch import nn
 
 from cryossl.augment import box_mask, noised, strong_view, weak_view
 from cryossl.batches import Batch
+from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.device import moved
-from cryossl.labels import IGNORE, PARTICLE
 from cryossl.learning import Consistency
 from cryossl.losses import Loss, LossName, Maps, Scalar, loss_of
 from cryossl.randomness import generator

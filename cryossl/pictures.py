@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from cryossl.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.metrics import Counts, audit
 from cryossl.selection import Assessment
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 from scipy import ndimage
 
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
 
 ProbabilityCounts = Int64[np.ndarray, "256"]
 Cutoffs = tuple[int, int]

@@ -12,11 +12,11 @@ from torch import nn
 
 from cryossl.augment import z_scores
 from cryossl.batches import cut_into
+from cryossl.data.images import NEUTRAL
+from cryossl.data.tiling import Tile
 from cryossl.device import Precision, moved
 from cryossl.errors import NumericError
-from cryossl.images import NEUTRAL
 from cryossl.progress.events import Progress, Report
-from cryossl.tiling import Tile
 
 ProbabilityMap = UInt8[np.ndarray, "height width"]
 _Launched = tuple[list[Tile], torch.Tensor, torch.Tensor]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from cryossl.blueprint import Blueprint, StoredMicrograph, draw_blueprint, members
-from cryossl.coco import DataSet, measured, only, read_dataset
 from cryossl.config import Config
+from cryossl.data.coco.dataset import DataSet, measured, only, read_dataset
+from cryossl.data.splits import Split, draw_split, named_items
+from cryossl.data.store.plan import Blueprint, StoredMicrograph, draw_blueprint, members
+from cryossl.data.synthetic.dataset import VERSION, synthesise
+from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress.events import Report
-from cryossl.splits import Split, draw_split, named_items
 from cryossl.strategies import recipe_for
 from cryossl.strategy_names import CONTROLS
-from cryossl.synthetic import VERSION, synthesise
 from cryossl.system.textfile import read_text
-from cryossl.tiling import tile_grid
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0

@@ -12,7 +12,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cryossl.batches import SoftTargets
-from cryossl.labels import IGNORE, LabelMap
+from cryossl.data.labels import IGNORE, LabelMap
+from cryossl.data.store.store import Store
+from cryossl.data.tiling import micrograph_of
 from cryossl.metrics import Counts, audit
 from cryossl.pixelrules import (
     Cutoffs,
@@ -28,10 +30,8 @@ from cryossl.priors import Priors
 from cryossl.progress.events import Progress, Report
 from cryossl.selection import Assessment, Selection, assess_counts, label_map, select
 from cryossl.selectionsummary import SelectionSummary, summarise
-from cryossl.store import Store
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage
-from cryossl.tiling import micrograph_of
 
 CHUNK_MICROGRAPHS = 32
 PSEUDO_LABELS = "pseudo.u8"

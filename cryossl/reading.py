@@ -45,8 +45,8 @@ def doctor(config: Config, *, as_json: bool, then: Callable[[], None]) -> None:
 
 def check_data(path: Path, settings: InputSettings, *, as_json: bool) -> None:
     """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
-    from cryossl.coco import read_dataset
-    from cryossl.datacheck import check, summary
+    from cryossl.data.check import check, summary
+    from cryossl.data.coco.dataset import read_dataset
     from cryossl.progress.events import silent
 
     faults = check(path, max_megapixels=settings.max_megapixels, report=silent)

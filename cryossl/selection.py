@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
 from cryossl.errors import ConfigError
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
 from cryossl.pixelrules import (
     Cutoffs,
     ProbabilityCounts,

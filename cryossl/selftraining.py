@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
+from cryossl.data.splits import Split
 from cryossl.selectionsummary import SelectionSummary
-from cryossl.splits import Split
 
 Model = TypeVar("Model")
 Validation = TypeVar("Validation")

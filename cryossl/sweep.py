@@ -14,9 +14,11 @@ import torch
 from cryossl import device as devices
 from cryossl import network as networks
 from cryossl import preparation
-from cryossl.blueprint import Blueprint
-from cryossl.coco import DataSet
 from cryossl.config import Config
+from cryossl.data.coco.dataset import DataSet
+from cryossl.data.splits import Split
+from cryossl.data.store.plan import Blueprint
+from cryossl.data.store.store import build
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
 from cryossl.estimates import choose_threads, estimate, measure_speed
 from cryossl.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
@@ -32,8 +34,6 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.reporting import conclude_sweep
 from cryossl.results import gather, read_outcome
 from cryossl.schedule import Failure, Planned, Schedule
-from cryossl.splits import Split
-from cryossl.store import build
 from cryossl.storeuri import experiment_choice, redacted, store_uri
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking import Tracker

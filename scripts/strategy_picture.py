@@ -25,12 +25,12 @@ from cryossl import device as devices
 from cryossl import network as networks
 from cryossl import preparation
 from cryossl.config import Config, RunSettings, SelectionSettings
+from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.data.store.store import build
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
-from cryossl.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.progress.events import Report, silent
 from cryossl.pseudolabels import Selected
-from cryossl.store import build
 from cryossl.strategies import recipe_for
 from cryossl.strategy_names import BASES, CONTROLS
 from cryossl.system.stages import Stages

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryossl.coco import read_dataset
+from cryossl.data.coco.dataset import read_dataset
 from cryossl.errors import DataError
 
 SIDE = 64

@@ -105,8 +105,8 @@ def _move_addresses(folder: Path, old: str, new: str) -> None:
 
 def record() -> None:
     """Run the command in a fresh folder and pack what it leaves."""
+    from cryossl.data.synthetic.dataset import synthesise
     from cryossl.progress.events import silent
-    from cryossl.synthetic import synthesise
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()

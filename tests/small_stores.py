@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryossl.coco import DataSet, Micrograph, Part, Particles
 from cryossl.config import InputSettings
+from cryossl.data.coco.dataset import DataSet, Micrograph, Part, Particles
+from cryossl.data.store.store import Store, build
 from cryossl.progress.events import Progress, silent
-from cryossl.store import Store, build
 
 BOX = (10.0, 20.0, 8.0, 8.0)
 SETTINGS = InputSettings(image_px=48, tile_px=32)

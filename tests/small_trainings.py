@@ -10,9 +10,9 @@ import torch
 from cryossl.batches import Example, MixedBatches, TileBatches
 from cryossl.checkpoints import Checkpoint, Weights
 from cryossl.config import NetworkSettings
+from cryossl.data.tiling import Tile
 from cryossl.network import build
 from cryossl.progress.events import silent
-from cryossl.tiling import Tile
 from cryossl.training import Fitted, fit
 
 TILE_PX = 32

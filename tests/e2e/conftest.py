@@ -16,8 +16,8 @@ from light_server import Server
 from postgres_server import postgres
 from typed_commands import Done, call
 
+from cryossl.data.synthetic.dataset import synthesise
 from cryossl.progress.events import silent
-from cryossl.synthetic import synthesise
 
 __all__ = ["store_template"]
 

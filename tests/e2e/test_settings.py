@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryossl.labels import IGNORE
+from cryossl.data.labels import IGNORE
 from cryossl.strategy_names import FACTORS
 
 BALANCED = ("--strategies", "class_balanced")

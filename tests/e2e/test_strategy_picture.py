@@ -11,7 +11,7 @@ from PIL import Image
 
 from analysis.plotting import BLUE, ORANGE
 from cryossl.config import build
-from cryossl.labels import IGNORE, PARTICLE
+from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.strategy_names import BASES, CONTROLS
 from scripts import strategy_picture
 

@@ -159,8 +159,8 @@ def troubled(folder: Path, data: Path, empty: Path, given: argparse.Namespace,
 
 def main() -> None:
     """Quiet, troubled, compared."""
+    from cryossl.data.synthetic.dataset import synthesise
     from cryossl.progress.events import silent
-    from cryossl.synthetic import synthesise
 
     parser = argparse.ArgumentParser(description="a sweep to which everything happens at once")
     parser.add_argument("--minutes", type=float, default=10.0)

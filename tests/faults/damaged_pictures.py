@@ -16,9 +16,9 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from cryossl.data.images import read_picture, read_size
+from cryossl.data.store.file_hashes import hash_files
 from cryossl.errors import DataError
-from cryossl.images import read_picture, read_size
-from cryossl.manifest import hash_files
 from cryossl.progress.events import silent
 from faults.apart import LAST_CASE, judged, tell
 

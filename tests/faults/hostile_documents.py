@@ -18,7 +18,7 @@ import numpy as np
 from coco_folders import entries, write_dataset
 from typed_commands import call
 
-from cryossl.coco import rasterise, scan
+from cryossl.data.coco.dataset import rasterise, scan
 from faults.apart import LAST_CASE, judged, tell
 
 NAMES = ["10017_a.jpg", "10017_b.png"]

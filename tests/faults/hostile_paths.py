@@ -15,8 +15,8 @@ from pathlib import Path
 
 from coco_folders import entries, write_dataset, write_part, write_picture
 
-from cryossl.coco import scan
-from cryossl.datacheck import check
+from cryossl.data.check import check
+from cryossl.data.coco.dataset import scan
 from cryossl.progress.events import silent
 from faults.apart import LAST_CASE, judged, tell
 

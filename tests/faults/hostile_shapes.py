@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from cryossl.shapes import ShapeError, read_shape
+from cryossl.data.coco.geometry import ShapeError, read_shape
 from faults.apart import LAST_CASE, judged, tell
 
 NUMBERS: tuple[Any, ...] = (math.nan, math.inf, -math.inf, 1e12, -1e12, 1e300, 10**30, -0.0, 1e-300, True, None, "1", [],

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 from typed_commands import call
 
+from cryossl.data.synthetic.dataset import synthesise
 from cryossl.progress.events import silent
-from cryossl.synthetic import synthesise
 from faults.apart import tell
 
 TINIEST = ("--ratio", "30", "--strategies", "naive", "--max-iterations", "1", "--baseline-epochs", "1", "--student-epochs", "1",

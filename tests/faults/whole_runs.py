@@ -183,8 +183,8 @@ class Bench:
         return made
 
     def _make(self, once: Path) -> None:
+        from cryossl.data.synthetic.dataset import synthesise
         from cryossl.progress.events import silent
-        from cryossl.synthetic import synthesise
 
         synthesise(self._data, seed=0, train=64, validation=4, test=4, size_px=64, report=silent)
         if not self._empty.exists():

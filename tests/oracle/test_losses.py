@@ -7,7 +7,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torchvision.ops import sigmoid_focal_loss
 
-from cryossl.labels import IGNORE
+from cryossl.data.labels import IGNORE
 from cryossl.losses import cross_entropy, dice, focal, loss_of, tversky
 
 

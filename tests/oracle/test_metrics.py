@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_recall_curve, precision_score, recall_score
 
-from cryossl.labels import IGNORE, PARTICLE
+from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.metrics import audit, best_threshold, counts_at, histogram
 
 

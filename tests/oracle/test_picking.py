@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cryossl.coco import measured, read_dataset
+from cryossl.data.coco.dataset import measured, read_dataset
+from cryossl.data.coco.rasterise import rasterise
 from cryossl.matching import best_threshold, rank
 from cryossl.metrics import pooled
 from cryossl.picking import inside, pick
-from cryossl.rasterising import rasterise
 
 WIDTH_PX = 14.0
 

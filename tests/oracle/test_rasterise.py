@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from cryossl.annotations import Particles
-from cryossl.coco import rasterise, read_dataset
-from cryossl.shapes import read_shape
+from cryossl.data.coco.dataset import rasterise, read_dataset
+from cryossl.data.coco.geometry import read_shape
+from cryossl.data.coco.records import Particles
 
 # pycocotools 2.0.11 has not learnt numpy 2's __array__(copy=...).
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

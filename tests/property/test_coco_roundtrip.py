@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cryossl.coco import Particles, rasterise, read_dataset
+from cryossl.data.coco.dataset import Particles, rasterise, read_dataset
 
 # Each shows in a picture of 30 x 40 px, though some only by a row.
 BOX = st.tuples(st.integers(-9, 29), st.integers(-9, 39), st.integers(10, 20), st.integers(10, 20))

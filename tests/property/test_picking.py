@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cryossl.annotations import Particles
+from cryossl.data.coco.rasterise import rasterise
+from cryossl.data.coco.records import Particles
 from cryossl.matching import Ranked, average_precision, best_threshold, rank
 from cryossl.metrics import pooled
 from cryossl.picking import Picks, pick
-from cryossl.rasterising import rasterise
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.pixelrules import (
     agreement,
     hardened,

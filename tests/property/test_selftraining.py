@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryossl.data.splits import Split
 from cryossl.selectionsummary import SelectionSummary
 from cryossl.selftraining import IterationResult, follow, self_train
-from cryossl.splits import Split
 
 SPLIT = Split(labelled=("a",), unlabelled=("b",), validation=("v",), test=("t",))
 

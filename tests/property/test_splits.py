@@ -8,8 +8,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryossl.splits import Split, draw_split
-from cryossl.tiling import micrograph_of
+from cryossl.data.splits import Split, draw_split
+from cryossl.data.tiling import micrograph_of
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 SEEDS = st.integers(0, 2**31 - 1)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryossl.tiling import cut, tile_grid
+from cryossl.data.tiling import cut, tile_grid
 
 SIDES = st.integers(1, 90)
 TILES = st.integers(1, 40)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from cryossl.annotations import FaultList, read_records
+from cryossl.data.coco.records import FaultList, read_records
 from cryossl.errors import DataError
 from cryossl.system.user_files import read_json
 

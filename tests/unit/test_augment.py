@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from cryossl.augment import BRIGHTNESS, CONTRAST, dihedral, intensity, noised, weak_view, z_scores
-from cryossl.images import NEUTRAL
-from cryossl.labels import IGNORE
+from cryossl.data.images import NEUTRAL
+from cryossl.data.labels import IGNORE
 
 
 def bytes_of(*shape: int, seed: int = 0) -> torch.Tensor:

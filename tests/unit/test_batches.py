@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from cryossl.batches import Example, TileBatches, cut_into
-from cryossl.images import NEUTRAL
-from cryossl.labels import IGNORE
-from cryossl.tiling import Tile, cut, tile_grid
+from cryossl.data.images import NEUTRAL
+from cryossl.data.labels import IGNORE
+from cryossl.data.tiling import Tile, cut, tile_grid
 
 TILE_PX = 8
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from coco_folders import SIDE, entries, read, refusal, write_dataset, write_part, write_picture
 
-from cryossl.annotations import Particles
-from cryossl.coco import measured, read_dataset
+from cryossl.data.coco.dataset import measured, read_dataset
+from cryossl.data.coco.records import Particles
 
 
 @pytest.mark.parametrize("year", ["", "2017"])

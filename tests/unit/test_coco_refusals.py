@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from coco_folders import entries, refusal, write_dataset, write_part, write_picture
 
-from cryossl.coco import scan
+from cryossl.data.coco.dataset import scan
 
 
 def test_a_missing_folder_an_empty_one_and_one_without_json_are_told_apart(tmp_path):

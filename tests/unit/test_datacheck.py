@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryossl.coco import read_dataset
-from cryossl.datacheck import check, summary
+from cryossl.data.check import check, summary
+from cryossl.data.coco.dataset import read_dataset
 from cryossl.progress.events import silent
 
 SIDE = 64

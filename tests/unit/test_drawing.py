@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from small_stores import dataset, make_data  # noqa: F401 (a fixture)
 
-from cryossl.coco import rasterise
 from cryossl.config import InputSettings
+from cryossl.data.coco.dataset import rasterise
+from cryossl.data.labels import PARTICLE
 from cryossl.drawing import SIDE_PX, particle_pictures
-from cryossl.labels import PARTICLE
 from cryossl.pictures import BLUE, VERMILLION
 
 SETTINGS = InputSettings()

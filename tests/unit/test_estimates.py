@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cryossl import preparation
-from cryossl.blueprint import Blueprint, StoredMicrograph
 from cryossl.config import Config, NetworkSettings, build
+from cryossl.data.store.plan import Blueprint, StoredMicrograph
 from cryossl.estimates import Estimate, bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.network import build as build_network
 

@@ -9,8 +9,8 @@ import pytest
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.batches import MixedBatches, TileBatches
+from cryossl.data.labels import BACKGROUND, IGNORE
 from cryossl.examples import labelled_examples, student_batches
-from cryossl.labels import BACKGROUND, IGNORE
 from cryossl.learning import Consistency, Learning
 from cryossl.priors import Priors
 from cryossl.progress.events import silent

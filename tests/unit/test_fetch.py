@@ -9,8 +9,8 @@ import pytest
 from served_archives import FILES, NOISE, Site, leftovers, tar_of
 from typed_commands import call
 
+from cryossl.data.download.fetch import DEFAULT_URL, fetch_cryotransformer
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError
-from cryossl.fetch import DEFAULT_URL, fetch_cryotransformer
 from cryossl.progress.events import Progress, silent
 
 

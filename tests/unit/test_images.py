@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from watched_calls import watched_calls
 
+from cryossl.data.images import NEUTRAL, normalise, read_picture, read_size, resize
 from cryossl.errors import DataError
-from cryossl.images import NEUTRAL, normalise, read_picture, read_size, resize
 
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 
@@ -277,7 +277,7 @@ def test_an_oddity_that_a_decoder_warns_of_is_read_in_silence(tmp_path):
     with path.open("r+b") as file:
         file.seek(208)
         file.write(b"odd ")  # no mark of the format: mrcfile warns
-    code = ("from pathlib import Path; from cryossl.images import read_size\n"
+    code = ("from pathlib import Path; from cryossl.data.images import read_size\n"
             f"print(read_size(Path({str(path)!r}), max_megapixels=1))")
     done = subprocess.run([sys.executable, "-W", "default", "-c", code], cwd=Path(__file__).resolve().parents[2],
                           capture_output=True, text=True, check=False)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cryossl.data.store.file_hashes import hash_files
 from cryossl.errors import DataError
-from cryossl.manifest import hash_files
 from cryossl.progress.events import Progress, silent
 
 

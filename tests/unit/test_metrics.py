@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.metrics import HALF, Counts, Scores, audit, best_threshold, counts_at, f1_cap, histogram, pooled
 
 PROBABILITIES = np.array([[0, 127, 128], [200, 255, 255]], dtype=np.uint8)

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from cryossl.batches import Example, MixedBatches, SoftTargets, TileBatches, plain_tables
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.data.tiling import Tile
 from cryossl.objectives import targets_and_weights
-from cryossl.tiling import Tile
 
 TILE_PX = 8
 CPU = torch.device("cpu")

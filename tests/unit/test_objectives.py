@@ -11,7 +11,7 @@ from small_trainings import CPU, equal, mixed, train
 from torch import nn
 
 from cryossl.batches import Batch
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.learning import Consistency
 from cryossl.objectives import MEMORY, PRIOR_WEIGHT, OnlineTeacher
 

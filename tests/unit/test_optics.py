@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryossl.optics import Optics, contrast, interaction_constant, transfer, wavelength_angstrom
-from cryossl.phantoms import SPECIES, projected_phase
+from cryossl.data.synthetic.optics import Optics, contrast, interaction_constant, transfer, wavelength_angstrom
+from cryossl.data.synthetic.phantoms import SPECIES, projected_phase
 
 
 @pytest.mark.parametrize(("kilovolt", "angstrom"), [(100, 0.03701), (200, 0.02508), (300, 0.01969)])

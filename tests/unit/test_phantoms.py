@@ -7,8 +7,8 @@ import pytest
 from scipy.ndimage import center_of_mass
 from scipy.stats import kstest
 
-from cryossl.optics import interaction_constant
-from cryossl.phantoms import SPECIES, Species, projected_phase, random_rotations
+from cryossl.data.synthetic.optics import interaction_constant
+from cryossl.data.synthetic.phantoms import SPECIES, Species, projected_phase, random_rotations
 
 
 @pytest.mark.parametrize("species", SPECIES, ids=lambda species: species.name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryossl.annotations import Particles
+from cryossl.data.coco.rasterise import rasterise
+from cryossl.data.coco.records import Particles
 from cryossl.picking import FULL_SCORE, Picks, inside, pick
-from cryossl.rasterising import rasterise
 
 RADIUS = 7.0
 

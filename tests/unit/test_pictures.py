@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.metrics import Counts
 from cryossl.pictures import (
     FALSE_NEGATIVE,

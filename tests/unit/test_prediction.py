@@ -7,11 +7,11 @@ from torch import nn
 
 from cryossl.augment import z_scores
 from cryossl.config import NetworkSettings
+from cryossl.data.tiling import Tile, tile_grid
 from cryossl.errors import NumericError
 from cryossl.network import build
 from cryossl.prediction import predict
 from cryossl.progress.events import silent
-from cryossl.tiling import Tile, tile_grid
 
 CPU = torch.device("cpu")
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn import metrics as sklearn
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
-from cryossl.labels import IGNORE, PARTICLE
+from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.priors import Priors
 from cryossl.progress.events import silent
 from cryossl.pseudolabels import CHUNK_MICROGRAPHS, Pool

@@ -16,7 +16,7 @@ import yaml
 from jaxtyping import TypeCheckError
 from packaging.requirements import Requirement
 
-from cryossl.labels import particle_ratio
+from cryossl.data.labels import particle_ratio
 
 PROJECT = Path(__file__).resolve().parents[2]
 LONGEST_FILE = 300

@@ -137,11 +137,11 @@ def train(folder: Path, *, online: bool) -> None:
     from cryossl.batches import Example, MixedBatches, TileBatches
     from cryossl.checkpoints import Checkpoint, save_weights
     from cryossl.config import NetworkSettings
+    from cryossl.data.tiling import Tile
     from cryossl.learning import Consistency
     from cryossl.network import build
     from cryossl.objectives import OnlineTeacher
     from cryossl.progress.events import silent
-    from cryossl.tiling import Tile
     from cryossl.training import fit
 
     folder.mkdir(exist_ok=True)

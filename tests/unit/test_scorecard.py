@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn
 
-from cryossl.labels import IGNORE, PARTICLE
+from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.metrics import Counts, histogram
 from cryossl.scorecard import WITH_BORDER, WITHOUT_BORDER, Evaluation, scores, source_counts
 

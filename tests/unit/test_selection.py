@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from cryossl import selection as selection_module
+from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, particle_ratio
 from cryossl.errors import ConfigError
-from cryossl.labels import BACKGROUND, IGNORE, PARTICLE, particle_ratio
 from cryossl.pixelrules import background_cutoff, particle_cutoff, probability_counts
 from cryossl.selection import (
     AllAbove,

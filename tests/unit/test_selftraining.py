@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from cryossl.data.splits import Split
 from cryossl.selectionsummary import SelectionSummary
 from cryossl.selftraining import IterationResult, Outcome, follow, self_train
-from cryossl.splits import Split
 
 SPLIT = Split(labelled=("a", "b"), unlabelled=("c", "d", "e"), validation=("v",), test=("t",))
 NOTHING = SelectionSummary(

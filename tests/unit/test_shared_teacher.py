@@ -9,9 +9,9 @@ import torch
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.config import build
+from cryossl.data.splits import Split
 from cryossl.experiment import Experiment
 from cryossl.progress.events import silent
-from cryossl.splits import Split
 from cryossl.strategies import recipe_for
 from cryossl.system.stages import Stages
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryossl.phantoms import SPECIES
-from cryossl.simulator import CONDITION_DRAWS, conditions, simulate
+from cryossl.data.synthetic.phantoms import SPECIES
+from cryossl.data.synthetic.simulator import CONDITION_DRAWS, conditions, simulate
 
 
 def test_no_two_particles_are_closer_than_nearly_one_diameter() -> None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryossl.data.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 from cryossl.errors import DataError
-from cryossl.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 
 
 def describe(name, *, size=(100, 120), stated=""):

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from cryossl.data.splits import Split, draw_split
 from cryossl.errors import DataError
-from cryossl.splits import Split, draw_split
 
 
 def items(part: str, **per_source: int) -> dict[str, str]:

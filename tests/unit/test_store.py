@@ -11,11 +11,11 @@ import pytest
 from pycocotools import mask as coco_mask
 from small_stores import BOX, make_store
 
-from cryossl.coco import DataSet, Part, Particles, rasterise
+from cryossl.data.coco.dataset import DataSet, Part, Particles, rasterise
+from cryossl.data.images import normalise, read_picture, resize
+from cryossl.data.labels import IGNORE, PARTICLE
+from cryossl.data.store.store import PixelFile
 from cryossl.errors import DataError
-from cryossl.images import normalise, read_picture, resize
-from cryossl.labels import IGNORE, PARTICLE
-from cryossl.store import PixelFile
 
 # What it holds
 

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from small_stores import make_store, tree
 
-from cryossl.coco import DataSet, Part
+from cryossl.data.coco.dataset import DataSet, Part
+from cryossl.data.store.store import open_store
 from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.progress.events import Progress
-from cryossl.store import open_store
 
 
 @pytest.mark.parametrize(("changes", "message"), [

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from small_stores import BOX, make_store, tree
 
-from cryossl.coco import DataSet, Part, Particles
+from cryossl.data.coco.dataset import DataSet, Part, Particles
+from cryossl.data.store.store import open_store
 from cryossl.progress.events import Progress
-from cryossl.store import open_store
 
 
 def test_a_second_start_decodes_nothing(dataset: DataSet, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cryossl.tiling import Tile, cut, micrograph_of, tile_grid
+from cryossl.data.tiling import Tile, cut, micrograph_of, tile_grid
 
 
 def test_a_picture_of_two_and_a_half_tiles_gets_three_evenly_spread_windows() -> None:

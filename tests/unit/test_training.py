@@ -13,8 +13,8 @@ from watched_calls import watched_calls
 from cryossl.batches import TileBatches
 from cryossl.checkpoints import Checkpoint
 from cryossl.config import NetworkSettings
+from cryossl.data.labels import IGNORE
 from cryossl.errors import NumericError, StorageError
-from cryossl.labels import IGNORE
 from cryossl.network import build
 from cryossl.training import Course
 

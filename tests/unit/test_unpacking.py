@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from served_archives import FILES, NOISE, Site, leftovers, member, tar_of, zip_of
 
+from cryossl.data.download.fetch import fetch_cryotransformer
 from cryossl.errors import DataError, StorageError
-from cryossl.fetch import fetch_cryotransformer
 from cryossl.progress.events import silent
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from cryossl.blueprint import Blueprint, StoredMicrograph, members
-from cryossl.coco import DataSet, Micrograph, Particles, rasterise
 from cryossl.config import InputSettings
+from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
+from cryossl.data.images import normalise, read_picture, resize
+from cryossl.data.store.file_hashes import HashedFile, file_state
+from cryossl.data.store.plan import Blueprint, StoredMicrograph, members
 from cryossl.errors import ChangedDataError, DataError, StorageError
-from cryossl.images import normalise, read_picture, resize
-from cryossl.manifest import HashedFile, file_state
 from cryossl.progress.events import Progress, Report
 from cryossl.system.files import write_durably
 

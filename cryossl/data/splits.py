@@ -16,9 +16,9 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
+from cryossl.data.tiling import micrograph_of
 from cryossl.errors import DataError
 from cryossl.system.canonical import digest
-from cryossl.tiling import micrograph_of
 
 
 @dataclass(frozen=True)

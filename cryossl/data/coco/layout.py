@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryossl.data.images import SUFFIXES
 from cryossl.errors import DataError
-from cryossl.images import SUFFIXES
 
 PARTS = ("train", "validation", "test")
 _STEMS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}

@@ -6,10 +6,10 @@ import numpy as np
 from jaxtyping import Bool
 from pycocotools import mask as coco_mask
 
-from cryossl.annotations import Particles
-from cryossl.images import resize
-from cryossl.labels import BACKGROUND, PARTICLE, LabelMap
-from cryossl.shapes import RLE
+from cryossl.data.coco.geometry import RLE
+from cryossl.data.coco.records import Particles
+from cryossl.data.images import resize
+from cryossl.data.labels import BACKGROUND, PARTICLE, LabelMap
 
 
 def rasterise(

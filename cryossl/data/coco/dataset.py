@@ -17,12 +17,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from cryossl.annotations import Fault, FaultList, ImageRecord, Particles, Records, read_records
+from cryossl.data.coco.layout import PartFiles, find_parts, locate, pictures, real
+from cryossl.data.coco.rasterise import rasterise
+from cryossl.data.coco.records import Fault, FaultList, ImageRecord, Particles, Records, read_records
+from cryossl.data.images import read_size
+from cryossl.data.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 from cryossl.errors import DataError
-from cryossl.folders import PartFiles, find_parts, locate, pictures, real
-from cryossl.images import read_size
-from cryossl.rasterising import rasterise
-from cryossl.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 from cryossl.system.user_files import read_json
 
 __all__ = ["DataSet", "Fault", "Micrograph", "Part", "Particles", "measured", "rasterise", "read_dataset", "scan"]

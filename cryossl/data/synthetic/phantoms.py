@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from cryossl.optics import interaction_constant
+from cryossl.data.synthetic.optics import interaction_constant
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cryossl.coco import DataSet, Micrograph, Particles
 from cryossl.config import InputSettings
+from cryossl.data.coco.dataset import DataSet, Micrograph, Particles
 from cryossl.errors import DataError
 from cryossl.system.canonical import digest
 

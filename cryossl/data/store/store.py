@@ -12,17 +12,17 @@ import numpy as np
 from filelock import FileLock
 from jaxtyping import Float64, UInt8
 
-from cryossl.blueprint import Blueprint, StoredMicrograph, diameters_px, draw_blueprint, members
-from cryossl.coco import DataSet
 from cryossl.config import InputSettings
-from cryossl.decoding import decode_into, particle_centres
+from cryossl.data.coco.dataset import DataSet
+from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.data.store.decoding import decode_into, particle_centres
+from cryossl.data.store.file_hashes import HashedFile, hash_files, remembered_hashes
+from cryossl.data.store.plan import Blueprint, StoredMicrograph, diameters_px, draw_blueprint, members
+from cryossl.data.tiling import Tile, cut, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
-from cryossl.labels import IGNORE, PARTICLE, LabelMap
-from cryossl.manifest import HashedFile, hash_files, remembered_hashes
 from cryossl.progress.events import Report
 from cryossl.system.canonical import digest
 from cryossl.system.files import sync_folder, write_durably
-from cryossl.tiling import Tile, cut, micrograph_of, tile_grid
 
 PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = "pictures.u8", "truth.u8", "centres.f8", "index.json", "progress.json"
 _CENTRE_BYTES = 16

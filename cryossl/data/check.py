@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cryossl.annotations import Fault
-from cryossl.coco import DataSet, Micrograph, Particles, picture_fault, rasterise, scan
+from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, picture_fault, rasterise, scan
+from cryossl.data.coco.layout import find_parts, pictures, real
+from cryossl.data.coco.records import Fault
+from cryossl.data.images import read_picture
 from cryossl.errors import DataError
-from cryossl.folders import find_parts, pictures, real
-from cryossl.images import read_picture
 from cryossl.progress.events import Progress, Report
 
 __all__ = ["Fault", "SourceSummary", "check", "summary"]

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 from scipy.ndimage import gaussian_filter
 
-from cryossl.optics import Optics, contrast
-from cryossl.phantoms import Species, projected_phase, random_rotations
+from cryossl.data.synthetic.optics import Optics, contrast
+from cryossl.data.synthetic.phantoms import Species, projected_phase, random_rotations
 
 PIXEL_SIZE_ANGSTROM = 8.0
 MEAN_FREE_PATH_ANGSTROM = 3200.0

@@ -22,10 +22,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
+from cryossl.data.download.unpack import RESERVE_BYTES, unpack
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError
 from cryossl.progress.events import Progress, Report
 from cryossl.system.files import write_durably
-from cryossl.unpacking import RESERVE_BYTES, unpack
 
 DEFAULT_URL = "https://calla.rnet.missouri.edu/CryoTransformer/train_val_test_data.tar.gz"
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from pycocotools import mask as coco_mask
 
-from cryossl.shapes import RLE, Box, ShapeError, is_dummy, is_int, is_number, read_shape, short
+from cryossl.data.coco.geometry import RLE, Box, ShapeError, is_dummy, is_int, is_number, read_shape, short
 
 _REMOVE = "mend or remove the annotation"
 _EXPORT = "export the annotations as COCO JSON"

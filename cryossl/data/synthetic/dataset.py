@@ -22,10 +22,8 @@ from filelock import FileLock
 from jaxtyping import Float64
 from PIL import Image
 
-from cryossl.errors import DataError, StorageError
-from cryossl.phantoms import SPECIES, Species
-from cryossl.progress.events import Progress, Report
-from cryossl.simulator import (
+from cryossl.data.synthetic.phantoms import SPECIES, Species
+from cryossl.data.synthetic.simulator import (
     CONDITION_DRAWS,
     PIXEL_SIZE_ANGSTROM,
     Conditions,
@@ -33,6 +31,8 @@ from cryossl.simulator import (
     conditions,
     simulate,
 )
+from cryossl.errors import DataError, StorageError
+from cryossl.progress.events import Progress, Report
 from cryossl.system.files import sync_folder
 
 SIMULATION_FILE = "simulation.json"

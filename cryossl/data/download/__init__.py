@@ -1,0 +1,1 @@
+"""Public data sets: downloaded, resumed where a download stopped, unpacked safely."""
