@@ -59,7 +59,7 @@ def compare(frame: pd.DataFrame, *, ratio: float | None = None, metric: str = HE
     """The comparison of the runs in `frame`; of several data sets or settings the newest with a finished run is first.
 
     Args:
-        frame: iteration runs, and arm runs if at hand, as `cryossl.tracking.read_iteration_runs` gives them.
+        frame: iteration runs, and arm runs if at hand, as `cryossl.tracking.tracker.read_iteration_runs` gives them.
         ratio: only this labelled part, in percent.
         metric: what the score columns show. The verdict is always by test F1.
         read_counts: gives the counts of runs, for intervals over sources and micrographs as well as seeds.

@@ -33,7 +33,7 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     """The tidy table of tracked runs.
 
     Args:
-        frame: a row per run, as `cryossl.tracking` reads them: run_id, parent_id, status, start_time, then tags, params
+        frame: a row per run, as `cryossl.tracking.tracker` reads them: run_id, parent_id, status, start_time, then tags, params
             and metrics under their own names (MLflow's prefixes `tags.`, `params.`, `metrics.` are taken off). Rows of
             iteration runs are the table; rows of arm runs, where there are any, add why an arm stopped.
 

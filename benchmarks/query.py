@@ -22,7 +22,7 @@ READ = """
 import json, sys, time
 from pathlib import Path
 from mlflow import MlflowClient
-from cryossl.tracking import read_iteration_runs
+from cryossl.tracking.tracker import read_iteration_runs
 uri = sys.argv[1]
 read_iteration_runs(uri, "cryossl", tags={"cryossl.dataset": "none"})  # imports mlflow and opens the store
 began = time.perf_counter()
@@ -66,7 +66,7 @@ def fill(path: Path, runs: int) -> str:
     from mlflow.store.tracking.dbmodels import models
     from sqlalchemy import create_engine, insert
 
-    from cryossl.tracking import Tracker
+    from cryossl.tracking.tracker import Tracker
 
     uri = f"sqlite:///{path}"
     Tracker(uri, "cryossl", path.parent / "journals")  # makes store and experiment

@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.stopwatch import Stopwatch, watched
 from cryossl import launch
 from cryossl.config import build
-from cryossl.trackedrun import TrackedRun
-from cryossl.tracking import Tracker
+from cryossl.tracking.run import TrackedRun
+from cryossl.tracking.tracker import Tracker
 
 EPOCHS, STUDENT_EPOCHS, ITERATIONS = 20, 10, 1
 WRITING = {TrackedRun: ("params", "metrics", "tags", "describe", "text", "json", "table", "image", "file", "dataset",

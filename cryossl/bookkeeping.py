@@ -22,8 +22,8 @@ from cryossl.selection import Selection
 from cryossl.selectionsummary import SelectionSummary
 from cryossl.strategies import Recipe, rules_by_iteration
 from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
-from cryossl.trackedrun import TrackedRun
-from cryossl.tracking import Tracker
+from cryossl.tracking.run import TrackedRun
+from cryossl.tracking.tracker import Tracker
 from cryossl.training import EpochRecord
 
 

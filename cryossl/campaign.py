@@ -25,7 +25,7 @@ from cryossl.scorecard import Evaluation
 from cryossl.selftraining import IterationResult, follow, self_train
 from cryossl.strategies import Recipe, recipe_for, rounds_of
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
-from cryossl.trackedrun import TrackedRun
+from cryossl.tracking.run import TrackedRun
 
 Result = IterationResult[Model, Evaluation]
 

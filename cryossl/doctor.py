@@ -17,7 +17,7 @@ import psutil
 from cryossl.diagnosis import Check
 from cryossl.packages import check_installation
 from cryossl.storecheck import check_tracking, nearest_existing
-from cryossl.storeuri import store_uri
+from cryossl.tracking.address import store_uri
 
 # Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"})

@@ -31,10 +31,10 @@ from cryossl.progress.eta import duration_text
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.results import forget_outcome, is_finished, write_outcome
-from cryossl.storeuri import store_uri
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.stages import Stages
-from cryossl.tracking import Tracker
+from cryossl.tracking.address import store_uri
+from cryossl.tracking.tracker import Tracker
 
 THREADS_FILE = "threads.json"
 

@@ -17,7 +17,7 @@ import click
 
 from cryossl.config import Config, RunSettings, fields
 from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
-from cryossl.storeuri import redacted, store_uri
+from cryossl.tracking.address import redacted, store_uri
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -176,7 +176,7 @@ class _Tracked:
         """The runs of these kinds."""
         import pandas as pd
 
-        from cryossl.tracking import read_runs
+        from cryossl.tracking.tracker import read_runs
 
         for kind in kinds:
             if kind not in self._frames:
@@ -204,7 +204,7 @@ class _Tracked:
     def pictures(self, comparison: Comparison) -> list[Picture]:
         """The worst, median and best micrographs of the models that the report shows."""
         from analysis.report import Picture, pictured_runs
-        from cryossl.artifacts import Artifacts
+        from cryossl.tracking.reader import Artifacts
 
         artifacts = Artifacts(self.uri, self.experiment)
         return [Picture(run_id, f"{title}, {place} micrograph", jpeg) for run_id, title in pictured_runs(comparison)
@@ -229,7 +229,7 @@ class _Tracked:
         """Keep a report and its tables as a run of its own in the same experiment; its id, or where it waits to be sent."""
         from analysis.document import tables_of
         from analysis.rendering import render, table_csv, table_latex
-        from cryossl.tracking import Tracker
+        from cryossl.tracking.tracker import Tracker
 
         tracker = Tracker(self.uri, self.experiment, RunSettings().work / "journals")
         tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
@@ -251,7 +251,7 @@ class _Tracked:
 
     def _counts(self, run_ids: Sequence[str]) -> dict[str, ModelCounts]:
         from analysis.counts import NAME, parse_counts
-        from cryossl.artifacts import Artifacts
+        from cryossl.tracking.reader import Artifacts
 
         documents = Artifacts(self.uri, self.experiment).json(run_ids, NAME) if run_ids else {}
         return {run: counts for run, document in documents.items() if (counts := parse_counts(document)) is not None}

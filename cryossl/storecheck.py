@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from cryossl.diagnosis import Check
-from cryossl.storeuri import DATABASE_PORTS, LOG_IN, read_only, redacted, sqlite_fault, sqlite_path, tables_of
+from cryossl.tracking.address import DATABASE_PORTS, LOG_IN, read_only, redacted, sqlite_fault, sqlite_path, tables_of
 
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")

@@ -34,9 +34,9 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.reporting import conclude_sweep
 from cryossl.results import gather, read_outcome
 from cryossl.schedule import Failure, Planned, Schedule
-from cryossl.storeuri import experiment_choice, redacted, store_uri
 from cryossl.system.folder_lock import one_at_a_time
-from cryossl.tracking import Tracker
+from cryossl.tracking.address import experiment_choice, redacted, store_uri
+from cryossl.tracking.tracker import Tracker
 
 LEDGER_FILE = "sweep.json"
 SECONDS_BETWEEN_LINES = 30.0

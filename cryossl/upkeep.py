@@ -9,10 +9,10 @@ import click
 
 from cryossl.config import Config
 from cryossl.errors import NoExperimentError, TrackingError
-from cryossl.journal import Journal
-from cryossl.mlflowstore import MlflowStore
-from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
-from cryossl.tracking import Tracker
+from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.tracking.journal import Journal
+from cryossl.tracking.mlflow_store import MlflowStore
+from cryossl.tracking.tracker import Tracker
 
 
 def sync(config: Config) -> None:

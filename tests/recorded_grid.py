@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cryossl.tracking import Tracker
+from cryossl.tracking.tracker import Tracker
 
 
 def record_grid(uri: str, folder: Path, rows: Sequence[Mapping[str, Any]], documents: Mapping[str, Any]) -> dict[str, str]:

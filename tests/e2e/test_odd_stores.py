@@ -19,7 +19,7 @@ from schema_check import faults
 from typed_commands import Done, call
 
 from cryossl.progress.status import StatusFile
-from cryossl.tracking import Tracker
+from cryossl.tracking.tracker import Tracker
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)

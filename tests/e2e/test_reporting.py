@@ -17,8 +17,8 @@ from recorded_grid import record_grid
 from schema_check import faults
 from typed_commands import call
 
-from cryossl.artifacts import Artifacts
-from cryossl.tracking import Tracker
+from cryossl.tracking.reader import Artifacts
+from cryossl.tracking.tracker import Tracker
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)

@@ -9,7 +9,7 @@ from counted_frames import grid
 from recorded_grid import record_grid
 from typed_commands import call
 
-from cryossl.storeuri import redacted, store_uri
+from cryossl.tracking.address import redacted, store_uri
 
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
 READING = (("compare", "--format", "json"), ("compare", "--ratio", "5", "--metric", "test/recall", "--format", "json"),

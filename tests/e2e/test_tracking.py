@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from recorded_runs import PROJECT, TAGS, files, points, record, runs_of
 
-from cryossl.tracking import Tracker, read_iteration_runs, read_runs
+from cryossl.tracking.tracker import Tracker, read_iteration_runs, read_runs
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -176,7 +176,7 @@ class TestStatus:
         assert last.info.end_time > before.info.end_time
 
     def test_resumed_runs_move_below_the_newest_invocation_and_the_killed_one_is_ended(self, sqlite_uri, tmp_path):
-        code = ("import sys, os, signal\nfrom pathlib import Path\nfrom cryossl.tracking import Tracker\n"
+        code = ("import sys, os, signal\nfrom pathlib import Path\nfrom cryossl.tracking.tracker import Tracker\n"
                 "t = Tracker(sys.argv[1], 'cryossl', Path(sys.argv[2]))\n"
                 "p = t.invocation(name='experiment', tags={'cryossl.kind': 'experiment'})\n"
                 "r = t.run('fp', name='n', parent=p, tags={'cryossl.kind': 'iteration'})\n"

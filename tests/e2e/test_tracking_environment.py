@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from recorded_runs import PROJECT, TAGS, points, runs_of
 
 from cryossl.errors import TrackingError
-from cryossl.tracking import Tracker, read_iteration_runs
+from cryossl.tracking.tracker import Tracker, read_iteration_runs
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -65,7 +65,7 @@ class TestEnvironment:
         assert list(tmp_path.iterdir()) == []
 
     def test_importing_the_module_does_not_import_mlflow(self):
-        code = "import cryossl.tracking, sys; sys.exit('mlflow' in sys.modules)"
+        code = "import cryossl.tracking.tracker, sys; sys.exit('mlflow' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
 
     def test_system_metrics_of_a_resumed_parent_are_never_doubled(self, sqlite_uri, tmp_path, monkeypatch):

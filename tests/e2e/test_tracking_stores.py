@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 from recorded_runs import TAGS, files, points, record, runs_of
 
-from cryossl.tracking import Tracker, read_iteration_runs
+from cryossl.tracking.tracker import Tracker, read_iteration_runs
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 

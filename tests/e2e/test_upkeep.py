@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from recorded_runs import TAGS, points, record, runs_of
 from typed_commands import call
 
-from cryossl.tracking import Tracker
+from cryossl.tracking.tracker import Tracker
 
 PROJECT = Path(__file__).resolve().parents[2]
-KILLED = ("import os, signal, sys\nfrom pathlib import Path\nfrom cryossl.tracking import Tracker\n"
+KILLED = ("import os, signal, sys\nfrom pathlib import Path\nfrom cryossl.tracking.tracker import Tracker\n"
           "tracker = Tracker(sys.argv[1], 'cryossl', Path(sys.argv[2]))\n"
           "tracker.run('gone', name='gone', parent=None, tags={'cryossl.kind': 'arm'})\n"
           "os.kill(os.getpid(), signal.SIGKILL)\n")
@@ -68,7 +68,7 @@ def test_reap_ends_the_run_of_a_killed_process_and_leaves_that_of_a_living_one(a
 
 def test_a_process_killed_right_after_its_run_was_made_leaves_one_that_can_be_ended(sqlite_uri, tmp_path):
     """Who writes a run must be known from its first moment: nobody could end it otherwise."""
-    code = ("import os, signal, sys\nfrom pathlib import Path\nfrom cryossl.tracking import Tracker\n"
+    code = ("import os, signal, sys\nfrom pathlib import Path\nfrom cryossl.tracking.tracker import Tracker\n"
             "def watch(frame, event, _):\n"
             "    code = frame.f_code\n"
             "    if event == 'return' and code.co_name == 'create' and code.co_filename.endswith('mlflowstore.py'):\n"

@@ -45,7 +45,7 @@ def forked(action: Callable[[], object]) -> int:
 
 def on_a_fresh_store(folder: Path, rounds: int) -> dict[str, Any]:
     """So many processes open a store that is not there yet and write one run between them."""
-    from cryossl.tracking import Tracker
+    from cryossl.tracking.tracker import Tracker
 
     wrong = []
     for number in range(rounds):

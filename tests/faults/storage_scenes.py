@@ -13,11 +13,11 @@ from small_stores import make_data, make_store, tree
 
 from cryossl.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.errors import StorageError
-from cryossl.journal import Entry, Journal, Sent
 from cryossl.ledger import Ledger
 from cryossl.results import write_arm, write_outcome, write_summary
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages
+from cryossl.tracking.journal import Entry, Journal, Sent
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from cryossl.tracking import Tracker
+from cryossl.tracking.tracker import Tracker
 from faults.apart import PROJECT, environment
 
 
@@ -33,7 +33,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_the_undisturbed_one(size, 
 @pytest.mark.slow
 def test_a_kill_while_a_fresh_tracking_store_is_made_leaves_none_and_the_next_start_makes_it(tmp_path):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    code = ("import sys; from pathlib import Path; from cryossl.tracking import Tracker\n"
+    code = ("import sys; from pathlib import Path; from cryossl.tracking.tracker import Tracker\n"
             "Tracker(sys.argv[1], 'x', Path(sys.argv[2]))")
     with subprocess.Popen([sys.executable, "-c", code, uri, str(tmp_path / "j")], cwd=PROJECT) as victim:
         while not (tmp_path / ".mlflow.db.half").exists() and victim.poll() is None:

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from cryossl.errors import StorageError
-from cryossl.tracking import Tracker
+from cryossl.tracking.tracker import Tracker
 from faults.apart import apart
 from faults.disk_full import fill, small_disk
 

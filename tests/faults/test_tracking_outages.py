@@ -10,7 +10,7 @@ from light_server import Server
 from mlflow import MlflowClient
 from recorded_runs import TAGS, points, runs_of
 
-from cryossl.tracking import Tracker
+from cryossl.tracking.tracker import Tracker
 from faults.apart import apart
 from faults.fault_proxy import proxied
 

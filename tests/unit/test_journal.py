@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryossl.errors import StorageError
-from cryossl.journal import Entry, Journal, Sent, remove_leftovers
+from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
 
 LOSS = Entry("metric", "train/loss", 0.5, 1, 1000)
 STORE = "sqlite:///somewhere.db#cryossl"

@@ -16,8 +16,8 @@ from answering import answering
 from mlflow import environment_variables
 from typed_commands import Done, call
 
-from cryossl.manners import set_manners
-from cryossl.storeuri import LOG_IN
+from cryossl.tracking.address import LOG_IN
+from cryossl.tracking.mlflow_environment import set_manners
 
 NO_EXPERIMENT = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"})
 ANSWERS = {

@@ -1,4 +1,4 @@
-"""cryossl.storeuri: what is no tracking address is refused in a line, before anything heavy is loaded or any store is made."""
+"""What is no tracking address is refused in a line, before anything heavy is loaded or any store is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typed_commands import Done, call
 
 from cryossl.errors import ConfigError
 from cryossl.storecheck import check_tracking
-from cryossl.storeuri import store_uri
+from cryossl.tracking.address import store_uri
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ADDRESSES = ("postgresql://localhost:abc/x", "postgresql://localhost:99999/x", "http://[::1", "http://local host:5000",

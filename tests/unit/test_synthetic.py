@@ -203,7 +203,8 @@ def test_a_file_in_the_way_is_refused_before_anything_is_simulated(tmp_path: Pat
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="no file system in which nobody can make a file")
 def test_a_place_where_no_file_can_be_made_is_refused_at_once(tmp_path: Path) -> None:
     # In a process of its own: a lock that is tried for ever would hang the whole suite.
-    code = ("from pathlib import Path; from cryossl.data.synthetic.dataset import synthesise; from cryossl.progress.events import silent\n"
+    code = ("from pathlib import Path; from cryossl.data.synthetic.dataset import synthesise\n"
+            "from cryossl.progress.events import silent\n"
             "synthesise(Path('/proc/x'), seed=0, train=7, validation=2, test=3, size_px=64, report=silent)")
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
                           check=False, timeout=60)

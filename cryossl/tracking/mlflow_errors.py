@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cryossl.storeuri import LOG_IN
+from cryossl.tracking.address import LOG_IN
 
 
 class StoreAwayError(Exception):

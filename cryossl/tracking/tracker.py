@@ -19,13 +19,13 @@ from typing import Any, Literal
 import pandas as pd
 
 from cryossl.errors import StorageError, TrackingError
-from cryossl.journal import Entry, Journal, Sent, remove_leftovers
-from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, StoredRun
-from cryossl.replay import RUN_ID, Replay, journal_folder
-from cryossl.runquery import tag_filter
-from cryossl.storeerrors import RefusedError, StoreAwayError, StrangerError
-from cryossl.storeuri import experiment_choice, redacted, sqlite_path, store_uri
-from cryossl.trackedrun import TrackedRun
+from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
+from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError, StrangerError
+from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
+from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
+from cryossl.tracking.run import TrackedRun
+from cryossl.tracking.runquery import tag_filter
 
 HEARTBEAT_SECONDS = 60.0
 _LEAST_WAIT_SECONDS = 5.0

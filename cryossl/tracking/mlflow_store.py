@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from cryossl.errors import NoExperimentError, TrackingError
-from cryossl.journal import LOCK_SECONDS, Entry
-from cryossl.manners import set_manners, without_retries
-from cryossl.runquery import tag_filter
-from cryossl.storeerrors import RefusedError, StoreAwayError, StrangerError
-from cryossl.storeuri import artifact_folder, knock, redacted, refuse_other_files, sqlite_path
+from cryossl.tracking.address import artifact_folder, knock, redacted, refuse_other_files, sqlite_path
+from cryossl.tracking.journal import LOCK_SECONDS, Entry
+from cryossl.tracking.mlflow_environment import set_manners, without_retries
+from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError, StrangerError
+from cryossl.tracking.runquery import tag_filter
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

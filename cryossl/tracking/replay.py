@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryossl.journal import Entry, Journal, Sent, now_ms
-from cryossl.mlflowstore import FINGERPRINT, PARENT, MlflowStore, StoredRun
-from cryossl.storeerrors import RefusedError
 from cryossl.system.process import code_tags, is_dead, process_tags
+from cryossl.tracking.journal import Entry, Journal, Sent, now_ms
+from cryossl.tracking.mlflow_errors import RefusedError
+from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
 
 RUN_ID = "run_id"
 SUPERSEDED_BY = "cryossl.superseded_by"

@@ -15,10 +15,10 @@ from typing import Any
 from PIL import Image
 
 from cryossl.errors import DataError, TrackingError
-from cryossl.mlflowstore import MlflowStore
-from cryossl.storeerrors import RefusedError, StoreAwayError
-from cryossl.storeuri import experiment_choice, redacted, store_uri
 from cryossl.system.user_files import read_json
+from cryossl.tracking.address import experiment_choice, redacted, store_uri
+from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.mlflow_store import MlflowStore
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20

@@ -18,8 +18,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cryossl.errors import TrackingError
-from cryossl.journal import Entry, Journal
 from cryossl.system.process import process_tags
+from cryossl.tracking.journal import Entry, Journal
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
