@@ -9,8 +9,8 @@ from analysis.comparison import HEADLINE, Comparison
 from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
 from analysis.statistics import Interval, grade
 from analysis.summary import reference_notes
-from analysis.tables import mean_of
 from cryossl.data.splits import chosen_on
+from cryossl.evaluation.verdict import mean_of
 
 
 def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:

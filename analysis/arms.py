@@ -11,9 +11,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.runs import metric_names, setting_names
-from analysis.tables import mean_of
-from analysis.verdict import Measures
 from cryossl.data.splits import chosen_on
+from cryossl.evaluation.verdict import Measures, mean_of
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"

@@ -12,8 +12,7 @@ from analysis.contrasts import against_baseline, estimate
 from analysis.counts import ModelCounts
 from analysis.plotting import PANEL_INCHES, Plot, looks, panels
 from analysis.statistics import seed_interval
-from analysis.tables import mean_of
-from analysis.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, SUCCESS_GAIN_POINTS
+from cryossl.evaluation.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, SUCCESS_GAIN_POINTS, mean_of
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
 MOST_LEVEL = 4  # names that fit side by side below a panel

@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 from analysis.comparison import Comparison
 from analysis.summary import Judged
 from analysis.tables import NOTHING, Cell, Column, Table
-from analysis.verdict import COUNT
 from cryossl.errors import ConfigError
+from cryossl.evaluation.verdict import COUNT
 from cryossl.strategy_names import fixes_its_count
 
 Format = Literal["table", "markdown", "csv", "json", "latex"]

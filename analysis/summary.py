@@ -11,7 +11,7 @@ from analysis.contrasts import against_baseline, estimate
 from analysis.counts import ModelCounts
 from analysis.statistics import Grade, grade
 from analysis.tables import Cell, Column, Table, mean_cell, spread_cell, without_empty
-from analysis.verdict import Verdict, judge
+from cryossl.evaluation.verdict import Verdict, judge
 from cryossl.strategy_names import FULL, without_pseudo_labels
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import stdev
+
+from cryossl.evaluation.verdict import mean_of
 
 Value = str | int | float | bool | None
 NOTHING = "-"
@@ -75,12 +77,6 @@ def without_empty(table: Table, *names: str) -> Table:
             if column.name not in names or any(row[place].value is not None for row in table.rows)]
     return replace(table, columns=tuple(table.columns[place] for place in kept),
                    rows=tuple(tuple(row[place] for place in kept) for row in table.rows))
-
-
-def mean_of(values: Iterable[float | None]) -> float | None:
-    """Mean of the numbers that are there; None without any."""
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
 
 
 def mean_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1) -> Cell:

@@ -24,7 +24,7 @@ from cryossl.data.coco.dataset import DataSet, Particles
 from cryossl.data.labels import PARTICLE
 from cryossl.data.store.store import Store, build
 from cryossl.data.tiling import micrograph_of
-from cryossl.metrics import Counts, audit
+from cryossl.evaluation.metrics import Counts, audit
 from cryossl.progress.events import silent
 
 Picture = Float32[np.ndarray, "height width"]

@@ -6,20 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from analysis.verdict import Verdict, from_metrics, health, judge
 from cryossl import portraits
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
+from cryossl.evaluation.metrics import Counts, pooled
+from cryossl.evaluation.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains
+from cryossl.evaluation.scores import Numbers
+from cryossl.evaluation.verdict import Verdict, from_metrics, health, judge
 from cryossl.experiment import Experiment
 from cryossl.inference import Calibration, Model
-from cryossl.metrics import Counts, pooled
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels import Selected
-from cryossl.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains, selection_numbers
 from cryossl.results import write_arm, write_summary
-from cryossl.scorecard import Numbers
 from cryossl.selection import Selection
-from cryossl.selectionsummary import SelectionSummary
+from cryossl.selectionsummary import SelectionSummary, selection_numbers
 from cryossl.strategies import Recipe, rules_by_iteration
 from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.tracking.run import TrackedRun

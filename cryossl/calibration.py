@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from scipy import optimize
 from torch import nn
 
-from cryossl.metrics import Histogram
+from cryossl.evaluation.metrics import Histogram
 
 COMPRESSION = 8.0
 """A network's logits are divided by it before they are stored as p8, so that the 256 values reach from -50 to 50."""

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from cryossl import gates
 from cryossl.bookkeeping import Bookkeeper, Trained
 from cryossl.errors import FailedArmsError, NumericError
+from cryossl.evaluation.metrics import Counts
+from cryossl.evaluation.reckoning import Scored
+from cryossl.evaluation.scores import Evaluation
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
 from cryossl.learning import Learning
-from cryossl.metrics import Counts
 from cryossl.progress.eta import PlannedPhase
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels import Selected
 from cryossl.randomness import generator
-from cryossl.reckoning import Scored
-from cryossl.scorecard import Evaluation
 from cryossl.selftraining import IterationResult, follow, self_train
 from cryossl.strategies import Recipe, recipe_for, rounds_of
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED

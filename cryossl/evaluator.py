@@ -10,11 +10,11 @@ import numpy as np
 
 from cryossl.config import Config
 from cryossl.data.store.store import Store
+from cryossl.evaluation.metrics import histogram
+from cryossl.evaluation.picking import Picks, inside, pick
+from cryossl.evaluation.scores import Evaluation, Picked
 from cryossl.inference import Inference, Model, Weights
-from cryossl.metrics import histogram
-from cryossl.picking import Picks, inside, pick
 from cryossl.progress.events import Progress, Report
-from cryossl.scorecard import Evaluation, Picked
 from cryossl.system.stages import Stages
 
 EVALUATION = 2

@@ -28,16 +28,16 @@ from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
 from cryossl.device import Precision
 from cryossl.errors import DataError
+from cryossl.evaluation.metrics import best_threshold, counts_at
+from cryossl.evaluation.scores import Evaluation
 from cryossl.evaluator import Evaluator
 from cryossl.examples import student_batches
 from cryossl.inference import Calibration, Inference, Model, Weights
 from cryossl.learning import Learning, Teaching
-from cryossl.metrics import best_threshold, counts_at
 from cryossl.objectives import Objective, OnlineTeacher, Supervised
 from cryossl.priors import shrunk_priors
 from cryossl.progress.events import Report
 from cryossl.pseudolabels import Pool, Selected
-from cryossl.scorecard import Evaluation
 from cryossl.strategies import Recipe
 from cryossl.system.canonical import digest
 from cryossl.system.files import write_durably

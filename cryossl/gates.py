@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int64
 from scipy import stats
 
 from cryossl.errors import DataError
-from cryossl.metrics import Counts, pooled
+from cryossl.evaluation.metrics import Counts, pooled
 
 RESAMPLES = 4999
 LOWER_BOUND_CONFIDENCE = 0.90

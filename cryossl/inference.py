@@ -18,8 +18,8 @@ from cryossl.checkpoints import load_weights
 from cryossl.config import Config
 from cryossl.data.store.store import Store
 from cryossl.device import Precision
+from cryossl.evaluation.metrics import Histogram, histogram
 from cryossl.learning import Teaching
-from cryossl.metrics import Histogram, histogram
 from cryossl.prediction import predict
 from cryossl.priors import Priors
 from cryossl.progress.events import silent

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
-from cryossl.metrics import Counts, audit
+from cryossl.evaluation.metrics import Counts, audit
 from cryossl.selection import Assessment
 
 Colour = tuple[int, int, int]

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cryossl.data.tiling import micrograph_of
+from cryossl.evaluation.reckoning import Scored
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
 from cryossl.pictures import PseudoLabelExample, prediction_picture, pseudo_label_sheet, worst_median_best
 from cryossl.pseudolabels import Selected
-from cryossl.reckoning import Scored
 
 SIDE_PX = 384
 SHOWN = 4

@@ -15,7 +15,7 @@ from cryossl.batches import SoftTargets
 from cryossl.data.labels import IGNORE, LabelMap
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
-from cryossl.metrics import Counts, audit
+from cryossl.evaluation.metrics import Counts, audit
 from cryossl.pixelrules import (
     Cutoffs,
     ProbabilityCounts,

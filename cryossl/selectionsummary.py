@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cryossl.evaluation.metrics import Counts, f1_cap
+from cryossl.evaluation.scores import Numbers
 from cryossl.selection import AllAbove, Assessment, Selection
 
 
@@ -71,6 +73,28 @@ def summarise(
         background_confidence=_mean([one.background_confidence for one in kept]),
         balance=_mean([one.balance for one in kept]),
     )
+
+
+def selection_numbers(summary: SelectionSummary, selection: Selection, audit: Counts | None) -> Numbers:
+    """`threshold/...`, `pseudo/...` and `quality/...` of one selection; `audit` where the hidden truth was asked for."""
+    ratio = summary.particle_ratio
+    found: Numbers = {
+        "threshold/particle": selection.particle_threshold, "threshold/background": selection.background_threshold,
+        "pseudo/count": summary.count, "pseudo/candidates": summary.candidates, "pseudo/pool": summary.pool,
+        "pseudo/per_labelled": summary.per_labelled, "pseudo/particle_ratio": ratio,
+        "pseudo/particle_ratio_valid": summary.particle_ratio_valid, "pseudo/target_ratio": summary.target_ratio,
+        "pseudo/f1_cap": None if ratio is None else f1_cap(ratio, summary.target_ratio),
+        "pseudo/ignored_fraction": summary.ignored_fraction,
+        "quality/mean": summary.quality, "quality/confidence": summary.mean_confidence,
+        "quality/particle": summary.particle_confidence, "quality/background": summary.background_confidence,
+        "quality/balance": summary.balance,
+        **{f"pseudo/particle_ratio/{source}": value for source, value in summary.particle_ratio_by_source.items()},
+    }
+    if audit is not None:
+        audited = audit.scores()
+        found |= {"pseudo/audit_precision": audited.precision, "pseudo/audit_recall": audited.recall,
+                  "pseudo/audit_f1": audited.f1}
+    return found
 
 
 def _pooled_ratio(images: list[Assessment], *, of_labelled: bool) -> float | None:

@@ -12,8 +12,8 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial.distance import cdist
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
-from cryossl.matching import Ranked, average_precision, best_threshold, rank
-from cryossl.picking import Picks
+from cryossl.evaluation.matching import Ranked, average_precision, best_threshold, rank
+from cryossl.evaluation.picking import Picks
 
 
 def crowd(seed: int, *, most: int, side_px: float) -> tuple[Picks, np.ndarray]:

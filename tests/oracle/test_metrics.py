@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_recall_curve, precision_score, recall_score
 
 from cryossl.data.labels import IGNORE, PARTICLE
-from cryossl.metrics import audit, best_threshold, counts_at, histogram
+from cryossl.evaluation.metrics import audit, best_threshold, counts_at, histogram
 
 
 def _maps(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,9 @@ import pytest
 
 from cryossl.data.coco.dataset import measured, read_dataset
 from cryossl.data.coco.rasterise import rasterise
-from cryossl.matching import best_threshold, rank
-from cryossl.metrics import pooled
-from cryossl.picking import inside, pick
+from cryossl.evaluation.matching import best_threshold, rank
+from cryossl.evaluation.metrics import pooled
+from cryossl.evaluation.picking import inside, pick
 
 WIDTH_PX = 14.0
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cryossl.data.labels import IGNORE, PARTICLE
-from cryossl.metrics import Counts, best_threshold, counts_at, f1_cap, histogram
+from cryossl.evaluation.metrics import Counts, best_threshold, counts_at, f1_cap, histogram
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
 counts = st.builds(Counts, *[st.integers(0, 10**9)] * 3)

@@ -10,9 +10,9 @@ from scipy import ndimage
 
 from cryossl.data.coco.rasterise import rasterise
 from cryossl.data.coco.records import Particles
-from cryossl.matching import Ranked, average_precision, best_threshold, rank
-from cryossl.metrics import pooled
-from cryossl.picking import Picks, pick
+from cryossl.evaluation.matching import Ranked, average_precision, best_threshold, rank
+from cryossl.evaluation.metrics import pooled
+from cryossl.evaluation.picking import Picks, pick
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cryossl.errors import DataError
+from cryossl.evaluation.metrics import Counts
 from cryossl.gates import confident, improved
-from cryossl.metrics import Counts
 
 
 def _validation(tp: list[int], *, positives: int = 100, fp: int = 20) -> dict[str, Counts]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
-from cryossl.metrics import HALF, Counts, Scores, audit, best_threshold, counts_at, f1_cap, histogram, pooled
+from cryossl.evaluation.metrics import HALF, Counts, Scores, audit, best_threshold, counts_at, f1_cap, histogram, pooled
 
 PROBABILITIES = np.array([[0, 127, 128], [200, 255, 255]], dtype=np.uint8)
 TRUTH = np.array([[BACKGROUND, PARTICLE, PARTICLE], [BACKGROUND, PARTICLE, IGNORE]], dtype=np.uint8)

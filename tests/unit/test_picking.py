@@ -7,7 +7,7 @@ import pytest
 
 from cryossl.data.coco.rasterise import rasterise
 from cryossl.data.coco.records import Particles
-from cryossl.picking import FULL_SCORE, Picks, inside, pick
+from cryossl.evaluation.picking import FULL_SCORE, Picks, inside, pick
 
 RADIUS = 7.0
 

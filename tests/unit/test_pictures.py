@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
-from cryossl.metrics import Counts
+from cryossl.evaluation.metrics import Counts
 from cryossl.pictures import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,

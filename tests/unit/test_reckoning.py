@@ -11,13 +11,13 @@ from scipy.optimize import linear_sum_assignment
 from sklearn import metrics as sklearn
 
 from analysis.counts import parse_counts
-from cryossl.matching import best_threshold, rank
-from cryossl.metrics import Counts, audit, histogram
-from cryossl.picking import Picks
-from cryossl.reckoning import Scored, checkpoint_numbers, gains, selection_numbers
-from cryossl.scorecard import Evaluation, Picked
+from cryossl.evaluation.matching import best_threshold, rank
+from cryossl.evaluation.metrics import Counts, audit, histogram
+from cryossl.evaluation.picking import Picks
+from cryossl.evaluation.reckoning import Scored, checkpoint_numbers, gains
+from cryossl.evaluation.scores import Evaluation, Picked
 from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, select
-from cryossl.selectionsummary import SelectionSummary, summarise
+from cryossl.selectionsummary import SelectionSummary, selection_numbers, summarise
 
 SELECTION = Selection(particle_threshold=0.6, background_threshold=0.8,
                       quality=Quality(particle=0.3, background=0.2, balance=0.5), keep=BestPerLabelled(2.0),

@@ -7,8 +7,8 @@ import pytest
 from sklearn import metrics as sklearn
 
 from cryossl.data.labels import IGNORE, PARTICLE
-from cryossl.metrics import Counts, histogram
-from cryossl.scorecard import WITH_BORDER, WITHOUT_BORDER, Evaluation, scores, source_counts
+from cryossl.evaluation.metrics import Counts, histogram
+from cryossl.evaluation.scores import WITH_BORDER, WITHOUT_BORDER, Evaluation, scores, source_counts
 
 SIDE = 24
 BAND = 3

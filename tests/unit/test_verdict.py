@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from analysis.verdict import Measures, from_metrics, health, judge
+from cryossl.evaluation.verdict import Measures, from_metrics, health, judge
 
 # 258 labelled, target 4%: the note's numbers for a good class-balanced run.
 GOOD = Measures(f1=0.725, baseline_f1=0.70, gain_f1=0.025, gain_recall=0.01, particle_ratio=0.039, target_ratio=0.04,

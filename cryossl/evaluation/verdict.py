@@ -7,11 +7,11 @@ the target particle ratio or of the labelled count, so that it holds for other d
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Literal
 
-from analysis.tables import mean_of
 from cryossl.strategy_names import fixes_its_count, without_pseudo_labels
 
 Outcome = Literal["success", "partial", "failure", "control", "unknown"]
@@ -280,3 +280,9 @@ def _next_steps(outcome: Outcome, measures: Sequence[Measures], ratio_percent: f
                 "and ask when self-training does not help: particle ratio and F1 cap of the pseudo-labels say where it "
                 "broke.")
     return "Finish or restart the runs that are missing; the same command resumes them."
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Mean of the numbers that are there; None without any."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

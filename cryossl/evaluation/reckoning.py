@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from cryossl.metrics import Counts, counts_at, f1_cap
-from cryossl.picking import FULL_SCORE
-from cryossl.scorecard import Evaluation, Numbers, particle_scores, scores
-from cryossl.selection import Selection
-from cryossl.selectionsummary import SelectionSummary
+from cryossl.evaluation.metrics import counts_at
+from cryossl.evaluation.picking import FULL_SCORE
+from cryossl.evaluation.scores import Evaluation, Numbers, particle_scores, scores
 
 
 @dataclass(frozen=True)
@@ -56,28 +54,6 @@ class Scored:
             for row, counts in zip(rows, evaluation.particle_counts(self.pick_threshold16), strict=True):
                 row |= {"particle_tp": counts.tp, "particle_fp": counts.fp, "particle_fn": counts.fn}
         return rows
-
-
-def selection_numbers(summary: SelectionSummary, selection: Selection, audit: Counts | None) -> Numbers:
-    """`threshold/...`, `pseudo/...` and `quality/...` of one selection; `audit` where the hidden truth was asked for."""
-    ratio = summary.particle_ratio
-    found: Numbers = {
-        "threshold/particle": selection.particle_threshold, "threshold/background": selection.background_threshold,
-        "pseudo/count": summary.count, "pseudo/candidates": summary.candidates, "pseudo/pool": summary.pool,
-        "pseudo/per_labelled": summary.per_labelled, "pseudo/particle_ratio": ratio,
-        "pseudo/particle_ratio_valid": summary.particle_ratio_valid, "pseudo/target_ratio": summary.target_ratio,
-        "pseudo/f1_cap": None if ratio is None else f1_cap(ratio, summary.target_ratio),
-        "pseudo/ignored_fraction": summary.ignored_fraction,
-        "quality/mean": summary.quality, "quality/confidence": summary.mean_confidence,
-        "quality/particle": summary.particle_confidence, "quality/background": summary.background_confidence,
-        "quality/balance": summary.balance,
-        **{f"pseudo/particle_ratio/{source}": value for source, value in summary.particle_ratio_by_source.items()},
-    }
-    if audit is not None:
-        audited = audit.scores()
-        found |= {"pseudo/audit_precision": audited.precision, "pseudo/audit_recall": audited.recall,
-                  "pseudo/audit_f1": audited.f1}
-    return found
 
 
 def checkpoint_numbers(best_on_validation: Evaluation, best_on_test: Evaluation, *, step: int) -> Numbers:

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt16
 from scipy.spatial import KDTree
 
-from cryossl.metrics import Counts
-from cryossl.picking import FULL_SCORE, Picks
+from cryossl.evaluation.metrics import Counts
+from cryossl.evaluation.picking import FULL_SCORE, Picks
 
 
 @dataclass(frozen=True, eq=False)

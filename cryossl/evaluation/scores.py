@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from cryossl import matching
-from cryossl.metrics import HALF, Counts, best_threshold, counts_at, pooled
-from cryossl.picking import Picks
+from cryossl.evaluation import matching
+from cryossl.evaluation.metrics import HALF, Counts, best_threshold, counts_at, pooled
+from cryossl.evaluation.picking import Picks
 
 WITHOUT_BORDER, WITH_BORDER = 0, 1
 
