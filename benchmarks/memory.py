@@ -20,10 +20,10 @@ import torch
 from cryossl import network
 from cryossl.config import NetworkSettings, SelectionSettings
 from cryossl.prediction import predict
-from cryossl.priors import Priors
+from cryossl.pseudolabels.priors import Priors
 from cryossl.progress.events import silent
-from cryossl.pseudolabels import Pool
-from cryossl.strategies import recipe_for
+from cryossl.pseudolabels.pool import Pool
+from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.data.store.plan import StoredMicrograph
 from cryossl.data.tiling import tile_grid
 

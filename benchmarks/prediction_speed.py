@@ -22,8 +22,8 @@ from cryossl.data.tiling import Tile, tile_grid
 from cryossl.network import build
 from cryossl.prediction import predict
 from cryossl.progress.events import silent
-from cryossl.selection import assess, label_map
-from cryossl.strategies import recipe_for
+from cryossl.pseudolabels.selection import assess, label_map
+from cryossl.pseudolabels.strategies import recipe_for
 
 MICROGRAPH_PX = 1024
 TILE_PX = 256

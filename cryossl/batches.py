@@ -14,17 +14,8 @@ from jaxtyping import Float32, UInt8
 from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.tiling import Tile
+from cryossl.pseudolabels.pixel_rules import SoftTargets
 from cryossl.randomness import generator
-
-
-@dataclass(frozen=True, eq=False)
-class SoftTargets:
-    """What the numbers of a map mean that holds probabilities, p8 up to 254, in place of labels: a weight for each value.
-
-    A pixel of value v is to be learned as p = v / 255 with weight `weights[v]`; 255 is IGNORE, of weight 0.
-    """
-
-    weights: Float32[np.ndarray, "256"]
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from cryossl.evaluation.verdict import Verdict, from_metrics, health, judge
 from cryossl.experiment import Experiment
 from cryossl.inference import Calibration, Model
 from cryossl.progress.narrator import Narrator
-from cryossl.pseudolabels import Selected
+from cryossl.pseudolabels.pool import Selected
+from cryossl.pseudolabels.selection import Selection
+from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
+from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
 from cryossl.results import write_arm, write_summary
-from cryossl.selection import Selection
-from cryossl.selectionsummary import SelectionSummary, selection_numbers
-from cryossl.strategies import Recipe, rules_by_iteration
 from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.tracker import Tracker

@@ -17,13 +17,13 @@ from cryossl.evaluation.reckoning import Scored
 from cryossl.evaluation.scores import Evaluation
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
-from cryossl.learning import Learning
 from cryossl.progress.eta import PlannedPhase
 from cryossl.progress.narrator import Narrator
-from cryossl.pseudolabels import Selected
+from cryossl.pseudolabels.pool import Selected
+from cryossl.pseudolabels.recipe import Learning
+from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
 from cryossl.randomness import generator
 from cryossl.selftraining import IterationResult, follow, self_train
-from cryossl.strategies import Recipe, recipe_for, rounds_of
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
 from cryossl.tracking.run import TrackedRun
 

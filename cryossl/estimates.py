@@ -19,8 +19,8 @@ from cryossl.data.store.plan import Blueprint, StoredMicrograph
 from cryossl.data.tiling import micrograph_of, tile_grid
 from cryossl.device import Precision
 from cryossl.losses import segmentation_loss
-from cryossl.selection import BestPerLabelled
-from cryossl.strategies import recipe_for, rounds_of
+from cryossl.pseudolabels.selection import BestPerLabelled
+from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.strategy_names import CONTROLS
 from cryossl.system.files import write_durably
 from cryossl.training import steps_for

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cryossl.batches import Batches, Example, MixedBatches, SoftTargets, TileBatches
+from cryossl.batches import Batches, Example, MixedBatches, TileBatches
 from cryossl.data.labels import BACKGROUND, IGNORE, LabelMap
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
-from cryossl.learning import Learning
-from cryossl.pseudolabels import Pool, Selected
+from cryossl.pseudolabels.pixel_rules import SoftTargets
+from cryossl.pseudolabels.pool import Pool, Selected
+from cryossl.pseudolabels.recipe import Learning
 
 
 def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:

@@ -33,12 +33,12 @@ from cryossl.evaluation.scores import Evaluation
 from cryossl.evaluator import Evaluator
 from cryossl.examples import student_batches
 from cryossl.inference import Calibration, Inference, Model, Weights
-from cryossl.learning import Learning, Teaching
 from cryossl.objectives import Objective, OnlineTeacher, Supervised
-from cryossl.priors import shrunk_priors
 from cryossl.progress.events import Report
-from cryossl.pseudolabels import Pool, Selected
-from cryossl.strategies import Recipe
+from cryossl.pseudolabels.pool import Pool, Selected
+from cryossl.pseudolabels.priors import shrunk_priors
+from cryossl.pseudolabels.recipe import Learning, Teaching
+from cryossl.pseudolabels.strategies import Recipe
 from cryossl.system.canonical import digest
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages, key_of

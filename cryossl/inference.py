@@ -19,11 +19,11 @@ from cryossl.config import Config
 from cryossl.data.store.store import Store
 from cryossl.device import Precision
 from cryossl.evaluation.metrics import Histogram, histogram
-from cryossl.learning import Teaching
 from cryossl.prediction import predict
-from cryossl.priors import Priors
 from cryossl.progress.events import silent
-from cryossl.pseudolabels import Pool, Selected
+from cryossl.pseudolabels.pool import Pool, Selected
+from cryossl.pseudolabels.priors import Priors
+from cryossl.pseudolabels.recipe import Teaching
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage, Stages
 from cryossl.training import EpochRecord, Watch

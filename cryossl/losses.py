@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch.nn import functional
 
+from cryossl.pseudolabels.recipe import LossName
+
 Maps = Float[torch.Tensor, "batch 1 height width"]
 Scalar = Float[torch.Tensor, ""]
 Loss = Callable[[Maps, Maps, Maps], Scalar]
-LossName = Literal["bce_dice", "weighted", "focal", "tversky"]
 
 LARGEST_POSITIVE_WEIGHT = 5.0
 FOCAL_EXPONENT, FOCAL_POSITIVE_SHARE = 2.0, 0.75

@@ -20,8 +20,8 @@ from cryossl.augment import box_mask, noised, strong_view, weak_view
 from cryossl.batches import Batch
 from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.device import moved
-from cryossl.learning import Consistency
-from cryossl.losses import Loss, LossName, Maps, Scalar, loss_of
+from cryossl.losses import Loss, Maps, Scalar, loss_of
+from cryossl.pseudolabels.recipe import Consistency, LossName
 from cryossl.randomness import generator
 
 MEMORY = 0.95  # of the running means: of the particle confidence, and of the prediction of each source

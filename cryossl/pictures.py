@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.evaluation.metrics import Counts, audit
-from cryossl.selection import Assessment
+from cryossl.pseudolabels.selection import Assessment
 
 Colour = tuple[int, int, int]
 Rgb = UInt8[np.ndarray, "rows columns 3"]

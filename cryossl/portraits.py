@@ -10,7 +10,7 @@ from cryossl.evaluation.reckoning import Scored
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
 from cryossl.pictures import PseudoLabelExample, prediction_picture, pseudo_label_sheet, worst_median_best
-from cryossl.pseudolabels import Selected
+from cryossl.pseudolabels.pool import Selected
 
 SIDE_PX = 384
 SHOWN = 4

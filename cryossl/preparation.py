@@ -13,7 +13,7 @@ from cryossl.data.synthetic.dataset import VERSION, synthesise
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress.events import Report
-from cryossl.strategies import recipe_for
+from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.strategy_names import CONTROLS
 from cryossl.system.textfile import read_text
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from cryossl.data.splits import Split
-from cryossl.selectionsummary import SelectionSummary
+from cryossl.pseudolabels.summary import SelectionSummary
 
 Model = TypeVar("Model")
 Validation = TypeVar("Validation")

@@ -30,8 +30,8 @@ from cryossl.data.store.store import build
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
 from cryossl.progress.events import Report, silent
-from cryossl.pseudolabels import Selected
-from cryossl.strategies import recipe_for
+from cryossl.pseudolabels.pool import Selected
+from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.strategy_names import BASES, CONTROLS
 from cryossl.system.stages import Stages
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cryossl.strategies import rounds_of
+from cryossl.pseudolabels.strategies import rounds_of
 
 STRATEGIES = ("naive", "class_balanced", "weighted_loss", "curriculum", "quantile", "stability", "soft",
               "noisy_student", "ema_consistency+labelled_paste+prior_match", "supervised_long", "supervised_noise", "full")

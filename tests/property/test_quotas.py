@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cryossl.priors import SHRINKAGE_ITEMS, Priors, shrunk_priors
-from cryossl.selection import AllAbove, Assessment, BestOfEachSource, BestPerLabelled, Quality, Selection, select
+from cryossl.pseudolabels.priors import SHRINKAGE_ITEMS, Priors, shrunk_priors
+from cryossl.pseudolabels.selection import AllAbove, Assessment, BestOfEachSource, BestPerLabelled, Quality, Selection, select
 
 SOURCES = "abc"
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryossl.data.splits import Split
-from cryossl.selectionsummary import SelectionSummary
+from cryossl.pseudolabels.summary import SelectionSummary
 from cryossl.selftraining import IterationResult, follow, self_train
 
 SPLIT = Split(labelled=("a",), unlabelled=("b",), validation=("v",), test=("t",))

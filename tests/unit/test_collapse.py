@@ -15,10 +15,10 @@ from torch import nn
 from cryossl.checkpoints import Checkpoint
 from cryossl.config import Config
 from cryossl.inference import HEALTHY, PROBE_MICROGRAPHS, Inference
-from cryossl.priors import Priors
-from cryossl.pseudolabels import Pool, Selected
-from cryossl.selection import AllAbove, Quality, Selection
-from cryossl.selectionsummary import summarise
+from cryossl.pseudolabels.pool import Pool, Selected
+from cryossl.pseudolabels.priors import Priors
+from cryossl.pseudolabels.selection import AllAbove, Quality, Selection
+from cryossl.pseudolabels.summary import summarise
 from cryossl.system.stages import Stage, Stages
 
 

@@ -7,8 +7,8 @@ from small_trainings import equal, interrupted_after, mixed, train, weight_score
 
 from cryossl.checkpoints import Checkpoint
 from cryossl.errors import StorageError
-from cryossl.learning import Consistency
 from cryossl.objectives import Objective, OnlineTeacher, Supervised
+from cryossl.pseudolabels.recipe import Consistency
 
 STEPS = 12
 

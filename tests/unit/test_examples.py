@@ -11,11 +11,11 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 from cryossl.batches import MixedBatches, TileBatches
 from cryossl.data.labels import BACKGROUND, IGNORE
 from cryossl.examples import labelled_examples, student_batches
-from cryossl.learning import Consistency, Learning
-from cryossl.priors import Priors
 from cryossl.progress.events import silent
-from cryossl.pseudolabels import Pool, Selected
-from cryossl.selection import AllAbove, BestOfEachSource, Quality, Selection, label_map
+from cryossl.pseudolabels.pool import Pool, Selected
+from cryossl.pseudolabels.priors import Priors
+from cryossl.pseudolabels.recipe import Consistency, Learning
+from cryossl.pseudolabels.selection import AllAbove, BestOfEachSource, Quality, Selection, label_map
 from cryossl.system.stages import Stages
 
 RULES = Selection(particle_threshold=0.5, background_threshold=0.7, quality=Quality(confidence=1.0), keep=AllAbove(0.0))

@@ -14,11 +14,11 @@ from cryossl.batches import TileBatches
 from cryossl.checkpoints import Checkpoint
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError
-from cryossl.learning import Consistency
 from cryossl.network import build
 from cryossl.objectives import OnlineTeacher, Supervised
 from cryossl.prediction import predict
 from cryossl.progress.events import silent
+from cryossl.pseudolabels.recipe import Consistency
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GPU = torch.device("cuda")

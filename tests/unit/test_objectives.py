@@ -12,8 +12,8 @@ from torch import nn
 
 from cryossl.batches import Batch
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
-from cryossl.learning import Consistency
 from cryossl.objectives import MEMORY, PRIOR_WEIGHT, OnlineTeacher
+from cryossl.pseudolabels.recipe import Consistency
 
 SIDE = 16
 

@@ -23,7 +23,7 @@ from cryossl.pictures import (
     pseudo_label_sheet,
     worst_median_best,
 )
-from cryossl.selection import Assessment
+from cryossl.pseudolabels.selection import Assessment
 
 SIDE = 128
 GREY = np.full((SIDE, SIDE), 77, dtype=np.uint8)

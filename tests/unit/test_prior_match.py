@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from cryossl.learning import Consistency
 from cryossl.objectives import MEMORY, PRIOR_MOST, PRIOR_RATE, PRIOR_WEIGHT, OnlineTeacher
+from cryossl.pseudolabels.recipe import Consistency
 
 
 def matching(priors: dict[str, float] | None = None) -> OnlineTeacher:

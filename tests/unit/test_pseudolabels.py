@@ -10,10 +10,10 @@ from sklearn import metrics as sklearn
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.data.labels import IGNORE, PARTICLE
-from cryossl.priors import Priors
 from cryossl.progress.events import silent
-from cryossl.pseudolabels import CHUNK_MICROGRAPHS, Pool
-from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, label_map
+from cryossl.pseudolabels.pool import CHUNK_MICROGRAPHS, Pool
+from cryossl.pseudolabels.priors import Priors
+from cryossl.pseudolabels.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, label_map
 from cryossl.system.stages import Stages
 
 BALANCED = Selection(particle_threshold=0.6, background_threshold=0.8,

@@ -16,8 +16,8 @@ from cryossl.evaluation.metrics import Counts, audit, histogram
 from cryossl.evaluation.picking import Picks
 from cryossl.evaluation.reckoning import Scored, checkpoint_numbers, gains
 from cryossl.evaluation.scores import Evaluation, Picked
-from cryossl.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, select
-from cryossl.selectionsummary import SelectionSummary, selection_numbers, summarise
+from cryossl.pseudolabels.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, select
+from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers, summarise
 
 SELECTION = Selection(particle_threshold=0.6, background_threshold=0.8,
                       quality=Quality(particle=0.3, background=0.2, balance=0.5), keep=BestPerLabelled(2.0),

@@ -138,10 +138,10 @@ def train(folder: Path, *, online: bool) -> None:
     from cryossl.checkpoints import Checkpoint, save_weights
     from cryossl.config import NetworkSettings
     from cryossl.data.tiling import Tile
-    from cryossl.learning import Consistency
     from cryossl.network import build
     from cryossl.objectives import OnlineTeacher
     from cryossl.progress.events import silent
+    from cryossl.pseudolabels.recipe import Consistency
     from cryossl.training import fit
 
     folder.mkdir(exist_ok=True)

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from cryossl import selection as selection_module
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, particle_ratio
 from cryossl.errors import ConfigError
-from cryossl.pixelrules import background_cutoff, particle_cutoff, probability_counts
-from cryossl.selection import (
+from cryossl.pseudolabels.pixel_rules import background_cutoff, particle_cutoff, probability_counts
+from cryossl.pseudolabels import selection as selection_module
+from cryossl.pseudolabels.selection import (
     AllAbove,
     Assessment,
     BestPerLabelled,
@@ -25,7 +25,7 @@ from cryossl.selection import (
     label_map,
     select,
 )
-from cryossl.selectionsummary import summarise
+from cryossl.pseudolabels.summary import summarise
 
 NAIVE = Selection(particle_threshold=0.70, background_threshold=0.70, quality=Quality(confidence=1.0),
                   keep=AllAbove(0.70))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from cryossl.data.splits import Split
-from cryossl.selectionsummary import SelectionSummary
+from cryossl.pseudolabels.summary import SelectionSummary
 from cryossl.selftraining import IterationResult, Outcome, follow, self_train
 
 SPLIT = Split(labelled=("a", "b"), unlabelled=("c", "d", "e"), validation=("v",), test=("t",))

@@ -12,7 +12,7 @@ from cryossl.config import build
 from cryossl.data.splits import Split
 from cryossl.experiment import Experiment
 from cryossl.progress.events import silent
-from cryossl.strategies import recipe_for
+from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.system.stages import Stages
 
 CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "least_steps": 0, "validations": 1,

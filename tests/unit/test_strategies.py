@@ -12,9 +12,9 @@ from pydantic import ValidationError
 
 from cryossl.config import SelectionSettings
 from cryossl.errors import ConfigError
-from cryossl.learning import Consistency, Learning, Teaching
-from cryossl.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
-from cryossl.strategies import Recipe, recipe_for, rounds_of, rules_by_iteration, rules_text
+from cryossl.pseudolabels.recipe import Consistency, Learning, Teaching
+from cryossl.pseudolabels.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
+from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of, rules_by_iteration, rules_text
 from cryossl.strategy_names import BEST, CONTROLS, FACTORS, TAKES, fixes_its_count
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cryossl.losses import LossName
-
+LossName = Literal["bce_dice", "weighted", "focal", "tversky"]
 ViewCount = Literal[1, 4, 8]
 """Orientations of a square tile: as it is, under flips, or under flips and transposition."""
 

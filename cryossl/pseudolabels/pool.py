@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from cryossl.batches import SoftTargets
 from cryossl.data.labels import IGNORE, LabelMap
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Counts, audit
-from cryossl.pixelrules import (
+from cryossl.progress.events import Progress, Report
+from cryossl.pseudolabels.pixel_rules import (
     Cutoffs,
     ProbabilityCounts,
+    SoftTargets,
     agreement,
     hardened,
     prior_cutoff,
@@ -26,10 +27,9 @@ from cryossl.pixelrules import (
     soft_codes,
     soft_weights,
 )
-from cryossl.priors import Priors
-from cryossl.progress.events import Progress, Report
-from cryossl.selection import Assessment, Selection, assess_counts, label_map, select
-from cryossl.selectionsummary import SelectionSummary, summarise
+from cryossl.pseudolabels.priors import Priors
+from cryossl.pseudolabels.selection import Assessment, Selection, assess_counts, label_map, select
+from cryossl.pseudolabels.summary import SelectionSummary, summarise
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage
 

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cryossl.config import SelectionSettings
-from cryossl.learning import Consistency, Learning, Teaching
-from cryossl.losses import LossName
-from cryossl.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
+from cryossl.pseudolabels.recipe import Consistency, Learning, LossName, Teaching
+from cryossl.pseudolabels.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
 from cryossl.strategy_names import CONTROLS, parse_strategy
 
 RING_PX = 2

@@ -6,11 +6,12 @@ follows from its histogram of 256 bins.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, UInt8
 from scipy import ndimage
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
@@ -21,6 +22,16 @@ Cutoffs = tuple[int, int]
 
 LARGEST_SOFT = 254
 """Soft targets are stored as p8, 255 taken for 254, because 255 is IGNORE."""
+
+
+@dataclass(frozen=True, eq=False)
+class SoftTargets:
+    """What the numbers of a map mean that holds probabilities, p8 up to 254, in place of labels: a weight for each value.
+
+    A pixel of value v is to be learned as p = v / 255 with weight `weights[v]`; 255 is IGNORE, of weight 0.
+    """
+
+    weights: Float32[np.ndarray, "256"]
 
 
 def particle_cutoff(threshold: float) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryossl.evaluation.metrics import Counts, f1_cap
 from cryossl.evaluation.scores import Numbers
-from cryossl.selection import AllAbove, Assessment, Selection
+from cryossl.pseudolabels.selection import AllAbove, Assessment, Selection
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from jaxtyping import Int64, UInt8
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
 from cryossl.errors import ConfigError
-from cryossl.pixelrules import (
+from cryossl.pseudolabels.pixel_rules import (
     Cutoffs,
     ProbabilityCounts,
     background_cutoff,
