@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stopwatch import Stopwatch, watched
-from cryossl import checkpoints, launch, training
+from cryossl import launch
 from cryossl.config import build
 from cryossl.data.coco import dataset as coco
 from cryossl.data.store import decoding, store
+from cryossl.network import checkpoints, training
 from cryossl.system import stages
 
 GUARDS: dict[str, list[tuple[Any, str]]] = {

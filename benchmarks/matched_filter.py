@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from scipy import ndimage, signal
 
-from cryossl import network as networks
 from cryossl import preparation
 from cryossl.config import Config
 from cryossl.config_file import load
@@ -25,6 +24,7 @@ from cryossl.data.labels import PARTICLE
 from cryossl.data.store.store import Store, build
 from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Counts, audit
+from cryossl.network import architecture as networks
 from cryossl.progress.events import silent
 
 Picture = Float32[np.ndarray, "height width"]

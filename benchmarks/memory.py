@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 import numpy as np
 import torch
-from cryossl import network
+from cryossl.network import architecture as network
 from cryossl.config import NetworkSettings, SelectionSettings
-from cryossl.prediction import predict
+from cryossl.network.prediction import predict
 from cryossl.pseudolabels.priors import Priors
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.pool import Pool

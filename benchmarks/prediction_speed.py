@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from cryossl import device as devices
 from cryossl.config import NetworkSettings, SelectionSettings
 from cryossl.data.tiling import Tile, tile_grid
-from cryossl.network import build
-from cryossl.prediction import predict
+from cryossl.network import device as devices
+from cryossl.network.architecture import build
+from cryossl.network.prediction import predict
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.selection import assess, label_map
 from cryossl.pseudolabels.strategies import recipe_for

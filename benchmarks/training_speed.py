@@ -26,14 +26,14 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from cryossl import device as devices
-from cryossl.batches import Example, TileBatches
-from cryossl.checkpoints import Checkpoint
 from cryossl.config import NetworkSettings
 from cryossl.data.tiling import Tile, tile_grid
-from cryossl.network import build
+from cryossl.network import device as devices
+from cryossl.network.architecture import build
+from cryossl.network.batches import Example, TileBatches
+from cryossl.network.checkpoints import Checkpoint
+from cryossl.network.training import fit
 from cryossl.progress.events import Progress
-from cryossl.training import fit
 
 MICROGRAPH_PX = 4096  # as most of EMPIAR's are
 STORE_PX = 1024

@@ -15,6 +15,7 @@ from cryossl.evaluation.scores import Numbers
 from cryossl.evaluation.verdict import Verdict, from_metrics, health, judge
 from cryossl.experiment import Experiment
 from cryossl.inference import Calibration, Model
+from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Selection
@@ -24,7 +25,6 @@ from cryossl.results import write_arm, write_summary
 from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.tracker import Tracker
-from cryossl.training import EpochRecord
 
 
 @dataclass(frozen=True)

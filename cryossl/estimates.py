@@ -11,19 +11,19 @@ from pathlib import Path
 
 import torch
 
-from cryossl import device as devices
-from cryossl import network as networks
 from cryossl.config import Config
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import Blueprint, StoredMicrograph
 from cryossl.data.tiling import micrograph_of, tile_grid
-from cryossl.device import Precision
-from cryossl.losses import segmentation_loss
+from cryossl.network import architecture as networks
+from cryossl.network import device as devices
+from cryossl.network.device import Precision
+from cryossl.network.losses import segmentation_loss
+from cryossl.network.training import steps_for
 from cryossl.pseudolabels.selection import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.strategy_names import CONTROLS
 from cryossl.system.files import write_durably
-from cryossl.training import steps_for
 
 _TIMED_STEPS = 3
 _COPIES_OF_WEIGHTS = 5  # last, best, after one and two thirds, and the journal's of the one that is the model

@@ -18,22 +18,22 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from cryossl import network as networks
-from cryossl import training
-from cryossl.batches import Batches
-from cryossl.checkpoints import Checkpoint, save_weights
 from cryossl.config import Config
 from cryossl.data.splits import Split
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
-from cryossl.device import Precision
 from cryossl.errors import DataError
 from cryossl.evaluation.metrics import best_threshold, counts_at
 from cryossl.evaluation.scores import Evaluation
 from cryossl.evaluator import Evaluator
-from cryossl.examples import student_batches
 from cryossl.inference import Calibration, Inference, Model, Weights
-from cryossl.objectives import Objective, OnlineTeacher, Supervised
+from cryossl.network import architecture as networks
+from cryossl.network import training
+from cryossl.network.batches import Batches
+from cryossl.network.checkpoints import Checkpoint, save_weights
+from cryossl.network.device import Precision
+from cryossl.network.examples import student_batches
+from cryossl.network.objectives import Objective, OnlineTeacher, Supervised
 from cryossl.progress.events import Report
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors

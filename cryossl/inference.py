@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from cryossl import network as networks
-from cryossl.calibration import COMPRESSION, Tempered, Views, expected_calibration_error, fit_temperature
-from cryossl.checkpoints import load_weights
 from cryossl.config import Config
 from cryossl.data.store.store import Store
-from cryossl.device import Precision
 from cryossl.evaluation.metrics import Histogram, histogram
-from cryossl.prediction import predict
+from cryossl.network import architecture as networks
+from cryossl.network.calibration import COMPRESSION, Tempered, Views, expected_calibration_error, fit_temperature
+from cryossl.network.checkpoints import load_weights
+from cryossl.network.device import Precision
+from cryossl.network.prediction import predict
+from cryossl.network.training import EpochRecord, Watch
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import Priors
 from cryossl.pseudolabels.recipe import Teaching
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage, Stages
-from cryossl.training import EpochRecord, Watch
 
 METHOD = 3
 """Raised whenever the same inputs would give other numbers: finished stages of an older version are not taken for them."""

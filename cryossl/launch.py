@@ -8,8 +8,6 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from cryossl import device as devices
-from cryossl import network as networks
 from cryossl import preparation
 from cryossl.bookkeeping import Bookkeeper
 from cryossl.campaign import Campaign, plan
@@ -26,6 +24,8 @@ from cryossl.drawing import particle_pictures
 from cryossl.errors import FailedArmsError, StorageError, TrackingError
 from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
+from cryossl.network import architecture as networks
+from cryossl.network import device as devices
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import duration_text
 from cryossl.progress.interruption import interruptible

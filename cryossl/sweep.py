@@ -11,8 +11,6 @@ from pathlib import Path
 import click
 import torch
 
-from cryossl import device as devices
-from cryossl import network as networks
 from cryossl import preparation
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
@@ -26,6 +24,8 @@ from cryossl.grid import Cell, cells, exit_code, threads_each
 from cryossl.inference import METHOD
 from cryossl.launch import THREADS_FILE, require_fit_machine
 from cryossl.ledger import Ledger
+from cryossl.network import architecture as networks
+from cryossl.network import device as devices
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import PlannedPhase, duration_text
 from cryossl.progress.events import Report

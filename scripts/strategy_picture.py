@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.plotting import BLUE, ORANGE
-from cryossl import device as devices
-from cryossl import network as networks
 from cryossl import preparation
 from cryossl.config import Config, RunSettings, SelectionSettings
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.store.store import build
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
+from cryossl.network import architecture as networks
+from cryossl.network import device as devices
 from cryossl.progress.events import Report, silent
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for

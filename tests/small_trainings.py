@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cryossl.batches import Example, MixedBatches, TileBatches
-from cryossl.checkpoints import Checkpoint, Weights
 from cryossl.config import NetworkSettings
 from cryossl.data.tiling import Tile
-from cryossl.network import build
+from cryossl.network.architecture import build
+from cryossl.network.batches import Example, MixedBatches, TileBatches
+from cryossl.network.checkpoints import Checkpoint, Weights
+from cryossl.network.training import Fitted, fit
 from cryossl.progress.events import silent
-from cryossl.training import Fitted, fit
 
 TILE_PX = 32
 CPU = torch.device("cpu")

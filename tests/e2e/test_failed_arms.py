@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cryossl.checkpoints import Checkpoint
+from cryossl.network.checkpoints import Checkpoint
 
 
 def key_of_the_student(lab) -> str:

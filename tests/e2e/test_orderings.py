@@ -14,7 +14,7 @@ import pytest
 from cryossl.config import SelectionSettings, build
 from cryossl.experiment import Experiment
 from cryossl.inference import Model
-from cryossl.objectives import OnlineTeacher
+from cryossl.network.objectives import OnlineTeacher
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.results import file_prefix

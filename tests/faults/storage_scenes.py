@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from small_stores import make_data, make_store, tree
 
-from cryossl.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.errors import StorageError
 from cryossl.ledger import Ledger
+from cryossl.network.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.results import write_arm, write_outcome, write_summary
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages

@@ -10,8 +10,8 @@ import pytest
 import torch
 from small_trainings import Stopped, equal, train
 
-from cryossl.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.errors import StorageError
+from cryossl.network.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.system.stages import Stages
 
 

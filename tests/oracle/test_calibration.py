@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize, special
 from sklearn.calibration import calibration_curve
 
-from cryossl.calibration import BINS, COMPRESSION, expected_calibration_error, fit_temperature
+from cryossl.network.calibration import BINS, COMPRESSION, expected_calibration_error, fit_temperature
 
 
 def drawn(seed: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from torchvision.ops import sigmoid_focal_loss
 
 from cryossl.data.labels import IGNORE
-from cryossl.losses import cross_entropy, dice, focal, loss_of, tversky
+from cryossl.network.losses import cross_entropy, dice, focal, loss_of, tversky
 
 
 def draw(seed: int, *, valid: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

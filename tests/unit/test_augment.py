@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import torch
 
-from cryossl.augment import BRIGHTNESS, CONTRAST, dihedral, intensity, noised, weak_view, z_scores
 from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE
+from cryossl.network.augment import BRIGHTNESS, CONTRAST, dihedral, intensity, noised, weak_view, z_scores
 
 
 def bytes_of(*shape: int, seed: int = 0) -> torch.Tensor:

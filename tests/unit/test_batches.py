@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryossl.batches import Example, TileBatches, cut_into
 from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE
 from cryossl.data.tiling import Tile, cut, tile_grid
+from cryossl.network.batches import Example, TileBatches, cut_into
 
 TILE_PX = 8
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cryossl.calibration import (
+from cryossl.network.calibration import (
     BINS,
     COMPRESSION,
     Tempered,

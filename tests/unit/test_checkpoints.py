@@ -7,8 +7,8 @@ import signal
 import pytest
 import torch
 
-from cryossl.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.errors import StorageError
+from cryossl.network.checkpoints import Checkpoint, load_weights, save_weights
 
 
 def state(step: int) -> dict:

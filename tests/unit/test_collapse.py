@@ -12,9 +12,9 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 from small_trainings import CPU, Stopped, equal, train
 from torch import nn
 
-from cryossl.checkpoints import Checkpoint
 from cryossl.config import Config
 from cryossl.inference import HEALTHY, PROBE_MICROGRAPHS, Inference
+from cryossl.network.checkpoints import Checkpoint
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import Priors
 from cryossl.pseudolabels.selection import AllAbove, Quality, Selection

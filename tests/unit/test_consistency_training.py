@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from small_trainings import equal, interrupted_after, mixed, train, weight_score
 
-from cryossl.checkpoints import Checkpoint
 from cryossl.errors import StorageError
-from cryossl.objectives import Objective, OnlineTeacher, Supervised
+from cryossl.network.checkpoints import Checkpoint
+from cryossl.network.objectives import Objective, OnlineTeacher, Supervised
 from cryossl.pseudolabels.recipe import Consistency
 
 STEPS = 12

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cryossl import device
 from cryossl.errors import ConfigError
+from cryossl.network import device
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
-from cryossl.batches import MixedBatches, TileBatches
 from cryossl.data.labels import BACKGROUND, IGNORE
-from cryossl.examples import labelled_examples, student_batches
+from cryossl.network.batches import MixedBatches, TileBatches
+from cryossl.network.examples import labelled_examples, student_batches
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import Priors

@@ -9,14 +9,14 @@ import pytest
 import torch
 from small_trainings import CPU, SMALL, TILE_PX, WITH_DROPOUT, examples, interrupted_after, mixed, train
 
-from cryossl import device as devices
-from cryossl.batches import TileBatches
-from cryossl.checkpoints import Checkpoint
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError
-from cryossl.network import build
-from cryossl.objectives import OnlineTeacher, Supervised
-from cryossl.prediction import predict
+from cryossl.network import device as devices
+from cryossl.network.architecture import build
+from cryossl.network.batches import TileBatches
+from cryossl.network.checkpoints import Checkpoint
+from cryossl.network.objectives import OnlineTeacher, Supervised
+from cryossl.network.prediction import predict
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.recipe import Consistency
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cryossl.losses import cross_entropy, dice, loss_of, positive_weight, segmentation_loss, tversky
+from cryossl.network.losses import cross_entropy, dice, loss_of, positive_weight, segmentation_loss, tversky
 
 
 def maps(*, seed: int, valid: float = 1.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from cryossl.batches import Example, MixedBatches, TileBatches, plain_tables
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.data.tiling import Tile
-from cryossl.objectives import targets_and_weights
+from cryossl.network.batches import Example, MixedBatches, TileBatches, plain_tables
+from cryossl.network.objectives import targets_and_weights
 from cryossl.pseudolabels.pixel_rules import SoftTargets
 
 TILE_PX = 8

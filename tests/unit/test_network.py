@@ -5,7 +5,7 @@ import torch
 
 from cryossl.config import NetworkSettings
 from cryossl.errors import ConfigError
-from cryossl.network import build, multiple
+from cryossl.network.architecture import build, multiple
 
 ARCHITECTURES = ("unet", "unetplusplus", "fpn", "manet", "linknet")
 

@@ -10,9 +10,9 @@ import torch
 from small_trainings import CPU, equal, mixed, train
 from torch import nn
 
-from cryossl.batches import Batch
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
-from cryossl.objectives import MEMORY, PRIOR_WEIGHT, OnlineTeacher
+from cryossl.network.batches import Batch
+from cryossl.network.objectives import MEMORY, PRIOR_WEIGHT, OnlineTeacher
 from cryossl.pseudolabels.recipe import Consistency
 
 SIDE = 16

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from cryossl.augment import z_scores
 from cryossl.config import NetworkSettings
 from cryossl.data.tiling import Tile, tile_grid
 from cryossl.errors import NumericError
-from cryossl.network import build
-from cryossl.prediction import predict
+from cryossl.network.architecture import build
+from cryossl.network.augment import z_scores
+from cryossl.network.prediction import predict
 from cryossl.progress.events import silent
 
 CPU = torch.device("cpu")

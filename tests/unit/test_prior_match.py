@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from cryossl.objectives import MEMORY, PRIOR_MOST, PRIOR_RATE, PRIOR_WEIGHT, OnlineTeacher
+from cryossl.network.objectives import MEMORY, PRIOR_MOST, PRIOR_RATE, PRIOR_WEIGHT, OnlineTeacher
 from cryossl.pseudolabels.recipe import Consistency
 
 

@@ -102,8 +102,8 @@ def serve() -> None:
     """Fork a training for each kind and folder named on standard input; `wait` waits for it."""
     import torch  # the parent imports all there is to import, and computes nothing: a fork is then safe and quick
 
-    import cryossl.network
-    import cryossl.training  # noqa: F401
+    import cryossl.network.architecture
+    import cryossl.network.training  # noqa: F401
 
     torch.set_num_threads(1)
     sys.stdout.write("ready\n")
@@ -134,15 +134,15 @@ def train(folder: Path, *, online: bool) -> None:
     """
     import torch
 
-    from cryossl.batches import Example, MixedBatches, TileBatches
-    from cryossl.checkpoints import Checkpoint, save_weights
     from cryossl.config import NetworkSettings
     from cryossl.data.tiling import Tile
-    from cryossl.network import build
-    from cryossl.objectives import OnlineTeacher
+    from cryossl.network.architecture import build
+    from cryossl.network.batches import Example, MixedBatches, TileBatches
+    from cryossl.network.checkpoints import Checkpoint, save_weights
+    from cryossl.network.objectives import OnlineTeacher
+    from cryossl.network.training import fit
     from cryossl.progress.events import silent
     from cryossl.pseudolabels.recipe import Consistency
-    from cryossl.training import fit
 
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)

@@ -10,13 +10,13 @@ import torch
 from small_trainings import SMALL, TILE_PX, WITH_DROPOUT, equal, examples, interrupted_after, train, weight_score
 from watched_calls import watched_calls
 
-from cryossl.batches import TileBatches
-from cryossl.checkpoints import Checkpoint
 from cryossl.config import NetworkSettings
 from cryossl.data.labels import IGNORE
 from cryossl.errors import NumericError, StorageError
-from cryossl.network import build
-from cryossl.training import Course
+from cryossl.network.architecture import build
+from cryossl.network.batches import TileBatches
+from cryossl.network.checkpoints import Checkpoint
+from cryossl.network.training import Course
 
 
 def test_training_learns_bright_squares(tmp_path):
@@ -87,7 +87,7 @@ def test_the_best_weights_are_those_that_were_validated(tmp_path):
 
 
 def test_weights_are_copied_when_they_are_kept_and_not_at_each_step(tmp_path):
-    with watched_calls("cryossl/training.py", "_snapshot", lambda: None) as copies:
+    with watched_calls("cryossl/network/training.py", "_snapshot", lambda: None) as copies:
         train(tmp_path, steps=12, validations=1)
     assert len(copies) == 4  # after both thirds, with the best score, at the end
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from cryossl.augment import CUT_SHARES, STRONG_CONTRAST, STRONG_NOISE, _blurred, box_mask, strong_view
+from cryossl.network.augment import CUT_SHARES, STRONG_CONTRAST, STRONG_NOISE, _blurred, box_mask, strong_view
 
 
 def test_a_strong_view_of_nothing_is_noise_of_at_most_its_deviation_and_another_amount_for_each_tile():

@@ -10,12 +10,12 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from cryossl.augment import z_scores
-from cryossl.batches import cut_into
 from cryossl.data.images import NEUTRAL
 from cryossl.data.tiling import Tile
-from cryossl.device import Precision, moved
 from cryossl.errors import NumericError
+from cryossl.network.augment import z_scores
+from cryossl.network.batches import cut_into
+from cryossl.network.device import Precision, moved
 from cryossl.progress.events import Progress, Report
 
 ProbabilityMap = UInt8[np.ndarray, "height width"]

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cryossl.batches import Batch, Batches
-from cryossl.checkpoints import Checkpoint, Weights
 from cryossl.config import TrainingSettings
-from cryossl.device import Precision
 from cryossl.errors import NumericError, StorageError
-from cryossl.objectives import Objective, Supervised
+from cryossl.network.batches import Batch, Batches
+from cryossl.network.checkpoints import Checkpoint, Weights
+from cryossl.network.device import Precision
+from cryossl.network.objectives import Objective, Supervised
 from cryossl.progress.events import Progress, Report
 from cryossl.randomness import seed_of
 

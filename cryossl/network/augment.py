@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch.nn import functional
 
-from cryossl.device import moved
+from cryossl.network.device import moved
 
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
 BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size within a micrograph

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cryossl.batches import Batches, Example, MixedBatches, TileBatches
 from cryossl.data.labels import BACKGROUND, IGNORE, LabelMap
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
+from cryossl.network.batches import Batches, Example, MixedBatches, TileBatches
 from cryossl.pseudolabels.pixel_rules import SoftTargets
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.recipe import Learning

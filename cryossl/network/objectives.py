@@ -16,11 +16,11 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
-from cryossl.augment import box_mask, noised, strong_view, weak_view
-from cryossl.batches import Batch
 from cryossl.data.labels import IGNORE, PARTICLE
-from cryossl.device import moved
-from cryossl.losses import Loss, Maps, Scalar, loss_of
+from cryossl.network.augment import box_mask, noised, strong_view, weak_view
+from cryossl.network.batches import Batch
+from cryossl.network.device import moved
+from cryossl.network.losses import Loss, Maps, Scalar, loss_of
 from cryossl.pseudolabels.recipe import Consistency, LossName
 from cryossl.randomness import generator
 
