@@ -19,11 +19,11 @@ from cryossl.data.store.plan import Blueprint
 from cryossl.data.store.store import build, is_built
 from cryossl.data.synthetic.dataset import synthesise as write_synthetic
 from cryossl.data.tiling import micrograph_of
-from cryossl.doctor import preflight
 from cryossl.drawing import particle_pictures
 from cryossl.errors import FailedArmsError, StorageError, TrackingError
 from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.experiment import Experiment
+from cryossl.machine.doctor import preflight
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.progress.console import ProgressConsole

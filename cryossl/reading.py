@@ -31,8 +31,8 @@ def status(folder: Path, *, watch: bool, as_json: bool) -> None:
 
 def doctor(config: Config, *, as_json: bool, then: Callable[[], None]) -> None:
     """Print the checks of this machine, `then` do what needs a sound tracking store. Raises ConfigError if a check fails."""
-    from cryossl.diagnosis import render
-    from cryossl.doctor import examine
+    from cryossl.machine.check import render
+    from cryossl.machine.doctor import examine
 
     checks = examine(tracking_uri=config.run.tracking_uri, work=config.run.work, device=config.training.device, needed_bytes=0)
     click.echo(json.dumps([asdict(check) for check in checks]) if as_json else render(checks))

@@ -1,4 +1,4 @@
-"""cryossl.doctor, cryossl.packages, cryossl.diagnosis."""
+"""cryossl.machine.doctor, cryossl.machine.packages, cryossl.machine.check."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from cryossl import doctor, packages
-from cryossl.diagnosis import Check, render, worst
+from cryossl.machine import doctor, packages
+from cryossl.machine.check import Check, render, worst
 
 PROJECT = Path(__file__).resolve().parents[2]
 

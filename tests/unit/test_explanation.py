@@ -17,8 +17,8 @@ from analysis.explanation import explain, metric_called
 from analysis.external import beside, parse_external
 from analysis.inventory import inventory, inventory_json, inventory_text
 from analysis.rendering import render
-from cryossl.diagnosis import Check
 from cryossl.errors import ConfigError, DataError
+from cryossl.machine.check import Check
 from cryossl.progress.status import StatusFile, read_status, status_as_dict
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"

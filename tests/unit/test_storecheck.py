@@ -1,4 +1,4 @@
-"""cryossl.storecheck."""
+"""cryossl.machine.tracking_store."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from alembic.script import ScriptDirectory
 from answering import answering
 
-from cryossl.diagnosis import render
-from cryossl.storecheck import check_tracking
+from cryossl.machine.check import render
+from cryossl.machine.tracking_store import check_tracking
 
 FIRST_TABLES = ("experiments", "runs", "metrics", "params", "tags")
 

@@ -16,7 +16,7 @@ import pytest
 from typed_commands import Done, call
 
 from cryossl.errors import ConfigError
-from cryossl.storecheck import check_tracking
+from cryossl.machine.tracking_store import check_tracking
 from cryossl.tracking.address import store_uri
 
 PROJECT = Path(__file__).resolve().parents[2]

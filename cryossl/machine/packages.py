@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from cryossl.diagnosis import Check
+from cryossl.machine.check import Check
 from cryossl.system.process import PROJECT
 
 REINSTALL = "`make venv` installs what requirements.lock names"

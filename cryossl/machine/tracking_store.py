@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from cryossl.diagnosis import Check
+from cryossl.machine.check import Check
 from cryossl.tracking.address import DATABASE_PORTS, LOG_IN, read_only, redacted, sqlite_fault, sqlite_path, tables_of
 
 _COMPARE = "compare the address with what `mlflow server` printed"

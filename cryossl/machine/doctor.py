@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from cryossl.diagnosis import Check
-from cryossl.packages import check_installation
-from cryossl.storecheck import check_tracking, nearest_existing
+from cryossl.machine.check import Check
+from cryossl.machine.packages import check_installation
+from cryossl.machine.tracking_store import check_tracking, nearest_existing
 from cryossl.tracking.address import store_uri
 
 # Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
