@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from scipy import ndimage, signal
 
-from cryossl import preparation
 from cryossl.config import Config
 from cryossl.config_file import load
 from cryossl.data.coco.dataset import DataSet, Particles
@@ -26,6 +25,7 @@ from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Counts, audit
 from cryossl.network import architecture as networks
 from cryossl.progress.events import silent
+from cryossl.selftraining import prepare as preparation
 
 Picture = Float32[np.ndarray, "height width"]
 PEAK_DISTANCE = 0.5  # of a diameter: labels of neighbours are as near as one radius

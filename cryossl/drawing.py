@@ -13,7 +13,7 @@ from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
 from cryossl.data.images import normalise, read_picture, resize
 from cryossl.data.labels import PARTICLE
-from cryossl.pictures import BLUE, VERMILLION
+from cryossl.selftraining.pictures import BLUE, VERMILLION
 
 SIDE_PX = 1024
 _SHOWN_Z = 3.0

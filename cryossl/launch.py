@@ -8,9 +8,6 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
-from cryossl import preparation
-from cryossl.bookkeeping import Bookkeeper
-from cryossl.campaign import Campaign, plan
 from cryossl.config import Config, InputSettings
 from cryossl.data.coco.dataset import DataSet, read_dataset
 from cryossl.data.download.fetch import DEFAULT_URL, fetch_cryotransformer
@@ -21,8 +18,6 @@ from cryossl.data.synthetic.dataset import synthesise as write_synthetic
 from cryossl.data.tiling import micrograph_of
 from cryossl.drawing import particle_pictures
 from cryossl.errors import FailedArmsError, StorageError, TrackingError
-from cryossl.estimates import bytes_to_write, choose_threads, estimate, measure_speed
-from cryossl.experiment import Experiment
 from cryossl.machine.doctor import preflight
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
@@ -30,7 +25,12 @@ from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import duration_text
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
-from cryossl.results import forget_outcome, is_finished, write_outcome
+from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.arms import Campaign, plan
+from cryossl.selftraining.estimates import bytes_to_write, choose_threads, estimate, measure_speed
+from cryossl.selftraining.recorder import Bookkeeper
+from cryossl.selftraining.result_files import forget_outcome, is_finished, write_outcome
+from cryossl.selftraining.steps import Experiment
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.stages import Stages
 from cryossl.tracking.address import store_uri

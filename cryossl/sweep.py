@@ -11,17 +11,14 @@ from pathlib import Path
 import click
 import torch
 
-from cryossl import preparation
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import Blueprint
 from cryossl.data.store.store import build
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
-from cryossl.estimates import choose_threads, estimate, measure_speed
 from cryossl.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.grid import Cell, cells, exit_code, threads_each
-from cryossl.inference import METHOD
 from cryossl.launch import THREADS_FILE, require_fit_machine
 from cryossl.ledger import Ledger
 from cryossl.network import architecture as networks
@@ -32,8 +29,11 @@ from cryossl.progress.events import Report
 from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.reporting import conclude_sweep
-from cryossl.results import gather, read_outcome
 from cryossl.schedule import Failure, Planned, Schedule
+from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
+from cryossl.selftraining.models import METHOD
+from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking.address import experiment_choice, redacted, store_uri
 from cryossl.tracking.tracker import Tracker

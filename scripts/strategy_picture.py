@@ -21,17 +21,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.plotting import BLUE, ORANGE
-from cryossl import preparation
 from cryossl.config import Config, RunSettings, SelectionSettings
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.store.store import build
-from cryossl.experiment import Experiment
-from cryossl.inference import Model
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.progress.events import Report, silent
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
+from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.models import Model
+from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import BASES, CONTROLS
 from cryossl.system.stages import Stages
 

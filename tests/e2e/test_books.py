@@ -7,9 +7,10 @@ import re
 import pytest
 from watched_calls import watched_calls
 
-from cryossl import launch, preparation
+from cryossl import launch
 from cryossl.config import build
 from cryossl.progress.events import silent
+from cryossl.selftraining import prepare as preparation
 from cryossl.strategy_names import FACTORS
 
 

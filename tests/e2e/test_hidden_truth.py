@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryossl import preparation
 from cryossl.config import build
 from cryossl.progress.events import silent
+from cryossl.selftraining import prepare as preparation
 
 OPTIONS = ("--max-iterations", "2", "--particle-diameter-px", "12")
 STRATEGIES = ("--strategies", "naive,class_balanced,stability,ema_consistency+labelled_paste+prior_match")

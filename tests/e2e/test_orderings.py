@@ -12,12 +12,12 @@ import copy
 import pytest
 
 from cryossl.config import SelectionSettings, build
-from cryossl.experiment import Experiment
-from cryossl.inference import Model
 from cryossl.network.objectives import OnlineTeacher
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
-from cryossl.results import file_prefix
+from cryossl.selftraining.models import Model
+from cryossl.selftraining.result_files import file_prefix
+from cryossl.selftraining.steps import Experiment
 from scripts.strategy_picture import open_experiment
 
 SETTINGS = {"threads": "1", "seed": "1", "least_steps": "0", "baseline_epochs": "60", "student_epochs": "2", "validations": "4",

@@ -32,5 +32,5 @@ def test_a_stage_whose_key_has_changed_is_computed_anew_so_the_check_above_can_f
     folder = tmp_path / "place"
     shutil.copytree(recorded, folder)
     before = stages(folder)
-    start(folder, program="import cryossl.inference as inference; inference.METHOD += 1; sys.argv += ['--max-iterations', '0']")
+    start(folder, program="from cryossl.selftraining import models; models.METHOD += 1; sys.argv += ['--max-iterations', '0']")
     assert {stage.split("/")[0] for stage in stages(folder) - before} >= {"train", "evaluate"}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cryossl.data.splits import Split
 from cryossl.pseudolabels.summary import SelectionSummary
-from cryossl.selftraining import IterationResult, follow, self_train
+from cryossl.selftraining.loop import IterationResult, follow, self_train
 
 SPLIT = Split(labelled=("a",), unlabelled=("b",), validation=("v",), test=("t",))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cryossl.campaign import plan
+from cryossl.selftraining.arms import plan
 
 
 def titles(*strategies: str, iterations: int) -> list[str]:

@@ -7,11 +7,11 @@ import json
 import pytest
 import torch
 
-from cryossl import preparation
 from cryossl.config import Config, NetworkSettings, build
 from cryossl.data.store.plan import Blueprint, StoredMicrograph
-from cryossl.estimates import Estimate, bytes_to_write, choose_threads, estimate, measure_speed
 from cryossl.network.architecture import build as build_network
+from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.estimates import Estimate, bytes_to_write, choose_threads, estimate, measure_speed
 
 SIDE = 512
 SCORED_TILES = (10 * 10 + 2 * 20) * 4  # of validation ten times while a network trains, then of both with last and best weights

@@ -7,7 +7,7 @@ import pytest
 
 from cryossl.errors import DataError
 from cryossl.evaluation.metrics import Counts
-from cryossl.gates import confident, improved
+from cryossl.selftraining.acceptance import confident, improved
 
 
 def _validation(tp: list[int], *, positives: int = 100, fp: int = 20) -> dict[str, Counts]:

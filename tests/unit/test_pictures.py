@@ -10,7 +10,8 @@ from PIL import Image
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.evaluation.metrics import Counts
-from cryossl.pictures import (
+from cryossl.pseudolabels.selection import Assessment
+from cryossl.selftraining.pictures import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     GAP_PX,
@@ -23,7 +24,6 @@ from cryossl.pictures import (
     pseudo_label_sheet,
     worst_median_best,
 )
-from cryossl.pseudolabels.selection import Assessment
 
 SIDE = 128
 GREY = np.full((SIDE, SIDE), 77, dtype=np.uint8)

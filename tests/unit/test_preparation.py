@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from coco_folders import BOXES, entries, write_part
 
-from cryossl import preparation
 from cryossl.config import Config, build
 from cryossl.data.splits import Split
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress.events import silent
+from cryossl.selftraining import prepare as preparation
 
 NAMES = [f"{source}_{number}.png" for source in ("10017", "10028") for number in range(6)]
 

@@ -9,7 +9,7 @@ import pytest
 
 from cryossl.data.splits import Split
 from cryossl.pseudolabels.summary import SelectionSummary
-from cryossl.selftraining import IterationResult, Outcome, follow, self_train
+from cryossl.selftraining.loop import IterationResult, Outcome, follow, self_train
 
 SPLIT = Split(labelled=("a", "b"), unlabelled=("c", "d", "e"), validation=("v",), test=("t",))
 NOTHING = SelectionSummary(

@@ -10,9 +10,9 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.config import build
 from cryossl.data.splits import Split
-from cryossl.experiment import Experiment
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.strategies import recipe_for
+from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
 
 CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "least_steps": 0, "validations": 1,

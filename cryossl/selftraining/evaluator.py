@@ -13,8 +13,8 @@ from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import histogram
 from cryossl.evaluation.picking import Picks, inside, pick
 from cryossl.evaluation.scores import Evaluation, Picked
-from cryossl.inference import Inference, Model, Weights
 from cryossl.progress.events import Progress, Report
+from cryossl.selftraining.models import Inference, Model, Weights
 from cryossl.system.stages import Stages
 
 EVALUATION = 2

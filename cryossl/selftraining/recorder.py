@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from cryossl import portraits
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
 from cryossl.evaluation.metrics import Counts, pooled
 from cryossl.evaluation.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains
 from cryossl.evaluation.scores import Numbers
 from cryossl.evaluation.verdict import Verdict, from_metrics, health, judge
-from cryossl.experiment import Experiment
-from cryossl.inference import Calibration, Model
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Selection
 from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
-from cryossl.results import write_arm, write_summary
+from cryossl.selftraining import portraits
+from cryossl.selftraining.models import Calibration, Model
+from cryossl.selftraining.result_files import write_arm, write_summary
+from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.tracker import Tracker

@@ -25,8 +25,6 @@ from cryossl.data.tiling import micrograph_of
 from cryossl.errors import DataError
 from cryossl.evaluation.metrics import best_threshold, counts_at
 from cryossl.evaluation.scores import Evaluation
-from cryossl.evaluator import Evaluator
-from cryossl.inference import Calibration, Inference, Model, Weights
 from cryossl.network import architecture as networks
 from cryossl.network import training
 from cryossl.network.batches import Batches
@@ -39,6 +37,8 @@ from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
 from cryossl.pseudolabels.recipe import Learning, Teaching
 from cryossl.pseudolabels.strategies import Recipe
+from cryossl.selftraining.evaluator import Evaluator
+from cryossl.selftraining.models import Calibration, Inference, Model, Weights
 from cryossl.system.canonical import digest
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages, key_of

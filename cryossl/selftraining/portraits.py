@@ -7,10 +7,10 @@ from jaxtyping import UInt8
 
 from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.reckoning import Scored
-from cryossl.experiment import Experiment
-from cryossl.inference import Model
-from cryossl.pictures import PseudoLabelExample, prediction_picture, pseudo_label_sheet, worst_median_best
 from cryossl.pseudolabels.pool import Selected
+from cryossl.selftraining.models import Model
+from cryossl.selftraining.pictures import PseudoLabelExample, prediction_picture, pseudo_label_sheet, worst_median_best
+from cryossl.selftraining.steps import Experiment
 
 SIDE_PX = 384
 SHOWN = 4

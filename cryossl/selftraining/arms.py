@@ -9,21 +9,21 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from cryossl import gates
-from cryossl.bookkeeping import Bookkeeper, Trained
 from cryossl.errors import FailedArmsError, NumericError
 from cryossl.evaluation.metrics import Counts
 from cryossl.evaluation.reckoning import Scored
 from cryossl.evaluation.scores import Evaluation
-from cryossl.experiment import Experiment
-from cryossl.inference import Model
 from cryossl.progress.eta import PlannedPhase
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.recipe import Learning
 from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
 from cryossl.randomness import generator
-from cryossl.selftraining import IterationResult, follow, self_train
+from cryossl.selftraining import acceptance as gates
+from cryossl.selftraining.loop import IterationResult, follow, self_train
+from cryossl.selftraining.models import Model
+from cryossl.selftraining.recorder import Bookkeeper, Trained
+from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
 from cryossl.tracking.run import TrackedRun
 
