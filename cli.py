@@ -94,11 +94,13 @@ def sweep(config_file: Path | None, *, defaults_yield: bool, ratios: str | None,
           slurm: str | None, dry_run: bool, **options: str | None) -> int:
     """Run a grid of ratios and seeds, each cell as `run` does; print the comparison over seeds."""
     config = config_of(config_file, defaults_yield, options)
-    from cryossl import sweep as sweeping
-    from cryossl.grid import named_ratios
+    from cryossl import reporting
+    from cryossl.sweep import sweep as sweeping
+    from cryossl.sweep.grid import named_ratios
 
     ratios = named_ratios(config, ratio=options["ratio"], ratios=ratios, default_yields=defaults_yield)
-    return sweeping.sweep(config, ratios=ratios, seeds=seeds, jobs=jobs, executor=executor, slurm=slurm, dry_run=dry_run)
+    return sweeping.sweep(config, ratios=ratios, seeds=seeds, jobs=jobs, executor=executor, slurm=slurm, dry_run=dry_run,
+                          conclude=reporting.conclude_sweep)
 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:

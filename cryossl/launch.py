@@ -11,14 +11,10 @@ from PIL import Image
 from cryossl.config import Config, InputSettings
 from cryossl.data.coco.dataset import DataSet, read_dataset
 from cryossl.data.download.fetch import DEFAULT_URL, fetch_cryotransformer
-from cryossl.data.splits import Split
-from cryossl.data.store.plan import Blueprint
-from cryossl.data.store.store import build, is_built
+from cryossl.data.store.store import build
 from cryossl.data.synthetic.dataset import synthesise as write_synthetic
-from cryossl.data.tiling import micrograph_of
 from cryossl.drawing import particle_pictures
-from cryossl.errors import FailedArmsError, StorageError, TrackingError
-from cryossl.machine.doctor import preflight
+from cryossl.errors import FailedArmsError, TrackingError
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.progress.console import ProgressConsole
@@ -27,16 +23,15 @@ from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Campaign, plan
-from cryossl.selftraining.estimates import bytes_to_write, choose_threads, estimate, measure_speed
+from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
+from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
 from cryossl.selftraining.recorder import Bookkeeper
-from cryossl.selftraining.result_files import forget_outcome, is_finished, write_outcome
+from cryossl.selftraining.result_files import forget_outcome, write_outcome
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.stages import Stages
 from cryossl.tracking.address import store_uri
 from cryossl.tracking.tracker import Tracker
-
-THREADS_FILE = "threads.json"
 
 
 def run(config: Config) -> tuple[str, int]:
@@ -157,30 +152,6 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
     if missing:
         narrator.say(f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends them")
     return missing
-
-
-def require_fit_machine(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> None:
-    """Refuse to start where the store cannot be written, the tracking store never opened, or the disk is too small."""
-    needed_bytes = still_to_write(config, dataset, blueprint, split)
-    for check in preflight(tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes):
-        if check.state == "fail":
-            fault = TrackingError if check.name == "tracking" else StorageError
-            raise fault(f"{check.name}: {check.what}", cure=check.cure)
-
-
-def still_to_write(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> int:
-    """Bytes that this start writes at most: without what an earlier one of the same settings has left for it."""
-    there = is_built(dataset, config.run.work / "stores", settings=config.input,
-                     network_multiple=networks.multiple(config.network))
-    finished = [name for name in config.selection.strategies if there and is_finished(
-        config.run.results / config.run.name, strategy=name, ratio_percent=config.split.ratio, seed=config.split.seed,
-        split_sha256=split.digest(), settings=config.flat())]
-    at_most = bytes_to_write(config, blueprint, split, store_is_there=there, finished=finished)
-    stages, items = Stages(config.run.work / "stages"), list(split.unlabelled)
-    pool = sorted({micrograph_of(item) for item in items})
-    left = (stages.size_bytes("predict", lambda inputs: inputs.get("pool") == pool)
-            + stages.size_bytes("select", lambda inputs: inputs.get("items") == items))
-    return max(0, at_most - left)
 
 
 def _is_tested(dataset: DataSet) -> bool:

@@ -12,9 +12,9 @@ import torch
 from small_stores import make_data, make_store, tree
 
 from cryossl.errors import StorageError
-from cryossl.ledger import Ledger
 from cryossl.network.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.selftraining.result_files import write_arm, write_outcome, write_summary
+from cryossl.sweep.state import Ledger
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages
 from cryossl.tracking.journal import Entry, Journal, Sent

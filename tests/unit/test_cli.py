@@ -17,8 +17,8 @@ import yaml
 
 import cli
 from cryossl.config import build, default_text, fields
-from cryossl.grid import RATIOS
 from cryossl.reporting import command_at
+from cryossl.sweep.grid import RATIOS
 from scripts.make_docs import pages
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cryossl.errors import ConfigError
-from cryossl.executors import LocalExecutor, SlurmExecutor, command, environment, last_line, slurm_options
+from cryossl.sweep.executors import LocalExecutor, SlurmExecutor, command, environment, last_line, slurm_options
 
 
 def ended(job, *, within_seconds: float = 120.0) -> int:

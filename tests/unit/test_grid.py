@@ -6,7 +6,7 @@ import yaml
 from cryossl.config import build
 from cryossl.config_file import load
 from cryossl.errors import ConfigError
-from cryossl.grid import Cell, cells, exit_code, fraction_done, threads_each
+from cryossl.sweep.grid import Cell, cells, exit_code, fraction_done, threads_each
 
 VERSIONS = {"method": 1, "torch": "2"}
 

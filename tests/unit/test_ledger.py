@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cryossl.errors import StorageError
-from cryossl.ledger import Ledger
+from cryossl.sweep.state import Ledger
 
 
 def test_what_was_recorded_is_known_to_the_next_start(tmp_path):

@@ -13,9 +13,9 @@ import yaml
 
 from cryossl.config import build
 from cryossl.errors import CryosslError
-from cryossl.grid import cells
 from cryossl.progress.narrator import narrated
-from cryossl.schedule import Failure, Planned, Schedule
+from cryossl.sweep.grid import cells
+from cryossl.sweep.scheduler import Failure, Planned, Schedule
 from cryossl.system.folder_lock import one_at_a_time
 
 

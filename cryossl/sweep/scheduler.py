@@ -11,12 +11,12 @@ from pathlib import Path
 import yaml
 
 from cryossl.errors import CryosslError, StorageError
-from cryossl.executors import Executor, Job, last_line
-from cryossl.grid import Cell, fraction_done
 from cryossl.progress.eta import duration_text
 from cryossl.progress.events import Progress
 from cryossl.progress.narrator import STATUS_FILE, Narrator
 from cryossl.progress.status import read_status
+from cryossl.sweep.executors import Executor, Job, last_line
+from cryossl.sweep.grid import Cell, fraction_done
 from cryossl.system.files import write_durably
 from cryossl.system.folder_lock import held_by
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,6 @@ from cryossl.data.splits import Split
 from cryossl.data.store.plan import Blueprint
 from cryossl.data.store.store import build
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
-from cryossl.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
-from cryossl.grid import Cell, cells, exit_code, threads_each
-from cryossl.launch import THREADS_FILE, require_fit_machine
-from cryossl.ledger import Ledger
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.progress.console import ProgressConsole
@@ -28,12 +24,15 @@ from cryossl.progress.eta import PlannedPhase, duration_text
 from cryossl.progress.events import Report
 from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
-from cryossl.reporting import conclude_sweep
-from cryossl.schedule import Failure, Planned, Schedule
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
 from cryossl.selftraining.models import METHOD
+from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
+from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
+from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
+from cryossl.sweep.scheduler import Failure, Planned, Schedule
+from cryossl.sweep.state import Ledger
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking.address import experiment_choice, redacted, store_uri
 from cryossl.tracking.tracker import Tracker
@@ -67,7 +66,7 @@ class Drawn:
 
 
 def sweep(config: Config, *, ratios: str | None, seeds: int, jobs: int, executor: str, slurm: str | None,
-          dry_run: bool) -> int:
+          dry_run: bool, conclude: Callable[[Config, Collection[str]], None]) -> int:
     """Run the cells of a grid that have not finished, then print the comparison of all of them.
 
     Args:
@@ -78,6 +77,7 @@ def sweep(config: Config, *, ratios: str | None, seeds: int, jobs: int, executor
         executor: local or slurm.
         slurm: submitit's parameters as NAME=VALUE, separated by commas.
         dry_run: only list the cells.
+        conclude: called at the end with the config and the fingerprints of the experiments; prints their comparison.
 
     Returns:
         The exit code: 0, or the highest of the cells that failed.
@@ -91,10 +91,11 @@ def sweep(config: Config, *, ratios: str | None, seeds: int, jobs: int, executor
         _list(config, wanted, chosen, jobs=jobs)
         return 0
     _hand_over_password(config)
-    return _run(config, wanted, chosen, jobs=jobs)
+    return _run(config, wanted, chosen, jobs=jobs, conclude=conclude)
 
 
-def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int) -> int:
+def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int,
+         conclude: Callable[[Config, Collection[str]], None]) -> int:
     folder = config.run.results / config.run.name
     phases = [PlannedPhase("Prepare", share=0.0), PlannedPhase("Run the cells")]
     with (one_at_a_time(folder), interrupted_at_once(),
@@ -132,7 +133,7 @@ def _run(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: in
         missing = tracker.sync(everything=True)
         if missing:
             narrator.say(f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends them")
-    conclude_sweep(config, fingerprints)
+    conclude(config, fingerprints)
     return exit_code(failure.code for failure in failures)
 
 

@@ -1,0 +1,1 @@
+"""A grid of experiments over ratios and seeds. Read `sweep` first, then `grid` and `scheduler`."""
