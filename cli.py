@@ -63,7 +63,8 @@ def cli() -> None:
 def run(config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **options: str | None) -> None:
     """Train the baseline once, then every strategy from it; print the comparison and the verdict."""
     config = config_of(config_file, defaults_yield, options)
-    from cryossl import launch, reporting
+    from analysis import commands as reporting
+    from cryossl.commands import run as launch
 
     if dry_run:
         launch.dry_run(config)
@@ -76,7 +77,7 @@ def run(config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **opti
 def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str | None) -> None:
     """Train and score the supervised baseline alone."""
     config = config_of(config_file, defaults_yield, options)
-    from cryossl import launch
+    from cryossl.commands import run as launch
 
     launch.run(config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})}))
 
@@ -94,7 +95,7 @@ def sweep(config_file: Path | None, *, defaults_yield: bool, ratios: str | None,
           slurm: str | None, dry_run: bool, **options: str | None) -> int:
     """Run a grid of ratios and seeds, each cell as `run` does; print the comparison over seeds."""
     config = config_of(config_file, defaults_yield, options)
-    from cryossl import reporting
+    from analysis import commands as reporting
     from cryossl.sweep import sweep as sweeping
     from cryossl.sweep.grid import named_ratios
 
@@ -132,7 +133,7 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
 @store_options
 def compare(**options: Any) -> None:
     """Compare the strategies in the tracking store: the naive-vs-balanced tables and the verdict."""
-    from cryossl import reporting
+    from analysis import commands as reporting
 
     context = click.get_current_context()
     reporting.refuse_beside_explain({one.opts[0] for one in context.command.params if one.name and (
@@ -150,7 +151,7 @@ def compare(**options: Any) -> None:
 @store_options
 def report(**options: Any) -> None:
     """Write the report: words, verdict, tables, figures, micrographs, method and origin in one file."""
-    from cryossl import reporting
+    from analysis import commands as reporting
 
     reporting.report(**options)
 
@@ -160,7 +161,7 @@ def report(**options: Any) -> None:
 @store_options
 def runs(**options: Any) -> None:
     """List what is in the tracking store, what failed and what is missing."""
-    from cryossl import reporting
+    from analysis import commands as reporting
 
     reporting.runs(**options)
 
@@ -173,7 +174,7 @@ def runs(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="print the status as JSON")
 def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
     """Show what the experiment is doing now."""
-    from cryossl import reading
+    from cryossl.commands import status as reading
 
     reading.status(results / name, watch=watch, as_json=as_json)
 
@@ -185,11 +186,11 @@ def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
 def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, fix: bool, **options: str | None) -> None:
     """Check the environment, the GPU, the tracking store and the disk."""
     config = config_of(config_file, defaults_yield, options)
-    from cryossl import reading
+    from cryossl.commands import status as reading
 
     def then() -> None:
         if fix:
-            from cryossl import upkeep  # after the checks, which tell of packages that it lacks
+            from cryossl.commands import tracking as upkeep  # after the checks, which tell of packages that it lacks
             upkeep.reap_what_there_is(config, aside=as_json)
     reading.doctor(config, as_json=as_json, then=then)
 
@@ -199,7 +200,7 @@ def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, fix
 def sync(**options: Any) -> None:
     """Send to the tracking store what it has not got while it was away."""
     config = build({name: value for name, value in options.items() if value is not None})
-    from cryossl import upkeep
+    from cryossl.commands import tracking as upkeep
 
     upkeep.sync(config)
 
@@ -209,7 +210,7 @@ def sync(**options: Any) -> None:
 def reap(**options: Any) -> None:
     """End the runs that the tracking store shows as RUNNING though their process on this host is gone."""
     config = build({name: value for name, value in options.items() if value is not None})
-    from cryossl import upkeep
+    from cryossl.commands import tracking as upkeep
 
     upkeep.reap(config)
 
@@ -228,7 +229,7 @@ def data() -> None:
 def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
     """List all faults of a data set at once, then what is in it."""
     config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
-    from cryossl import reading
+    from cryossl.commands import status as reading
 
     reading.check_data(path, config.input, as_json=as_json)
 
@@ -242,7 +243,7 @@ def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
 @click.option("--size-px", type=click.IntRange(64, 4096), default=128, show_default=True, help="side of a micrograph")
 def data_synth(folder: Path, **counts: Any) -> None:
     """Write the simulator's micrographs as a COCO data set."""
-    from cryossl import launch
+    from cryossl.commands import run as launch
 
     launch.synthesise(folder, **counts)
 
@@ -254,7 +255,7 @@ def data_synth(folder: Path, **counts: Any) -> None:
 @click.option("--sha256", metavar="HEX", default=None, help="checksum of the archive, where you have it; the authors give none")
 def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> None:  # noqa: ARG001 (the only choice there is)
     """Download and unpack a public data set: CryoTransformer's, of 22 EMPIAR entries."""
-    from cryossl import launch
+    from cryossl.commands import run as launch
 
     launch.fetch(folder, url=url, sha256=sha256)
 
@@ -270,7 +271,7 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
     """Draw micrographs with their particles to PNG files."""
     config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
-    from cryossl import launch
+    from cryossl.commands import run as launch
 
     launch.show(path, folder, config.input, count=count)
 

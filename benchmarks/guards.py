@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stopwatch import Stopwatch, watched
-from cryossl import launch
+from cryossl.commands import run as launch
 from cryossl.config import build
 from cryossl.data.coco import dataset as coco
 from cryossl.data.store import decoding, store

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.stopwatch import Stopwatch, watched
-from cryossl import launch
+from cryossl.commands import run as launch
 from cryossl.config import build
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.tracker import Tracker

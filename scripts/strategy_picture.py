@@ -20,7 +20,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.plotting import BLUE, ORANGE
+from analysis.report.plotting import BLUE, ORANGE
 from cryossl.config import Config, RunSettings, SelectionSettings
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.store.store import build

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from tracked_frames import frame, run
 
-from analysis.comparison import Comparison, compare
-from analysis.counts import ModelCounts, parse_counts
+from analysis.runs.counts import ModelCounts, parse_counts
+from analysis.tables.comparison import Comparison, compare
 
 SOURCES = ("10017", "10028", "10093", "11056", "beta_gal")
 PARTICLE_PX = 4_000

@@ -38,6 +38,11 @@ HEALTHY = (0.25, 4.0)
 Weights = Literal["last", "best", "first_third", "second_third"]
 
 
+def method_versions() -> dict[str, Any]:
+    """The versions of the method and of the library whose change moves numbers."""
+    return {"method": METHOD, "torch": torch.__version__}
+
+
 @dataclass(frozen=True)
 class Model:
     """A trained network, by reference, and the story of its training. `collapsed`: its watch ended it."""
@@ -76,7 +81,7 @@ class Inference:
     def arithmetic(self) -> dict[str, Any]:
         """What decides the last bits: on the CPU sums over two threads round otherwise than over one."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
-        return {"method": METHOD, "torch": torch.__version__, "device": self.device.type, "precision": self.precision,
+        return {**method_versions(), "device": self.device.type, "precision": self.precision,
                 "threads": threads}
 
     def inputs(self, model: Model, weights: Weights) -> dict[str, Any]:

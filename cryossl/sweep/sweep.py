@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import torch
 
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
@@ -26,7 +25,7 @@ from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
-from cryossl.selftraining.models import METHOD
+from cryossl.selftraining.models import method_versions
 from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
@@ -228,7 +227,7 @@ def _planned(config: Config, place: Place, drawn: Drawn, report: Report) -> list
     for cell, split in zip(drawn.cells, drawn.splits, strict=True):
         placed = cell.within(config, device=place.device, threads=place.threads)
         key = placed.key(data=store.key, split=split.digest(), tracked_in=tracked_in,
-                         versions={"method": METHOD, "torch": torch.__version__})
+                         versions=method_versions())
         cost = estimate(cell.config, drawn.blueprint, split, tile_seconds=1.0,
                         step_seconds=PREDICTIONS_PER_TRAINING * config.training.batch_size).seconds
         planned.append(Planned(placed, key, cost))

@@ -7,7 +7,7 @@ import re
 import pytest
 from watched_calls import watched_calls
 
-from cryossl import launch
+from cryossl.commands import run as launch
 from cryossl.config import build
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation

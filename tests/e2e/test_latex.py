@@ -13,9 +13,9 @@ from counted_frames import counted, grid
 from PIL import Image
 from tracked_frames import frame
 
-from analysis import document
-from analysis.rendering import render
-from analysis.report import Origin, Picture, build_report
+from analysis.report import document
+from analysis.report.report import Origin, Picture, build_report
+from analysis.tables.rendering import render
 
 EVIL = r"\input{/etc/passwd} 5% & $x_1$ {#} ~^ -- \end{document}" + " <é ł Å \x01\u2013 ± µ 粒子 🔬>"
 ALONE = r"""\documentclass{article}

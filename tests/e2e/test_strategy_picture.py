@@ -9,7 +9,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from analysis.plotting import BLUE, ORANGE
+from analysis.report.plotting import BLUE, ORANGE
 from cryossl.config import build
 from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.strategy_names import BASES, CONTROLS

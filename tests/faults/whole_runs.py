@@ -227,5 +227,6 @@ def import_everything() -> None:
     """Nothing computes in this process: forks of one that has only imported are safe."""
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    for module in ("mlflow.store.tracking.sqlalchemy_store", "cryossl.launch", "cryossl.reporting", "analysis.rendering"):
+    for module in ("mlflow.store.tracking.sqlalchemy_store", "cryossl.commands.run", "analysis.commands",
+                   "analysis.tables.rendering"):
         importlib.import_module(module)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.bootstrap import paired_bootstrap, pooled_score
-from analysis.statistics import effect_size, seed_interval, seeds_needed, sign_flip_test, t_quantile
+from analysis.stats.bootstrap import paired_bootstrap, pooled_score
+from analysis.stats.statistics import effect_size, seed_interval, seeds_needed, sign_flip_test, t_quantile
 
 
 @pytest.mark.parametrize("seeds", [6, 7, 9, 12])

@@ -16,8 +16,8 @@ import typed_commands
 import yaml
 
 import cli
+from analysis.commands import command_at
 from cryossl.config import build, default_text, fields
-from cryossl.reporting import command_at
 from cryossl.sweep.grid import RATIOS
 from scripts.make_docs import pages
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from tracked_frames import frame, note_runs, run
 
-from analysis.abstract import abstract
-from analysis.comparison import Comparison, compare
-from analysis.runs import tidy
-from analysis.tables import Cell, Table
+from analysis.report.abstract import abstract
+from analysis.runs.tidy import tidy
+from analysis.tables.comparison import Comparison, compare
+from analysis.tables.table import Cell, Table
 from cryossl.errors import ConfigError, DataError
 
 

@@ -9,8 +9,8 @@ import pytest
 from counted_frames import counted, grid
 from tracked_frames import frame, note_runs
 
-from analysis.comparison import Comparison, compare
-from analysis.counts import parse_counts
+from analysis.runs.counts import parse_counts
+from analysis.tables.comparison import Comparison, compare
 
 SIX = grid(seeds=range(6))
 

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 from small_stores import dataset, make_data  # noqa: F401 (a fixture)
 
+from cryossl.commands.drawing import SIDE_PX, particle_pictures
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import rasterise
 from cryossl.data.labels import PARTICLE
-from cryossl.drawing import SIDE_PX, particle_pictures
 from cryossl.selftraining.pictures import BLUE, VERMILLION
 
 SETTINGS = InputSettings()

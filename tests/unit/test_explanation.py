@@ -12,11 +12,11 @@ from counted_frames import counted, grid
 from schema_check import faults
 from tracked_frames import frame, note_runs, run
 
-from analysis.comparison import compare
-from analysis.explanation import explain, metric_called
-from analysis.external import beside, parse_external
-from analysis.inventory import inventory, inventory_json, inventory_text
-from analysis.rendering import render
+from analysis.report.explanation import explain, metric_called
+from analysis.tables.comparison import compare
+from analysis.tables.external import beside, parse_external
+from analysis.tables.inventory import inventory, inventory_json, inventory_text
+from analysis.tables.rendering import render
 from cryossl.errors import ConfigError, DataError
 from cryossl.machine.check import Check
 from cryossl.progress.status import StatusFile, read_status, status_as_dict

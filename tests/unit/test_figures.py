@@ -13,11 +13,11 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve
 from tracked_frames import frame, run
 
-from analysis.comparison import Comparison, compare
-from analysis.curves import _curve, calibration, precision_recall, reliability
-from analysis.figures import f1_by_iteration, gains, source_gains
-from analysis.plotting import Plot, image, looks
-from analysis.report import _plots
+from analysis.report.curves import _curve, calibration, precision_recall, reliability
+from analysis.report.figures import f1_by_iteration, gains, source_gains
+from analysis.report.plotting import Plot, image, looks
+from analysis.report.report import _plots
+from analysis.tables.comparison import Comparison, compare
 
 NAMES = ["f1_by_iteration", "gains", "particle_ratio", "precision_recall", "source_gains", "cost", "calibration", "quality"]
 

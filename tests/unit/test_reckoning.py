@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from sklearn import metrics as sklearn
 
-from analysis.counts import parse_counts
+from analysis.runs.counts import parse_counts
 from cryossl.evaluation.matching import best_threshold, rank
 from cryossl.evaluation.metrics import Counts, audit, histogram
 from cryossl.evaluation.picking import Picks

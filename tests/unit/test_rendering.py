@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tracked_frames import frame, note_runs, run
 
-from analysis.comparison import Comparison, compare
-from analysis.rendering import FORMATS, latex_text, render, table_csv, table_latex, table_markdown, table_text
-from analysis.tables import Cell, Column, Table
+from analysis.tables.comparison import Comparison, compare
+from analysis.tables.rendering import FORMATS, latex_text, render, table_csv, table_latex, table_markdown, table_text
+from analysis.tables.table import Cell, Column, Table
 from cryossl.errors import ConfigError
 
 

@@ -10,12 +10,12 @@ import pytest
 from counted_frames import counted, grid
 from tracked_frames import frame, note_runs, run
 
-from analysis import document
-from analysis.abstract import abstract, methods
-from analysis.comparison import compare
-from analysis.explanation import explain
-from analysis.report import Origin, Picture, Report, build_report
-from analysis.tables import Cell
+from analysis.report import document
+from analysis.report.abstract import abstract, methods
+from analysis.report.explanation import explain
+from analysis.report.report import Origin, Picture, Report, build_report
+from analysis.tables.comparison import compare
+from analysis.tables.table import Cell
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 VOID = {"meta", "img", "br"}

@@ -151,7 +151,7 @@ def test_types_and_shapes_are_checked_while_tests_run() -> None:
 
 
 def test_the_command_line_starts_without_torch_and_without_mlflow() -> None:
-    heavy = "{'torch', 'mlflow', 'pandas', 'scipy', 'matplotlib', 'cryossl.launch'}"
+    heavy = "{'torch', 'mlflow', 'pandas', 'scipy', 'matplotlib', 'cryossl.commands.run'}"
     shown = subprocess.run([sys.executable, "-c", f"import cli, sys; print(sorted({heavy} & set(sys.modules)))"],
                            cwd=PROJECT, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

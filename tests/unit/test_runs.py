@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tracked_frames import frame, note_runs
 
-from analysis.comparison import Comparison, compare
+from analysis.tables.comparison import Comparison, compare
 
 
 def gain(comparison: Comparison) -> str:

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from analysis.bootstrap import paired_bootstrap, pooled_score
-from analysis.statistics import (
+from analysis.stats.bootstrap import paired_bootstrap, pooled_score
+from analysis.stats.statistics import (
     effect_size,
     grade,
     holm,

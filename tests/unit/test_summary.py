@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tracked_frames import frame, run
 
-from analysis.comparison import compare
-from analysis.tables import Cell
+from analysis.tables.comparison import compare
+from analysis.tables.table import Cell
 
 
 def runs(seed: int, *, baseline: float, student: float, ceiling: float | None) -> list[dict[str, Any]]:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from analysis.arms import Arm, build_arms
-from analysis.contrasts import run_ids_to_count
-from analysis.counts import ModelCounts, ReadCounts, no_counts
-from analysis.details import aspects, iterations, sources
-from analysis.evidence import evidence
-from analysis.runs import metric_names, setting_names, started, tidy
-from analysis.summary import Judged, by_ratio, judge_arms, note_table
-from analysis.tables import Table
+from analysis.runs.arms import Arm, build_arms
+from analysis.runs.counts import ModelCounts, ReadCounts, no_counts
+from analysis.runs.tidy import metric_names, setting_names, started, tidy
+from analysis.stats.contrasts import run_ids_to_count
+from analysis.tables.details import aspects, iterations, sources
+from analysis.tables.evidence import evidence
+from analysis.tables.summary import Judged, by_ratio, judge_arms, note_table
+from analysis.tables.table import Table
 from cryossl.errors import ConfigError, DataError
 
 HEADLINE = "test/f1"

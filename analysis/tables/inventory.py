@@ -8,10 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.arms import strategy_order
-from analysis.rendering import table_json, table_text
-from analysis.runs import tidy
-from analysis.tables import Cell, Column, Table, Value
+from analysis.runs.arms import strategy_order
+from analysis.runs.tidy import tidy
+from analysis.tables.rendering import table_json, table_text
+from analysis.tables.table import Cell, Column, Table, Value
 
 SCHEMA = "cryossl.runs/1"
 _STATES = ("finished", "unfinished", "failed", "killed", "missing", "empty", "superseded", "duplicate")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from analysis.arms import Arm, Trained, by_arm, finished, run_ids_of
-from analysis.bootstrap import Counts, Level, Score, paired_bootstrap, pooled_score
-from analysis.counts import ModelCounts
-from analysis.statistics import Differences, Interval, seed_interval
+from analysis.runs.arms import Arm, Trained, by_arm, finished, run_ids_of
+from analysis.runs.counts import ModelCounts
+from analysis.stats.bootstrap import Counts, Level, Score, paired_bootstrap, pooled_score
+from analysis.stats.statistics import Differences, Interval, seed_interval
 
 SCORES: Mapping[str, Score] = {"test/f1": "f1", "test/precision": "precision", "test/recall": "recall",
                                "test/particle_f1": "f1", "test/particle_precision": "precision",

@@ -8,12 +8,12 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
+from cryossl.commands.drawing import particle_pictures
 from cryossl.config import Config, InputSettings
 from cryossl.data.coco.dataset import DataSet, read_dataset
 from cryossl.data.download.fetch import DEFAULT_URL, fetch_cryotransformer
 from cryossl.data.store.store import build
 from cryossl.data.synthetic.dataset import synthesise as write_synthetic
-from cryossl.drawing import particle_pictures
 from cryossl.errors import FailedArmsError, TrackingError
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices

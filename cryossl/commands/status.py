@@ -1,4 +1,4 @@
-"""One function per command that only reads: status, doctor, data check; those on tracked runs are in `cryossl.reporting`."""
+"""One function per command that only reads: status, doctor, data check; those on tracked runs are in `analysis.commands`."""
 
 from __future__ import annotations
 

@@ -6,11 +6,20 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.arms import Arm, labelled_text
-from analysis.contrasts import Contrast, Estimate, contrasts, estimate
-from analysis.counts import ModelCounts
-from analysis.statistics import SEEDS_FOR_P, Differences, effect_size, grade, holm, power_note, seeds_needed, sign_flip_test
-from analysis.tables import Cell, Column, Table
+from analysis.runs.arms import Arm, labelled_text
+from analysis.runs.counts import ModelCounts
+from analysis.stats.contrasts import Contrast, Estimate, contrasts, estimate
+from analysis.stats.statistics import (
+    SEEDS_FOR_P,
+    Differences,
+    effect_size,
+    grade,
+    holm,
+    power_note,
+    seeds_needed,
+    sign_flip_test,
+)
+from analysis.tables.table import Cell, Column, Table
 
 _COLUMNS = (
     Column("labelled", "Labelled"), Column("contrast", "Difference"), Column("seeds", "Seeds", "", 0),

@@ -1,4 +1,4 @@
-"""Everything that a report says, gathered: words, tables, figures, pictures, origin. How it looks is `analysis.document`'s."""
+"""Everything that a report says, gathered: words, tables, figures, pictures, origin. How it looks is `document`'s."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.abstract import abstract, methods, settings_of
-from analysis.arms import Arm
-from analysis.comparison import Comparison
-from analysis.curves import calibration, precision_recall
-from analysis.figures import cost, f1_by_iteration, gains, particle_ratio, quality, source_gains
-from analysis.inventory import inventory
-from analysis.plotting import Plot
-from analysis.tables import Column, Table, Value
+from analysis.report.abstract import abstract, methods, settings_of
+from analysis.report.curves import calibration, precision_recall
+from analysis.report.figures import cost, f1_by_iteration, gains, particle_ratio, quality, source_gains
+from analysis.report.plotting import Plot
+from analysis.runs.arms import Arm
+from analysis.tables.comparison import Comparison
+from analysis.tables.inventory import inventory
+from analysis.tables.table import Column, Table, Value
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def build_report(comparison: Comparison, frame: pd.DataFrame, pictures: Sequence
     """The report of a comparison.
 
     Args:
-        comparison: what `analysis.comparison.compare` made of `frame`.
+        comparison: what `analysis.tables.comparison.compare` made of `frame`.
         frame: the tracked runs: iterations, arms, and the experiments with their data sets.
         pictures: of micrographs.
         origin: where it comes from.

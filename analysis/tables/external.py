@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Int64
 
-from analysis.arms import Arm, by_arm, labelled_text, run_ids_of
-from analysis.bootstrap import paired_bootstrap, pooled_score
-from analysis.comparison import Comparison
-from analysis.contrasts import DRAWS
-from analysis.tables import Cell, Column, Table
+from analysis.runs.arms import Arm, by_arm, labelled_text, run_ids_of
+from analysis.stats.bootstrap import paired_bootstrap, pooled_score
+from analysis.stats.contrasts import DRAWS
+from analysis.tables.comparison import Comparison
+from analysis.tables.table import Cell, Column, Table
 from cryossl.errors import DataError
 
 Row = Mapping[str, Any]

@@ -12,8 +12,9 @@ from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from analysis.plotting import image
-from analysis.rendering import (
+from analysis.report.plotting import image
+from analysis.report.report import Origin, Report, Section
+from analysis.tables.rendering import (
     latex_text,
     markdown_text,
     seed_words,
@@ -22,8 +23,7 @@ from analysis.rendering import (
     verdict_latex,
     verdict_markdown,
 )
-from analysis.report import Origin, Report, Section
-from analysis.tables import Cell, Table
+from analysis.tables.table import Cell, Table
 
 ROOM = Path(__file__).parent
 MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}

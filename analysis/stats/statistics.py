@@ -1,7 +1,7 @@
 """What several seeds can say: exact sign-flip test, Holm, effect size, interval over seeds, grade, power. Pure.
 
 All of it works on one array: the paired differences of two arms, one per seed, in any one unit. Formulas and their
-sources stand in docs/statistics.md. The bootstrap over seeds, sources and micrographs is in `analysis.bootstrap`.
+sources stand in docs/statistics.md. The bootstrap over seeds, sources and micrographs is in `analysis.stats.bootstrap`.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def seed_interval(differences: Differences, *, level: float = 0.95) -> Interval 
     """Student's t interval of the mean difference over seeds; None below two seeds.
 
     It covers the luck of split and training on *these* test micrographs, not the choice of micrographs; where
-    per-micrograph counts exist, `analysis.bootstrap` covers both.
+    per-micrograph counts exist, `analysis.stats.bootstrap` covers both.
     """
     _check(differences)
     n = len(differences)

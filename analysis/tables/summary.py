@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.arms import PARTICLE_F1, Arm, by_arm, difference, finished, labelled_text, reference_text, run_ids_of
-from analysis.contrasts import against_baseline, estimate
-from analysis.counts import ModelCounts
-from analysis.statistics import Grade, grade
-from analysis.tables import Cell, Column, Table, mean_cell, spread_cell, without_empty
+from analysis.runs.arms import PARTICLE_F1, Arm, by_arm, difference, finished, labelled_text, reference_text, run_ids_of
+from analysis.runs.counts import ModelCounts
+from analysis.stats.contrasts import against_baseline, estimate
+from analysis.stats.statistics import Grade, grade
+from analysis.tables.table import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from cryossl.evaluation.verdict import Verdict, judge
 from cryossl.strategy_names import FULL, without_pseudo_labels
 

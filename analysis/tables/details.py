@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.arms import PARTICLE_F1, Arm, Trained, difference, labelled_text, strategy_order
-from analysis.tables import Cell, Column, Table, mean_cell, without_empty
+from analysis.runs.arms import PARTICLE_F1, Arm, Trained, difference, labelled_text, strategy_order
+from analysis.tables.table import Cell, Column, Table, mean_cell, without_empty
 from cryossl.strategy_names import parse_strategy, without_pseudo_labels
 
 # (aspect, metric of the model whose pseudo-labels speak for the arm, factor, unit, decimals)

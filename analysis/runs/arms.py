@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.runs import metric_names, setting_names
+from analysis.runs.tidy import metric_names, setting_names
 from cryossl.data.splits import chosen_on
 from cryossl.evaluation.verdict import Measures, mean_of
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels

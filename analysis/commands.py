@@ -22,9 +22,9 @@ from cryossl.tracking.address import redacted, store_uri
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.comparison import Comparison
-    from analysis.counts import ModelCounts
-    from analysis.report import Origin, Picture, Report
+    from analysis.report.report import Origin, Picture, Report
+    from analysis.runs.counts import ModelCounts
+    from analysis.tables.comparison import Comparison
 
 OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
@@ -35,8 +35,8 @@ MAX_EXTERNAL_BYTES = 16 * 2**20
 def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | None, experiment: str | None,
             explain: str | None = None, arm: str | None = None, external: Path | None = None) -> None:
     """Print the comparison of the runs in the tracking store, or where one of its numbers comes from."""
-    from analysis import explanation
-    from analysis.rendering import render
+    from analysis.report import explanation
+    from analysis.tables.rendering import render
 
     if (explain is None) != (arm is None):
         raise ConfigError("--explain METRIC and --arm STRATEGY go together", cure="give both, or neither")
@@ -47,7 +47,7 @@ def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | 
         return
     found = tracked.compared(ratio=ratio, metric=metric)
     if external is not None:
-        from analysis.external import beside, parse_external
+        from analysis.tables.external import beside, parse_external
 
         found = beside(found, parse_external(_text_of(external), name=external.stem))
     click.echo(render(found, form))
@@ -101,7 +101,7 @@ def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
 
 
 def _tell_comparison(config: Config, fingerprints: Collection[str]) -> None:
-    from analysis.rendering import render
+    from analysis.tables.rendering import render
 
     known = list(fingerprints)
     tags = {"cryossl.experiment_fingerprint": known[0]} if len(known) == 1 else None
@@ -114,7 +114,7 @@ def _tell_comparison(config: Config, fingerprints: Collection[str]) -> None:
 
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
     """Print what is in the store, what failed and what is missing."""
-    from analysis.inventory import inventory, inventory_json, inventory_text
+    from analysis.tables.inventory import inventory, inventory_json, inventory_text
 
     found = inventory(_Tracked(tracking_uri, experiment).frame("iteration", "arm"))
     click.echo((inventory_json if as_json else inventory_text)(found), nl=False)
@@ -123,8 +123,8 @@ def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> 
 def report(*, output: Path | None, form: str, ratio: float | None, metric: str, figures: Path | None, log: bool,
            tracking_uri: str | None, experiment: str | None) -> None:
     """Write the report of the runs in the tracking store; for Markdown and LaTeX, or where asked for, its figures too."""
-    from analysis import document
-    from analysis.report import build_report
+    from analysis.report import document
+    from analysis.report.report import build_report
     from cryossl.system.files import write_durably
 
     path = output or Path(f"report.{FILE_ENDINGS[form]}")
@@ -186,7 +186,7 @@ class _Tracked:
 
     def compared(self, *, ratio: float | None, metric: str) -> Comparison:
         """Their comparison, with the counts that they recorded; of one ratio only its runs are read."""
-        from analysis.comparison import compare as compared
+        from analysis.tables.comparison import compare as compared
 
         if ratio is not None:
             self._narrow({"cryossl.ratio_percent": f"{ratio:g}"})
@@ -194,8 +194,8 @@ class _Tracked:
 
     def compared_among(self, fingerprints: Collection[str]) -> Comparison:
         """The comparison of these experiments alone; of several with the counts that they recorded."""
-        from analysis.comparison import compare as compared
-        from analysis.counts import no_counts
+        from analysis.runs.counts import no_counts
+        from analysis.tables.comparison import compare as compared
 
         frame = self.frame("iteration", "arm")
         ours = frame[frame["cryossl.experiment_fingerprint"].isin(list(fingerprints))] if len(frame) else frame
@@ -203,7 +203,7 @@ class _Tracked:
 
     def pictures(self, comparison: Comparison) -> list[Picture]:
         """The worst, median and best micrographs of the models that the report shows."""
-        from analysis.report import Picture, pictured_runs
+        from analysis.report.report import Picture, pictured_runs
         from cryossl.tracking.reader import Artifacts
 
         artifacts = Artifacts(self.uri, self.experiment)
@@ -213,7 +213,7 @@ class _Tracked:
 
     def origin(self, command: str) -> Origin:
         """When, from what and with what a report is made."""
-        from analysis.report import Origin
+        from analysis.report.report import Origin
         from cryossl.system.process import code_tags
 
         code, rows = code_tags(), self.frame("iteration")
@@ -227,8 +227,8 @@ class _Tracked:
 
     def log(self, report: Report, comparison: Comparison, path: Path) -> str:
         """Keep a report and its tables as a run of its own in the same experiment; its id, or where it waits to be sent."""
-        from analysis.document import tables_of
-        from analysis.rendering import render, table_csv, table_latex
+        from analysis.report.document import tables_of
+        from analysis.tables.rendering import render, table_csv, table_latex
         from cryossl.tracking.tracker import Tracker
 
         tracker = Tracker(self.uri, self.experiment, RunSettings().work / "journals")
@@ -250,7 +250,7 @@ class _Tracked:
             self._tags, self._frames = everything, {}
 
     def _counts(self, run_ids: Sequence[str]) -> dict[str, ModelCounts]:
-        from analysis.counts import NAME, parse_counts
+        from analysis.runs.counts import NAME, parse_counts
         from cryossl.tracking.reader import Artifacts
 
         documents = Artifacts(self.uri, self.experiment).json(run_ids, NAME) if run_ids else {}

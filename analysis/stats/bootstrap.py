@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from analysis.statistics import Interval, t_quantile
+from analysis.stats.statistics import Interval, t_quantile
 
 Counts = Int64[np.ndarray, "seeds micrographs 3"]
 Sources = Int64[np.ndarray, "micrographs"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.arms import PARTICLE_F1, Arm, by_arm, labelled_text
-from analysis.comparison import HEADLINE, Comparison
-from analysis.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
-from analysis.statistics import Interval, grade
-from analysis.summary import reference_notes
+from analysis.runs.arms import PARTICLE_F1, Arm, by_arm, labelled_text
+from analysis.stats.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
+from analysis.stats.statistics import Interval, grade
+from analysis.tables.comparison import HEADLINE, Comparison
+from analysis.tables.summary import reference_notes
 from cryossl.data.splits import chosen_on
 from cryossl.evaluation.verdict import mean_of
 

@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
-from analysis.comparison import Comparison
-from analysis.summary import Judged
-from analysis.tables import NOTHING, Cell, Column, Table
+from analysis.tables.comparison import Comparison
+from analysis.tables.summary import Judged
+from analysis.tables.table import NOTHING, Cell, Column, Table
 from cryossl.errors import ConfigError
 from cryossl.evaluation.verdict import COUNT
 from cryossl.strategy_names import fixes_its_count

@@ -1,4 +1,4 @@
-"""The figures about scores, gains, pseudo-labels and cost, from arms; those from counts are in `analysis.curves`. Pure."""
+"""The figures about scores, gains, pseudo-labels and cost, from arms; those from counts are in `curves`. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.arms import Arm, by_arm
-from analysis.contrasts import against_baseline, estimate
-from analysis.counts import ModelCounts
-from analysis.plotting import PANEL_INCHES, Plot, looks, panels
-from analysis.statistics import seed_interval
+from analysis.report.plotting import PANEL_INCHES, Plot, looks, panels
+from analysis.runs.arms import Arm, by_arm
+from analysis.runs.counts import ModelCounts
+from analysis.stats.contrasts import against_baseline, estimate
+from analysis.stats.statistics import seed_interval
 from cryossl.evaluation.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, SUCCESS_GAIN_POINTS, mean_of
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from analysis.abstract import span
-from analysis.arms import Arm, reference_name, reference_text
-from analysis.comparison import Comparison
-from analysis.contrasts import SCORES, against_baseline, counts_behind, estimate
-from analysis.counts import ModelCounts
+from analysis.report.abstract import span
+from analysis.runs.arms import Arm, reference_name, reference_text
+from analysis.runs.counts import ModelCounts
+from analysis.stats.contrasts import SCORES, against_baseline, counts_behind, estimate
+from analysis.tables.comparison import Comparison
 from cryossl.errors import ConfigError
 from cryossl.strategy_names import BASELINE, without_pseudo_labels
 

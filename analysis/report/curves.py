@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from matplotlib.axes import Axes
 
-from analysis.arms import Arm, by_arm
-from analysis.counts import ModelCounts
-from analysis.plotting import Plot, looks, panels
+from analysis.report.plotting import Plot, looks, panels
+from analysis.runs.arms import Arm, by_arm
+from analysis.runs.counts import ModelCounts
 
 Histogram = Int64[np.ndarray, "2 256"]
 BINS = 10

@@ -1,0 +1,1 @@
+"""Tables, figures and words -> one report file. Read `report` first, then `document`."""

@@ -1,0 +1,1 @@
+"""Tracked runs -> one tidy table, and the arms in it. Read `tidy` first, then `arms`."""

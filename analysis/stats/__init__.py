@@ -1,0 +1,1 @@
+"""Tests, effect sizes and intervals over seeds, sources and micrographs. Read `contrasts` first."""

@@ -1,0 +1,1 @@
+"""Arms -> the comparison tables, and their text. Read `comparison` first, then `summary`."""
