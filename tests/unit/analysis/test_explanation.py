@@ -21,7 +21,7 @@ from cryossl.errors import ConfigError, DataError
 from cryossl.machine.check import Check
 from cryossl.progress.status import StatusFile, read_status, status_as_dict
 
-SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+SCHEMAS = Path(__file__).resolve().parents[3] / "docs" / "schemas"
 TWO = grid(seeds=[0, 1])
 
 

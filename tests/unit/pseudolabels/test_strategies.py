@@ -17,7 +17,7 @@ from cryossl.pseudolabels.selection import AllAbove, BestOfEachSource, BestPerLa
 from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of, rules_by_iteration, rules_text
 from cryossl.strategy_names import BEST, CONTROLS, FACTORS, TAKES, fixes_its_count
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 NOTE = SelectionSettings()
 CHANGES = {
     "class_thresholds": {"particle_threshold", "background_threshold"},

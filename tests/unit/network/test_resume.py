@@ -47,7 +47,7 @@ class Victim:
 
 @pytest.fixture(scope="module")
 def victim() -> Iterator[Victim]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     with subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                           env=environment) as process:
         assert process.stdout.readline() == "ready\n"

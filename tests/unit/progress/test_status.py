@@ -28,7 +28,7 @@ from cryossl.progress.status import (
     status_as_dict,
 )
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 PLAN = (PlannedPhase("Loading data"), PlannedPhase("Calculate ground truth particle ratio"),
         PlannedPhase("Supervised baseline training", 20.0))
 

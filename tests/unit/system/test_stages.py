@@ -105,7 +105,7 @@ def test_two_processes_that_want_one_stage_compute_it_once(tmp_path: Path) -> No
 
 def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    program = (f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r})\n"
+    program = (f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
                "from pathlib import Path\nfrom cryossl.system.files import write_durably\n"
                f"for i in range(10**9): write_durably(Path({str(path)!r}), bytes([i % 256]) * 200_000)")
     for wait in (0.05, 0.1, 0.15):

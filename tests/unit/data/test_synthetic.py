@@ -206,7 +206,7 @@ def test_a_place_where_no_file_can_be_made_is_refused_at_once(tmp_path: Path) ->
     code = ("from pathlib import Path; from cryossl.data.synthetic.dataset import synthesise\n"
             "from cryossl.progress.events import silent\n"
             "synthesise(Path('/proc/x'), seed=0, train=7, validation=2, test=3, size_px=64, report=silent)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True,
                           check=False, timeout=60)
     assert "StorageError: cannot write the synthetic data set to /proc/x: " in done.stderr.splitlines()[-1]
 

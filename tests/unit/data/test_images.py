@@ -279,6 +279,6 @@ def test_an_oddity_that_a_decoder_warns_of_is_read_in_silence(tmp_path):
         file.write(b"odd ")  # no mark of the format: mrcfile warns
     code = ("from pathlib import Path; from cryossl.data.images import read_size\n"
             f"print(read_size(Path({str(path)!r}), max_megapixels=1))")
-    done = subprocess.run([sys.executable, "-W", "default", "-c", code], cwd=Path(__file__).resolve().parents[2],
+    done = subprocess.run([sys.executable, "-W", "default", "-c", code], cwd=Path(__file__).resolve().parents[3],
                           capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("(12, 20)\n", "")

@@ -12,7 +12,7 @@ from small_stores import make_store, many
 
 from cryossl.progress.events import Progress
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 # Imports once, then forks a builder again and again and kills it. `mode` random: SIGKILL after a random while.
 # `mode` writes: the builder dies at its n-th opening, renaming or removing of a file of the work folder, for every n.

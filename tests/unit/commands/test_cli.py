@@ -21,7 +21,7 @@ from cryossl.config import build, default_text, fields
 from cryossl.sweep.grid import RATIOS
 from scripts.make_docs import pages
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 ENTRY_POINTS: dict[str, Any] = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
 OF_EXPERIMENTS = ("main", "baseline", "sweep")
 HEAVY = ("torch", "mlflow", "pandas", "numpy", "scipy", "matplotlib")

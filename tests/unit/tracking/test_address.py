@@ -19,7 +19,7 @@ from cryossl.errors import ConfigError
 from cryossl.machine.tracking_store import check_tracking
 from cryossl.tracking.address import store_uri
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 NO_ADDRESSES = ("postgresql://localhost:abc/x", "postgresql://localhost:99999/x", "http://[::1", "http://local host:5000",
                 "http://localhost:5000/a b", "http://a..b:5000", "http://:5000", "http:/localhost", "sqlite://mlflow.db",
                 "sqlite:mlflow.db", "http://localhost\n:5000", "sqlite:///a\tb")

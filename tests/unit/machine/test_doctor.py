@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from cryossl.machine import doctor, packages
 from cryossl.machine.check import Check, render, worst
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 # --- what the checks say together
