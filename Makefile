@@ -25,6 +25,7 @@ run: venv ## run the experiment: make run RATIO=10 PARAMS="-P seed=3"
 	PATH="$(BIN):$$PATH" $(BIN)/mlflow run . --env-manager local -P ratio=$(RATIO) $(PARAMS)
 
 lint: venv ## ruff, import contracts, mypy
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy

@@ -1,4 +1,7 @@
-"""The command line: options -> config -> one call. No logic here; importing this file loads neither torch nor mlflow."""
+"""The command line: options -> config -> one call.
+
+No logic here; importing this file loads neither torch nor mlflow.
+"""
 
 from __future__ import annotations
 
@@ -19,29 +22,51 @@ FORMATS = ("table", "markdown", "csv", "json", "latex")
 def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of a setting, which arrives as text or None."""
     section, field = fields()[name]
-    return click.option(f"--{name.replace('_', '-')}", name, metavar="VALUE",
-                        help=f"{field.description}  [{section}; {default_text(field) or 'none'}]")
+    return click.option(
+        f"--{name.replace('_', '-')}",
+        name,
+        metavar="VALUE",
+        help=f"{field.description}  [{section}; {default_text(field) or 'none'}]",
+    )
 
 
 def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command one option for each setting, in the order of declaration."""
     for name in reversed(fields()):
         command = setting_option(name)(command)
-    command = click.option("--defaults-yield", is_flag=True, hidden=True,
-                           help="an option at its default gives way to the config file (used by MLproject)")(command)
-    return click.option("--config", "config_file", metavar="FILE", type=click.Path(path_type=Path),
-                        help="YAML file of settings; options win over it")(command)
+    command = click.option(
+        "--defaults-yield",
+        is_flag=True,
+        hidden=True,
+        help="an option at its default gives way to the config file (used by MLproject)",
+    )(command)
+    return click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="YAML file of settings; options win over it",
+    )(command)
 
 
-def config_of(config_file: Path | None, defaults_yield: bool, options: dict[str, str | None]) -> Config:  # noqa: FBT001
+def config_of(
+    config_file: Path | None, *, defaults_yield: bool, options: dict[str, str | None]
+) -> Config:
     """The config that a command was given; says which filled-in defaults gave way to the file."""
     typed = {name: text for name, text in options.items() if text is not None}
-    defaults = {name: default_text(field) for name, (_, field) in fields().items()} if defaults_yield else {}
+    defaults = (
+        {name: default_text(field) for name, (_, field) in fields().items()}
+        if defaults_yield
+        else {}
+    )
     if config_file is not None and not str(config_file).strip("."):
         config_file = None  # MLproject passes an empty text where no file was named
     config, overridden = load(config_file, typed, yielding=defaults)
     if overridden:
-        click.echo(f"from {config_file}: {', '.join(overridden)} (the defaults of MLproject give way to it)")
+        click.echo(
+            f"from {config_file}: {', '.join(overridden)} (the defaults of MLproject give way to "
+            "it)"
+        )
     return config
 
 
@@ -50,19 +75,33 @@ def dashes(token: str) -> str:
     return token.replace("_", "-")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120,
-                               "token_normalize_func": dashes})
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 120,
+        "token_normalize_func": dashes,
+    }
+)
 @click.version_option(package_name="cryossl")
 def cli() -> None:
-    """Does self-training improve particle segmentation when few micrographs are labelled? Run the experiment and see."""
+    """Does self-training improve particle segmentation when few micrographs are labelled?
+
+    Run the experiment and see.
+    """
 
 
 @cli.command()
 @settings_options
-@click.option("--dry-run", is_flag=True, help="print the settings, the counts and the estimates; train nothing")
-def run(config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **options: str | None) -> None:
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="print the settings, the counts and the estimates; train nothing",
+)
+def run(
+    config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **options: str | None
+) -> None:
     """Train the baseline once, then every strategy from it; print the comparison and the verdict."""
-    config = config_of(config_file, defaults_yield, options)
+    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from analysis import commands as reporting
     from cryossl.commands import run as launch
 
@@ -76,78 +115,175 @@ def run(config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **opti
 @settings_options
 def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str | None) -> None:
     """Train and score the supervised baseline alone."""
-    config = config_of(config_file, defaults_yield, options)
+    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from cryossl.commands import run as launch
 
-    launch.run(config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})}))
+    launch.run(
+        config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})})
+    )
 
 
 @cli.command()
 @settings_options
-@click.option("--ratios", metavar="LIST", default=None, help="labelled parts in percent, separated by commas  [--ratio]")
-@click.option("--seeds", type=click.IntRange(1, 1000), default=6, show_default=True, help="how many seeds, from --seed on")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="cells at a time")
-@click.option("--executor", type=click.Choice(("local", "slurm")), default="local", show_default=True,
-              help="where cells run: processes here, or jobs of a cluster")
-@click.option("--slurm", metavar="LIST", default=None, help="with --executor slurm: submitit's parameters, NAME=VALUE,...")
-@click.option("--dry-run", is_flag=True, help="list the cells, which have finished, and how long the others take")
-def sweep(config_file: Path | None, *, defaults_yield: bool, ratios: str | None, seeds: int, jobs: int, executor: str,
-          slurm: str | None, dry_run: bool, **options: str | None) -> int:
+@click.option(
+    "--ratios",
+    metavar="LIST",
+    default=None,
+    help="labelled parts in percent, separated by commas  [--ratio]",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1, 1000),
+    default=6,
+    show_default=True,
+    help="how many seeds, from --seed on",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="cells at a time"
+)
+@click.option(
+    "--executor",
+    type=click.Choice(("local", "slurm")),
+    default="local",
+    show_default=True,
+    help="where cells run: processes here, or jobs of a cluster",
+)
+@click.option(
+    "--slurm",
+    metavar="LIST",
+    default=None,
+    help="with --executor slurm: submitit's parameters, NAME=VALUE,...",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="list the cells, which have finished, and how long the others take",
+)
+def sweep(
+    config_file: Path | None,
+    *,
+    defaults_yield: bool,
+    ratios: str | None,
+    seeds: int,
+    jobs: int,
+    executor: str,
+    slurm: str | None,
+    dry_run: bool,
+    **options: str | None,
+) -> int:
     """Run a grid of ratios and seeds, each cell as `run` does; print the comparison over seeds."""
-    config = config_of(config_file, defaults_yield, options)
+    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from analysis import commands as reporting
     from cryossl.sweep import sweep as sweeping
     from cryossl.sweep.grid import named_ratios
 
-    ratios = named_ratios(config, ratio=options["ratio"], ratios=ratios, default_yields=defaults_yield)
-    return sweeping.sweep(config, ratios=ratios, seeds=seeds, jobs=jobs, executor=executor, slurm=slurm, dry_run=dry_run,
-                          conclude=reporting.conclude_sweep)
+    ratios = named_ratios(
+        config, ratio=options["ratio"], ratios=ratios, default_yields=defaults_yield
+    )
+    return sweeping.sweep(
+        config,
+        ratios=ratios,
+        seeds=seeds,
+        jobs=jobs,
+        executor=executor,
+        slurm=slurm,
+        dry_run=dry_run,
+        conclude=reporting.conclude_sweep,
+    )
 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the two options that say which tracked runs are meant."""
-    command = click.option("--experiment", default=None, help="MLflow experiment  [cryossl]")(command)
-    return click.option("--tracking-uri", default=None, help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
+    command = click.option("--experiment", default=None, help="MLflow experiment  [cryossl]")(
+        command
+    )
+    return click.option(
+        "--tracking-uri", default=None, help="MLflow tracking store  [sqlite:///mlflow.db]"
+    )(command)
 
 
 def place_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which tracking store and which work folder are meant."""
-    command = click.option("--work", default=None, help="work folder, whose journals hold what was recorded  [work]")(command)
+    command = click.option(
+        "--work", default=None, help="work folder, whose journals hold what was recorded  [work]"
+    )(command)
     return store_options(command)
 
 
 def choice_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what is compared."""
-    command = click.option("--metric", default="test/f1", show_default=True, help="metric of the comparison")(command)
+    command = click.option(
+        "--metric", default="test/f1", show_default=True, help="metric of the comparison"
+    )(command)
     return click.option("--ratio", type=float, help="only this labelled part, in percent")(command)
 
 
 @cli.command()
 @choice_options
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True,
-              help="how the tables are written")
-@click.option("--explain", metavar="METRIC", default=None, help="runs, counts and formula behind one number, e.g. F1")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="table",
+    show_default=True,
+    help="how the tables are written",
+)
+@click.option(
+    "--explain",
+    metavar="METRIC",
+    default=None,
+    help="runs, counts and formula behind one number, e.g. F1",
+)
 @click.option("--arm", metavar="STRATEGY", default=None, help="with --explain: whose number")
-@click.option("--external", metavar="FILE", type=click.Path(path_type=Path), default=None,
-              help="counts of another method, CSV or JSON, beside ours (docs/report.md)")
+@click.option(
+    "--external",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="counts of another method, CSV or JSON, beside ours (docs/report.md)",
+)
 @store_options
 def compare(**options: Any) -> None:
     """Compare the strategies in the tracking store: the naive-vs-balanced tables and the verdict."""
     from analysis import commands as reporting
 
     context = click.get_current_context()
-    reporting.refuse_beside_explain({one.opts[0] for one in context.command.params if one.name and (
-        context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)})
+    reporting.refuse_beside_explain(
+        {
+            one.opts[0]
+            for one in context.command.params
+            if one.name
+            and (context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)
+        }
+    )
     reporting.compare(**options)
 
 
 @cli.command()
 @choice_options
-@click.option("--format", "form", type=click.Choice(("html", "markdown", "latex")), default="html", show_default=True,
-              help="how the report is written")
-@click.option("--output", type=click.Path(path_type=Path), default=None, help="file to write  [report.html, .md or .tex]")
-@click.option("--figures", type=click.Path(path_type=Path), default=None, help="folder for the figures as PNG and SVG")
-@click.option("--log", is_flag=True, help="keep the report and its tables in the tracking store too")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("html", "markdown", "latex")),
+    default="html",
+    show_default=True,
+    help="how the report is written",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="file to write  [report.html, .md or .tex]",
+)
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="folder for the figures as PNG and SVG",
+)
+@click.option(
+    "--log", is_flag=True, help="keep the report and its tables in the tracking store too"
+)
 @store_options
 def report(**options: Any) -> None:
     """Write the report: words, verdict, tables, figures, micrographs, method and origin in one file."""
@@ -167,9 +303,16 @@ def runs(**options: Any) -> None:
 
 
 @cli.command()
-@click.option("--name", default="pseudolabel_balanced", show_default=True, help="name of the results folder")
-@click.option("--results", type=click.Path(path_type=Path), default=Path("experiments"), show_default=True,
-              help="folder of the results folders")
+@click.option(
+    "--name", default="pseudolabel_balanced", show_default=True, help="name of the results folder"
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("experiments"),
+    show_default=True,
+    help="folder of the results folders",
+)
 @click.option("--watch", is_flag=True, help="redraw every two seconds until the run ends")
 @click.option("--json", "as_json", is_flag=True, help="print the status as JSON")
 def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
@@ -183,15 +326,26 @@ def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
 @settings_options
 @click.option("--json", "as_json", is_flag=True, help="print the checks as JSON")
 @click.option("--fix", is_flag=True, help="then do what `reap` does")
-def doctor(config_file: Path | None, *, defaults_yield: bool, as_json: bool, fix: bool, **options: str | None) -> None:
+def doctor(
+    config_file: Path | None,
+    *,
+    defaults_yield: bool,
+    as_json: bool,
+    fix: bool,
+    **options: str | None,
+) -> None:
     """Check the environment, the GPU, the tracking store and the disk."""
-    config = config_of(config_file, defaults_yield, options)
+    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from cryossl.commands import status as reading
 
     def then() -> None:
         if fix:
-            from cryossl.commands import tracking as upkeep  # after the checks, which tell of packages that it lacks
+            from cryossl.commands import (
+                tracking as upkeep,
+            )  # after the checks, which tell of packages that it lacks
+
             upkeep.reap_what_there_is(config, aside=as_json)
+
     reading.doctor(config, as_json=as_json, then=then)
 
 
@@ -235,12 +389,30 @@ def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
 
 
 @data.command("synth")
-@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to write")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to write"
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--train", type=click.IntRange(6), default=100, show_default=True, help="training micrographs")
-@click.option("--validation", type=click.IntRange(2), default=20, show_default=True, help="validation micrographs")
-@click.option("--test", type=click.IntRange(1), default=40, show_default=True, help="test micrographs")
-@click.option("--size-px", type=click.IntRange(64, 4096), default=128, show_default=True, help="side of a micrograph")
+@click.option(
+    "--train", type=click.IntRange(6), default=100, show_default=True, help="training micrographs"
+)
+@click.option(
+    "--validation",
+    type=click.IntRange(2),
+    default=20,
+    show_default=True,
+    help="validation micrographs",
+)
+@click.option(
+    "--test", type=click.IntRange(1), default=40, show_default=True, help="test micrographs"
+)
+@click.option(
+    "--size-px",
+    type=click.IntRange(64, 4096),
+    default=128,
+    show_default=True,
+    help="side of a micrograph",
+)
 def data_synth(folder: Path, **counts: Any) -> None:
     """Write the simulator's micrographs as a COCO data set."""
     from cryossl.commands import run as launch
@@ -250,9 +422,16 @@ def data_synth(folder: Path, **counts: Any) -> None:
 
 @data.command("fetch")
 @click.argument("what", type=click.Choice(["cryotransformer"]))
-@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to unpack into")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to unpack into"
+)
 @click.option("--url", default=None, help="other address of the archive")
-@click.option("--sha256", metavar="HEX", default=None, help="checksum of the archive, where you have it; the authors give none")
+@click.option(
+    "--sha256",
+    metavar="HEX",
+    default=None,
+    help="checksum of the archive, where you have it; the authors give none",
+)
 def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> None:  # noqa: ARG001 (the only choice there is)
     """Download and unpack a public data set: CryoTransformer's, of 22 EMPIAR entries."""
     from cryossl.commands import run as launch
@@ -262,12 +441,20 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 
 @data.command("show")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--to", "folder", type=click.Path(path_type=Path), default=Path("pictures"), show_default=True,
-              help="folder to write")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("pictures"),
+    show_default=True,
+    help="folder to write",
+)
 @setting_option("border")
 @setting_option("max_megapixels")
 @setting_option("particle_radius_fraction")
-@click.option("--count", type=click.IntRange(1), default=6, show_default=True, help="micrographs to draw")
+@click.option(
+    "--count", type=click.IntRange(1), default=6, show_default=True, help="micrographs to draw"
+)
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
     """Draw micrographs with their particles to PNG files."""
     config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
@@ -288,7 +475,11 @@ def main() -> None:
     except CryosslError as error:
         code = _fail(str(error), error.exit_code)
     except OSError as error:
-        code = _fail(f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its permissions", 6)
+        code = _fail(
+            f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its "
+            "permissions",
+            6,
+        )
     except (KeyboardInterrupt, click.Abort):
         code = _fail("interrupted; the same command continues from the last checkpoint", 130)
     sys.exit(code)

@@ -1,4 +1,7 @@
-"""What is told from the tracking store alone: compare, runs, report, a run's last words. Nothing here imports torch."""
+"""What is told from the tracking store alone: compare, runs, report, a run's last words.
+
+Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +31,38 @@ if TYPE_CHECKING:
 
 OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
-PACKAGES = ("cryossl", "mlflow", "numpy", "pandas", "scipy", "matplotlib", "torch", "segmentation-models-pytorch")
+PACKAGES = (
+    "cryossl",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "scipy",
+    "matplotlib",
+    "torch",
+    "segmentation-models-pytorch",
+)
 MAX_EXTERNAL_BYTES = 16 * 2**20
 
 
-def compare(*, ratio: float | None, metric: str, form: str, tracking_uri: str | None, experiment: str | None,
-            explain: str | None = None, arm: str | None = None, external: Path | None = None) -> None:
+def compare(
+    *,
+    ratio: float | None,
+    metric: str,
+    form: str,
+    tracking_uri: str | None,
+    experiment: str | None,
+    explain: str | None = None,
+    arm: str | None = None,
+    external: Path | None = None,
+) -> None:
     """Print the comparison of the runs in the tracking store, or where one of its numbers comes from."""
     from analysis.report import explanation
     from analysis.tables.rendering import render
 
     if (explain is None) != (arm is None):
-        raise ConfigError("--explain METRIC and --arm STRATEGY go together", cure="give both, or neither")
+        raise ConfigError(
+            "--explain METRIC and --arm STRATEGY go together", cure="give both, or neither"
+        )
     tracked = _Tracked(tracking_uri, experiment)
     if explain is not None and arm is not None:
         found = tracked.compared(ratio=None, metric=explanation.metric_called(explain))
@@ -57,13 +80,19 @@ def refuse_beside_explain(typed: Collection[str]) -> None:
     """Raise ConfigError if, of the options that were typed, one has no effect on what --explain prints."""
     unused = [option for option in ("--metric", "--format", "--external") if option in typed]
     if "--explain" in typed and unused:
-        raise ConfigError(f"--explain shows one number and has no use for {unused[0]}", cure="leave one of the two out")
+        raise ConfigError(
+            f"--explain shows one number and has no use for {unused[0]}",
+            cure="leave one of the two out",
+        )
 
 
 def conclude(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
-    """Run an experiment, print its comparison and what to type next. Where arms failed their fault goes on after that.
+    """Run an experiment, print its comparison and what to type next.
 
-    A store that lacks entries is not asked for the comparison: it may be one whose silence has cost time enough.
+    Where arms failed their fault goes on after that.
+
+    A store that lacks entries is not asked for the comparison: it may be one whose silence has cost
+    time enough.
     """
     try:
         fingerprint, missing = experiment(config)
@@ -75,29 +104,50 @@ def conclude(config: Config, experiment: Callable[[Config], tuple[str, int]]) ->
 
 def _conclude(config: Config, fingerprint: str, *, missing: int = 0) -> None:
     if missing:
-        click.echo(f"\nNo table now: first `cryossl sync` for the {missing} missing entries, then `cryossl compare`")
+        click.echo(
+            f"\nNo table now: first `cryossl sync` for the {missing} missing entries, then "
+            "`cryossl compare`"
+        )
     else:
         _tell_comparison(config, [fingerprint])
     other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
     another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
-    click.echo(f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py report` writes them up")
+    click.echo(
+        f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py "
+        "report` writes them up"
+    )
 
 
 def command_at(config: Config, ratio: float) -> str:
     """The command that does the same at another ratio."""
-    changed = {name: value for name, (section, field) in fields().items() if name != "ratio"
-               and (value := getattr(getattr(config, section), name)) != field.default}
+    changed = {
+        name: value
+        for name, (section, field) in fields().items()
+        if name != "ratio" and (value := getattr(getattr(config, section), name)) != field.default
+    }
     if not changed:
         return f"make run RATIO={ratio:g}"
-    texts = {name: ",".join(value) if isinstance(value, tuple) else redacted(str(value)) for name, value in changed.items()}
-    return _command("run", {"--ratio": f"{ratio:g}", **{f"--{name.replace('_', '-')}": text for name, text in texts.items()}})
+    texts = {
+        name: ",".join(value) if isinstance(value, tuple) else redacted(str(value))
+        for name, value in changed.items()
+    }
+    return _command(
+        "run",
+        {
+            "--ratio": f"{ratio:g}",
+            **{f"--{name.replace('_', '-')}": text for name, text in texts.items()},
+        },
+    )
 
 
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
     """Print the comparison of all experiments of a sweep, and what to type next."""
     _tell_comparison(config, fingerprints)
-    click.echo("\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare --ratio R` shows "
-               "one labelled part")
+    click.echo(
+        "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
+        "--ratio R` shows "
+        "one labelled part"
+    )
 
 
 def _tell_comparison(config: Config, fingerprints: Collection[str]) -> None:
@@ -106,9 +156,14 @@ def _tell_comparison(config: Config, fingerprints: Collection[str]) -> None:
     known = list(fingerprints)
     tags = {"cryossl.experiment_fingerprint": known[0]} if len(known) == 1 else None
     try:
-        found = _Tracked(config.run.tracking_uri, config.run.experiment, tags=tags).compared_among(known)
+        found = _Tracked(config.run.tracking_uri, config.run.experiment, tags=tags).compared_among(
+            known
+        )
         click.echo("\n" + render(found, "table"), nl=False)
-    except (TrackingError, DataError) as error:  # the numbers are safe in journals and files; the store is a view of them
+    except (
+        TrackingError,
+        DataError,
+    ) as error:  # the numbers are safe in journals and files; the store is a view of them
         click.echo(f"\nNo table now: {error}")
 
 
@@ -120,8 +175,17 @@ def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> 
     click.echo((inventory_json if as_json else inventory_text)(found), nl=False)
 
 
-def report(*, output: Path | None, form: str, ratio: float | None, metric: str, figures: Path | None, log: bool,
-           tracking_uri: str | None, experiment: str | None) -> None:
+def report(
+    *,
+    output: Path | None,
+    form: str,
+    ratio: float | None,
+    metric: str,
+    figures: Path | None,
+    log: bool,
+    tracking_uri: str | None,
+    experiment: str | None,
+) -> None:
     """Write the report of the runs in the tracking store; for Markdown and LaTeX, or where asked for, its figures too."""
     from analysis.report import document
     from analysis.report.report import build_report
@@ -133,16 +197,32 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
     tracked = _Tracked(tracking_uri, experiment)
     found = tracked.compared(ratio=ratio, metric=metric)
-    options = {"--output": str(path), "--format": form, "--ratio": None if ratio is None else f"{ratio:g}", "--metric": metric,
-               "--tracking-uri": tracked.shown_uri, "--experiment": tracked.experiment}
-    made = build_report(found, tracked.frame("iteration", "arm", "experiment"), tracked.pictures(found),
-                        tracked.origin(_command("report", options)))
+    options = {
+        "--output": str(path),
+        "--format": form,
+        "--ratio": None if ratio is None else f"{ratio:g}",
+        "--metric": metric,
+        "--tracking-uri": tracked.shown_uri,
+        "--experiment": tracked.experiment,
+    }
+    made = build_report(
+        found,
+        tracked.frame("iteration", "arm", "experiment"),
+        tracked.pictures(found),
+        tracked.origin(_command("report", options)),
+    )
     seen_from = os.path.relpath(folder, path.parent) if folder else ""
     writers: dict[str, Callable[[Report], str]] = {
-        "html": document.html, "markdown": partial(document.markdown, figures=seen_from),
-        "latex": partial(document.latex, figures=seen_from)}
+        "html": document.html,
+        "markdown": partial(document.markdown, figures=seen_from),
+        "latex": partial(document.latex, figures=seen_from),
+    }
     text = writers[form](made)
-    files = {folder / name: content for name, content in document.figure_files(made).items()} if folder else {}
+    files = (
+        {folder / name: content for name, content in document.figure_files(made).items()}
+        if folder
+        else {}
+    )
     try:
         for target, content in {path: text.encode(), **files}.items():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +231,9 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
             else:
                 write_durably(target.resolve(), content)  # not in place of a link
     except OSError as error:
-        raise StorageError(f"{path} cannot be written ({error.strerror})", cure="choose another --output") from None
+        raise StorageError(
+            f"{path} cannot be written ({error.strerror})", cure="choose another --output"
+        ) from None
     click.echo(f"wrote {path}" + (f" and {len(files)} files in {folder}" if folder else ""))
     if log:
         click.echo(f"logged as run {tracked.log(made, found, path)}")
@@ -160,11 +242,20 @@ def report(*, output: Path | None, form: str, ratio: float | None, metric: str, 
 class _Tracked:
     """The runs of one experiment of one store, and their files, each read when first asked for."""
 
-    def __init__(self, tracking_uri: str | None, experiment: str | None, *, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        tracking_uri: str | None,
+        experiment: str | None,
+        *,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         """`tags` are what the iteration and arm runs have: the store's answer costs by the run."""
         settings = RunSettings()
         self._tags = dict(tags or {})
-        self.uri, self.experiment = tracking_uri or settings.tracking_uri, experiment or settings.experiment
+        self.uri, self.experiment = (
+            tracking_uri or settings.tracking_uri,
+            experiment or settings.experiment,
+        )
         self._frames: dict[str, pd.DataFrame] = {}
 
     @property
@@ -190,7 +281,9 @@ class _Tracked:
 
         if ratio is not None:
             self._narrow({"cryossl.ratio_percent": f"{ratio:g}"})
-        return compared(self.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=self._counts)
+        return compared(
+            self.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=self._counts
+        )
 
     def compared_among(self, fingerprints: Collection[str]) -> Comparison:
         """The comparison of these experiments alone; of several with the counts that they recorded."""
@@ -198,7 +291,11 @@ class _Tracked:
         from analysis.tables.comparison import compare as compared
 
         frame = self.frame("iteration", "arm")
-        ours = frame[frame["cryossl.experiment_fingerprint"].isin(list(fingerprints))] if len(frame) else frame
+        ours = (
+            frame[frame["cryossl.experiment_fingerprint"].isin(list(fingerprints))]
+            if len(frame)
+            else frame
+        )
         return compared(ours, read_counts=self._counts if len(fingerprints) > 1 else no_counts)
 
     def pictures(self, comparison: Comparison) -> list[Picture]:
@@ -207,9 +304,12 @@ class _Tracked:
         from cryossl.tracking.reader import Artifacts
 
         artifacts = Artifacts(self.uri, self.experiment)
-        return [Picture(run_id, f"{title}, {place} micrograph", jpeg) for run_id, title in pictured_runs(comparison)
-                for place in ("worst", "median", "best")
-                for jpeg in artifacts.pictures(run_id, [f"validation_{place}"]).values()]
+        return [
+            Picture(run_id, f"{title}, {place} micrograph", jpeg)
+            for run_id, title in pictured_runs(comparison)
+            for place in ("worst", "median", "best")
+            for jpeg in artifacts.pictures(run_id, [f"validation_{place}"]).values()
+        ]
 
     def origin(self, command: str) -> Origin:
         """When, from what and with what a report is made."""
@@ -217,13 +317,27 @@ class _Tracked:
         from cryossl.system.process import code_tags
 
         code, rows = code_tags(), self.frame("iteration")
-        changes = {"true": ", with uncommitted changes", "false": ""}.get(code["cryossl.git_dirty"], ", changes unknown")
+        changes = {"true": ", with uncommitted changes", "false": ""}.get(
+            code["cryossl.git_dirty"], ", changes unknown"
+        )
         commit = code.get("mlflow.source.git.commit", "")
-        experiments = dict(zip(rows["run_id"], rows["experiment_id"], strict=True)) if "experiment_id" in rows else {}
-        versions = {"python": platform.python_version(),
-                    **{name: metadata.version(name) for name in PACKAGES if _installed(name)}}
-        return Origin(datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"), command, self.shown_uri, experiments,
-                      f"commit {commit[:12]}{changes}" if commit else "an unknown commit", versions)
+        experiments = (
+            dict(zip(rows["run_id"], rows["experiment_id"], strict=True))
+            if "experiment_id" in rows
+            else {}
+        )
+        versions = {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in PACKAGES if _installed(name)},
+        }
+        return Origin(
+            datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            command,
+            self.shown_uri,
+            experiments,
+            f"commit {commit[:12]}{changes}" if commit else "an unknown commit",
+            versions,
+        )
 
     def log(self, report: Report, comparison: Comparison, path: Path) -> str:
         """Keep a report and its tables as a run of its own in the same experiment; its id, or where it waits to be sent."""
@@ -233,7 +347,12 @@ class _Tracked:
 
         tracker = Tracker(self.uri, self.experiment, RunSettings().work / "journals")
         tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
-        with tracker.run(f"report-{uuid.uuid4().hex}", name=f"report {report.origin.made}", parent=None, tags=tags) as run:
+        with tracker.run(
+            f"report-{uuid.uuid4().hex}",
+            name=f"report {report.origin.made}",
+            parent=None,
+            tags=tags,
+        ) as run:
             run.describe("\n\n".join("\n- ".join(paragraph) for paragraph in report.abstract))
             run.file(path)
             run.text(render(comparison, "json"), "comparison.json")
@@ -254,11 +373,17 @@ class _Tracked:
         from cryossl.tracking.reader import Artifacts
 
         documents = Artifacts(self.uri, self.experiment).json(run_ids, NAME) if run_ids else {}
-        return {run: counts for run, document in documents.items() if (counts := parse_counts(document)) is not None}
+        return {
+            run: counts
+            for run, document in documents.items()
+            if (counts := parse_counts(document)) is not None
+        }
 
 
 def _command(name: str, options: Mapping[str, str | None]) -> str:
-    given = [word for option, value in options.items() if value is not None for word in (option, value)]
+    given = [
+        word for option, value in options.items() if value is not None for word in (option, value)
+    ]
     return shlex.join(["python", "cli.py", name, *given])
 
 
@@ -276,9 +401,14 @@ def _text_of(path: Path) -> str:
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise DataError(f"{path} is no regular file", cure="check the path")
         if path.stat().st_size > MAX_EXTERNAL_BYTES:
-            raise DataError(f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB", cure="give a row per test micrograph")
+            raise DataError(
+                f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB",
+                cure="give a row per test micrograph",
+            )
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror})", cure="check the path") from None
+        raise DataError(
+            f"{path} cannot be read ({error.strerror})", cure="check the path"
+        ) from None
     except UnicodeDecodeError:
         raise DataError(f"{path} is not UTF-8 text", cure="save it as UTF-8") from None

@@ -8,11 +8,23 @@ import platform
 import sys
 from pathlib import Path
 
-NAMES = ("training_speed", "prediction_speed", "memory", "tracking", "guards", "query", "store", "second_start")
+NAMES = (
+    "training_speed",
+    "prediction_speed",
+    "memory",
+    "tracking",
+    "guards",
+    "query",
+    "store",
+    "second_start",
+)
 
 
 def main(names: list[str]) -> None:
-    """Run the named benchmarks, or all. Each module's `main` prints a table and returns what is written as JSON."""
+    """Run the named benchmarks, or all.
+
+    Each module's `main` prints a table and returns what is written as JSON.
+    """
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         sys.exit(f"benchmarks: unknown {unknown[0]!r}; there are {', '.join(NAMES)}")
@@ -22,7 +34,12 @@ def main(names: list[str]) -> None:
         sys.stdout.write(f"\n== {name}\n")
         sys.stdout.flush()
         found = importlib.import_module(f"benchmarks.{name}").main()
-        record = {"benchmark": name, "machine": platform.machine(), "python": platform.python_version(), "result": found}
+        record = {
+            "benchmark": name,
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "result": found,
+        }
         (results / f"{name}.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
 
 

@@ -1,9 +1,10 @@
 """What the guards cost: the share of a run's wall time in what only an accident would need.
 
-Guards are: flushing files and folders to the disk, checkpoints, the hashes that stages are sealed and verified with,
-hashing pictures and looking whether they changed, reading and checking COCO records, the look at machine and disk before
-the start, and the question between two steps whether a signal came. Each is timed from outside in a run of the default
-settings with one iteration in place of three. Without them a run would take (1 - share) of its time.
+Guards are: flushing files and folders to the disk, checkpoints, the hashes that stages are sealed
+and verified with, hashing pictures and looking whether they changed, reading and checking COCO
+records, the look at machine and disk before the start, and the question between two steps whether a
+signal came. Each is timed from outside in a run of the default settings with one iteration in place
+of three. Without them a run would take (1 - share) of its time.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ GUARDS: dict[str, list[tuple[Any, str]]] = {
     "flushing to the disk": [(os, "fsync")],
     "checkpoints": [(checkpoints.Checkpoint, "save"), (checkpoints.Checkpoint, "load")],
     "sealing and verifying stages": [(stages, "_seal"), (stages, "_is_whole")],
-    "hashes of pictures": [(store, "hash_files"), (store, "remembered_hashes"), (decoding, "_require_unchanged")],
+    "hashes of pictures": [
+        (store, "hash_files"),
+        (store, "remembered_hashes"),
+        (decoding, "_require_unchanged"),
+    ],
     "checking COCO records": [(coco, "read_records")],
     "machine and disk": [(launch, "require_fit_machine")],
     "signals between steps": [(training, "_tell")],
@@ -45,8 +50,15 @@ def main() -> dict[str, float]:
 
 def shares_of_a_run(folder: Path) -> dict[str, float]:
     """Guard -> share of the wall time of a whole run; what is inside another guard counts for both, but once in all."""
-    config = build({"data": "synthetic", "work": folder / "work", "results": folder / "experiments",
-                    "tracking_uri": f"sqlite:///{folder}/mlflow.db", "max_iterations": 1})
+    config = build(
+        {
+            "data": "synthetic",
+            "work": folder / "work",
+            "results": folder / "experiments",
+            "tracking_uri": f"sqlite:///{folder}/mlflow.db",
+            "max_iterations": 1,
+        }
+    )
     each, together = {guard: Stopwatch() for guard in GUARDS}, Stopwatch()
     calls = [(owner, name, each[guard]) for guard, named in GUARDS.items() for owner, name in named]
     with watched(calls), watched([(owner, name, together) for owner, name, _ in calls]):

@@ -1,7 +1,8 @@
 """The floor: a matched filter drawn as discs, scored by the same pixels as the supervised baseline of a finished run.
 
-A template per source is the mean of the labelled particles; it is correlated with each picture, local maxima are
-particles, and a disc of the particle's size is drawn at each. The threshold is chosen on validation, as for a network.
+A template per source is the mean of the labelled particles; it is correlated with each picture,
+local maxima are particles, and a disc of the particle's size is drawn at each. The threshold is
+chosen on validation, as for a network.
 """
 
 from __future__ import annotations
@@ -52,18 +53,30 @@ class Found:
 def measure(config: Config) -> dict[str, float]:
     """Pixel F1 of the matched filter on the test part, from the labels and the split of a run of this config."""
     dataset = preparation.load(config, silent)
-    store = build(dataset, config.run.work / "stores", settings=config.input,
-                  network_multiple=networks.multiple(config.network), report=silent)
+    store = build(
+        dataset,
+        config.run.work / "stores",
+        settings=config.input,
+        network_multiple=networks.multiple(config.network),
+        report=silent,
+    )
     split = preparation.draw(config, store.micrographs.values(), tile_px=store.tile_px)
     templates = _templates(store, dataset, {micrograph_of(item) for item in split.labelled}, config)
-    found = {part: [_search(store, templates, dataset, name, config) for name in ids]
-             for part, ids in (("validation", split.validation), ("test", split.test))}
+    found = {
+        part: [_search(store, templates, dataset, name, config) for name in ids]
+        for part, ids in (("validation", split.validation), ("test", split.test))
+    }
     threshold = max(THRESHOLDS, key=lambda one: _f1(found["validation"], one))
-    return {"threshold": float(threshold), "validation_f1": _f1(found["validation"], threshold),
-            "test_f1": _f1(found["test"], threshold)}
+    return {
+        "threshold": float(threshold),
+        "validation_f1": _f1(found["validation"], threshold),
+        "test_f1": _f1(found["test"], threshold),
+    }
 
 
-def _templates(store: Store, dataset: DataSet, labelled: Iterable[str], config: Config) -> dict[str, Picture]:
+def _templates(
+    store: Store, dataset: DataSet, labelled: Iterable[str], config: Config
+) -> dict[str, Picture]:
     """Source -> mean picture of its labelled particles, turned through the circle, of mean 0 and norm 1."""
     known: Mapping[str, Particles] = dataset.train.particles
     cuts: dict[str, list[Picture]] = defaultdict(list)
@@ -73,7 +86,7 @@ def _templates(store: Store, dataset: DataSet, labelled: Iterable[str], config: 
         picture = store.picture(name).astype(np.float32)
         for y, x, height, width in known[name].boxes * stored.scale:
             cy, cx = round(y + height / 2), round(x + width / 2)
-            cut = picture[max(0, cy - half):cy + half + 1, max(0, cx - half):cx + half + 1]
+            cut = picture[max(0, cy - half) : cy + half + 1, max(0, cx - half) : cx + half + 1]
             if cut.shape == (2 * half + 1, 2 * half + 1):
                 cuts[stored.source].append(cut)
     return {source: _rounded(np.mean(members, axis=0)) for source, members in cuts.items()}
@@ -82,13 +95,18 @@ def _templates(store: Store, dataset: DataSet, labelled: Iterable[str], config: 
 def _rounded(mean: Picture) -> Picture:
     """A particle lies in any direction: the mean over angles, then mean 0 and norm 1."""
     angles = range(0, 360, 15)
-    turned = np.mean([ndimage.rotate(mean, angle, reshape=False, order=1, mode="nearest") for angle in angles], axis=0)
+    turned = np.mean(
+        [ndimage.rotate(mean, angle, reshape=False, order=1, mode="nearest") for angle in angles],
+        axis=0,
+    )
     centred = turned - turned.mean()
     normed: Picture = (centred / np.linalg.norm(centred)).astype(np.float32)
     return normed
 
 
-def _search(store: Store, templates: Mapping[str, Picture], dataset: DataSet, name: str, config: Config) -> Found:
+def _search(
+    store: Store, templates: Mapping[str, Picture], dataset: DataSet, name: str, config: Config
+) -> Found:
     """Normalised cross-correlation of a micrograph with its source's template, and its local maxima."""
     stored = store.micrographs[name]
     radius_px = _radius_px(dataset, stored.source, stored.scale, config)
@@ -100,9 +118,13 @@ def _search(store: Store, templates: Mapping[str, Picture], dataset: DataSet, na
     spread = np.sqrt(np.maximum(squares - total**2 / template.size, 1e-6))
     likeness = signal.fftconvolve(picture, template[::-1, ::-1], mode="same") / spread
     distance = max(1, round(PEAK_DISTANCE * 2 * radius_px))
-    peaks = (likeness == ndimage.maximum_filter(likeness, size=2 * distance + 1)) & (likeness >= THRESHOLDS[0])
+    peaks = (likeness == ndimage.maximum_filter(likeness, size=2 * distance + 1)) & (
+        likeness >= THRESHOLDS[0]
+    )
     places = np.argwhere(peaks)
-    return Found(places, likeness[peaks].astype(np.float32), store.truth(name, border=True), radius_px)
+    return Found(
+        places, likeness[peaks].astype(np.float32), store.truth(name, border=True), radius_px
+    )
 
 
 def _radius_px(dataset: DataSet, source: str, scale: float, config: Config) -> float:

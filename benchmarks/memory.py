@@ -1,7 +1,7 @@
 """Peak memory of prediction and selection over an unlabelled pool of 1x and 10x: it must not grow with the pool.
 
-Each size runs in a process of its own; the peak is the kernel's VmHWM. What the process holds before it predicts (Python,
-torch, the network) is part of both.
+Each size runs in a process of its own; the peak is the kernel's VmHWM. What the process holds
+before it predicts (Python, torch, the network) is part of both.
 """
 
 from __future__ import annotations
@@ -68,17 +68,27 @@ print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
 def main() -> dict[str, float]:
     """Print the table; return the peaks in MiB and their ratio."""
     peaks = {count: _peak_mib(count) for count in (SMALL, SMALL * FACTOR)}
-    result = {"peak_1x_mib": peaks[SMALL], "peak_10x_mib": peaks[SMALL * FACTOR],
-              "ratio": peaks[SMALL * FACTOR] / peaks[SMALL]}
-    sys.stdout.write(f"prediction and selection, {SMALL} and {SMALL * FACTOR} micrographs of 256 x 256 px: "
-                     f"{result['peak_1x_mib']:.0f} and {result['peak_10x_mib']:.0f} MiB, "
-                     f"ratio {result['ratio']:.3f} (bar 1.10)\n")
+    result = {
+        "peak_1x_mib": peaks[SMALL],
+        "peak_10x_mib": peaks[SMALL * FACTOR],
+        "ratio": peaks[SMALL * FACTOR] / peaks[SMALL],
+    }
+    sys.stdout.write(
+        f"prediction and selection, {SMALL} and {SMALL * FACTOR} micrographs of 256 x 256 px: "
+        f"{result['peak_1x_mib']:.0f} and {result['peak_10x_mib']:.0f} MiB, "
+        f"ratio {result['ratio']:.3f} (bar 1.10)\n"
+    )
     return result
 
 
 def _peak_mib(count: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([sys.executable, "-c", POOL, folder, str(count)], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", POOL, folder, str(count)],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     return int(done.stdout.split()[-1]) / 1024
 
 

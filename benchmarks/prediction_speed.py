@@ -1,8 +1,8 @@
 """Pseudo-labelling tiles per second against the bare forward pass of the same network.
 
-Pseudo-labelling: pictures cut from memory-mapped files, forward pass, sigmoid, bytes, whole maps, quality of each image
-and its label map. Bare: forward passes on one batch that is already a tensor. Rounds alternate in one process with the
-same settings; the ratio is the median over rounds.
+Pseudo-labelling: pictures cut from memory-mapped files, forward pass, sigmoid, bytes, whole maps,
+quality of each image and its label map. Bare: forward passes on one batch that is already a tensor.
+Rounds alternate in one process with the same settings; the ratio is the median over rounds.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class _Pictures:
         return self._maps[micrograph]
 
     def tiles(self, item: str) -> tuple[Tile, ...]:
-        return tile_grid(micrograph=item, height_px=MICROGRAPH_PX, width_px=MICROGRAPH_PX, tile_px=TILE_PX)
+        return tile_grid(
+            micrograph=item, height_px=MICROGRAPH_PX, width_px=MICROGRAPH_PX, tile_px=TILE_PX
+        )
 
 
 def main(*, micrographs: int = 4, rounds: int = 5, threads: int = 0) -> dict[str, Any]:
@@ -75,12 +77,21 @@ def main(*, micrographs: int = 4, rounds: int = 5, threads: int = 0) -> dict[str
     for label, value in medians.items():
         print(f"  {label:<18} {value:8.1f} tiles/s")
     print(f"  ratio {ratio:.2f} (at least 0.85)")
-    return {"tile_px": TILE_PX, "batch_size": BATCH_SIZE, "micrograph_px": MICROGRAPH_PX, "threads": count,
-            "tiles_per_second": medians, "all_rounds": speeds, "ratio": ratio}
+    return {
+        "tile_px": TILE_PX,
+        "batch_size": BATCH_SIZE,
+        "micrograph_px": MICROGRAPH_PX,
+        "threads": count,
+        "tiles_per_second": medians,
+        "all_rounds": speeds,
+        "ratio": ratio,
+    }
 
 
 def _bare(network: torch.nn.Module, tiles: int) -> float:
-    batch = torch.randn(BATCH_SIZE, 1, TILE_PX, TILE_PX).contiguous(memory_format=torch.channels_last)
+    batch = torch.randn(BATCH_SIZE, 1, TILE_PX, TILE_PX).contiguous(
+        memory_format=torch.channels_last
+    )
     began = time.perf_counter()
     with torch.inference_mode():
         for _ in range(tiles // BATCH_SIZE):
@@ -91,8 +102,15 @@ def _bare(network: torch.nn.Module, tiles: int) -> float:
 def _pseudo_label(network: torch.nn.Module, pictures: _Pictures, tiles: int) -> float:
     selection = recipe_for("class_balanced", SelectionSettings()).selection
     began = time.perf_counter()
-    for _item, probabilities in predict(network, pictures, pictures.ids, batch_size=BATCH_SIZE, device=CPU,
-                                        precision="fp32", report=silent):
+    for _item, probabilities in predict(
+        network,
+        pictures,
+        pictures.ids,
+        batch_size=BATCH_SIZE,
+        device=CPU,
+        precision="fp32",
+        report=silent,
+    ):
         assess(probabilities, selection, target_ratio=0.04)
         label_map(probabilities, selection)
     return tiles / (time.perf_counter() - began)

@@ -1,7 +1,8 @@
 """Reading 200 iteration runs of a sqlite store that holds 1,000, and of one that holds 10,000.
 
-Each store is read in a process of its own: seconds of our filtered query, the process's peak memory after it (the kernel's
-VmHWM, with Python, pandas and mlflow in it), then seconds of MLflow's unfiltered `search_runs` over all its pages.
+Each store is read in a process of its own: seconds of our filtered query, the process's peak memory
+after it (the kernel's VmHWM, with Python, pandas and mlflow in it), then seconds of MLflow's
+unfiltered `search_runs` over all its pages.
 """
 
 from __future__ import annotations
@@ -44,18 +45,33 @@ print(json.dumps({"found": found, "seconds": seconds, "peak_mib": peak_mib, "eve
 def main() -> dict[str, Any]:
     """Print the table; return what was measured of each store, and whether the bars hold."""
     with tempfile.TemporaryDirectory() as folder:
-        measured = {stored: _read(fill(Path(folder) / f"{stored}.db", stored), stored) for stored in (SMALL, LARGE)}
+        measured = {
+            stored: _read(fill(Path(folder) / f"{stored}.db", stored), stored)
+            for stored in (SMALL, LARGE)
+        }
     for stored, one in measured.items():
-        print(f"{WANTED} of {stored:6,} iteration runs: {one['seconds']:.2f} s, peak {one['peak_mib']:.0f} MiB; all of them "
-              f"without a filter {one['unfiltered_seconds']:.1f} s, ratio {one['ratio']:.0f}")
+        print(
+            f"{WANTED} of {stored:6,} iteration runs: {one['seconds']:.2f} s, peak "
+            f"{one['peak_mib']:.0f} MiB; all of them "
+            f"without a filter {one['unfiltered_seconds']:.1f} s, ratio {one['ratio']:.0f}"
+        )
     large = measured[LARGE]
-    met = {"seconds": large["seconds"] < BARS["seconds"], "peak_mib": large["peak_mib"] < BARS["peak_mib"],
-           "ratio": large["ratio"] >= BARS["ratio"]}
+    met = {
+        "seconds": large["seconds"] < BARS["seconds"],
+        "peak_mib": large["peak_mib"] < BARS["peak_mib"],
+        "ratio": large["ratio"] >= BARS["ratio"],
+    }
     growth = large["seconds"] / measured[SMALL]["seconds"]
-    print(f"ten times the runs stored, the same asked for: {growth:.2f} times the time\n"
-          f"bars at {LARGE:,} (under 2 s, under 300 MiB, 20 times faster): "
-          + ", ".join(f"{name} {'met' if good else 'MISSED'}" for name, good in met.items()))
-    return {"stored": {str(stored): one for stored, one in measured.items()}, "growth": growth, "met": met}
+    print(
+        f"ten times the runs stored, the same asked for: {growth:.2f} times the time\n"
+        f"bars at {LARGE:,} (under 2 s, under 300 MiB, 20 times faster): "
+        + ", ".join(f"{name} {'met' if good else 'MISSED'}" for name, good in met.items())
+    )
+    return {
+        "stored": {str(stored): one for stored, one in measured.items()},
+        "growth": growth,
+        "met": met,
+    }
 
 
 def fill(path: Path, runs: int) -> str:
@@ -70,13 +86,18 @@ def fill(path: Path, runs: int) -> str:
 
     uri = f"sqlite:///{path}"
     Tracker(uri, "cryossl", path.parent / "journals")  # makes store and experiment
-    tables = {name: getattr(models, f"Sql{name}") for name in ("Run", "Tag", "Param", "LatestMetric", "Metric")}
+    tables = {
+        name: getattr(models, f"Sql{name}")
+        for name in ("Run", "Tag", "Param", "LatestMetric", "Metric")
+    }
     engine = create_engine(uri)
     with engine.begin() as connection:
         for start in range(0, runs, 500):
             numbers = range(start, min(start + 500, runs))
             for name, table in tables.items():
-                connection.execute(insert(table), [row for number in numbers for row in _rows(name, number, runs)])
+                connection.execute(
+                    insert(table), [row for number in numbers for row in _rows(name, number, runs)]
+                )
     engine.dispose()
     return uri
 
@@ -85,29 +106,62 @@ def _rows(table: str, number: int, runs: int) -> Iterator[dict[str, Any]]:
     """The rows of one run in one of MLflow's tables."""
     run = {"run_uuid": UUID(int=number).hex}
     if table == "Run":
-        yield run | {"name": f"run {number}", "status": "FINISHED", "start_time": 1_700_000_000_000 + number,
-                     "end_time": 1_700_000_001_000 + number, "lifecycle_stage": "active", "artifact_uri": "file:///none",
-                     "experiment_id": 1, "source_type": "LOCAL", "source_name": "", "entry_point_name": "", "user_id": "u",
-                     "source_version": ""}
+        yield run | {
+            "name": f"run {number}",
+            "status": "FINISHED",
+            "start_time": 1_700_000_000_000 + number,
+            "end_time": 1_700_000_001_000 + number,
+            "lifecycle_stage": "active",
+            "artifact_uri": "file:///none",
+            "experiment_id": 1,
+            "source_type": "LOCAL",
+            "source_name": "",
+            "entry_point_name": "",
+            "user_id": "u",
+            "source_version": "",
+        }
     elif table == "Tag":
         wanted = number % (runs // WANTED) == 0
-        tags = {"cryossl.kind": "iteration", "cryossl.dataset": "wanted" if wanted else "other", "cryossl.strategy": "naive",
-                "cryossl.ratio_percent": "5", "cryossl.seed": str(number), "cryossl.iteration": "1",
-                "cryossl.fingerprint": f"{number:064x}", "cryossl.experiment_fingerprint": f"{number % 97:064x}",
-                "cryossl.accepted": "true", "mlflow.runName": f"run {number}"}
+        tags = {
+            "cryossl.kind": "iteration",
+            "cryossl.dataset": "wanted" if wanted else "other",
+            "cryossl.strategy": "naive",
+            "cryossl.ratio_percent": "5",
+            "cryossl.seed": str(number),
+            "cryossl.iteration": "1",
+            "cryossl.fingerprint": f"{number:064x}",
+            "cryossl.experiment_fingerprint": f"{number % 97:064x}",
+            "cryossl.accepted": "true",
+            "mlflow.runName": f"run {number}",
+        }
         yield from (run | {"key": key, "value": value} for key, value in tags.items())
     elif table == "Param":
-        yield from (run | {"key": f"section.field_{index}", "value": str(index)} for index in range(PARAMS))
+        yield from (
+            run | {"key": f"section.field_{index}", "value": str(index)} for index in range(PARAMS)
+        )
     else:
-        yield from (run | {"key": f"test/metric_{index}", "value": index / METRICS, "step": 1, "is_nan": False,
-                           "timestamp": 1_700_000_000_000} for index in range(METRICS))
+        yield from (
+            run
+            | {
+                "key": f"test/metric_{index}",
+                "value": index / METRICS,
+                "step": 1,
+                "is_nan": False,
+                "timestamp": 1_700_000_000_000,
+            }
+            for index in range(METRICS)
+        )
 
 
 def _read(uri: str, stored: int) -> dict[str, float]:
-    done = subprocess.run([sys.executable, "-c", READ, uri], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", READ, uri], check=True, capture_output=True, text=True
+    )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     if (found["found"], found["every"]) != (WANTED, stored):
-        raise AssertionError(f"read {found['found']} and {found['every']} runs, {WANTED} and {stored} are there")
+        raise AssertionError(
+            f"read {found['found']} and {found['every']} runs, {WANTED} and {stored} are there"
+        )
     return found
 
 

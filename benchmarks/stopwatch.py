@@ -18,6 +18,7 @@ class Stopwatch:
 
     def watch(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """The call, timed."""
+
         @functools.wraps(call)
         def timed(*arguments: Any, **options: Any) -> Any:
             began = time.perf_counter()

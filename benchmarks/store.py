@@ -36,9 +36,10 @@ def write_pictures(root: Path, *, count: int, side_px: int) -> DataSet:
     micrographs = []
     noise = np.random.default_rng(0).integers(0, 256, (side_px + 64, side_px + 64), dtype=np.uint8)
     for index in range(count):
-        # Another cut of the same noise each time, and its number in the corner: no two pictures are equal.
+        # Another cut of the same noise each time, and its number in the corner: no two pictures are
+        # equal.
         y, x = divmod(index, 64)
-        picture = noise[y % 64:y % 64 + side_px, x:x + side_px].copy()
+        picture = noise[y % 64 : y % 64 + side_px, x : x + side_px].copy()
         picture[0, :2] = divmod(index, 256)
         path = root / "train" / f"{index:05}.jpg"
         Image.fromarray(picture).save(path, quality=90)
@@ -69,7 +70,8 @@ def measure() -> dict[str, float]:
         root = Path(scratch)
         many = write_pictures(root / "many", count=NOTE_MICROGRAPHS, side_px=64)
         _, store = timed_build(many, root / "work")
-        # A file is remembered once it has lain still for two seconds; this start hashes them, the next recalls.
+        # A file is remembered once it has lain still for two seconds; this start hashes them, the
+        # next recalls.
         time.sleep(2.1)
         timed_build(many, root / "work")
         results["second start of 5,172 micrographs, seconds"], _ = timed_build(many, root / "work")

@@ -1,7 +1,8 @@
 """Every setting once: default, meaning, unit, check.
 
-The command-line options, the parameters of MLproject, docs/settings.md and the logged parameters are all derived from
-these fields, or tested against them. Field names are unique over all sections, so that an option needs no prefix.
+The command-line options, the parameters of MLproject, docs/settings.md and the logged parameters
+are all derived from these fields, or tested against them. Field names are unique over all sections,
+so that an option needs no prefix.
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ Auto = Literal["auto"]
 
 def _whole(value: object) -> object:
     """Digits as a number, for a Literal of numbers takes no text; anything else as it is."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else str(value) if isinstance(value, bool) else value
+    return (
+        int(value)
+        if isinstance(value, str) and value.isdecimal()
+        else str(value)
+        if isinstance(value, bool)
+        else value
+    )
 
 
 class Section(BaseModel):
@@ -46,7 +53,11 @@ class Section(BaseModel):
     def _without_control_characters(cls, value: object) -> object:
         """Names, paths and addresses have none; a path with a NUL fails in every system call."""
         texts = value if isinstance(value, tuple) else (value,)
-        if any(re.search(r"[\x00-\x1f\x7f]", str(text)) for text in texts if isinstance(text, (str, Path))):
+        if any(
+            re.search(r"[\x00-\x1f\x7f]", str(text))
+            for text in texts
+            if isinstance(text, (str, Path))
+        ):
             raise ValueError("control characters are not allowed")
         return value
 
@@ -54,41 +65,71 @@ class Section(BaseModel):
 class InputSettings(Section):
     """What is read, and how a micrograph becomes the tiles that the network sees."""
 
-    data: str = Field("synthetic", min_length=1, description="folder of a COCO data set, or `synthetic`")
-    sources: tuple[str, ...] = Field((), description="the only sources to keep, separated by commas; all unless given")
+    data: str = Field(
+        "synthetic", min_length=1, description="folder of a COCO data set, or `synthetic`"
+    )
+    sources: tuple[str, ...] = Field(
+        (), description="the only sources to keep, separated by commas; all unless given"
+    )
     particle_radius_fraction: float = Field(
-        1.0, gt=0, le=1.5, description="radius of a particle's disc, as a fraction of half its box width"
+        1.0,
+        gt=0,
+        le=1.5,
+        description="radius of a particle's disc, as a fraction of half its box width",
     )
     border: Auto | Annotated[int, Field(ge=0, lt=BIG)] = Field(
-        "auto", description="unlabelled band at each edge, in original px; auto: estimated per source from the labels"
+        "auto",
+        description="unlabelled band at each edge, in original px; auto: estimated per source from "
+        "the labels",
     )
     particle_diameter_px: float = Field(
-        0.0, ge=0, le=512, description="rescale each source so that a particle is this wide; 0: no rescaling by particle"
+        0.0,
+        ge=0,
+        le=512,
+        description="rescale each source so that a particle is this wide; 0: no rescaling by "
+        "particle",
     )
     image_px: int = Field(
-        1024, ge=0, lt=BIG, description="longest side of a micrograph after reduction, never enlarged; 0: as it is"
+        1024,
+        ge=0,
+        lt=BIG,
+        description="longest side of a micrograph after reduction, never enlarged; 0: as it is",
     )
     tile_px: int = Field(
-        256, ge=0, le=8192, description="side of the square the network trains and predicts on; 0: the whole picture"
+        256,
+        ge=0,
+        le=8192,
+        description="side of the square the network trains and predicts on; 0: the whole picture",
     )
-    max_megapixels: float = Field(256.0, gt=0, description="largest picture that is opened, in millions of pixels")
+    max_megapixels: float = Field(
+        256.0, gt=0, description="largest picture that is opened, in millions of pixels"
+    )
 
 
 class SplitSettings(Section):
     """Which part of the training micrographs counts as labelled."""
 
-    ratio: float = Field(5.0, gt=0, le=100, description="labelled part of the training data, in percent")
-    label_unit: Literal["micrograph", "tile"] = Field("micrograph", description="what the ratio counts")
+    ratio: float = Field(
+        5.0, gt=0, le=100, description="labelled part of the training data, in percent"
+    )
+    label_unit: Literal["micrograph", "tile"] = Field(
+        "micrograph", description="what the ratio counts"
+    )
     labelled: Path | None = Field(
-        None, description="file that lists the labelled micrographs, one name a line, with or without its suffix; replaces "
-                          "the draw. In a config file a relative path starts at that file's folder",
+        None,
+        description="file that lists the labelled micrographs, one name a line, with or without "
+        "its suffix; replaces "
+        "the draw. In a config file a relative path starts at that file's folder",
     )
     validation_from: Literal["part", "labelled"] = Field(
         "part",
-        description="what thresholds and gate are chosen on: the validation part, or the labelled micrographs; then the "
-                    "validation part is test too",
+        description="what thresholds and gate are chosen on: the validation part, or the labelled "
+        "micrographs; then the "
+        "validation part is test too",
     )
-    seed: int = Field(0, ge=0, lt=BIG, description="seed of the split, the initial weights and every other draw")
+    seed: int = Field(
+        0, ge=0, lt=BIG, description="seed of the split, the initial weights and every other draw"
+    )
 
 
 class NetworkSettings(Section):
@@ -98,12 +139,19 @@ class NetworkSettings(Section):
         "unet", description="decoder of the network"
     )
     encoder: str = Field(
-        "tu-test_resnet", min_length=1,
-        description="encoder, by its name in segmentation-models-pytorch; resnet34 for large data on a GPU",
+        "tu-test_resnet",
+        min_length=1,
+        description="encoder, by its name in segmentation-models-pytorch; resnet34 for large data "
+        "on a GPU",
     )
-    encoder_depth: int = Field(3, ge=3, le=5, description="halvings of the picture inside the encoder")
+    encoder_depth: int = Field(
+        3, ge=3, le=5, description="halvings of the picture inside the encoder"
+    )
     decoder_width: int = Field(
-        8, ge=4, le=256, description="channels of the decoder's finest stage; each coarser one has twice as many"
+        8,
+        ge=4,
+        le=256,
+        description="channels of the decoder's finest stage; each coarser one has twice as many",
     )
     encoder_weights: Literal["none", "imagenet"] = Field(
         "none", description="initial weights of the encoder; imagenet downloads them"
@@ -113,29 +161,53 @@ class NetworkSettings(Section):
 class TrainingSettings(Section):
     """One training of one network."""
 
-    baseline_epochs: int = Field(100, ge=1, lt=BIG, description="passes over the labelled tiles for the supervised baseline")
+    baseline_epochs: int = Field(
+        100, ge=1, lt=BIG, description="passes over the labelled tiles for the supervised baseline"
+    )
     student_epochs: int = Field(
-        50, ge=1, lt=BIG, description="passes over labelled and pseudo-labelled tiles for each student")
+        50,
+        ge=1,
+        lt=BIG,
+        description="passes over labelled and pseudo-labelled tiles for each student",
+    )
     least_steps: int = Field(
-        500, ge=0, lt=BIG, description="fewest optimiser steps of a training: passes are added where the tiles are few; 0: none"
+        500,
+        ge=0,
+        lt=BIG,
+        description="fewest optimiser steps of a training: passes are added where the tiles are "
+        "few; 0: none",
     )
     batch_size: int = Field(4, ge=1, le=2**16, description="tiles per optimiser step")
     tile_shift: float = Field(
-        0.5, ge=0, le=1, description="most that a training tile is moved from its place at a step, as a share of its side"
+        0.5,
+        ge=0,
+        le=1,
+        description="most that a training tile is moved from its place at a step, as a share of "
+        "its side",
     )
     learning_rate: float = Field(3e-3, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
-    validations: int = Field(10, ge=1, lt=BIG, description="times the validation part is scored in one training, evenly spaced")
+    validations: int = Field(
+        10,
+        ge=1,
+        lt=BIG,
+        description="times the validation part is scored in one training, evenly spaced",
+    )
     model: Literal["last", "best"] = Field(
         "last", description="weights that are the model: the last step's, or the best on validation"
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the network runs")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="where the network runs"
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the forward pass; auto: bf16 on CUDA, else fp32"
     )
     threads: int = Field(
-        0, ge=0, le=1024,
-        description="CPU threads of the network; 0: OMP_NUM_THREADS, else one or one per core, whichever is faster here"
+        0,
+        ge=0,
+        le=1024,
+        description="CPU threads of the network; 0: OMP_NUM_THREADS, else one or one per core, "
+        "whichever is faster here",
     )
 
 
@@ -143,18 +215,35 @@ class SelectionSettings(Section):
     """From the teacher's probabilities to pseudo-labels. The defaults are the note's."""
 
     strategies: Annotated[tuple[str, ...], AfterValidator(meant_strategies)] = Field(
-        ("naive", "class_balanced"), min_length=1, description="strategies to run, separated by commas; best: docs/results.md"
+        ("naive", "class_balanced"),
+        min_length=1,
+        description="strategies to run, separated by commas; best: docs/results.md",
     )
     naive_threshold: float = Field(
-        0.70, ge=0.5, le=1, description="naive: least confidence of a pixel, and least mean confidence of an image"
+        0.70,
+        ge=0.5,
+        le=1,
+        description="naive: least confidence of a pixel, and least mean confidence of an image",
     )
-    particle_threshold: Share = Field(0.60, description="class_balanced: least p of a PARTICLE pixel")
-    background_threshold: Share = Field(0.80, description="class_balanced: least 1 - p of a BACKGROUND pixel")
-    quality_particle: Share = Field(0.3, description="class_balanced: weight of the mean confidence of PARTICLE pixels")
-    quality_background: Share = Field(0.2, description="class_balanced: weight of the mean confidence of BACKGROUND pixels")
-    quality_balance: Share = Field(0.5, description="class_balanced: weight of the closeness to the target particle ratio")
+    particle_threshold: Share = Field(
+        0.60, description="class_balanced: least p of a PARTICLE pixel"
+    )
+    background_threshold: Share = Field(
+        0.80, description="class_balanced: least 1 - p of a BACKGROUND pixel"
+    )
+    quality_particle: Share = Field(
+        0.3, description="class_balanced: weight of the mean confidence of PARTICLE pixels"
+    )
+    quality_background: Share = Field(
+        0.2, description="class_balanced: weight of the mean confidence of BACKGROUND pixels"
+    )
+    quality_balance: Share = Field(
+        0.5, description="class_balanced: weight of the closeness to the target particle ratio"
+    )
     target_particle_ratio: Literal["measured"] | Annotated[float, Field(gt=0, lt=1)] = Field(
-        "measured", description="particle ratio to aim at: a number (the note: 0.04), or measured on the labelled part"
+        "measured",
+        description="particle ratio to aim at: a number (the note: 0.04), or measured on the "
+        "labelled part",
     )
     max_pseudo_per_labelled: float = Field(
         2.0, gt=0, description="class_balanced: most pseudo-labels per labelled item"
@@ -163,24 +252,32 @@ class SelectionSettings(Section):
         "ignore", description="what a doubtful pixel of a pseudo-label becomes"
     )
     target_scope: Literal["global", "per_source"] = Field(
-        "global", description="naive, class_balanced: whether target ratio and quota are one for all, or each source's own"
+        "global",
+        description="naive, class_balanced: whether target ratio and quota are one for all, or "
+        "each source's own",
     )
     loss: Literal["weighted", "focal", "tversky"] = Field(
         "weighted",
-        description="loss of the strategies beyond the note; noisy_student and the note's have cross-entropy and Dice",
+        description="loss of the strategies beyond the note; noisy_student and the note's have "
+        "cross-entropy and Dice",
     )
 
 
 class LoopSettings(Section):
     """The self-training iterations."""
 
-    max_iterations: int = Field(3, ge=0, le=100, description="most students in a row; 0: the supervised baseline alone")
+    max_iterations: int = Field(
+        3, ge=0, le=100, description="most students in a row; 0: the supervised baseline alone"
+    )
     accept: Literal["improved", "confident", "always"] = Field(
         "improved",
-        description="a student is accepted if its validation F1 is higher, if that is so with 90% confidence, or always",
+        description="a student is accepted if its validation F1 is higher, if that is so with 90% "
+        "confidence, or always",
     )
     audit: bool = Field(
-        False, description="score the pseudo-labels against the hidden truth; it reaches neither training nor selection"
+        False,
+        description="score the pseudo-labels against the hidden truth; it reaches neither training "
+        "nor selection",
     )
 
 
@@ -188,10 +285,16 @@ class EvaluationSettings(Section):
     """How a model is scored."""
 
     views: Annotated[Literal[1, 4, 8], BeforeValidator(_whole)] = Field(
-        1, description="orientations of a tile whose mean probability is scored: as it is, under flips, or also transposed"
+        1,
+        description="orientations of a tile whose mean probability is scored: as it is, under "
+        "flips, or also transposed",
     )
     match_distance: float = Field(
-        0.3, gt=0, le=1, description="a pick is a particle if its centre is within this fraction of the particle's diameter"
+        0.3,
+        gt=0,
+        le=1,
+        description="a pick is a particle if its centre is within this fraction of the particle's "
+        "diameter",
     )
 
 
@@ -199,20 +302,35 @@ class RunSettings(Section):
     """Where results and records go. None of these changes a number."""
 
     name: str = Field(
-        "pseudolabel_balanced", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", description="name of the results folder"
+        "pseudolabel_balanced",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="name of the results folder",
     )
     results: Path = Field(Path("experiments"), description="folder of the results folders")
-    work: Path = Field(Path("work"), description="folder of decoded micrographs and finished stages; may be shared")
+    work: Path = Field(
+        Path("work"), description="folder of decoded micrographs and finished stages; may be shared"
+    )
     checkpoint_seconds: float = Field(
-        30.0, ge=0, description="least time between two checkpoints of a training: the most work that a kill loses"
+        30.0,
+        ge=0,
+        description="least time between two checkpoints of a training: the most work that a kill "
+        "loses",
     )
     tracking_uri: str = Field(
-        "sqlite:///mlflow.db", min_length=1, description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place"
+        "sqlite:///mlflow.db",
+        min_length=1,
+        description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place",
     )
     strict_tracking: bool = Field(
-        False, description="a tracking store that lacks something when the run has ended is a failure, exit code 3"
+        False,
+        description="a tracking store that lacks something when the run has ended is a failure, "
+        "exit code 3",
     )
-    experiment: str = Field("cryossl", min_length=1, description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place")
+    experiment: str = Field(
+        "cryossl",
+        min_length=1,
+        description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place",
+    )
 
     @field_serializer("tracking_uri", when_used="json")
     def _without_password(self, uri: str) -> str:
@@ -221,7 +339,10 @@ class RunSettings(Section):
 
 
 def redacted(uri: str) -> str:
-    """A URI, or a text with URIs in it, without user and password. An @ in a path or a file's name stays."""
+    """A URI, or a text with URIs in it, without user and password.
+
+    An @ in a path or a file's name stays.
+    """
     return re.sub(r"(?<=://)[^/\s]*@", "", uri)
 
 
@@ -239,19 +360,29 @@ class Config(Section):
 
     def flat(self) -> dict[str, Any]:
         """`section.field` -> value in JSON's types, in the order of declaration."""
-        return {f"{section}.{name}": value for section, fields in self.model_dump(mode="json").items()
-                for name, value in fields.items()}
+        return {
+            f"{section}.{name}": value
+            for section, fields in self.model_dump(mode="json").items()
+            for name, value in fields.items()
+        }
 
 
 def sections() -> dict[str, type[Section]]:
     """Section name -> its model, in the order of declaration."""
-    return {name: field.annotation for name, field in Config.model_fields.items()  # type: ignore[misc]
-            if field.annotation is not None}
+    return {
+        name: field.annotation
+        for name, field in Config.model_fields.items()  # type: ignore[misc]
+        if field.annotation is not None
+    }
 
 
 def fields() -> dict[str, tuple[str, FieldInfo]]:
     """Field name -> (section, pydantic's description of the field), in the order of declaration."""
-    return {name: (section, field) for section, model in sections().items() for name, field in model.model_fields.items()}
+    return {
+        name: (section, field)
+        for section, model in sections().items()
+        for name, field in model.model_fields.items()
+    }
 
 
 def default_text(field: FieldInfo) -> str:
@@ -271,12 +402,19 @@ def build(values: Mapping[str, Any]) -> Config:
     known = fields()
     unknown = sorted(set(values) - set(known))
     if unknown:
-        raise ConfigError(f"unknown setting {unknown[0]!r:.80}", cure="`cryossl run --help` lists the settings")
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r:.80}", cure="`cryossl run --help` lists the settings"
+        )
     nested: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, field = known[name]
-        if isinstance(value, bool) and not isinstance(field.default, bool):  # a number would take it as 1 or 0
-            raise ConfigError(f"{name}: {value} is a truth value, as YAML reads yes and no too", cure="put a name in quotes")
+        if isinstance(value, bool) and not isinstance(
+            field.default, bool
+        ):  # a number would take it as 1 or 0
+            raise ConfigError(
+                f"{name}: {value} is a truth value, as YAML reads yes and no too",
+                cure="put a name in quotes",
+            )
         nested.setdefault(section, {})[name] = _typed(value, field)
     try:
         return Config.model_validate(nested)
@@ -286,7 +424,9 @@ def build(values: Mapping[str, Any]) -> Config:
 
 def _typed(value: object, field: FieldInfo) -> object:
     """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default."""
-    if isinstance(field.default, tuple):  # of texts; an EMPIAR entry without quotes is a number in YAML
+    if isinstance(
+        field.default, tuple
+    ):  # of texts; an EMPIAR entry without quotes is a number in YAML
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         entries = value if isinstance(value, (list, tuple)) else (value,)

@@ -20,9 +20,14 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            raise ConfigError("aliases are not allowed in a config file", cure="write the value out")
+            raise ConfigError(
+                "aliases are not allowed in a config file", cure="write the value out"
+            )
         if getattr(self.peek_event(), "tag", None):  # type: ignore[no-untyped-call]
-            raise ConfigError("tags are not allowed in a config file", cure="write the value alone, in quotes if it has a !")
+            raise ConfigError(
+                "tags are not allowed in a config file",
+                cure="write the value alone, in quotes if it has a !",
+            )
         return super().compose_node(parent, index)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
@@ -30,31 +35,40 @@ class _PlainLoader(yaml.SafeLoader):
         names: set[Any] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in names:
-                raise yaml.MarkedYAMLError(problem=f"{key.value:.80} is set twice", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value:.80} is set twice", problem_mark=key.start_mark
+                )
             names.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return node
 
 
-def load(path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str, str]) -> tuple[Config, list[str]]:
+def load(
+    path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str, str]
+) -> tuple[Config, list[str]]:
     """The config of a file and options, and the names of options that gave way to the file.
 
     Args:
         path: config file, or None. Settings stand at the top level or below their section's name.
         options: field name -> text as typed; these win over the file.
-        yielding: field name -> text of options that were not typed by a user but filled in with their defaults by the
-            project file; they give way to the config file.
+        yielding: field name -> text of options that were not typed by a user but filled in with
+            their defaults by the project file; they give way to the config file.
 
     Raises:
         ConfigError: unreadable file, unknown setting, value out of range.
     """
     filed = _read(path) if path is not None else {}
-    overridden = [name for name, text in options.items() if name in filed and yielding.get(name) == text]
+    overridden = [
+        name for name, text in options.items() if name in filed and yielding.get(name) == text
+    ]
     typed = {name: text for name, text in options.items() if name not in overridden}
     return build({**filed, **typed}), overridden
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Setting -> value of a config file, sections taken apart. A relative `labelled` is one from the file's own folder."""
+    """Setting -> value of a config file, sections taken apart.
+
+    A relative `labelled` is one from the file's own folder.
+    """
     document = _parse(path)
     if document is None:
         return {}
@@ -86,4 +100,6 @@ def _parse(path: Path) -> object:
     except yaml.YAMLError:
         raise ConfigError(f"config file {path} is not YAML") from None
     except ValueError as error:  # of a date or number that YAML takes for one and Python does not
-        raise ConfigError(f"config file {path} holds a date or number that is none ({error})") from None
+        raise ConfigError(
+            f"config file {path} holds a date or number that is none ({error})"
+        ) from None

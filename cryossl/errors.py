@@ -1,4 +1,7 @@
-"""What can go wrong, in one line: what was wrong, where, what to do. Each class has its exit code."""
+"""What can go wrong, in one line: what was wrong, where, what to do.
+
+Each class has its exit code.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,10 @@ from collections.abc import Mapping
 
 
 class CryosslError(Exception):
-    """A fault that a user can mend. `str()` is one line, its `cause` and its `cure`; `exit_code` is the command's."""
+    """A fault that a user can mend.
+
+    `str()` is one line, its `cause` and its `cure`; `exit_code` is the command's.
+    """
 
     exit_code = 1
 
@@ -44,7 +50,10 @@ class NumericError(CryosslError):
 
 
 class FailedArmsError(NumericError):
-    """Arms came to numbers that are not finite; the others are finished. `experiment` is the fingerprint of their runs."""
+    """Arms came to numbers that are not finite; the others are finished.
+
+    `experiment` is the fingerprint of their runs.
+    """
 
     def __init__(self, faults: Mapping[str, NumericError], *, experiment: str) -> None:
         told = "; ".join(f"{strategy}: {fault}" for strategy, fault in faults.items())

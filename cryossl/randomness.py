@@ -1,7 +1,7 @@
 """Counter-based randomness: every draw is a function of the seed and of what it is for, never of what was drawn before.
 
-So nothing depends on the order of work, the number of workers or on where a run was interrupted, and no generator's
-state has to be saved.
+So nothing depends on the order of work, the number of workers or on where a run was interrupted,
+and no generator's state has to be saved.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ def seed_of(seed: int, *names: str | int) -> int:
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A generator for one purpose, e.g. `generator(seed, "augment", iteration, step)`: equal names, equal draws."""
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(_digest(seed, names)[:16], "big")))
+    """A generator for one purpose, e.g.
+
+    `generator(seed, "augment", iteration, step)`: equal names, equal draws.
+    """
+    return np.random.Generator(
+        np.random.Philox(key=int.from_bytes(_digest(seed, names)[:16], "big"))
+    )
 
 
 def _digest(seed: int, names: tuple[str | int, ...]) -> bytes:

@@ -35,7 +35,9 @@ TAKES: Mapping[str, frozenset[str]] = {
 """Base -> what may follow it, each with its sign."""
 
 BASES = tuple(TAKES)
-_FIXED_COUNT = frozenset({"curriculum", "quantile", "stability", "soft", "noisy_student", "ema_consistency"})
+_FIXED_COUNT = frozenset(
+    {"curriculum", "quantile", "stability", "soft", "noisy_student", "ema_consistency"}
+)
 BEST = "naive"
 """What `best` stands for: highest mean validation F1 of all strategies in the study on real micrographs (docs/results.md)."""
 _NAME = re.compile(r"^([a-z_]+)((?:[+-][a-z_]+)*)$")
@@ -57,17 +59,22 @@ def fixes_its_count(strategy: str) -> bool:
 def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
     """Strategy name -> (base, the factors and plug-ins that are switched on).
 
-    `naive` has none, `class_balanced` all three of FACTORS, `naive+quota` one, `class_balanced-quota` all but one.
-    Raises ValueError that lists the known names.
+    `naive` has none, `class_balanced` all three of FACTORS, `naive+quota` one,
+    `class_balanced-quota` all but one. Raises ValueError that lists the known names.
     """
     match = _NAME.match(name)
     if match is None or match[1] not in TAKES:
-        raise ValueError(f"unknown strategy {name!r}; known: best (it is {BEST}), {', '.join(map(_form, BASES))}")
+        raise ValueError(
+            f"unknown strategy {name!r}; known: best (it is {BEST}), {', '.join(map(_form, BASES))}"
+        )
     base, tail = match.groups()
     marked = re.findall(r"[+-][a-z_]+", tail)
     for mark in marked:
         if mark not in TAKES[base]:
-            raise ValueError(f"unknown strategy {name!r}: {base} takes {', '.join(sorted(TAKES[base])) or 'no addition'}")
+            raise ValueError(
+                f"unknown strategy {name!r}: {base} takes "
+                f"{', '.join(sorted(TAKES[base])) or 'no addition'}"
+            )
     if len(set(marked)) != len(marked):
         raise ValueError(f"strategy {name!r} names a factor twice")
     added = {mark[1:] for mark in marked if mark[0] == "+"}
@@ -81,8 +88,13 @@ def _form(base: str) -> str:
 
 
 def meant_strategies(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names with `best` replaced by what it stands for, each known and no recipe twice. Raises ValueError."""
+    """The names with `best` replaced by what it stands for, each known and no recipe twice.
+
+    Raises ValueError.
+    """
     meant = tuple(BEST if name == "best" else name for name in names)
     if len({parse_strategy(name) for name in meant}) != len(meant):
-        raise ValueError("a strategy is named twice" + (f"; best is {BEST}" if "best" in names else ""))
+        raise ValueError(
+            "a strategy is named twice" + (f"; best is {BEST}" if "best" in names else "")
+        )
     return meant

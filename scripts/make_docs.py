@@ -1,4 +1,7 @@
-"""Write docs/settings.md and docs/cli.md from the settings and the commands: `python -m scripts.make_docs`."""
+"""Write docs/settings.md and docs/cli.md from the settings and the commands:
+
+`python -m scripts.make_docs`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ import cli
 from cryossl.config import default_text, fields, sections
 
 PROJECT = Path(__file__).resolve().parents[1]
-NOTICE = "<!-- Written by `python -m scripts.make_docs`; change cryossl/config.py or cli.py instead. -->"
+NOTICE = (
+    "<!-- Written by `python -m scripts.make_docs`; change cryossl/config.py or cli.py instead. -->"
+)
 WIDTH = 110
 
 
@@ -23,27 +28,52 @@ def pages() -> dict[str, str]:
 
 def settings_page() -> str:
     """A table for each section: setting, default, what it may be, what it means."""
-    lines = ["# Settings", "", NOTICE, "",
-             "Each can be given as an option (`--learning-rate 0.001`), to `mlflow run` (`-P learning_rate=0.001`), or "
-             "in a YAML file (`--config FILE`; `-P config=FILE`), at the top level or below the name of its section. "
-             "Options win over the file. `cryossl run --dry-run` prints what a run would use. The tracked parameter is "
-             "`section.setting`."]
+    lines = [
+        "# Settings",
+        "",
+        NOTICE,
+        "",
+        "Each can be given as an option (`--learning-rate 0.001`), to `mlflow run` (`-P "
+        "learning_rate=0.001`), or "
+        "in a YAML file (`--config FILE`; `-P config=FILE`), at the top level or below the name of "
+        "its section. "
+        "Options win over the file. `cryossl run --dry-run` prints what a run would use. The "
+        "tracked parameter is "
+        "`section.setting`.",
+    ]
     for section, model in sections().items():
-        lines += ["", f"## {section}", "", (model.__doc__ or "").strip(), "",
-                  "| setting | default | may be | meaning |", "|---|---|---|---|"]
+        lines += [
+            "",
+            f"## {section}",
+            "",
+            (model.__doc__ or "").strip(),
+            "",
+            "| setting | default | may be | meaning |",
+            "|---|---|---|---|",
+        ]
         for name, (owner, field) in fields().items():
             if owner == section:
                 default = f"`{default_text(field)}`" if default_text(field) else "none"
-                lines.append(f"| `{name}` | {default} | {_cell(_allowed(field))} | {_cell(field.description or '')} |")
+                lines.append(
+                    f"| `{name}` | {default} | {_cell(_allowed(field))} | "
+                    f"{_cell(field.description or '')} |"
+                )
     return "\n".join(lines) + "\n"
 
 
 def cli_page() -> str:
     """The help of each command; settings are left to their own page."""
-    lines = ["# Commands", "", NOTICE, "",
-             "`python cli.py` in the project, or `cryossl` with its environment active, is the same program. Exit "
-             "codes: 0 done, 2 usage or data, 3 tracking store, 4 data that changed meanwhile, 5 a number is not finite, "
-             "6 storage, 130 interrupted."]
+    lines = [
+        "# Commands",
+        "",
+        NOTICE,
+        "",
+        "`python cli.py` in the project, or `cryossl` with its environment active, is the same "
+        "program. Exit "
+        "codes: 0 done, 2 usage or data, 3 tracking store, 4 data that changed meanwhile, 5 a "
+        "number is not finite, "
+        "6 storage, 130 interrupted.",
+    ]
     for path, command in _commands(cli.cli, ("cryossl",)):
         lines += ["", f"## `{' '.join(path)}`", "", "```", _help(path, command), "```"]
         if _is_setting(command.params):
@@ -51,16 +81,33 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _commands(command: click.Command, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
+def _commands(
+    command: click.Command, path: tuple[str, ...]
+) -> list[tuple[tuple[str, ...], click.Command]]:
     below = command.commands.items() if isinstance(command, click.Group) else ()
-    return [(path, command), *(one for name, child in below for one in _commands(child, (*path, name)))]
+    return [
+        (path, command),
+        *(one for name, child in below for one in _commands(child, (*path, name))),
+    ]
 
 
 def _help(path: tuple[str, ...], command: click.Command) -> str:
     """What `--help` prints, without the settings."""
-    context = click.Context(command, info_name=" ".join(path), terminal_width=WIDTH, max_content_width=WIDTH,
-                            help_option_names=["-h", "--help"])
-    every, kept = command.params, [one for one in command.params if one.name not in fields() or not _is_setting(command.params)]
+    context = click.Context(
+        command,
+        info_name=" ".join(path),
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    every, kept = (
+        command.params,
+        [
+            one
+            for one in command.params
+            if one.name not in fields() or not _is_setting(command.params)
+        ],
+    )
     command.params = kept
     try:
         return re.sub(r"[ \t]+$", "", command.get_help(context), flags=re.MULTILINE)
@@ -82,10 +129,22 @@ def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{word}`" for word in get_args(annotation))
     if hasattr(annotation, "__metadata__"):
-        return " ".join(filter(None, (_kind(annotation.__origin__), _limits(annotation.__metadata__))))
-    if get_origin(annotation) is not None and get_args(annotation) and get_origin(annotation) is not tuple:
+        return " ".join(
+            filter(None, (_kind(annotation.__origin__), _limits(annotation.__metadata__)))
+        )
+    if (
+        get_origin(annotation) is not None
+        and get_args(annotation)
+        and get_origin(annotation) is not tuple
+    ):
         return " or ".join(_kind(one) for one in get_args(annotation) if one is not type(None))
-    names = {int: "whole number", float: "number", bool: "`true`, `false`", str: "text", Path: "path"}
+    names = {
+        int: "whole number",
+        float: "number",
+        bool: "`true`, `false`",
+        str: "text",
+        Path: "path",
+    }
     return names.get(annotation, "names, separated by commas")
 
 
@@ -93,8 +152,12 @@ def _limits(metadata: Any) -> str:
     """`>= 0, < 1` from pydantic's constraints, those of an Annotated type included."""
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     flat = [part for one in metadata for part in (getattr(one, "metadata", None) or [one])]
-    return ", ".join(f"{sign} {getattr(one, name):.10g}" for one in flat for name, sign in signs.items()
-                     if getattr(one, name, None) is not None)
+    return ", ".join(
+        f"{sign} {getattr(one, name):.10g}"
+        for one in flat
+        for name, sign in signs.items()
+        if getattr(one, name, None) is not None
+    )
 
 
 def _cell(text: str) -> str:

@@ -1,7 +1,10 @@
-"""Draw one pseudo-labelled micrograph under each strategy, from a real teacher: `python -m scripts.strategy_picture`.
+"""Draw one pseudo-labelled micrograph under each strategy, from a real teacher:
 
-The baseline of the embedded data is trained once (about a minute on one core) and asked by every strategy for its first
-iteration; no student is trained. What is finished stays in the work folder, so a second start only draws.
+`python -m scripts.strategy_picture`.
+
+The baseline of the embedded data is trained once (about a minute on one core) and asked by every
+strategy for its first iteration; no student is trained. What is finished stays in the work folder,
+so a second start only draws.
 """
 
 from __future__ import annotations
@@ -40,9 +43,13 @@ COLUMNS = 4
 WIDTH_INCHES = 7.2
 PAPER = "#f4f4f4"
 OUTLINE = "#000000"
-LABELS = ListedColormap([PAPER, BLUE, ORANGE])  # BACKGROUND, PARTICLE, and IGNORE, which is drawn as 2
+LABELS = ListedColormap(
+    [PAPER, BLUE, ORANGE]
+)  # BACKGROUND, PARTICLE, and IGNORE, which is drawn as 2
 PROBABILITIES = LinearSegmentedColormap.from_list("probabilities", [PAPER, BLUE])
-WEIGHTS = LinearSegmentedColormap.from_list("weights", [ORANGE, PAPER])  # without weight is as good as ignored
+WEIGHTS = LinearSegmentedColormap.from_list(
+    "weights", [ORANGE, PAPER]
+)  # without weight is as good as ignored
 TITLE_LETTERS = 27
 DPI = 200
 SHOWN = "Strategies"
@@ -67,16 +74,33 @@ def open_experiment(config: Config, *, report: Report = silent) -> Experiment:
     blueprint = preparation.sketch(config, dataset)
     device = devices.resolve("cpu")
     devices.prepare(device=device, threads=1)
-    store = build(dataset, config.run.work / "stores", settings=config.input,
-                  network_multiple=networks.multiple(config.network), report=report)
-    return Experiment(config, store, preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px),
-                      Stages(config.run.work / "stages"), device=device, precision="fp32", report=report)
+    store = build(
+        dataset,
+        config.run.work / "stores",
+        settings=config.input,
+        network_multiple=networks.multiple(config.network),
+        report=report,
+    )
+    return Experiment(
+        config,
+        store,
+        preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px),
+        Stages(config.run.work / "stages"),
+        device=device,
+        precision="fp32",
+        report=report,
+    )
 
 
 def strategies() -> dict[str, tuple[str, SelectionSettings]]:
     """Title -> strategy and settings: every one that labels, naive with its doubtful pixels both ways."""
-    naive = {f"naive ({choice})": ("naive", SelectionSettings(uncertain_pixels=choice)) for choice in ("ignore", "background")}
-    return naive | {name: (name, SelectionSettings()) for name in BASES if name not in (*CONTROLS, "naive")}
+    naive = {
+        f"naive ({choice})": ("naive", SelectionSettings(uncertain_pixels=choice))
+        for choice in ("ignore", "background")
+    }
+    return naive | {
+        name: (name, SelectionSettings()) for name in BASES if name not in (*CONTROLS, "naive")
+    }
 
 
 def named(titles: Iterable[str]) -> list[str]:
@@ -86,32 +110,48 @@ def named(titles: Iterable[str]) -> list[str]:
 
 def select_all(experiment: Experiment, teacher: Model) -> dict[str, Selected]:
     """Title -> what each strategy selects in its first iteration."""
-    return {title: experiment.pseudo_label(teacher, experiment.split.unlabelled, recipe_for(name, settings, iteration=1))
-            for title, (name, settings) in strategies().items()}
+    return {
+        title: experiment.pseudo_label(
+            teacher, experiment.split.unlabelled, recipe_for(name, settings, iteration=1)
+        )
+        for title, (name, settings) in strategies().items()
+    }
 
 
 def telling(experiment: Experiment, selections: Mapping[str, Selected]) -> str:
     """The annotated micrograph that most strategies keep; of several the one of which naive doubts most, then the first."""
     doubted = selections["naive (ignore)"].assessments
-    kept = {name: sum(name in selected.maps for selected in selections.values())
-            for name in doubted if experiment.store.micrographs[name].annotated}
+    kept = {
+        name: sum(name in selected.maps for selected in selections.values())
+        for name in doubted
+        if experiment.store.micrographs[name].annotated
+    }
     return min(kept, key=lambda name: (-kept[name], -doubted[name].ignored_pixels, name))
 
 
-def panels(experiment: Experiment, teacher: Model, selections: Mapping[str, Selected], micrograph: str) -> list[Panel]:
+def panels(
+    experiment: Experiment, teacher: Model, selections: Mapping[str, Selected], micrograph: str
+) -> list[Panel]:
     """The micrograph, its truth, its teacher's probabilities, and what each strategy would have a student learn from it."""
-    picture, truth = experiment.store.picture(micrograph), experiment.store.truth(micrograph, border=True)
+    picture, truth = (
+        experiment.store.picture(micrograph),
+        experiment.store.truth(micrograph, border=True),
+    )
     ((_, p8),) = experiment.probabilities(teacher, [micrograph])
-    found = [Panel("micrograph", "as the network sees it", picture, "grey"),
-             Panel("truth", _shares(truth), truth, "labels"),
-             Panel("teacher's p", "the supervised baseline", p8 / 255, "probabilities")]
+    found = [
+        Panel("micrograph", "as the network sees it", picture, "grey"),
+        Panel("truth", _shares(truth), truth, "labels"),
+        Panel("teacher's p", "the supervised baseline", p8 / 255, "probabilities"),
+    ]
     for title, selected in selections.items():
         if selected.soft:
             codes = selected.maps[micrograph]
             weights = selected.soft[experiment.pool.source(micrograph)].weights[codes]
             views = recipe_for(*strategies()[title]).teaching.views
-            found += [Panel(f"{title}: p", f"calibrated, of {views} views", codes / 255, "probabilities"),
-                      Panel(f"{title}: weight", "of a pixel in the loss", weights, "weights")]
+            found += [
+                Panel(f"{title}: p", f"calibrated, of {views} views", codes / 255, "probabilities"),
+                Panel(f"{title}: weight", "of a pixel in the loss", weights, "weights"),
+            ]
             continue
         labels = _labels(selected, micrograph)
         if found[-1].kind == "labels" and np.array_equal(found[-1].pixels, labels):
@@ -126,27 +166,43 @@ def drawn(shown: Sequence[Panel], truth: LabelMap) -> Figure:
     rows = ceil(len(shown) / COLUMNS)
     height, width = truth.shape
     side = WIDTH_INCHES / COLUMNS
-    figure = Figure(figsize=(WIDTH_INCHES, rows * (side * height / width + 0.28) + 0.3), layout="constrained")
+    figure = Figure(
+        figsize=(WIDTH_INCHES, rows * (side * height / width + 0.28) + 0.3), layout="constrained"
+    )
     places = figure.subplots(rows, COLUMNS, squeeze=False).ravel()
     for axes in places:
         axes.set_axis_off()
     for axes, panel in zip(places, shown, strict=False):
         _draw(axes, panel, truth)
-    handles = [Patch(facecolor=BLUE, label="particle"), Patch(facecolor=PAPER, edgecolor="#999999", label="background"),
-               Patch(facecolor=ORANGE, label="ignored"), Patch(facecolor="none", edgecolor=OUTLINE, label="true particle")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
+    handles = [
+        Patch(facecolor=BLUE, label="particle"),
+        Patch(facecolor=PAPER, edgecolor="#999999", label="background"),
+        Patch(facecolor=ORANGE, label="ignored"),
+        Patch(facecolor="none", edgecolor=OUTLINE, label="true particle"),
+    ]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8
+    )
     return figure
 
 
 def _draw(axes: Axes, panel: Panel, truth: LabelMap) -> None:
-    axes.set_title(fill(panel.title, TITLE_LETTERS), fontsize=7.5, fontweight="bold", loc="left", pad=11)
+    axes.set_title(
+        fill(panel.title, TITLE_LETTERS), fontsize=7.5, fontweight="bold", loc="left", pad=11
+    )
     axes.text(0, 1.02, panel.note, fontsize=6.5, transform=axes.transAxes, va="bottom")
     if panel.kind == "grey":
         low, high = np.percentile(panel.pixels, [1, 99])
         axes.imshow(panel.pixels, cmap="gray", vmin=low, vmax=high)
         return
     if panel.kind == "labels":
-        axes.imshow(np.where(panel.pixels == IGNORE, 2, panel.pixels), cmap=LABELS, vmin=0, vmax=2, interpolation="nearest")
+        axes.imshow(
+            np.where(panel.pixels == IGNORE, 2, panel.pixels),
+            cmap=LABELS,
+            vmin=0,
+            vmax=2,
+            interpolation="nearest",
+        )
     else:
         colours = PROBABILITIES if panel.kind == "probabilities" else WEIGHTS
         axes.imshow(panel.pixels, cmap=colours, vmin=0, vmax=1, interpolation="nearest")
@@ -167,8 +223,20 @@ def _shares(labels: LabelMap) -> str:
 
 
 @click.command()
-@click.option("--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="work folder")
-@click.option("--output", type=click.Path(path_type=Path), default=PICTURE, show_default=True, help="the PNG to write")
+@click.option(
+    "--work",
+    type=click.Path(path_type=Path),
+    default=Path("work"),
+    show_default=True,
+    help="work folder",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=PICTURE,
+    show_default=True,
+    help="the PNG to write",
+)
 def main(work: Path, output: Path) -> None:
     """Train the baseline of the embedded data, select with every strategy, and draw."""
     experiment = open_experiment(Config(run=RunSettings(work=work)))
@@ -177,7 +245,12 @@ def main(work: Path, output: Path) -> None:
     micrograph = telling(experiment, selections)
     shown = panels(experiment, teacher, selections, micrograph)
     figure = drawn(shown, experiment.store.truth(micrograph, border=True))
-    figure.savefig(output, format="png", dpi=DPI, metadata={"Software": None, SHOWN: ",".join(named(selections))})
+    figure.savefig(
+        output,
+        format="png",
+        dpi=DPI,
+        metadata={"Software": None, SHOWN: ",".join(named(selections))},
+    )
     click.echo(f"{output}: {micrograph} of {len(selections)} selections")
 
 

@@ -15,9 +15,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-         "--remote-debugging-pipe")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+)
 INSIDE = ("data", "blob", "about", "file")  # schemes that ask no host
 ANSWER_SECONDS = 120.0
 
@@ -28,16 +38,36 @@ def installed() -> str | None:
 
 
 class Page:
-    """One tab. `hosts` are those that it asked for anything, `errors` what its console and its scripts complained of."""
+    """One tab.
 
-    def __init__(self, program: str, profile: Path, *, width: int = 1280, height: int = 1000) -> None:
+    `hosts` are those that it asked for anything, `errors` what its console and its scripts
+    complained of.
+    """
+
+    def __init__(
+        self, program: str, profile: Path, *, width: int = 1280, height: int = 1000
+    ) -> None:
         ours, theirs = os.pipe(), os.pipe()  # (read, write) of what it is told, and of what it says
-        # The protocol wants descriptors 3 and 4; bash moves them there (dash knows only descriptors of one digit).
-        command = ["bash", "-c", f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}', program, *FLAGS,
-                   f"--user-data-dir={profile}", "about:blank"]
+        # The protocol wants descriptors 3 and 4; bash moves them there (dash knows only descriptors
+        # of one digit).
+        command = [
+            "bash",
+            "-c",
+            f'exec "$0" "$@" 3<&{ours[0]} 4>&{theirs[1]}',
+            program,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
         with (profile.parent / f"{profile.name}.log").open("wb") as log:
-            self._process = subprocess.Popen(command, pass_fds=(ours[0], theirs[1]), stdout=log, stderr=log,
-                                             stdin=subprocess.DEVNULL, start_new_session=True)
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=(ours[0], theirs[1]),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         os.close(ours[0])
         os.close(theirs[1])
         self._to, self._from = ours[1], theirs[0]
@@ -54,14 +84,22 @@ class Page:
 
     def _attach(self, width: int, height: int) -> None:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
         self.resize(width, height)
 
     def resize(self, width: int, height: int = 1000) -> None:
         """Show the page this many CSS pixels wide."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def open(self, address: str) -> None:
         """Go there, and wait until the document has come; what its scripts draw may come later."""
@@ -73,7 +111,9 @@ class Page:
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in answer:
             raise AssertionError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -84,7 +124,9 @@ class Page:
         while not self.ask(expression):
             if time.monotonic() > deadline:
                 text = self.ask("document.body.innerText.slice(0, 1500)")
-                raise AssertionError(f"never came true: {expression}\nerrors: {self.errors}\n{text}")
+                raise AssertionError(
+                    f"never came true: {expression}\nerrors: {self.errors}\n{text}"
+                )
             time.sleep(0.3)
 
     def text(self) -> str:
@@ -114,9 +156,14 @@ class Page:
     def _say(self, method: str, parameters: dict[str, Any]) -> int:
         self._number += 1
         session = {} if self._session is None else {"sessionId": self._session}
-        rest = json.dumps({"id": self._number, "method": method, "params": parameters, **session}).encode() + b"\0"
+        rest = (
+            json.dumps(
+                {"id": self._number, "method": method, "params": parameters, **session}
+            ).encode()
+            + b"\0"
+        )
         while rest:
-            rest = rest[os.write(self._to, rest):]
+            rest = rest[os.write(self._to, rest) :]
         return self._number
 
     def _next(self) -> dict[str, Any]:
@@ -144,4 +191,6 @@ class Page:
             self.errors.append(f"{told['entry']['text']} {told['entry'].get('url', '')}".strip())
         elif method == "Page.javascriptDialogOpening":
             self.dialogs.append(told["message"])
-            self._say("Page.handleJavaScriptDialog", {"accept": False})  # its answer is nobody's to wait for
+            self._say(
+                "Page.handleJavaScriptDialog", {"accept": False}
+            )  # its answer is nobody's to wait for

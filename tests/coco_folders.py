@@ -17,17 +17,34 @@ BOXES = ([10, 12, 8, 8], [30, 40, 8, 8])
 
 def write_picture(path, seed=0, *, height=SIDE, width=SIDE):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng([seed, *path.name.encode()]).integers(0, 255, size=(height, width), dtype=np.uint8)
+    pixels = np.random.default_rng([seed, *path.name.encode()]).integers(
+        0, 255, size=(height, width), dtype=np.uint8
+    )
     Image.fromarray(pixels).save(path)
 
 
 def entries(names, boxes=BOXES, **extra):
-    return {"info": [{"year": "2026"}], "categories": [{"id": 1, "name": "particle"}],
-            "images": [{"id": number, "file_name": name, "height": SIDE, "width": SIDE} | extra
-                       for number, name in enumerate(names)],
-            "annotations": [{"id": 1 + number * len(boxes) + place, "image_id": number, "category_id": 1, "iscrowd": 1,
-                             "area": box[2] * box[3], "bbox": list(box), "segmentation": []}
-                            for number in range(len(names)) for place, box in enumerate(boxes)]}
+    return {
+        "info": [{"year": "2026"}],
+        "categories": [{"id": 1, "name": "particle"}],
+        "images": [
+            {"id": number, "file_name": name, "height": SIDE, "width": SIDE} | extra
+            for number, name in enumerate(names)
+        ],
+        "annotations": [
+            {
+                "id": 1 + number * len(boxes) + place,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": 1,
+                "area": box[2] * box[3],
+                "bbox": list(box),
+                "segmentation": [],
+            }
+            for number in range(len(names))
+            for place, box in enumerate(boxes)
+        ],
+    }
 
 
 def write_part(root, part, names, *, json_folder="annotations", picture_folder=None, document=None):
@@ -38,7 +55,8 @@ def write_part(root, part, names, *, json_folder="annotations", picture_folder=N
     (root / json_folder).mkdir(parents=True, exist_ok=True)
     content = entries(names) if document is None else document
     (root / json_folder / f"instances_{part}.json").write_text(
-        content if isinstance(content, str) else json.dumps(content))
+        content if isinstance(content, str) else json.dumps(content)
+    )
 
 
 def write_dataset(root, *, year="", **places):

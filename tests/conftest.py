@@ -9,10 +9,12 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-# Before anything imports the project: from here on each annotation, shapes included, is checked at each call.
+# Before anything imports the project: from here on each annotation, shapes included, is checked at
+# each call.
 install_import_hook(["cryossl", "analysis"], "typechecker.check")
 
-# A test must neither write into the tracking store that the developer's shell points at, nor report to anybody.
+# A test must neither write into the tracking store that the developer's shell points at, nor report
+# to anybody.
 for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[name]
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -28,8 +30,17 @@ settings.load_profile("project")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cryossl")
-    group.addoption("--faults", choices=("bounded", "long"), default="bounded", help="how much of each fault is tried")
-    group.addoption("--figures", metavar="FOLDER", help="write the figures of the faults that were tried into this folder")
+    group.addoption(
+        "--faults",
+        choices=("bounded", "long"),
+        default="bounded",
+        help="how much of each fault is tried",
+    )
+    group.addoption(
+        "--figures",
+        metavar="FOLDER",
+        help="write the figures of the faults that were tried into this folder",
+    )
 
 
 @pytest.fixture(scope="session")

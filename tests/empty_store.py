@@ -13,7 +13,9 @@ from filelock import FileLock
 
 def hide_mlflows_own_warnings(config: pytest.Config) -> None:
     """SQLAlchemy 2.1 about MLflow's own tables; hidden outside tests, and not ours to mend."""
-    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
+    config.addinivalue_line(
+        "filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning"
+    )
 
 
 def shared_folder(tmp_path_factory) -> Path:
@@ -29,12 +31,22 @@ def store_template(tmp_path_factory) -> Path:
     template = shared / "template.db"
     with FileLock(shared / "template.lock"):
         if not template.exists():
-            # In a process of its own, so that no connection is left open and no journal file beside it.
-            code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-            environment = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+            # In a process of its own, so that no connection is left open and no journal file beside
+            # it.
+            code = (
+                "import sys; from mlflow import MlflowClient; "
+                "MlflowClient(sys.argv[1]).search_experiments()"
+            )
+            environment = os.environ | {
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_LOGGING_LEVEL": "ERROR",
+            }
             making = shared / "making.db"
-            subprocess.run([sys.executable, "-c", code, f"sqlite:///{making}"], check=True, cwd=shared, env=environment)
+            subprocess.run(
+                [sys.executable, "-c", code, f"sqlite:///{making}"],
+                check=True,
+                cwd=shared,
+                env=environment,
+            )
             making.replace(template)
     return template
-
-

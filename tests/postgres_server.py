@@ -35,14 +35,47 @@ def postgres() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    subprocess.run([*as_user, str(folder / "initdb"), "-D", str(data), "-U", "cryossl", "--auth=trust", "--no-sync"],
-                   check=True, capture_output=True, cwd="/")
+    subprocess.run(
+        [
+            *as_user,
+            str(folder / "initdb"),
+            "-D",
+            str(data),
+            "-U",
+            "cryossl",
+            "--auth=trust",
+            "--no-sync",
+        ],
+        check=True,
+        capture_output=True,
+        cwd="/",
+    )
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(data / "log"), "-w",
-                    "start"], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    subprocess.run(
+        [
+            *as_user,
+            str(folder / "pg_ctl"),
+            "-D",
+            str(data),
+            "-o",
+            options,
+            "-l",
+            str(data / "log"),
+            "-w",
+            "start",
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    )
     try:
         yield f"postgresql://cryossl:secret@127.0.0.1:{port}/postgres"
     finally:
-        subprocess.run([*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"], check=True,
-                       capture_output=True, cwd="/")
+        subprocess.run(
+            [*as_user, str(folder / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"],
+            check=True,
+            capture_output=True,
+            cwd="/",
+        )
         shutil.rmtree(data)

@@ -18,7 +18,10 @@ def runs_of(uri: str) -> list:
 
 
 def points(uri: str, run_id: str, key: str) -> list[tuple[int, float, int]]:
-    return [(point.step, point.value, point.timestamp) for point in MlflowClient(uri).get_metric_history(run_id, key)]
+    return [
+        (point.step, point.value, point.timestamp)
+        for point in MlflowClient(uri).get_metric_history(run_id, key)
+    ]
 
 
 def files(client: MlflowClient, run_id: str, folder: str | None = None) -> list[str]:
@@ -30,11 +33,25 @@ def files(client: MlflowClient, run_id: str, folder: str | None = None) -> list[
 
 def record(run, *, epochs: range) -> None:
     """What a training records; called again it is what a resumed training records again."""
-    run.params({"split.ratio": 5.0, "loop.audit": False, "selection.strategies": ("naive", "class_balanced")})
+    run.params(
+        {
+            "split.ratio": 5.0,
+            "loop.audit": False,
+            "selection.strategies": ("naive", "class_balanced"),
+        }
+    )
     for epoch in epochs:
-        run.metrics({"train/loss": 1.0 / (epoch + 1), "validation/f1": None if epoch % 2 else 0.5 + epoch / 100},
-                    step=epoch)
-    run.table([{"id": "a", "quality": 0.9}, {"id": "b", "quality": float("nan")}], "selection/iteration_1.json")
+        run.metrics(
+            {
+                "train/loss": 1.0 / (epoch + 1),
+                "validation/f1": None if epoch % 2 else 0.5 + epoch / 100,
+            },
+            step=epoch,
+        )
+    run.table(
+        [{"id": "a", "quality": 0.9}, {"id": "b", "quality": float("nan")}],
+        "selection/iteration_1.json",
+    )
     run.image(np.full((40, 60, 3), 7, np.uint8), key="validation/worst", step=1)
     run.json({"best": 1}, "result.json")
     run.dataset([{"id": "train/a.jpg"}], name="labelled", digest="ab" * 32, context="training")

@@ -1,7 +1,8 @@
 """A work folder that an earlier version of the project left, and a second start of its command over it.
 
-The folder is kept in `recorded/work.tar.xz`: data, stages, store, journals, results and the tracking database of one small
-experiment. `python tests/recorded_work.py` makes it anew, which is right only when a release says that stage keys changed.
+The folder is kept in `recorded/work.tar.xz`: data, stages, store, journals, results and the
+tracking database of one small experiment. `python tests/recorded_work.py` makes it anew, which is
+right only when a release says that stage keys changed.
 """
 
 from __future__ import annotations
@@ -45,15 +46,42 @@ strategies: naive,class_balanced+calibrated,stability,noisy_student,ema_consiste
 
 
 def start(folder: Path, *, program: str = "") -> str:
-    """Run the recorded command in a folder and return what it prints; `program` is Python that runs before it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    environment |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
-                    "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
-    words = ["run", "--config", "settings.yaml", "--data", "data", "--work", "work", "--results", "experiments",
-             "--tracking-uri", f"sqlite:///{folder / 'mlflow.db'}"]
+    """Run the recorded command in a folder and return what it prints;
+
+    `program` is Python that runs before it.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
+    }
+    environment |= {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(PROJECT),
+    }
+    words = [
+        "run",
+        "--config",
+        "settings.yaml",
+        "--data",
+        "data",
+        "--work",
+        "work",
+        "--results",
+        "experiments",
+        "--tracking-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+    ]
     code = f"import sys; sys.argv = {['cli.py', *words]!r}\n{program}\nimport cli; cli.main()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True,
-                          timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(f"the run ended with {done.returncode}: {done.stderr[-2000:]}")
     return done.stdout
@@ -61,7 +89,9 @@ def start(folder: Path, *, program: str = "") -> str:
 
 def tables(printed: str) -> str:
     """The tables and the verdict of what a run printed, without the command that it names for the next step."""
-    return printed[printed.index("Naive against class-balanced"):printed.rindex("Next: ")].rstrip()
+    return printed[
+        printed.index("Naive against class-balanced") : printed.rindex("Next: ")
+    ].rstrip()
 
 
 def unpack(folder: Path) -> None:
@@ -84,8 +114,10 @@ def present_versions() -> dict[str, str]:
 
 def stages(folder: Path) -> set[str]:
     """The finished stages below a folder, each by its kind and key."""
-    return {path.parent.relative_to(folder / "work" / "stages").as_posix()
-            for path in (folder / "work" / "stages").glob("*/*/stage.json")}
+    return {
+        path.parent.relative_to(folder / "work" / "stages").as_posix()
+        for path in (folder / "work" / "stages").glob("*/*/stage.json")
+    }
 
 
 def points(folder: Path) -> set[tuple[object, ...]]:
@@ -110,11 +142,16 @@ def record() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
-        synthesise(folder / "data", seed=0, train=24, validation=4, test=4, size_px=64, report=silent)
+        synthesise(
+            folder / "data", seed=0, train=24, validation=4, test=4, size_px=64, report=silent
+        )
         (folder / "settings.yaml").write_text(SETTINGS)
         (folder / "versions.json").write_text(json.dumps(present_versions()))
         (folder / "table.txt").write_text(tables(start(folder)) + "\n")
-        for path in (folder / "mlruns", *folder.glob("work/journals/*/artifacts")):  # sent already, and large
+        for path in (
+            folder / "mlruns",
+            *folder.glob("work/journals/*/artifacts"),
+        ):  # sent already, and large
             shutil.rmtree(path)
         for path in folder.rglob("*.lock"):
             path.unlink()

@@ -6,18 +6,45 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-KNOWN = {"$schema", "$id", "$defs", "$ref", "title", "description", "type", "properties", "required", "additionalProperties",
-         "items", "enum", "const", "pattern", "minimum", "maximum", "minItems"}
-TYPES: dict[str, Any] = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+KNOWN = {
+    "$schema",
+    "$id",
+    "$defs",
+    "$ref",
+    "title",
+    "description",
+    "type",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "enum",
+    "const",
+    "pattern",
+    "minimum",
+    "maximum",
+    "minItems",
+}
+TYPES: dict[str, Any] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "boolean": bool,
+    "null": type(None),
+}
 
 
-def faults(value: Any, schema: dict[str, Any], root: dict[str, Any] | None = None, where: str = "$") -> Iterator[str]:
+def faults(
+    value: Any, schema: dict[str, Any], root: dict[str, Any] | None = None, where: str = "$"
+) -> Iterator[str]:
     """What of the value is not as the schema has it, with its place."""
     root = root if root is not None else schema
     if set(schema) - KNOWN:
         raise ValueError(f"the checker does not know {sorted(set(schema) - KNOWN)}")
     if "$ref" in schema:
-        yield from faults(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, where)
+        yield from faults(
+            value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, where
+        )
     kinds = schema.get("type", [])
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if kinds and not any(is_of(value, kind) for kind in kinds):
@@ -35,8 +62,11 @@ def faults(value: Any, schema: dict[str, Any], root: dict[str, Any] | None = Non
 
 def is_of(value: Any, kind: str) -> bool:
     if kind in ("number", "integer"):
-        return isinstance(value, int | float) and not isinstance(value, bool) and (kind == "number"
-                                                                                   or float(value).is_integer())
+        return (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and (kind == "number" or float(value).is_integer())
+        )
     return isinstance(value, TYPES[kind])
 
 
@@ -47,13 +77,19 @@ def plain_faults(value: Any, schema: dict[str, Any], where: str) -> Iterator[str
         yield f"{where}: {value!r}, wanted one of {schema['enum']}"
     if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
         yield f"{where}: {value!r} does not match {schema['pattern']}"
-    if is_of(value, "number") and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+    if is_of(value, "number") and not schema.get("minimum", value) <= value <= schema.get(
+        "maximum", value
+    ):
         yield f"{where}: {value} is out of range"
 
 
-def object_faults(value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], where: str) -> Iterator[str]:
+def object_faults(
+    value: dict[str, Any], schema: dict[str, Any], root: dict[str, Any], where: str
+) -> Iterator[str]:
     known = schema.get("properties", {})
-    yield from (f"{where}: {name} is missing" for name in schema.get("required", []) if name not in value)
+    yield from (
+        f"{where}: {name} is missing" for name in schema.get("required", []) if name not in value
+    )
     rest = schema.get("additionalProperties", True)
     for name, item in value.items():
         if name in known:

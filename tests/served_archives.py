@@ -58,14 +58,17 @@ class Handler(BaseHTTPRequestHandler):
         if start is not None and start >= len(self.site.payload):
             self.send_error(416)
             return
-        body = self.site.payload[start or 0:]
+        body = self.site.payload[start or 0 :]
         self.send_response(200 if start is None else 206)
         if start is not None:
-            self.send_header("Content-Range", f"bytes {start}-{len(self.site.payload) - 1}/{len(self.site.payload)}")
+            self.send_header(
+                "Content-Range",
+                f"bytes {start}-{len(self.site.payload) - 1}/{len(self.site.payload)}",
+            )
         self.send_header("ETag", self.site.etag)
         self.send_header("Content-Length", str(self.site.claimed_bytes or len(body)))
         self.end_headers()
-        self.wfile.write(body[:self.site.cut_after.pop(0)] if self.site.cut_after else body)
+        self.wfile.write(body[: self.site.cut_after.pop(0)] if self.site.cut_after else body)
 
     def _start(self) -> int | None:
         asked = self.headers.get("Range")

@@ -30,33 +30,71 @@ def examples(count: int, *, source: str = "") -> list[Example]:
     drawn = []
     for index in range(count):
         random = np.random.default_rng(index)
-        picture, labels = random.integers(90, 130, (TILE_PX, TILE_PX), np.uint8), np.zeros((TILE_PX, TILE_PX), np.uint8)
+        picture, labels = (
+            random.integers(90, 130, (TILE_PX, TILE_PX), np.uint8),
+            np.zeros((TILE_PX, TILE_PX), np.uint8),
+        )
         y, x = random.integers(0, TILE_PX - 10, 2)
-        picture[y:y + 10, x:x + 10] += 60
-        labels[y:y + 10, x:x + 10] = 1
-        drawn.append(Example(Tile(f"m{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)), picture, labels, source=source))
+        picture[y : y + 10, x : x + 10] += 60
+        labels[y : y + 10, x : x + 10] = 1
+        drawn.append(
+            Example(
+                Tile(f"m{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)), picture, labels, source=source
+            )
+        )
     return drawn
 
 
 def mixed(*, steps: int) -> MixedBatches:
     """Five labelled and five other tiles, the latter of two sources."""
     tiles = examples(10, source="a")
-    return MixedBatches(tiles[:5], tiles[5:8] + examples(10, source="b")[8:], batch_size=4, tile_px=TILE_PX, seed=0,
-                        purpose="train", iteration=0, weight=(0.25, 1.0), steps=steps)
+    return MixedBatches(
+        tiles[:5],
+        tiles[5:8] + examples(10, source="b")[8:],
+        batch_size=4,
+        tile_px=TILE_PX,
+        seed=0,
+        purpose="train",
+        iteration=0,
+        weight=(0.25, 1.0),
+        steps=steps,
+    )
 
 
-def train(folder: Path, *, settings: NetworkSettings = SMALL, tiles: list[Example] | None = None, **changes: object) -> Fitted:
+def train(
+    folder: Path,
+    *,
+    settings: NetworkSettings = SMALL,
+    tiles: list[Example] | None = None,
+    **changes: object,
+) -> Fitted:
     """A training of 12 steps from fresh weights."""
-    batches = TileBatches(tiles or examples(10), batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0)
-    arguments = {"steps": 12, "learning_rate": 3e-3, "weight_decay": 1e-2, "seed": 0, "iteration": 0, "device": CPU,
-                 "precision": "fp32", "checkpoint": Checkpoint(folder, every_seconds=3600), "validate": lambda _: 0.5,
-                 "validations": 3, "report": silent, "on_epoch": lambda _: None, "batches": batches} | changes
+    batches = TileBatches(
+        tiles or examples(10), batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0
+    )
+    arguments = {
+        "steps": 12,
+        "learning_rate": 3e-3,
+        "weight_decay": 1e-2,
+        "seed": 0,
+        "iteration": 0,
+        "device": CPU,
+        "precision": "fp32",
+        "checkpoint": Checkpoint(folder, every_seconds=3600),
+        "validate": lambda _: 0.5,
+        "validations": 3,
+        "report": silent,
+        "on_epoch": lambda _: None,
+        "batches": batches,
+    } | changes
     return fit(build(settings, seed=0), **arguments)
 
 
 def equal(first: Weights, second: Weights) -> bool:
     """Whether two networks have the same weights, bit for bit."""
-    return set(first) == set(second) and all(torch.equal(first[name], second[name]) for name in first)
+    return set(first) == set(second) and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def weight_score(network) -> float:
@@ -66,6 +104,7 @@ def weight_score(network) -> float:
 
 def interrupted_after(step: int):
     """A report that is interrupted behind a step."""
+
     def stop(progress) -> None:
         if progress.done == step:
             raise KeyboardInterrupt

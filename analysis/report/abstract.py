@@ -25,11 +25,18 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
         for at, strategy, group in by_arm(arms):
             contrast = against_baseline(group, metric=HEADLINE)
             if at == ratio and strategy != "supervised":
-                guess = estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
+                guess = (
+                    estimate(contrast, comparison.counts, metric=HEADLINE)
+                    if contrast.pairs
+                    else None
+                )
                 sentences.append(_gain(strategy, contrast, guess, group))
                 methods |= {_speaks_of(guess)} if guess and guess.interval else set()
         over = reference_notes(arms).get(ratio)
-        sentences += [_against_naive(comparison, ratio), f"Here {over}; its own is over supervised." if over else ""]
+        sentences += [
+            _against_naive(comparison, ratio),
+            f"Here {over}; its own is over supervised." if over else "",
+        ]
         paragraphs.append(tuple(sentence for sentence in sentences if sentence))
     if methods:
         paragraphs.append(("In brackets the 95% interval. " + " ".join(sorted(methods)),))
@@ -41,32 +48,63 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
     settings = settings_of(comparison.arms)
     get = settings.get
     seeds = sorted({arm.seed for arm in comparison.arms})
-    ratios = ", ".join(f"{ratio:g}%" for ratio in sorted({arm.ratio_percent for arm in comparison.arms}))
+    ratios = ", ".join(
+        f"{ratio:g}%" for ratio in sorted({arm.ratio_percent for arm in comparison.arms})
+    )
     sentences = [
-        f"Particle segmentation on {comparison.dataset or 'an unnamed data set'} with {ratios} of the training "
-        f"{get('split.label_unit', 'micrograph')}s labelled, {len(seeds)} seed{'s' * (len(seeds) != 1)} "
-        f"({', '.join(map(str, seeds))}). A seed draws the labelled part, balanced over sources, and the initial weights; all "
-        "strategies of a seed share split, weights and the supervised baseline, so they are paired by seed.",
-        _sentence("The network is {network.architecture} with encoder {network.encoder} ({network.encoder_weights} weights), "
-                  "trained with AdamW at learning rate {training.learning_rate}, batches of {training.batch_size}, for "
-                  "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs (students), "
-                  "{training.least_steps} steps at least.", settings),
-        _sentence("The best model so far labels the unlabelled part; a student learns from labels and pseudo-labels, replaces "
-                  + ("it, whatever its score, " if get("loop.accept") == "always" else
-                     f"it if the gate `{{loop.accept}}` accepts it on {chosen_on(settings)}, and ends the loop if not, ")
-                  + "after at most {loop.max_iterations} iterations.", settings),
-        "Thresholds and gate are chosen on the labelled micrographs themselves; the validation part is scored."
-        if get("split.validation_from") == "labelled" else "",
-        _sentence("naive keeps every image with mean confidence of {selection.naive_threshold} or more. class_balanced calls a "
-                  "pixel "
-                  "particle from {selection.particle_threshold}, background from {selection.background_threshold}, and keeps "
-                  "the "
-                  "{selection.max_pseudo_per_labelled} best images per labelled one by {selection.quality_particle} particle + "
-                  "{selection.quality_background} background + {selection.quality_balance} balance against the target ratio "
-                  "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.", settings),
-        "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the threshold chosen on "
+        f"Particle segmentation on {comparison.dataset or 'an unnamed data set'} with {ratios} of "
+        "the training "
+        f"{get('split.label_unit', 'micrograph')}s labelled, {len(seeds)} "
+        f"seed{'s' * (len(seeds) != 1)} "
+        f"({', '.join(map(str, seeds))}). A seed draws the labelled part, balanced over sources, "
+        "and the initial weights; all "
+        "strategies of a seed share split, weights and the supervised baseline, so they are paired "
+        "by seed.",
+        _sentence(
+            "The network is {network.architecture} with encoder {network.encoder} "
+            "({network.encoder_weights} weights), "
+            "trained with AdamW at learning rate {training.learning_rate}, batches of "
+            "{training.batch_size}, for "
+            "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs "
+            "(students), "
+            "{training.least_steps} steps at least.",
+            settings,
+        ),
+        _sentence(
+            "The best model so far labels the unlabelled part; a student learns from labels and "
+            "pseudo-labels, replaces "
+            + (
+                "it, whatever its score, "
+                if get("loop.accept") == "always"
+                else f"it if the gate `{{loop.accept}}` accepts it on {chosen_on(settings)}, and "
+                "ends the loop if not, "
+            )
+            + "after at most {loop.max_iterations} iterations.",
+            settings,
+        ),
+        "Thresholds and gate are chosen on the labelled micrographs themselves; the validation "
+        "part is scored."
+        if get("split.validation_from") == "labelled"
+        else "",
+        _sentence(
+            "naive keeps every image with mean confidence of {selection.naive_threshold} or more. "
+            "class_balanced calls a "
+            "pixel "
+            "particle from {selection.particle_threshold}, background from "
+            "{selection.background_threshold}, and keeps "
+            "the "
+            "{selection.max_pseudo_per_labelled} best images per labelled one by "
+            "{selection.quality_particle} particle + "
+            "{selection.quality_background} background + {selection.quality_balance} balance "
+            "against the target ratio "
+            "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.",
+            settings,
+        ),
+        "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the "
+        "threshold chosen on "
         f"{chosen_on(settings)}; "
-        + _particles(comparison) + "the unlabelled border is left out. The test part decides nothing. Reported is the last "
+        + _particles(comparison)
+        + "the unlabelled border is left out. The test part decides nothing. Reported is the last "
         "accepted model of each seed, the baseline where none was accepted.",
     ]
     return tuple(sentence for sentence in sentences if sentence)
@@ -77,8 +115,11 @@ def _particles(comparison: Comparison) -> str:
     if not any(PARTICLE_F1 in model.metrics for arm in comparison.arms for model in arm.iterations):
         return ""
     distance = settings_of(comparison.arms).get("evaluation.match_distance", "the stated fraction")
-    return (f"particle F1, precision and recall are of centres picked from the probability map, matched one to one with the "
-            f"labelled ones within {distance} of the particle's diameter, at the score chosen there; ")
+    return (
+        "particle F1, precision and recall are of centres picked from the probability map, "
+        "matched one to one with the "
+        f"labelled ones within {distance} of the particle's diameter, at the score chosen there; "
+    )
 
 
 def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
@@ -93,12 +134,19 @@ def span(interval: Interval) -> str:
 
 
 def _baseline(arms: Sequence[Arm], ratio: float) -> str:
-    done = [arm for arm in arms if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, "supervised", "finished")]
+    done = [
+        arm
+        for arm in arms
+        if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, "supervised", "finished")
+    ]
     score = mean_of(arm.value(HEADLINE) for arm in done)
     start = f"With {labelled_text(arms, ratio)} of the training data labelled, "
     if score is None:
         return f"{start}no supervised baseline has finished."
-    return f"{start}the supervised baseline reached a test F1 of {100 * score:.2f}% ({_seeds(len(done))})."
+    return (
+        f"{start}the supervised baseline reached a test F1 of {100 * score:.2f}% "
+        f"({_seeds(len(done))})."
+    )
 
 
 def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequence[Arm]) -> str:
@@ -106,18 +154,29 @@ def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequ
     lost = len(group) - number
     collapsed = sum(arm.collapsed for arm in group)
     tail = f"; a training collapsed in {collapsed} of {_seeds(len(group))}" if collapsed else ""
-    tail += f"; {lost} of {_seeds(len(group))} {'is' if lost == 1 else 'are'} not in it" if lost else ""
+    tail += (
+        f"; {lost} of {_seeds(len(group))} {'is' if lost == 1 else 'are'} not in it" if lost else ""
+    )
     if guess is None:
         return f"{strategy} has no finished run{tail}."
     kept = sum(model.iteration == 0 for _, _, model in contrast.pairs)
     size = f"{_seeds(number)}, {grade(number)}"
     if all(base is model for _, base, model in contrast.pairs):
-        return (f"{strategy}: no student was accepted on {chosen_on(settings_of(group))} in any of {_seeds(number)}, so the "
-                f"baseline stays{tail}.")
+        return (
+            f"{strategy}: no student was accepted on {chosen_on(settings_of(group))} in any of "
+            f"{_seeds(number)}, so the "
+            f"baseline stays{tail}."
+        )
     none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept else ""
     if guess.interval is None:
-        return f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the baseline ({size}){none}{tail}."
-    return f"{strategy}: {span(guess.interval)} over the baseline ({size}){_zero(guess.interval)}{none}{tail}."
+        return (
+            f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the "
+            f"baseline ({size}){none}{tail}."
+        )
+    return (
+        f"{strategy}: {span(guess.interval)} over the baseline "
+        f"({size}){_zero(guess.interval)}{none}{tail}."
+    )
 
 
 def _zero(interval: Interval) -> str:
@@ -137,7 +196,10 @@ def _against_naive(comparison: Comparison, ratio: float) -> str:
 def _speaks_of(guess: Estimate) -> str:
     if guess.improvement is None:
         return "It speaks of other seeds on these test micrographs (Student's t)."
-    return f"It speaks of other {' and '.join(guess.levels)} (paired bootstrap from counts per micrograph)."
+    return (
+        f"It speaks of other {' and '.join(guess.levels)} (paired bootstrap from counts per "
+        "micrograph)."
+    )
 
 
 def _sentence(template: str, settings: Mapping[str, str]) -> str:

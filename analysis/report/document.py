@@ -1,4 +1,7 @@
-"""A report as one file: HTML that holds everything, Markdown or LaTeX with its figures beside it."""
+"""A report as one file:
+
+HTML that holds everything, Markdown or LaTeX with its figures beside it.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +38,28 @@ def html(report: Report) -> str:
     """One self-contained page: no script, nothing from outside; a policy in its head makes browsers hold it to that."""
     style = (ROOM / "report.css").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    environment = Environment(loader=FileSystemLoader(ROOM), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-                              lstrip_blocks=True)
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    environment = Environment(
+        loader=FileSystemLoader(ROOM),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template("report.html.j2").render(
-        report=report, policy=policy, style=style, drawing=lambda plot: _data_uri("image/svg+xml", image(plot.figure, "svg")),
-        photo=lambda picture: _data_uri("image/jpeg", picture.jpeg), link=lambda cell: run_link(cell, report.origin),
-        seed_words=seed_words, marks=MARKS, met=MET)
+        report=report,
+        policy=policy,
+        style=style,
+        drawing=lambda plot: _data_uri("image/svg+xml", image(plot.figure, "svg")),
+        photo=lambda picture: _data_uri("image/jpeg", picture.jpeg),
+        link=lambda cell: run_link(cell, report.origin),
+        seed_words=seed_words,
+        marks=MARKS,
+        met=MET,
+    )
 
 
 def run_link(cell: Cell, origin: Origin) -> str:
@@ -53,81 +71,149 @@ def run_link(cell: Cell, origin: Origin) -> str:
     if len(known) == 1:
         run, experiment = next(iter(known.items()))
         return f"{start}/#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}"
-    runs, experiments = (quote("[" + ",".join(f'"{one}"' for one in dict.fromkeys(ids)) + "]", safe="")
-                         for ids in (known.keys(), known.values()))
+    runs, experiments = (
+        quote("[" + ",".join(f'"{one}"' for one in dict.fromkeys(ids)) + "]", safe="")
+        for ids in (known.keys(), known.values())
+    )
     return f"{start}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def figure_files(report: Report) -> dict[str, bytes]:
     """File name -> PNG or SVG of each figure, and the pictures."""
-    files = {f"{name}.{form}": image(plot.figure, form) for name, plot in _named_plots(report).items() if plot.figure
-             for form in ("png", "svg")}
-    return files | {f"{name}.jpg": picture.jpeg for name, picture in _named_pictures(report).items()}
+    files = {
+        f"{name}.{form}": image(plot.figure, form)
+        for name, plot in _named_plots(report).items()
+        if plot.figure
+        for form in ("png", "svg")
+    }
+    return files | {
+        f"{name}.jpg": picture.jpeg for name, picture in _named_pictures(report).items()
+    }
 
 
 def markdown(report: Report, *, figures: str) -> str:
-    """The report in GitHub's Markdown; `figures` is the folder of the figure files, as seen from the report."""
+    """The report in GitHub's Markdown;
+
+    `figures` is the folder of the figure files, as seen from the report.
+    """
     words = markdown_text
-    blocks = [f"# {words(report.title)}", *(words(lead) + "".join(f"\n- {words(point)}" for point in points)
-                                              for lead, *points in report.abstract)]
+    blocks = [
+        f"# {words(report.title)}",
+        *(
+            words(lead) + "".join(f"\n- {words(point)}" for point in points)
+            for lead, *points in report.abstract
+        ),
+    ]
     names = {id(plot): name for name, plot in _named_plots(report).items()}
     for section in report.sections:
         verdicts = "\n".join(map(verdict_markdown, section.comparison.verdicts))
-        blocks += [f"## {words(section.subject)}", "### Verdict", verdicts,
-                   *(table_markdown(table).rstrip() for table in section.comparison.tables)]
-        blocks += [f"### "
-                   f"{words(plot.title)}\n\n![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
-                   for plot in section.plots if plot.figure]
-    blocks += [f"![{words(picture.title)}]({figures}/{name}.jpg)\n\n{words(picture.title)}, run {words(picture.run_id)}"
-               for name, picture in _named_pictures(report).items()]
-    blocks += ["## Method", *map(words, report.methods), _markdown_list("## What failed or is missing", report.missing),
-               _markdown_list("## Origin", [f"{word}: {text}" for word, text in report.facts]),
-               f"## How to reproduce\n\n```\n{report.origin.command.replace('`', '')}\n```"]
-    tables = (table_markdown(table).rstrip() for table in (report.settings, report.problems, report.runs) if table.rows)
+        blocks += [
+            f"## {words(section.subject)}",
+            "### Verdict",
+            verdicts,
+            *(table_markdown(table).rstrip() for table in section.comparison.tables),
+        ]
+        blocks += [
+            f"### "
+            f"{words(plot.title)}\n\n![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
+            for plot in section.plots
+            if plot.figure
+        ]
+    blocks += [
+        f"![{words(picture.title)}]({figures}/{name}.jpg)\n\n{words(picture.title)}, run "
+        f"{words(picture.run_id)}"
+        for name, picture in _named_pictures(report).items()
+    ]
+    blocks += [
+        "## Method",
+        *map(words, report.methods),
+        _markdown_list("## What failed or is missing", report.missing),
+        _markdown_list("## Origin", [f"{word}: {text}" for word, text in report.facts]),
+        f"## How to reproduce\n\n```\n{report.origin.command.replace('`', '')}\n```",
+    ]
+    tables = (
+        table_markdown(table).rstrip()
+        for table in (report.settings, report.problems, report.runs)
+        if table.rows
+    )
     return "\n\n".join(block for block in (*blocks, *tables) if block) + "\n"
 
 
 def latex(report: Report, *, figures: str) -> str:
     """The report as a LaTeX document (booktabs, graphicx); `figures` as for Markdown."""
     words = latex_text
-    head = [r"\documentclass[10pt]{article}", r"\usepackage[utf8]{inputenc}", r"\usepackage[T1]{fontenc}",
-            r"\usepackage[margin=2cm]{geometry}", r"\usepackage{booktabs,graphicx}",
-            rf"\title{{{words(report.title)}}}", rf"\date{{{words(report.origin.made)}}}", r"\author{}", r"\begin{document}",
-            r"\maketitle", r"\begin{abstract}",
-            "\n\n".join(words(" ".join(paragraph)) for paragraph in report.abstract), r"\end{abstract}"]
+    head = [
+        r"\documentclass[10pt]{article}",
+        r"\usepackage[utf8]{inputenc}",
+        r"\usepackage[T1]{fontenc}",
+        r"\usepackage[margin=2cm]{geometry}",
+        r"\usepackage{booktabs,graphicx}",
+        rf"\title{{{words(report.title)}}}",
+        rf"\date{{{words(report.origin.made)}}}",
+        r"\author{}",
+        r"\begin{document}",
+        r"\maketitle",
+        r"\begin{abstract}",
+        "\n\n".join(words(" ".join(paragraph)) for paragraph in report.abstract),
+        r"\end{abstract}",
+    ]
     names = {id(plot): name for name, plot in _named_plots(report).items()}
-    blocks = [block for section in report.sections for block in _latex_section(section, names, figures)]
-    tail = [r"\section*{Method}", "\n\n".join(map(words, report.methods)), r"\section*{What failed or is missing}",
-            "\n\n".join(map(words, report.missing)) or "Nothing.", r"\section*{Origin}",
-            "\n\n".join(words(f"{word}: {text}") for word, text in report.facts),
-            rf"Made by \texttt{{{words(report.origin.command)}}}", r"\end{document}"]
+    blocks = [
+        block for section in report.sections for block in _latex_section(section, names, figures)
+    ]
+    tail = [
+        r"\section*{Method}",
+        "\n\n".join(map(words, report.methods)),
+        r"\section*{What failed or is missing}",
+        "\n\n".join(map(words, report.missing)) or "Nothing.",
+        r"\section*{Origin}",
+        "\n\n".join(words(f"{word}: {text}") for word, text in report.facts),
+        rf"Made by \texttt{{{words(report.origin.command)}}}",
+        r"\end{document}",
+    ]
     return "\n".join([*head, *blocks, *tail]) + "\n"
 
 
 def _latex_section(section: Section, names: Mapping[int, str], figures: str) -> list[str]:
-    blocks = [rf"\section{{{latex_text(section.subject)}}}", *map(verdict_latex, section.comparison.verdicts)]
+    blocks = [
+        rf"\section{{{latex_text(section.subject)}}}",
+        *map(verdict_latex, section.comparison.verdicts),
+    ]
     for table in section.comparison.tables:
         for start in range(0, len(table.rows), ROWS_PER_PAGE):
-            part = table_latex(replace(table, rows=table.rows[start:start + ROWS_PER_PAGE]))
-            blocks += [r"\begin{table}[htbp]\centering", rf"\caption{{{latex_text(table.title)}}}",
-                       r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", part.rstrip() + "%", "}",
-                       r"\end{table}"]
+            part = table_latex(replace(table, rows=table.rows[start : start + ROWS_PER_PAGE]))
+            blocks += [
+                r"\begin{table}[htbp]\centering",
+                rf"\caption{{{latex_text(table.title)}}}",
+                r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+                part.rstrip() + "%",
+                "}",
+                r"\end{table}",
+            ]
     for plot in section.plots:
         if plot.figure:
-            blocks += [r"\begin{figure}[htbp]\centering",
-                       rf"\includegraphics[width=0.75\textwidth]{{{figures}/{names[id(plot)]}.png}}",
-                       rf"\caption{{{latex_text(plot.title)}. {latex_text(plot.caption)}}}", r"\end{figure}"]
+            blocks += [
+                r"\begin{figure}[htbp]\centering",
+                rf"\includegraphics[width=0.75\textwidth]{{{figures}/{names[id(plot)]}.png}}",
+                rf"\caption{{{latex_text(plot.title)}. {latex_text(plot.caption)}}}",
+                r"\end{figure}",
+            ]
     return [*blocks, r"\clearpage"]
 
 
 def _named_plots(report: Report) -> dict[str, Any]:
     """File name without ending -> plot; from the second section on with its number."""
-    return {plot.name + (f"-{number}" if number > 1 else ""): plot
-            for number, section in enumerate(report.sections, start=1) for plot in section.plots}
+    return {
+        plot.name + (f"-{number}" if number > 1 else ""): plot
+        for number, section in enumerate(report.sections, start=1)
+        for plot in section.plots
+    }
 
 
 def _named_pictures(report: Report) -> dict[str, Any]:
-    return {f"micrographs-{number}": picture for number, picture in enumerate(report.pictures, start=1)}
+    return {
+        f"micrographs-{number}": picture for number, picture in enumerate(report.pictures, start=1)
+    }
 
 
 def _markdown_list(title: str, lines: tuple[str, ...] | list[str]) -> str:

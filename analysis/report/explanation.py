@@ -15,10 +15,13 @@ from cryossl.errors import ConfigError
 from cryossl.strategy_names import BASELINE, without_pseudo_labels
 
 FORMULAS = {
-    "test/f1": "F1 = 2 tp / (2 tp + fp + fn)", "test/precision": "precision = tp / (tp + fp)",
+    "test/f1": "F1 = 2 tp / (2 tp + fp + fn)",
+    "test/precision": "precision = tp / (tp + fp)",
     "test/recall": "recall = tp / (tp + fn)",
 }
-FORMULAS |= {metric.replace("test/", "test/particle_"): formula for metric, formula in FORMULAS.items()}
+FORMULAS |= {
+    metric.replace("test/", "test/particle_"): formula for metric, formula in FORMULAS.items()
+}
 
 
 def metric_called(name: str) -> str:
@@ -31,13 +34,28 @@ def explain(comparison: Comparison, *, strategy: str, ratio: float | None) -> st
 
     Raises ConfigError for a strategy or ratio without a finished arm.
     """
-    arms = [arm for arm in comparison.arms if arm.strategy == strategy and ratio in (None, arm.ratio_percent)]
+    arms = [
+        arm
+        for arm in comparison.arms
+        if arm.strategy == strategy and ratio in (None, arm.ratio_percent)
+    ]
     if not any(arm.state == "finished" for arm in arms):
-        there = sorted({f"{arm.strategy} at {arm.ratio_percent:g}%" for arm in comparison.arms if arm.state == "finished"})
-        raise ConfigError(f"no finished arm {strategy!r}" + (f" at {ratio:g}%" if ratio is not None else ""),
-                          cure=f"there are: {', '.join(there)}")
+        there = sorted(
+            {
+                f"{arm.strategy} at {arm.ratio_percent:g}%"
+                for arm in comparison.arms
+                if arm.state == "finished"
+            }
+        )
+        raise ConfigError(
+            f"no finished arm {strategy!r}" + (f" at {ratio:g}%" if ratio is not None else ""),
+            cure=f"there are: {', '.join(there)}",
+        )
     ratios = sorted({arm.ratio_percent for arm in arms})
-    return "\n".join(_at_ratio(comparison, strategy, at, [arm for arm in arms if arm.ratio_percent == at]) for at in ratios)
+    return "\n".join(
+        _at_ratio(comparison, strategy, at, [arm for arm in arms if arm.ratio_percent == at])
+        for at in ratios
+    )
 
 
 def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequence[Arm]) -> str:
@@ -45,23 +63,40 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
     lines = [f"{metric} of {strategy} at {ratio:g}% labelled", ""]
     if metric in FORMULAS:
         counted = "particles" if metric.startswith("test/particle_") else "pixels"
-        lines += [f"{FORMULAS[metric]}, {counted} of all test micrographs summed first (tp found, fp invented, fn missed)", ""]
+        lines += [
+            f"{FORMULAS[metric]}, {counted} of all test micrographs summed first (tp found, fp "
+            "invented, fn missed)",
+            "",
+        ]
     for arm in arms:
         lines += _arm_lines(arm, comparison)
     known = [value for arm in arms if (value := arm.value(metric)) is not None]
     if known:
-        lines += ["", f"mean over {len(known)} seeds = {np.mean(known):.6f}"
-                  + (f", standard deviation {np.std(known, ddof=1):.6f} (n - 1)" if len(known) > 1 else "")]
+        lines += [
+            "",
+            f"mean over {len(known)} seeds = {np.mean(known):.6f}"
+            + (
+                f", standard deviation {np.std(known, ddof=1):.6f} (n - 1)"
+                if len(known) > 1
+                else ""
+            ),
+        ]
     contrast = against_baseline(arms, metric=metric)
     if strategy != "supervised" and contrast.pairs:
         mean = 100 * contrast.differences.mean()
-        lines += ["", f"gain = score - score of {_base(arms, comparison)} of the same seed; mean {mean:+.4f} points"]
+        lines += [
+            "",
+            f"gain = score - score of {_base(arms, comparison)} of the same seed; mean {mean:+.4f} "
+            "points",
+        ]
         guess = estimate(contrast, comparison.counts, metric=metric)
         if guess.interval is not None:
             why = f" ({guess.why})" if guess.why else ""
             lines.append(f"95% interval over {guess.method}{why}: {span(guess.interval)}")
             if metric in SCORES and not guess.why:
-                lines.append("its estimate is the difference of the scores of counts summed over seeds")
+                lines.append(
+                    "its estimate is the difference of the scores of counts summed over seeds"
+                )
         lines.append("formulas: docs/statistics.md")
     return "\n".join(lines) + "\n"
 
@@ -81,7 +116,10 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
     for word, model in models:
         value = model.metrics.get(metric)
         shown = f"{value:.6f}" if value is not None else "not recorded"
-        lines.append(f"  {word:8} run {model.run_id}: {shown}{_counted(comparison.counts.get(model.run_id), metric)}")
+        lines.append(
+            f"  {word:8} run {model.run_id}: "
+            f"{shown}{_counted(comparison.counts.get(model.run_id), metric)}"
+        )
     return lines
 
 
@@ -96,6 +134,13 @@ def _counted(counts: ModelCounts | None, metric: str) -> str:
     if counts is None or rows is None:
         return ""
     tp, fp, fn = (int(number) for number in rows.sum(axis=0))
-    above, below = {"f1": (2 * tp, 2 * tp + fp + fn), "precision": (tp, tp + fp), "recall": (tp, tp + fn)}[SCORES[metric]]
+    above, below = {
+        "f1": (2 * tp, 2 * tp + fp + fn),
+        "precision": (tp, tp + fp),
+        "recall": (tp, tp + fn),
+    }[SCORES[metric]]
     result = f"{above / below:.6f}" if below else "undefined"
-    return f"; tp {tp}, fp {fp}, fn {fn} in {len(counts.ids)} micrographs: {above} / {below} = {result}"
+    return (
+        f"; tp {tp}, fp {fp}, fn {fn} in {len(counts.ids)} micrographs: {above} / {below} = "
+        f"{result}"
+    )

@@ -12,7 +12,13 @@ from analysis.runs.arms import Arm, by_arm
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import seed_interval
-from cryossl.evaluation.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, SUCCESS_GAIN_POINTS, mean_of
+from cryossl.evaluation.verdict import (
+    BAD_RATIO,
+    GOOD_RATIO,
+    HEALTHY_RATIO,
+    SUCCESS_GAIN_POINTS,
+    mean_of,
+)
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
 MOST_LEVEL = 4  # names that fit side by side below a panel
@@ -24,22 +30,36 @@ Point = tuple[float, float]
 def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Score of each student by iteration: seeds thin, a student that was not accepted hollow, mean and interval bold."""
     title = f"{_word(metric)} by iteration"
-    caption = ("Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean over seeds of the model "
-               "that is kept after each iteration, with the 95% interval of that mean (Student's t).")
+    caption = (
+        "Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean "
+        "over seeds of the model "
+        "that is kept after each iteration, with the 95% interval of that mean (Student's t)."
+    )
     dashed = [name for name in CONTROLS if name in _strategies(arms)]
     if dashed:
         caption += f" Dashed: {', '.join(dashed)}."
     styles = looks(_strategies(arms))
     ratios = _ratios(arm for arm in arms if _students(arm, metric))
     if not ratios:
-        return Plot("f1_by_iteration", title, caption, None, f"no finished arm has a student with {metric}")
+        return Plot(
+            "f1_by_iteration", title, caption, None, f"no finished arm has a student with {metric}"
+        )
 
     def draw(axes: Axes, ratio: float) -> None:
         for strategy, group in _groups(arms, ratio):
             if not without_pseudo_labels(strategy):
                 _student_curves(axes, group, metric, styles[strategy])
-            elif strategy in CONTROLS and (level := mean_of(arm.value(metric) for arm in group)) is not None:
-                axes.axhline(100 * level, color=styles[strategy][0], linestyle="--", linewidth=1.2, label=strategy)
+            elif (
+                strategy in CONTROLS
+                and (level := mean_of(arm.value(metric) for arm in group)) is not None
+            ):
+                axes.axhline(
+                    100 * level,
+                    color=styles[strategy][0],
+                    linestyle="--",
+                    linewidth=1.2,
+                    label=strategy,
+                )
         axes.set_xticks(range(1 + max(model.iteration for arm in arms for model in arm.iterations)))
         axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"{_word(metric)} (%)")
 
@@ -49,10 +69,18 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
 def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str) -> Plot:
     """Gain over the baseline of each strategy: a dot per seed, the dots of a seed joined, estimate and interval beside them."""
     title = f"Gain in {_word(metric)} over the baseline, paired by seed"
-    caption = ("A dot per seed, the dots of a seed joined; beside them estimate and 95% interval, as in the table of evidence. "
-               f"Dashed: the +{SUCCESS_GAIN_POINTS:g} points that count as success.")
+    caption = (
+        "A dot per seed, the dots of a seed joined; beside them estimate and 95% interval, as in "
+        "the table of evidence. "
+        f"Dashed: the +{SUCCESS_GAIN_POINTS:g} points that count as success."
+    )
     names = [name for name in _strategies(arms) if name != "supervised"]
-    styles, ratios = looks(names), _ratios(arm for arm in arms if arm.strategy != "supervised" and arm.gain(metric) is not None)
+    styles, ratios = (
+        looks(names),
+        _ratios(
+            arm for arm in arms if arm.strategy != "supervised" and arm.gain(metric) is not None
+        ),
+    )
     slanted = len(names) > MOST_LEVEL
     if not ratios:
         return Plot("gains", title, caption, None, f"no finished arm has a gain in {metric}")
@@ -60,46 +88,102 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
     def draw(axes: Axes, ratio: float) -> None:
         groups = [(name, group) for name, group in _groups(arms, ratio) if name != "supervised"]
         for seed in sorted({arm.seed for _, group in groups for arm in group}):
-            _thin(axes, [(place, arm.gain(metric)) for place, (_, group) in enumerate(groups) for arm in group
-                         if arm.seed == seed], "#999999")
+            _thin(
+                axes,
+                [
+                    (place, arm.gain(metric))
+                    for place, (_, group) in enumerate(groups)
+                    for arm in group
+                    if arm.seed == seed
+                ],
+                "#999999",
+            )
         for place, (name, group) in enumerate(groups):
             colour, marker = styles[name]
             values = [gain for arm in group if (gain := arm.gain(metric)) is not None]
-            axes.plot([place] * len(values), [100 * value for value in values], marker, color=colour, markersize=5, alpha=0.8)
-            interval = estimate(against_baseline(group, metric=metric), counts, metric=metric).interval
+            axes.plot(
+                [place] * len(values),
+                [100 * value for value in values],
+                marker,
+                color=colour,
+                markersize=5,
+                alpha=0.8,
+            )
+            interval = estimate(
+                against_baseline(group, metric=metric), counts, metric=metric
+            ).interval
             if interval is not None:
                 middle = 100 * interval.estimate
                 bars = [[middle - 100 * interval.lower], [100 * interval.upper - middle]]
-                axes.errorbar([place + 0.22], [middle], yerr=bars, fmt=marker, color=colour, markersize=8, capsize=4,
-                              linewidth=2,
-                              markeredgecolor="white")
+                axes.errorbar(
+                    [place + 0.22],
+                    [middle],
+                    yerr=bars,
+                    fmt=marker,
+                    color=colour,
+                    markersize=8,
+                    capsize=4,
+                    linewidth=2,
+                    markeredgecolor="white",
+                )
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axhline(SUCCESS_GAIN_POINTS, color="#555555", linewidth=0.8, linestyle="--")
         below = [name.replace("_", " ") for name, _ in groups]
         if slanted:
-            axes.set_xticks(range(len(groups)), below, rotation=45, ha="right", rotation_mode="anchor")
+            axes.set_xticks(
+                range(len(groups)), below, rotation=45, ha="right", rotation_mode="anchor"
+            )
         else:
-            axes.set_xticks(range(len(groups)), [name.replace("+", "\n+").replace("-", "\n-") for name in below])
+            axes.set_xticks(
+                range(len(groups)), [name.replace("+", "\n+").replace("-", "\n-") for name in below]
+            )
         axes.set(xlim=(-0.5, max(1, len(groups)) - 0.3), ylabel="gain (points)")
 
-    return Plot("gains", title, caption, panels(ratios, draw, legend=False, height=PANEL_INCHES + slanted * SLANT_INCHES))
+    return Plot(
+        "gains",
+        title,
+        caption,
+        panels(ratios, draw, legend=False, height=PANEL_INCHES + slanted * SLANT_INCHES),
+    )
 
 
 def particle_ratio(arms: Sequence[Arm]) -> Plot:
     """Particle ratio of the pseudo-labels over its target, by iteration, with the healthy band."""
     title = "Particle ratio of the pseudo-labels against the target"
-    caption = ("Thin: seeds. Bold: mean of the seeds that reached the iteration. Green: within 12.5% (dark) and 25% (light) of "
-               "the target; below the dotted line, half the target, the run counts as failed.")
-    tracks = {id(arm): points for arm in arms if (points := [
-        (model.iteration, model.metrics["pseudo/particle_ratio"] / target) for model in arm.iterations
-        if "pseudo/particle_ratio" in model.metrics and (target := model.metrics.get("pseudo/target_ratio", 0)) > 0])}
+    caption = (
+        "Thin: seeds. Bold: mean of the seeds that reached the iteration. Green: within 12.5% "
+        "(dark) and 25% (light) of "
+        "the target; below the dotted line, half the target, the run counts as failed."
+    )
+    tracks = {
+        id(arm): points
+        for arm in arms
+        if (
+            points := [
+                (model.iteration, model.metrics["pseudo/particle_ratio"] / target)
+                for model in arm.iterations
+                if "pseudo/particle_ratio" in model.metrics
+                and (target := model.metrics.get("pseudo/target_ratio", 0)) > 0
+            ]
+        )
+    }
     styles, ratios = looks(_strategies(arms)), _ratios(arm for arm in arms if id(arm) in tracks)
     if not ratios:
-        return Plot("particle_ratio", title, caption, None, "no run recorded the particle ratio of its pseudo-labels")
+        return Plot(
+            "particle_ratio",
+            title,
+            caption,
+            None,
+            "no run recorded the particle ratio of its pseudo-labels",
+        )
 
     def draw(axes: Axes, ratio: float) -> None:
-        axes.axhspan(*(100 * bound for bound in HEALTHY_RATIO), color="#009E73", alpha=0.12, linewidth=0)
-        axes.axhspan(*(100 * bound for bound in GOOD_RATIO), color="#009E73", alpha=0.18, linewidth=0)
+        axes.axhspan(
+            *(100 * bound for bound in HEALTHY_RATIO), color="#009E73", alpha=0.12, linewidth=0
+        )
+        axes.axhspan(
+            *(100 * bound for bound in GOOD_RATIO), color="#009E73", alpha=0.18, linewidth=0
+        )
         axes.axhline(100, color="#009E73", linewidth=1)
         axes.axhline(100 * BAD_RATIO[0], color="#555555", linewidth=1, linestyle=":")
         for strategy, group in by_name(arms, ratio):
@@ -109,9 +193,18 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
                 _thin(axes, points, colour)
             if mine:
                 steps = sorted({step for points in mine for step, _ in points})
-                means = [mean_of(value for points in mine for at, value in points if at == step) for step in steps]
-                axes.plot(steps, [100 * mean for mean in means if mean is not None], marker=marker, color=colour, linewidth=2,
-                          label=strategy)
+                means = [
+                    mean_of(value for points in mine for at, value in points if at == step)
+                    for step in steps
+                ]
+                axes.plot(
+                    steps,
+                    [100 * mean for mean in means if mean is not None],
+                    marker=marker,
+                    color=colour,
+                    linewidth=2,
+                    label=strategy,
+                )
         axes.set_xticks(sorted({step for points in tracks.values() for step, _ in points}))
         axes.set(xlabel="iteration", ylabel="particle ratio (% of target)", ylim=(0, None))
 
@@ -121,52 +214,102 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
 def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Mean gain per source, a row each, best first."""
     title, prefix = f"Gain in {_word(metric)} by source", f"{metric}/"
-    caption = "Mean over seeds of the gain on the test micrographs of one source; in the order of the last strategy's gain."
-    found = {(ratio, strategy): gains for ratio, strategy, group in by_arm(arms) if strategy != "supervised"
-             if (gains := _by_source(group, prefix))}
+    caption = (
+        "Mean over seeds of the gain on the test micrographs of one source; in the order of "
+        "the last strategy's gain."
+    )
+    found = {
+        (ratio, strategy): gains
+        for ratio, strategy, group in by_arm(arms)
+        if strategy != "supervised"
+        if (gains := _by_source(group, prefix))
+    }
     ratios = sorted({ratio for ratio, _ in found})
     if not ratios:
         return Plot("source_gains", title, caption, None, "no finished arm was scored by source")
     styles = looks(_strategies(arms))
-    sources = {ratio: _source_order([gains for key, gains in found.items() if key[0] == ratio]) for ratio in ratios}
+    sources = {
+        ratio: _source_order([gains for key, gains in found.items() if key[0] == ratio])
+        for ratio in ratios
+    }
 
     def draw(axes: Axes, ratio: float) -> None:
         here = [(name, gains) for (at, name), gains in found.items() if at == ratio]
         # However many there are, each point is nearest to the line of its own source.
-        for beside, (strategy, gains) in zip(np.linspace(-SPREAD_ROWS, SPREAD_ROWS, len(here)), here, strict=True):
+        for beside, (strategy, gains) in zip(
+            np.linspace(-SPREAD_ROWS, SPREAD_ROWS, len(here)), here, strict=True
+        ):
             colour, marker = styles[strategy]
             rows = [row + beside for row, source in enumerate(sources[ratio]) if source in gains]
-            axes.plot([100 * gains[source] for source in sources[ratio] if source in gains], rows, marker, color=colour,
-                      markersize=5, label=strategy)
+            axes.plot(
+                [100 * gains[source] for source in sources[ratio] if source in gains],
+                rows,
+                marker,
+                color=colour,
+                markersize=5,
+                label=strategy,
+            )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(sources[ratio])), [_short(source) for source in sources[ratio]])
         axes.set(xlabel="gain (points)", ylim=(len(sources[ratio]) - 0.4, -0.6))
 
     row_inches = max(0.24, 0.07 * (len(_strategies(arms)) - 1))
-    return Plot("source_gains", title, caption,
-                panels(ratios, draw, height={ratio: 0.9 + row_inches * len(names) for ratio, names in sources.items()}))
+    return Plot(
+        "source_gains",
+        title,
+        caption,
+        panels(
+            ratios,
+            draw,
+            height={ratio: 0.9 + row_inches * len(names) for ratio, names in sources.items()},
+        ),
+    )
 
 
 def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Minutes of training against gain: a dot per seed, the mean large."""
     title = "Cost against gain"
-    caption = "Minutes of training of all students of an arm, the baseline not counted. Small: seeds. Large: mean."
-    spent = {id(arm): sum(times) / 60 for arm in arms if arm.gain(metric) is not None and arm.strategy != "supervised"
-             if (times := [model.metrics["time/seconds"] for model in arm.iterations if "time/seconds" in model.metrics])}
+    caption = (
+        "Minutes of training of all students of an arm, the baseline not counted. Small: "
+        "seeds. Large: mean."
+    )
+    spent = {
+        id(arm): sum(times) / 60
+        for arm in arms
+        if arm.gain(metric) is not None and arm.strategy != "supervised"
+        if (
+            times := [
+                model.metrics["time/seconds"]
+                for model in arm.iterations
+                if "time/seconds" in model.metrics
+            ]
+        )
+    }
     ratios = _ratios(arm for arm in arms if id(arm) in spent)
     if not ratios:
-        return Plot("cost", title, caption, None, "no finished arm recorded the time of its training")
+        return Plot(
+            "cost", title, caption, None, "no finished arm recorded the time of its training"
+        )
     styles = looks(_strategies(arms))
 
     def draw(axes: Axes, ratio: float) -> None:
         for strategy, group in _groups(arms, ratio):
-            points = [(spent[id(arm)], 100 * gain) for arm in group if id(arm) in spent
-                      and (gain := arm.gain(metric)) is not None]
+            points = [
+                (spent[id(arm)], 100 * gain)
+                for arm in group
+                if id(arm) in spent and (gain := arm.gain(metric)) is not None
+            ]
             if points:
                 colour, marker = styles[strategy]
                 axes.plot(*zip(*points, strict=True), marker, color=colour, markersize=4, alpha=0.6)
-                axes.plot(*np.mean(points, axis=0), marker, color=colour, markersize=10, markeredgecolor="white",
-                          label=strategy)
+                axes.plot(
+                    *np.mean(points, axis=0),
+                    marker,
+                    color=colour,
+                    markersize=10,
+                    markeredgecolor="white",
+                    label=strategy,
+                )
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set(xlabel="training (minutes)", ylabel="gain (points)", xlim=(0, None))
 
@@ -176,12 +319,20 @@ def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
 def quality(arms: Sequence[Arm]) -> Plot:
     """Mean quality score of the pseudo-labels against their audited F1: does the score know good labels?"""
     title = "Quality score against the audited F1 of the pseudo-labels"
-    caption = "A dot per iteration and seed. The audit compares pseudo-labels with the hidden truth; it reaches no training."
+    caption = (
+        "A dot per iteration and seed. The audit compares pseudo-labels with the hidden "
+        "truth; it reaches no training."
+    )
     names = ("quality/mean", "pseudo/audit_f1")
-    points: dict[tuple[float, str], list[Point]] = {(arm.ratio_percent, arm.strategy): [] for arm in arms}
+    points: dict[tuple[float, str], list[Point]] = {
+        (arm.ratio_percent, arm.strategy): [] for arm in arms
+    }
     for arm in arms:
-        points[arm.ratio_percent, arm.strategy] += [(model.metrics[names[0]], 100 * model.metrics[names[1]])
-                                                    for model in arm.iterations if all(name in model.metrics for name in names)]
+        points[arm.ratio_percent, arm.strategy] += [
+            (model.metrics[names[0]], 100 * model.metrics[names[1]])
+            for model in arm.iterations
+            if all(name in model.metrics for name in names)
+        ]
     ratios = sorted({ratio for (ratio, _), found in points.items() if found})
     if not ratios:
         return Plot("quality", title, caption, None, "no run was audited (loop.audit)")
@@ -190,7 +341,13 @@ def quality(arms: Sequence[Arm]) -> Plot:
     def draw(axes: Axes, ratio: float) -> None:
         for (at, strategy), found in points.items():
             if at == ratio and found:
-                axes.plot(*zip(*found, strict=True), styles[strategy][1], color=styles[strategy][0], alpha=0.7, label=strategy)
+                axes.plot(
+                    *zip(*found, strict=True),
+                    styles[strategy][1],
+                    color=styles[strategy][0],
+                    alpha=0.7,
+                    label=strategy,
+                )
         axes.set(xlabel="mean quality score", ylabel="audited F1 (%)")
 
     return Plot("quality", title, caption, panels(ratios, draw))
@@ -212,27 +369,63 @@ def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[s
         _thin(axes, [(0, _base(arm, metric)), *_students(arm, metric)], colour)
         for model in arm.iterations:
             if model.iteration and metric in model.metrics:
-                axes.plot(model.iteration, 100 * model.metrics[metric], marker, color=colour, markersize=4, alpha=0.7,
-                          markerfacecolor=colour if model.accepted else "white")
+                axes.plot(
+                    model.iteration,
+                    100 * model.metrics[metric],
+                    marker,
+                    color=colour,
+                    markersize=4,
+                    alpha=0.7,
+                    markerfacecolor=colour if model.accepted else "white",
+                )
     _kept_curve(axes, group, metric, colour, marker, group[0].strategy)
 
 
-def _kept_curve(axes: Axes, group: Sequence[Arm], metric: str, colour: str, marker: str, label: str) -> None:
+def _kept_curve(
+    axes: Axes, group: Sequence[Arm], metric: str, colour: str, marker: str, label: str
+) -> None:
     """Mean over seeds of the model that is kept after each iteration, with its interval."""
-    last = max(model.iteration for arm in group for model in arm.iterations) if any(arm.iterations for arm in group) else 0
-    kept = np.array([[_kept(arm, metric, step) for step in range(last + 1)] for arm in group], np.float64)
+    last = (
+        max(model.iteration for arm in group for model in arm.iterations)
+        if any(arm.iterations for arm in group)
+        else 0
+    )
+    kept = np.array(
+        [[_kept(arm, metric, step) for step in range(last + 1)] for arm in group], np.float64
+    )
     kept = 100 * kept[np.isfinite(kept).all(axis=1)]
     if not kept.size or not last:
         return
-    steps, spread = list(range(last + 1)), [seed_interval(kept[:, step]) for step in range(last + 1)]
-    axes.plot(steps, kept.mean(axis=0), color=colour, linewidth=2.2, marker=marker, markersize=6, label=label)
+    steps, spread = (
+        list(range(last + 1)),
+        [seed_interval(kept[:, step]) for step in range(last + 1)],
+    )
+    axes.plot(
+        steps,
+        kept.mean(axis=0),
+        color=colour,
+        linewidth=2.2,
+        marker=marker,
+        markersize=6,
+        label=label,
+    )
     if all(spread):
-        axes.fill_between(steps, [one.lower for one in spread if one], [one.upper for one in spread if one], color=colour,
-                          alpha=0.15, linewidth=0)
+        axes.fill_between(
+            steps,
+            [one.lower for one in spread if one],
+            [one.upper for one in spread if one],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
 
 
 def _kept(arm: Arm, metric: str, step: int) -> float:
-    scores = [model.metrics.get(metric, np.nan) for model in arm.iterations if model.accepted and 0 < model.iteration <= step]
+    scores = [
+        model.metrics.get(metric, np.nan)
+        for model in arm.iterations
+        if model.accepted and 0 < model.iteration <= step
+    ]
     base = _base(arm, metric)
     return scores[-1] if scores else np.nan if base is None else base
 
@@ -244,17 +437,29 @@ def _base(arm: Arm, metric: str) -> float | None:
 def _students(arm: Arm, metric: str) -> list[Point]:
     if without_pseudo_labels(arm.strategy) or arm.state != "finished":
         return []
-    return [(model.iteration, model.metrics[metric]) for model in arm.iterations if model.iteration and metric in model.metrics]
+    return [
+        (model.iteration, model.metrics[metric])
+        for model in arm.iterations
+        if model.iteration and metric in model.metrics
+    ]
 
 
 def _thin(axes: Axes, points: Sequence[tuple[float, float | None]], colour: str) -> None:
     known = [(x, 100 * y) for x, y in points if y is not None]
     if known:
-        axes.plot(*zip(*known, strict=True), color=colour, linewidth=0.7, alpha=0.5, marker="." if len(known) == 1 else "")
+        axes.plot(
+            *zip(*known, strict=True),
+            color=colour,
+            linewidth=0.7,
+            alpha=0.5,
+            marker="." if len(known) == 1 else "",
+        )
 
 
 def _by_source(group: Sequence[Arm], prefix: str) -> dict[str, float]:
-    names = {name for arm in group if arm.final for name in arm.final.metrics if name.startswith(prefix)}
+    names = {
+        name for arm in group if arm.final for name in arm.final.metrics if name.startswith(prefix)
+    }
     means = {name.removeprefix(prefix): mean_of(arm.gain(name) for arm in group) for name in names}
     return {source: mean for source, mean in means.items() if mean is not None}
 
@@ -277,4 +482,6 @@ def _ratios(arms: Iterable[Arm]) -> list[float]:
 
 
 def _word(metric: str) -> str:
-    return {"test/f1": "F1", "test/recall": "recall", "test/precision": "precision"}.get(metric, metric)
+    return {"test/f1": "F1", "test/recall": "recall", "test/precision": "precision"}.get(
+        metric, metric
+    )

@@ -13,21 +13,58 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is lost on white paper.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7")
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
 GREY = "#7F7F7F"
-_FIXED = {"supervised": (BLACK, "X"), "supervised_long": (ORANGE, "D"),
-          "supervised_noise": (GREY, "d"), "full": (GREEN, "p"), "naive": (VERMILLION, "s"), "class_balanced": (BLUE, "o")}
+_FIXED = {
+    "supervised": (BLACK, "X"),
+    "supervised_long": (ORANGE, "D"),
+    "supervised_noise": (GREY, "d"),
+    "full": (GREEN, "p"),
+    "naive": (VERMILLION, "s"),
+    "class_balanced": (BLUE, "o"),
+}
 # First the colours that no usual strategy has.
-_OTHERS = ((PURPLE, "v"), (SKY, "P"), (GREEN, "^"), (ORANGE, "<"), (BLACK, ">"), (GREEN, "h"), (PURPLE, "d"))
+_OTHERS = (
+    (PURPLE, "v"),
+    (SKY, "P"),
+    (GREEN, "^"),
+    (ORANGE, "<"),
+    (BLACK, ">"),
+    (GREEN, "h"),
+    (PURPLE, "d"),
+)
 
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0
-# Paths instead of text in SVG: the reader's fonts do not matter. A fixed salt: the same data give the same file.
+# Paths instead of text in SVG: the reader's fonts do not matter. A fixed salt: the same data give
+# the same file.
 _STYLE: dict[Any, Any] = {
-    "font.size": 9, "font.family": "DejaVu Sans", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.color": "#dddddd", "grid.linewidth": 0.6, "axes.axisbelow": True, "legend.frameon": False, "legend.fontsize": 8,
-    "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left", "svg.fonttype": "path",
-    "svg.hashsalt": "cryossl", "figure.dpi": 100, "savefig.dpi": 200, "text.usetex": False, "text.parse_math": False,
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "cryossl",
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "text.usetex": False,
+    "text.parse_math": False,
 }
 
 
@@ -48,8 +85,13 @@ def looks(strategies: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: _FIXED[name] if name in _FIXED else next(free) for name in strategies}
 
 
-def panels(keys: Sequence[float], draw: Callable[[Axes, float], None], *, height: float | Mapping[float, float] = PANEL_INCHES,
-           legend: bool = True) -> Figure:
+def panels(
+    keys: Sequence[float],
+    draw: Callable[[Axes, float], None],
+    *,
+    height: float | Mapping[float, float] = PANEL_INCHES,
+    legend: bool = True,
+) -> Figure:
     """A figure with a panel per labelled part, one below the other; the legend stands once, below the last.
 
     Args:
@@ -66,9 +108,17 @@ def panels(keys: Sequence[float], draw: Callable[[Axes, float], None], *, height
             axes.set_title(f"{key:g}% labelled")
             draw(axes, key)
         if legend:
-            handles = {label: handle for axes in grid[:, 0]
-                       for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-            figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, max(1, len(handles))))
+            handles = {
+                label: handle
+                for axes in grid[:, 0]
+                for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+            }
+            figure.legend(
+                handles.values(),
+                handles.keys(),
+                loc="outside lower center",
+                ncols=min(3, max(1, len(handles))),
+            )
     return figure
 
 
@@ -76,5 +126,7 @@ def image(figure: Figure, form: str) -> bytes:
     """The figure as `png` or `svg`, the same bytes for the same data."""
     stream = io.BytesIO()
     with mpl.rc_context(_STYLE):
-        figure.savefig(stream, format=form, metadata={"Date": None} if form == "svg" else {"Software": None})
+        figure.savefig(
+            stream, format=form, metadata={"Date": None} if form == "svg" else {"Software": None}
+        )
     return stream.getvalue()

@@ -1,4 +1,7 @@
-"""Everything that a report says, gathered: words, tables, figures, pictures, origin. How it looks is `document`'s."""
+"""Everything that a report says, gathered: words, tables, figures, pictures, origin.
+
+How it looks is `document`'s.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,14 @@ import pandas as pd
 
 from analysis.report.abstract import abstract, methods, settings_of
 from analysis.report.curves import calibration, precision_recall
-from analysis.report.figures import cost, f1_by_iteration, gains, particle_ratio, quality, source_gains
+from analysis.report.figures import (
+    cost,
+    f1_by_iteration,
+    gains,
+    particle_ratio,
+    quality,
+    source_gains,
+)
 from analysis.report.plotting import Plot
 from analysis.runs.arms import Arm
 from analysis.tables.comparison import Comparison
@@ -31,7 +41,8 @@ class Picture:
 class Origin:
     """Where a report comes from: when and with which command it was made, from which store, with which code and packages.
 
-    `tracking_uri` is without password; `experiments` maps run ids to MLflow's experiment ids, for links.
+    `tracking_uri` is without password; `experiments` maps run ids to MLflow's experiment ids, for
+    links.
     """
 
     made: str
@@ -53,7 +64,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says; `abstract` holds paragraphs of sentences, `sections` has the newest first.
+    """All that a report says;
+
+    `abstract` holds paragraphs of sentences, `sections` has the newest first.
 
     `facts` are (word, text) about data and code.
     """
@@ -71,7 +84,9 @@ class Report:
     origin: Origin
 
 
-def build_report(comparison: Comparison, frame: pd.DataFrame, pictures: Sequence[Picture], origin: Origin) -> Report:
+def build_report(
+    comparison: Comparison, frame: pd.DataFrame, pictures: Sequence[Picture], origin: Origin
+) -> Report:
     """The report of a comparison.
 
     Args:
@@ -81,74 +96,133 @@ def build_report(comparison: Comparison, frame: pd.DataFrame, pictures: Sequence
         origin: where it comes from.
     """
     ours = frame[frame["cryossl.kind"] != "experiment"] if "cryossl.kind" in frame else frame
-    sections = tuple(Section(subject(one), one, _plots(one)) for one in (comparison, *comparison.others))
+    sections = tuple(
+        Section(subject(one), one, _plots(one)) for one in (comparison, *comparison.others)
+    )
     return Report(
-        title=f"Self-training on {comparison.dataset or 'unnamed data'}", abstract=abstract(comparison),
-        methods=methods(comparison), sections=sections, pictures=tuple(pictures), settings=_settings(comparison.arms),
-        runs=_runs([arm for section in sections for arm in section.comparison.arms]), problems=inventory(ours)[1],
-        facts=_facts(frame, origin), missing=_missing(sections[0], pictures), origin=origin,
+        title=f"Self-training on {comparison.dataset or 'unnamed data'}",
+        abstract=abstract(comparison),
+        methods=methods(comparison),
+        sections=sections,
+        pictures=tuple(pictures),
+        settings=_settings(comparison.arms),
+        runs=_runs([arm for section in sections for arm in section.comparison.arms]),
+        problems=inventory(ours)[1],
+        facts=_facts(frame, origin),
+        missing=_missing(sections[0], pictures),
+        origin=origin,
     )
 
 
 def subject(comparison: Comparison) -> str:
     """The data set, and where there are several groups of settings what is particular to this one."""
-    return ", ".join(part for part in (comparison.dataset or "unnamed data", comparison.settings) if part)
+    return ", ".join(
+        part for part in (comparison.dataset or "unnamed data", comparison.settings) if part
+    )
 
 
 def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
     """(run id, title) of the models that are pictured: at each ratio, of the first finished seed, what each arm keeps."""
     found: dict[str, str] = {}
     for ratio in sorted({arm.ratio_percent for arm in comparison.arms}):
-        done = [arm for arm in comparison.arms if arm.ratio_percent == ratio and arm.state == "finished" and arm.final]
+        done = [
+            arm
+            for arm in comparison.arms
+            if arm.ratio_percent == ratio and arm.state == "finished" and arm.final
+        ]
         first = min((arm.seed for arm in done), default=0)
         for arm in done:
             if arm.seed == first and arm.final:
-                name = "supervised baseline" if arm.final.iteration == 0 else f"{arm.strategy}, iteration {arm.final.iteration}"
+                name = (
+                    "supervised baseline"
+                    if arm.final.iteration == 0
+                    else f"{arm.strategy}, iteration {arm.final.iteration}"
+                )
                 found.setdefault(arm.final.run_id, f"{ratio:g}% labelled, seed {first}, {name}")
     return list(found.items())
 
 
 def _plots(comparison: Comparison) -> tuple[Plot, ...]:
     arms, counts, metric = comparison.arms, comparison.counts, comparison.metric
-    return (f1_by_iteration(arms, metric=metric), gains(arms, counts, metric=metric), particle_ratio(arms),
-            precision_recall(arms, counts), source_gains(arms, metric=metric), cost(arms, metric=metric),
-            calibration(arms, counts), quality(arms))
+    return (
+        f1_by_iteration(arms, metric=metric),
+        gains(arms, counts, metric=metric),
+        particle_ratio(arms),
+        precision_recall(arms, counts),
+        source_gains(arms, metric=metric),
+        cost(arms, metric=metric),
+        calibration(arms, counts),
+        quality(arms),
+    )
 
 
 def _missing(section: Section, pictures: Sequence[Picture]) -> tuple[str, ...]:
-    lines = [*section.comparison.faults,
-             *(f"no figure \"{plot.title}\": {plot.reason}" for plot in section.plots if not plot.figure)]
+    lines = [
+        *section.comparison.faults,
+        *(f'no figure "{plot.title}": {plot.reason}' for plot in section.plots if not plot.figure),
+    ]
     return (*lines, *([] if pictures else ["no pictures of micrographs: the runs recorded none"]))
 
 
 def _settings(arms: Sequence[Arm]) -> Table:
     columns = Column("setting", "Setting"), Column("value", "Value")
-    rows = tuple((columns[0].cell(name), columns[1].cell(value)) for name, value in sorted(settings_of(arms).items()))
-    return Table("settings", "Settings", columns, rows, ("of the first run; ratio, seed and strategies vary",) if rows else ())
+    rows = tuple(
+        (columns[0].cell(name), columns[1].cell(value))
+        for name, value in sorted(settings_of(arms).items())
+    )
+    return Table(
+        "settings",
+        "Settings",
+        columns,
+        rows,
+        ("of the first run; ratio, seed and strategies vary",) if rows else (),
+    )
 
 
 def _runs(arms: Sequence[Arm]) -> Table:
-    columns = (Column("labelled", "Labelled"), Column("strategy", "Strategy"), Column("seed", "Seed", "", 0),
-               Column("iteration", "Iteration", "", 0), Column("state", "State"), Column("run", "Run"))
+    columns = (
+        Column("labelled", "Labelled"),
+        Column("strategy", "Strategy"),
+        Column("seed", "Seed", "", 0),
+        Column("iteration", "Iteration", "", 0),
+        Column("state", "State"),
+        Column("run", "Run"),
+    )
     rows = []
     for arm in arms:
         for model in arm.iterations:
-            values: tuple[Value, ...] = (f"{arm.ratio_percent:g}%", arm.strategy, arm.seed, model.iteration, model.state,
-                                         model.run_id)
-            rows.append(tuple(column.cell(value, run_ids=(model.run_id,))
-                              for column, value in zip(columns, values, strict=True)))
+            values: tuple[Value, ...] = (
+                f"{arm.ratio_percent:g}%",
+                arm.strategy,
+                arm.seed,
+                model.iteration,
+                model.state,
+                model.run_id,
+            )
+            rows.append(
+                tuple(
+                    column.cell(value, run_ids=(model.run_id,))
+                    for column, value in zip(columns, values, strict=True)
+                )
+            )
     return Table("runs", "Runs behind the tables", columns, tuple(rows))
 
 
 def _facts(frame: pd.DataFrame, origin: Origin) -> tuple[tuple[str, str], ...]:
     """Data sets with digests, the code that made the runs, the code and packages that made the report."""
-    data = [(str(name), str(digest)) for name in frame.columns if str(name).startswith("dataset ")
-            for digest in frame[name].dropna().unique()]
+    data = [
+        (str(name), str(digest))
+        for name in frame.columns
+        if str(name).startswith("dataset ")
+        for digest in frame[name].dropna().unique()
+    ]
     return (
         *((f"Data {name.removeprefix('dataset ')}", f"digest {digest}") for name, digest in data),
-        ("Runs made with", _code(frame) or "an unknown commit"), ("Report made with", origin.commit),
+        ("Runs made with", _code(frame) or "an unknown commit"),
+        ("Report made with", origin.commit),
         ("Packages", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
-        ("Tracking store", origin.tracking_uri), ("Made", origin.made),
+        ("Tracking store", origin.tracking_uri),
+        ("Made", origin.made),
     )
 
 
@@ -158,7 +232,12 @@ def _code(frame: pd.DataFrame) -> str:
         return ""
     words = {"true": ", with uncommitted changes", "false": "", "unknown": ", changes unknown"}
     flags = frame[dirty] if dirty in frame else pd.Series("unknown", index=frame.index)
-    seen = Counter((str(one), words.get(str(flag), ", changes unknown"))
-                   for one, flag in zip(frame[commit], flags, strict=True) if isinstance(one, str))
-    return "; ".join(f"commit {one[:12]}{changed} ({number} run{'s' * (number != 1)})"
-                     for (one, changed), number in seen.most_common())
+    seen = Counter(
+        (str(one), words.get(str(flag), ", changes unknown"))
+        for one, flag in zip(frame[commit], flags, strict=True)
+        if isinstance(one, str)
+    )
+    return "; ".join(
+        f"commit {one[:12]}{changed} ({number} run{'s' * (number != 1)})"
+        for (one, changed), number in seen.most_common()
+    )

@@ -39,9 +39,10 @@ class Trained:
 class Arm:
     """One strategy at one ratio and seed.
 
-    `final` is the model that stays: the last accepted student, or the baseline where none was; None unless the arm is
-    finished. `reference` is what gains are counted from, `baseline` the supervised model that the first student learned from.
-    `empty` is a first selection that kept nothing: no model, but the numbers of its pseudo-labels.
+    `final` is the model that stays: the last accepted student, or the baseline where none was; None
+    unless the arm is finished. `reference` is what gains are counted from, `baseline` the
+    supervised model that the first student learned from. `empty` is a first selection that kept
+    nothing: no model, but the numbers of its pseudo-labels.
     """
 
     ratio_percent: float
@@ -86,15 +87,22 @@ class Arm:
         """What the verdict needs; always by test F1 and recall."""
         base = self.reference.metrics.get("test/f1") if self.reference else None
         return Measures(
-            f1=self.value("test/f1"), baseline_f1=base, gain_f1=self.gain("test/f1"),
-            gain_recall=self.gain("test/recall"), particle_ratio=self.pseudo("pseudo/particle_ratio"),
-            target_ratio=self.pseudo("pseudo/target_ratio"), per_labelled=self.pseudo("pseudo/per_labelled"),
-            accepted_iteration=self.final.iteration if self.final else 0, rejected_gain_f1=self._rejected_gain(),
+            f1=self.value("test/f1"),
+            baseline_f1=base,
+            gain_f1=self.gain("test/f1"),
+            gain_recall=self.gain("test/recall"),
+            particle_ratio=self.pseudo("pseudo/particle_ratio"),
+            target_ratio=self.pseudo("pseudo/target_ratio"),
+            per_labelled=self.pseudo("pseudo/per_labelled"),
+            accepted_iteration=self.final.iteration if self.final else 0,
+            rejected_gain_f1=self._rejected_gain(),
         )
 
     def _rejected_gain(self) -> float | None:
         tried = self.pseudo_labelled
-        mine, base = (model.metrics.get("test/f1") if model else None for model in (tried, self.reference))
+        mine, base = (
+            model.metrics.get("test/f1") if model else None for model in (tried, self.reference)
+        )
         return None if tried is self.final else difference(mine, base)
 
     def gap(self, ceiling: Arm | None, metric: str) -> float | None:
@@ -113,17 +121,21 @@ class Arm:
 def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
     """Every arm of a tidy table of one data set and setting, in the order ratio, strategy, seed.
 
-    The baseline is an arm too, `supervised`. An arm is finished when nothing of it failed or is still to come. Gains
-    are counted from the one of `supervised`, `supervised_long` and `supervised_noise` that has the highest mean validation F1
-    on the seeds of a ratio, if none of them lacks it: the baseline to beat is the best one, chosen without the test part.
+    The baseline is an arm too, `supervised`. An arm is finished when nothing of it failed or is
+    still to come. Gains are counted from the one of `supervised`, `supervised_long` and
+    `supervised_noise` that has the highest mean validation F1 on the seeds of a ratio, if none of
+    them lacks it: the baseline to beat is the best one, chosen without the test part.
     """
     cells: defaultdict[tuple[float, str, int], list[dict[Any, Any]]] = defaultdict(list)
     names = metric_names(tidy.columns), setting_names(tidy.columns)
     for row in tidy.to_dict("records"):
         if row["state"] not in ("foreign", "duplicate", "superseded"):
             cells[row["ratio_percent"], row["strategy"], int(row["seed"])].append(row)
-    baselines = {(ratio, seed): _trained(rows[0], *names) for (ratio, strategy, seed), rows in cells.items()
-                 if strategy == "supervised" and rows[0]["state"] == "finished"}
+    baselines = {
+        (ratio, seed): _trained(rows[0], *names)
+        for (ratio, strategy, seed), rows in cells.items()
+        if strategy == "supervised" and rows[0]["state"] == "finished"
+    }
     arms = [_arm(key, rows, baselines.get((key[0], key[2])), names) for key, rows in cells.items()]
     arms.sort(key=lambda arm: (arm.ratio_percent, strategy_order(arm.strategy), arm.seed))
     return tuple(_with_reference(arms))
@@ -134,13 +146,18 @@ def strategy_order(strategy: str) -> tuple[int, str]:
     bases = (*BASELINES, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
     if strategy in bases:
         return bases.index(strategy), strategy
-    start = [index for index, base in enumerate(bases) if base[-1] in "+-" and strategy.startswith(base)]
+    start = [
+        index for index, base in enumerate(bases) if base[-1] in "+-" and strategy.startswith(base)
+    ]
     return (start[0] if start else len(bases)), strategy
 
 
 def _trained(row: Mapping[Any, Any], metrics: Sequence[str], settings: Sequence[str]) -> Trained:
     return Trained(
-        run_id=str(row["run_id"]), iteration=int(row["iteration"]), state=str(row["state"]), note=str(row["note"]),
+        run_id=str(row["run_id"]),
+        iteration=int(row["iteration"]),
+        state=str(row["state"]),
+        note=str(row["note"]),
         accepted=row["accepted"] if isinstance(row["accepted"], bool) else None,
         labelled_count=_finite(row["labelled_count"]),
         metrics={name: number for name in metrics if (number := _finite(row[name])) is not None},
@@ -156,12 +173,22 @@ def _blank(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _arm(key: tuple[float, str, int], rows: Sequence[Mapping[Any, Any]], baseline: Trained | None,
-         names: tuple[Sequence[str], Sequence[str]]) -> Arm:
+def _arm(
+    key: tuple[float, str, int],
+    rows: Sequence[Mapping[Any, Any]],
+    baseline: Trained | None,
+    names: tuple[Sequence[str], Sequence[str]],
+) -> Arm:
     ratio, strategy, seed = key
     ordered = sorted(rows, key=lambda row: row["iteration"])
-    models = tuple(_trained(row, *names) for row in ordered if row["state"] not in ("missing", "empty"))
-    reasons = [str(row["stop_reason"]) for row in ordered if row["stop_reason"] and not _blank(row["stop_reason"])]
+    models = tuple(
+        _trained(row, *names) for row in ordered if row["state"] not in ("missing", "empty")
+    )
+    reasons = [
+        str(row["stop_reason"])
+        for row in ordered
+        if row["stop_reason"] and not _blank(row["stop_reason"])
+    ]
     reason = reasons[-1] if reasons else ""
     state, note = _state(strategy, ordered, baseline)
     final = None
@@ -173,7 +200,9 @@ def _arm(key: tuple[float, str, int], rows: Sequence[Mapping[Any, Any]], baselin
     return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason, empty, baseline)
 
 
-def _state(strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained | None) -> tuple[State, str]:
+def _state(
+    strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained | None
+) -> tuple[State, str]:
     """Whether an arm may enter a mean, and if not, why."""
     for row in rows:
         if row["state"] not in ("finished", "empty"):
@@ -182,7 +211,9 @@ def _state(strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained |
             return state, f"{where}{row['note']}"
     status = rows[0]["arm_status"]
     if isinstance(status, str) and status != "FINISHED":
-        return ("unfinished" if status in ("RUNNING", "SCHEDULED") else "failed"), f"arm run is {status}"
+        return (
+            "unfinished" if status in ("RUNNING", "SCHEDULED") else "failed"
+        ), f"arm run is {status}"
     if baseline is None:
         return "failed", "its supervised baseline is missing or failed"
     if not isinstance(status, str) and _more_to_come(strategy, rows):
@@ -193,8 +224,13 @@ def _state(strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained |
 def _more_to_come(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> bool:
     """Without the arm's own status: the last student was accepted and the setting allows another one."""
     most = _finite_text(rows[-1].get("loop.max_iterations"))
-    return (not without_pseudo_labels(strategy) and rows[-1]["accepted"] is True and not rows[-1]["stop_reason"]
-            and most is not None and rows[-1]["iteration"] < most)
+    return (
+        not without_pseudo_labels(strategy)
+        and rows[-1]["accepted"] is True
+        and not rows[-1]["stop_reason"]
+        and most is not None
+        and rows[-1]["iteration"] < most
+    )
 
 
 def _finite_text(value: object) -> float | None:
@@ -214,18 +250,31 @@ def _final(strategy: str, models: Sequence[Trained], baseline: Trained | None) -
 def _why_stopped(models: Sequence[Trained], rows: Sequence[Mapping[Any, Any]]) -> str:
     if rows[-1]["state"] == "empty":
         return str(rows[-1]["note"])
-    return "last iteration reached" if models[-1].accepted else f"student not better on {chosen_on(models[-1].settings)}"
+    return (
+        "last iteration reached"
+        if models[-1].accepted
+        else f"student not better on {chosen_on(models[-1].settings)}"
+    )
 
 
 def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
     """Swap the reference for the best of the BASELINES of a ratio on validation, among those that all its seeds have."""
     found = []
     for arm in arms:
-        finals = {name: {other.seed: other.final for other in arms
-                         if (other.strategy, other.ratio_percent) == (name, arm.ratio_percent) and other.final}
-                  for name in BASELINES}
+        finals = {
+            name: {
+                other.seed: other.final
+                for other in arms
+                if (other.strategy, other.ratio_percent) == (name, arm.ratio_percent)
+                and other.final
+            }
+            for name in BASELINES
+        }
         base = finals[BASELINE]
-        best = max((each for each in finals.values() if base.keys() <= each.keys()), key=lambda each: _validation(each, base))
+        best = max(
+            (each for each in finals.values() if base.keys() <= each.keys()),
+            key=lambda each: _validation(each, base),
+        )
         swap = best is not base and arm.strategy not in BASELINES and arm.seed in base
         found.append(replace(arm, reference=best[arm.seed]) if swap else arm)
     return found
@@ -238,8 +287,14 @@ def _validation(models: Mapping[int, Trained], seeds: Mapping[int, Trained]) -> 
 
 def reference_name(arm: Arm, arms: Sequence[Arm]) -> str:
     """Which of the BASELINES an arm's gain is over; `arms` are all of the comparison."""
-    names = (other.strategy for other in arms if other.strategy in BASELINES[1:] and other.final and arm.reference
-             and other.final.run_id == arm.reference.run_id)
+    names = (
+        other.strategy
+        for other in arms
+        if other.strategy in BASELINES[1:]
+        and other.final
+        and arm.reference
+        and other.final.run_id == arm.reference.run_id
+    )
     return next(names, BASELINE)
 
 
@@ -251,15 +306,25 @@ def reference_text(arm: Arm, arms: Sequence[Arm]) -> str:
 
 def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:
     """(ratio, strategy, its arms over seeds), in the order of the tables."""
-    keys = sorted({(arm.ratio_percent, arm.strategy) for arm in arms}, key=lambda key: (key[0], strategy_order(key[1])))
+    keys = sorted(
+        {(arm.ratio_percent, arm.strategy) for arm in arms},
+        key=lambda key: (key[0], strategy_order(key[1])),
+    )
     for ratio, strategy in keys:
-        yield ratio, strategy, [arm for arm in arms if (arm.ratio_percent, arm.strategy) == (ratio, strategy)]
+        yield (
+            ratio,
+            strategy,
+            [arm for arm in arms if (arm.ratio_percent, arm.strategy) == (ratio, strategy)],
+        )
 
 
 def finished(arms: Sequence[Arm], *, ratio_percent: float, strategy: str) -> dict[int, Arm]:
     """Seed -> the finished arm."""
-    return {arm.seed: arm for arm in arms
-            if (arm.ratio_percent, arm.strategy, arm.state) == (ratio_percent, strategy, "finished")}
+    return {
+        arm.seed: arm
+        for arm in arms
+        if (arm.ratio_percent, arm.strategy, arm.state) == (ratio_percent, strategy, "finished")
+    }
 
 
 def run_ids_of(arms: Iterable[Arm]) -> tuple[str, ...]:
@@ -274,6 +339,11 @@ def difference(one: float | None, other: float | None) -> float | None:
 
 def labelled_text(arms: Sequence[Arm], ratio_percent: float) -> str:
     """`5% (258)`: the ratio and the labelled count, where one is known and the same in all runs."""
-    counts = {model.labelled_count for arm in arms if arm.ratio_percent == ratio_percent for model in arm.iterations
-              if model.labelled_count is not None}
+    counts = {
+        model.labelled_count
+        for arm in arms
+        if arm.ratio_percent == ratio_percent
+        for model in arm.iterations
+        if model.labelled_count is not None
+    }
     return f"{ratio_percent:g}%" + (f" ({int(counts.pop())})" if len(counts) == 1 else "")

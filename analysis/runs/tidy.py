@@ -1,7 +1,7 @@
 """Tracked runs -> one tidy table: a row per data set, ratio, seed, strategy and iteration.
 
-Nothing is thrown away: a failed, unfinished, repeated, missing or foreign run keeps its row, says so in `state` and
-`note`, and is not `used` in any mean.
+Nothing is thrown away: a failed, unfinished, repeated, missing or foreign run keeps its row, says
+so in `state` and `note`, and is not `used` in any mean.
 """
 
 from __future__ import annotations
@@ -15,15 +15,47 @@ from typing import Any
 import pandas as pd
 
 COLUMNS = (
-    "dataset", "settings", "ratio_percent", "seed", "strategy", "iteration", "run_id", "parent_id", "start_time",
-    "fingerprint", "status", "state", "used", "note", "accepted", "labelled_count", "pool_count", "stop_reason",
+    "dataset",
+    "settings",
+    "ratio_percent",
+    "seed",
+    "strategy",
+    "iteration",
+    "run_id",
+    "parent_id",
+    "start_time",
+    "fingerprint",
+    "status",
+    "state",
+    "used",
+    "note",
+    "accepted",
+    "labelled_count",
+    "pool_count",
+    "stop_reason",
     "arm_status",
 )
-STATES = {"FINISHED": "finished", "RUNNING": "unfinished", "SCHEDULED": "unfinished", "FAILED": "failed",
-          "KILLED": "killed"}
-# What differs between runs that are meant to be compared, or decides where a run happens but not what it computes.
-NOT_SETTINGS = frozenset({"split.ratio", "split.seed", "selection.strategies", "training.device", "training.threads",
-                          "input.data", "input.max_megapixels", "loop.audit"})
+STATES = {
+    "FINISHED": "finished",
+    "RUNNING": "unfinished",
+    "SCHEDULED": "unfinished",
+    "FAILED": "failed",
+    "KILLED": "killed",
+}
+# What differs between runs that are meant to be compared, or decides where a run happens but not
+# what it computes.
+NOT_SETTINGS = frozenset(
+    {
+        "split.ratio",
+        "split.seed",
+        "selection.strategies",
+        "training.device",
+        "training.threads",
+        "input.data",
+        "input.max_megapixels",
+        "loop.audit",
+    }
+)
 SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", "evaluation.")
 
 Row = dict[str, Any]
@@ -33,17 +65,21 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     """The tidy table of tracked runs.
 
     Args:
-        frame: a row per run, as `cryossl.tracking.tracker` reads them: run_id, parent_id, status, start_time, then tags, params
-            and metrics under their own names (MLflow's prefixes `tags.`, `params.`, `metrics.` are taken off). Rows of
-            iteration runs are the table; rows of arm runs, where there are any, add why an arm stopped.
+        frame: a row per run, as `cryossl.tracking.tracker` reads them: run_id, parent_id, status,
+            start_time, then tags, params and metrics under their own names (MLflow's prefixes
+            `tags.`, `params.`, `metrics.` are taken off). Rows of iteration runs are the table;
+            rows of arm runs, where there are any, add why an arm stopped.
 
     Returns:
-        `COLUMNS`, then every param (`section.field`) and every metric (`test/f1`) under its name. `state` is finished,
-        unfinished, failed, killed, empty (an arm that kept no pseudo-label), duplicate, superseded, missing or foreign.
+        `COLUMNS`, then every param (`section.field`) and every metric (`test/f1`) under its name.
+        `state` is finished, unfinished, failed, killed, empty (an arm that kept no pseudo-label),
+        duplicate, superseded, missing or foreign.
     """
     records = [_plain(record) for record in frame.to_dict("records")]
     arms = [record for record in records if record.get("cryossl.kind") == "arm"]
-    trained = [record for record in records if record.get("cryossl.kind") not in ("arm", "experiment")]
+    trained = [
+        record for record in records if record.get("cryossl.kind") not in ("arm", "experiment")
+    ]
     firsts = _first_of_each_experiment(records)
     rows = [_row(record, firsts) for record in trained]
     _add_arms(rows, arms, firsts)
@@ -60,13 +96,23 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
 
 def metric_names(columns: Iterable[object]) -> list[str]:
     """The columns that are metrics: the ones with a path, such as `test/f1`."""
-    return [name for name in map(str, columns) if "/" in name and not name.startswith(("cryossl.", "mlflow."))]
+    return [
+        name
+        for name in map(str, columns)
+        if "/" in name and not name.startswith(("cryossl.", "mlflow."))
+    ]
 
 
 def setting_names(columns: Iterable[object]) -> list[str]:
-    """The columns that are settings deciding a result: `section.field`, without ratio, seed, strategies and place."""
-    return [name for name in map(str, columns) if name.startswith(SECTIONS) and "/" not in name
-            and name not in NOT_SETTINGS]
+    """The columns that are settings deciding a result:
+
+    `section.field`, without ratio, seed, strategies and place.
+    """
+    return [
+        name
+        for name in map(str, columns)
+        if name.startswith(SECTIONS) and "/" not in name and name not in NOT_SETTINGS
+    ]
 
 
 def _plain(record: Mapping[Any, Any]) -> Row:
@@ -88,25 +134,39 @@ def _absent(value: object) -> bool:
 def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
     """A tidy row of an iteration run; one that is not ours, or cannot be read, is foreign.
 
-    Equal fingerprints are one experiment, however its later starts spelt what decides no number: they take the settings and
-    the data set of the first.
+    Equal fingerprints are one experiment, however its later starts spelt what decides no number:
+    they take the settings and the data set of the first.
     """
     status = str(record.get("status", ""))
-    row: Row = {"run_id": record.get("run_id"), "parent_id": record.get("parent_id"), "status": status,
-                "start_time": record.get("start_time"), "note": "", "iteration": None,
-                "state": STATES.get(status, "failed"), "accepted": _truth(record.get("cryossl.accepted")),
-                "stop_reason": record.get("cryossl.stop_reason", ""), "arm_status": None,
-                "labelled_count": _number(record.get("cryossl.labelled_count")),
-                "pool_count": _number(record.get("cryossl.pool_count")),
-                "fingerprint": record.get("cryossl.experiment_fingerprint", "")}
+    row: Row = {
+        "run_id": record.get("run_id"),
+        "parent_id": record.get("parent_id"),
+        "status": status,
+        "start_time": record.get("start_time"),
+        "note": "",
+        "iteration": None,
+        "state": STATES.get(status, "failed"),
+        "accepted": _truth(record.get("cryossl.accepted")),
+        "stop_reason": record.get("cryossl.stop_reason", ""),
+        "arm_status": None,
+        "labelled_count": _number(record.get("cryossl.labelled_count")),
+        "pool_count": _number(record.get("cryossl.pool_count")),
+        "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
+    }
     row |= {name: value for name, value in record.items() if name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)
-    row |= own | {name: value for name, value in _params(first).items() if name not in NOT_SETTINGS or not own}
+    row |= own | {
+        name: value for name, value in _params(first).items() if name not in NOT_SETTINGS or not own
+    }
     row["settings"] = settings_digest(row)
     try:
-        row |= {"dataset": str((first or record).get("cryossl.dataset", "")), "strategy": str(record["cryossl.strategy"]),
-                "ratio_percent": float(record["cryossl.ratio_percent"]), "seed": int(float(record["cryossl.seed"])),
-                "iteration": int(float(record.get("cryossl.iteration", 0)))}
+        row |= {
+            "dataset": str((first or record).get("cryossl.dataset", "")),
+            "strategy": str(record["cryossl.strategy"]),
+            "ratio_percent": float(record["cryossl.ratio_percent"]),
+            "seed": int(float(record["cryossl.seed"])),
+            "iteration": int(float(record.get("cryossl.iteration", 0))),
+        }
     except (KeyError, ValueError):
         return row | {"state": "foreign", "note": "not a run of cryossl, or its tags are damaged"}
     if row["state"] in ("failed", "killed", "unfinished"):
@@ -121,7 +181,11 @@ def settings_digest(row: Mapping[str, Any]) -> str:
 
 
 def _params(record: Row) -> Row:
-    return {name: value for name, value in record.items() if name.startswith(SECTIONS) and "/" not in name}
+    return {
+        name: value
+        for name, value in record.items()
+        if name.startswith(SECTIONS) and "/" not in name
+    }
 
 
 def _first_of_each_experiment(records: Iterable[Row]) -> dict[str, Row]:
@@ -144,24 +208,45 @@ def _add_arms(rows: list[Row], arms: Iterable[Row], firsts: Mapping[str, Row]) -
         arm = _row({"cryossl.iteration": 1, **record}, firsts)
         iterations = own.get(_arm_key(arm), []) if arm["state"] != "foreign" else []
         for row in iterations:
-            row |= {"arm_status": arm["status"], "stop_reason": arm["stop_reason"] or row["stop_reason"],
-                    "best_iteration": _number(record.get("cryossl.best_iteration"))}
+            row |= {
+                "arm_status": arm["status"],
+                "stop_reason": arm["stop_reason"] or row["stop_reason"],
+                "best_iteration": _number(record.get("cryossl.best_iteration")),
+            }
         if not iterations:
-            rows.append(_without_iterations(arm, best=_number(record.get("cryossl.best_iteration"))))
+            rows.append(
+                _without_iterations(arm, best=_number(record.get("cryossl.best_iteration")))
+            )
 
 
 def _without_iterations(arm: Row, *, best: float | None) -> Row:
-    arm = {name: value for name, value in arm.items() if "/" not in name or name.startswith("pseudo/")}
+    arm = {
+        name: value for name, value in arm.items() if "/" not in name or name.startswith("pseudo/")
+    }
     arm |= {"iteration": 1, "arm_status": arm["status"]}
     if arm["state"] == "finished" and best:
-        return arm | {"state": "missing", "note": "none of its iterations is in the store", "accepted": None}
+        return arm | {
+            "state": "missing",
+            "note": "none of its iterations is in the store",
+            "accepted": None,
+        }
     if arm["state"] == "finished":
-        return arm | {"state": "empty", "note": arm["stop_reason"] or "no pseudo-label was kept", "accepted": False}
+        return arm | {
+            "state": "empty",
+            "note": arm["stop_reason"] or "no pseudo-label was kept",
+            "accepted": False,
+        }
     return arm
 
 
 def _arm_key(row: Row) -> tuple[Any, ...]:
-    return (row.get("fingerprint"), row.get("dataset"), row.get("ratio_percent"), row.get("seed"), row.get("strategy"))
+    return (
+        row.get("fingerprint"),
+        row.get("dataset"),
+        row.get("ratio_percent"),
+        row.get("seed"),
+        row.get("strategy"),
+    )
 
 
 def _cell_key(row: Row) -> tuple[Any, ...]:
@@ -175,12 +260,18 @@ def _mark_superseded(rows: list[Row]) -> None:
         if row["state"] != "foreign":
             cells[_cell_key(row)].append(row)
     for cell in cells.values():
-        finished = Counter(row["fingerprint"] for row in cell if row["state"] in ("finished", "empty"))
-        kept = max(cell, key=lambda row: (finished[row["fingerprint"]], started(row.get("start_time"))))["fingerprint"]
+        finished = Counter(
+            row["fingerprint"] for row in cell if row["state"] in ("finished", "empty")
+        )
+        kept = max(
+            cell, key=lambda row: (finished[row["fingerprint"]], started(row.get("start_time")))
+        )["fingerprint"]
         for row in cell:
             if row["fingerprint"] != kept:
-                row |= {"state": "superseded", "note": "another experiment with this ratio and seed is more complete "
-                                                       "or newer"}
+                row |= {
+                    "state": "superseded",
+                    "note": "another experiment with this ratio and seed is more complete or newer",
+                }
 
 
 def _mark_duplicates(rows: list[Row]) -> None:
@@ -190,7 +281,10 @@ def _mark_duplicates(rows: list[Row]) -> None:
         if row["state"] not in ("foreign", "superseded"):
             same[*_cell_key(row), row["strategy"], row["iteration"]].append(row)
     for group in same.values():
-        kept = max(group, key=lambda row: (row["state"] in ("finished", "empty"), started(row.get("start_time"))))
+        kept = max(
+            group,
+            key=lambda row: (row["state"] in ("finished", "empty"), started(row.get("start_time"))),
+        )
         for row in group:
             if row is not kept:
                 row |= {"state": "duplicate", "note": f"run {kept['run_id']} stands for it"}
@@ -206,34 +300,71 @@ def _gaps(rows: list[Row]) -> list[Row]:
     for (dataset, settings, ratio, seed, strategy), arm in arms.items():
         there = {row["iteration"] for row in arm}
         last = max(there | {int(row.get("best_iteration") or 0) for row in arm})
-        gaps += [{"dataset": dataset, "settings": settings, "ratio_percent": ratio, "seed": seed, "strategy": strategy,
-                  "iteration": iteration, "state": "missing", "status": "", "run_id": None, "fingerprint": "",
-                  "stop_reason": "", "note": f"iteration {iteration} is not in the store"}
-                 for iteration in range(1, last + 1) if iteration not in there]
+        gaps += [
+            {
+                "dataset": dataset,
+                "settings": settings,
+                "ratio_percent": ratio,
+                "seed": seed,
+                "strategy": strategy,
+                "iteration": iteration,
+                "state": "missing",
+                "status": "",
+                "run_id": None,
+                "fingerprint": "",
+                "stop_reason": "",
+                "note": f"iteration {iteration} is not in the store",
+            }
+            for iteration in range(1, last + 1)
+            if iteration not in there
+        ]
     return gaps
 
 
 def _missing(rows: list[Row]) -> list[Row]:
     """A row for every strategy that other seeds of the same ratio have and a seed has not, baseline included."""
-    grid: defaultdict[tuple[Any, ...], defaultdict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    grid: defaultdict[tuple[Any, ...], defaultdict[int, set[str]]] = defaultdict(
+        lambda: defaultdict(set)
+    )
     for row in rows:
         if row["state"] not in ("foreign", "superseded"):
-            grid[row["dataset"], row["settings"], row["ratio_percent"]][row["seed"]].add(row["strategy"])
+            grid[row["dataset"], row["settings"], row["ratio_percent"]][row["seed"]].add(
+                row["strategy"]
+            )
     missing = []
     for (dataset, settings, ratio), seeds in grid.items():
         for strategy in {"supervised"}.union(*seeds.values()):
             missing += [
-                {"dataset": dataset, "settings": settings, "ratio_percent": ratio, "seed": seed, "strategy": strategy,
-                 "iteration": int(strategy != "supervised"), "state": "missing", "status": "", "run_id": None,
-                 "note": "no such run", "fingerprint": "", "stop_reason": ""}
-                for seed, present in seeds.items() if strategy not in present
+                {
+                    "dataset": dataset,
+                    "settings": settings,
+                    "ratio_percent": ratio,
+                    "seed": seed,
+                    "strategy": strategy,
+                    "iteration": int(strategy != "supervised"),
+                    "state": "missing",
+                    "status": "",
+                    "run_id": None,
+                    "note": "no such run",
+                    "fingerprint": "",
+                    "stop_reason": "",
+                }
+                for seed, present in seeds.items()
+                if strategy not in present
             ]
     return missing
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    return (str(row.get("dataset", "")), str(row.get("settings", "")), row.get("ratio_percent", math.inf),
-            str(row.get("strategy", "")), row.get("seed", math.inf), row.get("iteration") or 0, str(row.get("run_id")))
+    return (
+        str(row.get("dataset", "")),
+        str(row.get("settings", "")),
+        row.get("ratio_percent", math.inf),
+        str(row.get("strategy", "")),
+        row.get("seed", math.inf),
+        row.get("iteration") or 0,
+        str(row.get("run_id")),
+    )
 
 
 def started(start: object) -> float:

@@ -1,7 +1,7 @@
 """Paired bootstrap over seeds, sources and micrographs, from integer counts. Pure.
 
-The counts of both arms are drawn together, summed, and only then divided: the statistic is a difference of pooled
-scores on the same draw.
+The counts of both arms are drawn together, summed, and only then divided: the statistic is a
+difference of pooled scores on the same draw.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ _FORMULA: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 class Difference:
     """Difference of two arms' pooled scores, second minus first, as a fraction.
 
-    `improvement` is the share of three-level draws in which the second arm is better, a tie counting half.
-    `levels` are those that could be resampled: the interval speaks of these and of no other.
+    `improvement` is the share of three-level draws in which the second arm is better, a tie
+    counting half. `levels` are those that could be resampled: the interval speaks of these and of
+    no other.
     """
 
     interval: Interval
@@ -68,30 +69,46 @@ def paired_bootstrap(
         level: of the interval, two-sided.
         rng: the source of chance.
 
-    The interval is estimate +- t * se. se^2 adds the bootstrap variances of seeds and of sources (of micrographs where
-    there is one source: whole sources carry their micrographs' variance already), each drawn alone and multiplied by
-    n / (n - 1); t has Satterthwaite's degrees of freedom. Percentiles of the three-level draws themselves are not used:
-    with 6 seeds they covered 80-95% where 95% was asked (docs/statistics.md).
+    The interval is estimate +- t * se. se^2 adds the bootstrap variances of seeds and of sources
+    (of micrographs where there is one source: whole sources carry their micrographs' variance
+    already), each drawn alone and multiplied by n / (n - 1); t has Satterthwaite's degrees of
+    freedom. Percentiles of the three-level draws themselves are not used: with 6 seeds they covered
+    80-95% where 95% was asked (docs/statistics.md).
 
     Raises ValueError for shapes that do not pair, negative counts, or an undefined score.
     """
     _check(first, second, sources)
     estimate = pooled_score(second, score=score) - pooled_score(first, score=score)
     if not math.isfinite(estimate):
-        raise ValueError(f"the pooled {score} is undefined: no particle was predicted or none is there")
+        raise ValueError(
+            f"the pooled {score} is undefined: no particle was predicted or none is there"
+        )
     arms = np.stack([first, second]).astype(np.float64)
     seeds, groups = first.shape[0], _groups(sources)
     sizes: dict[Level, int] = {"seeds": seeds, "sources": len(groups)}
     if len(groups) == 1:
         sizes = {"seeds": seeds, "micrographs": len(sources)}
-    variances = {name: float(np.nanvar(_draw(arms, groups, (name,), score, draws, rng))) * n / (n - 1)
-                 for name, n in sizes.items() if n > 1}
+    variances = {
+        name: float(np.nanvar(_draw(arms, groups, (name,), score, draws, rng))) * n / (n - 1)
+        for name, n in sizes.items()
+        if n > 1
+    }
     freedom = _satterthwaite([(variance, sizes[name] - 1) for name, variance in variances.items()])
-    half = t_quantile(0.5 + level / 2, freedom) * math.sqrt(sum(variances.values())) if variances else math.inf
+    half = (
+        t_quantile(0.5 + level / 2, freedom) * math.sqrt(sum(variances.values()))
+        if variances
+        else math.inf
+    )
     every = _draw(arms, groups, ("seeds", "sources", "micrographs"), score, draws, rng)
-    improvement = float(np.nanmean(np.where(every == 0, 0.5, np.where(np.isnan(every), np.nan, every > 0))))
-    return Difference(Interval(estimate, estimate - half, estimate + half, level), improvement, freedom,
-                      tuple(variances))
+    improvement = float(
+        np.nanmean(np.where(every == 0, 0.5, np.where(np.isnan(every), np.nan, every > 0)))
+    )
+    return Difference(
+        Interval(estimate, estimate - half, estimate + half, level),
+        improvement,
+        freedom,
+        tuple(variances),
+    )
 
 
 def _satterthwaite(parts: list[tuple[float, int]]) -> float:
@@ -105,20 +122,30 @@ def _groups(sources: Sources) -> list[Int64[np.ndarray, "_"]]:
 
 
 def _draw(
-    arms: Float64[np.ndarray, "2 seeds micrographs 3"], groups: list[Int64[np.ndarray, "_"]], levels: tuple[Level, ...],
-    score: Score, draws: int, rng: np.random.Generator,
+    arms: Float64[np.ndarray, "2 seeds micrographs 3"],
+    groups: list[Int64[np.ndarray, "_"]],
+    levels: tuple[Level, ...],
+    score: Score,
+    draws: int,
+    rng: np.random.Generator,
 ) -> Float64[np.ndarray, "draws"]:
     """Differences of the pooled score with the named levels resampled, in blocks that keep memory small."""
     micrographs = arms.shape[2]
     block = max(1, min(draws, 4_000_000 // max(1, micrographs)))
-    found = [_draw_block(arms, groups, levels, score, min(block, draws - start), rng)
-             for start in range(0, draws, block)]
+    found = [
+        _draw_block(arms, groups, levels, score, min(block, draws - start), rng)
+        for start in range(0, draws, block)
+    ]
     return np.concatenate(found)
 
 
 def _draw_block(
-    arms: Float64[np.ndarray, "2 seeds micrographs 3"], groups: list[Int64[np.ndarray, "_"]], levels: tuple[Level, ...],
-    score: Score, draws: int, rng: np.random.Generator,
+    arms: Float64[np.ndarray, "2 seeds micrographs 3"],
+    groups: list[Int64[np.ndarray, "_"]],
+    levels: tuple[Level, ...],
+    score: Score,
+    draws: int,
+    rng: np.random.Generator,
 ) -> Float64[np.ndarray, "draws"]:
     seeds, micrographs = arms.shape[1:3]
     per_seed = np.ones((draws, seeds))
@@ -130,26 +157,36 @@ def _draw_block(
     per_micrograph = np.empty((draws, micrographs))
     for index, group in enumerate(groups):
         times = copies[:, index]
-        # A source drawn c times brings c independent draws of its micrographs: one multinomial of c n into n.
-        per_micrograph[:, group] = (rng.multinomial(times * len(group), np.full(len(group), 1 / len(group)))
-                                    if "micrographs" in levels else times[:, None])
+        # A source drawn c times brings c independent draws of its micrographs: one multinomial of c
+        # n into n.
+        per_micrograph[:, group] = (
+            rng.multinomial(times * len(group), np.full(len(group), 1 / len(group)))
+            if "micrographs" in levels
+            else times[:, None]
+        )
     scores = []
     for counts in arms:
         summed = per_micrograph @ counts.transpose(1, 0, 2).reshape(micrographs, seeds * 3)
-        scores.append(_score(np.einsum("ds,dsc->dc", per_seed, summed.reshape(draws, seeds, 3)), score))
+        scores.append(
+            _score(np.einsum("ds,dsc->dc", per_seed, summed.reshape(draws, seeds, 3)), score)
+        )
     difference: Float64[np.ndarray, "draws"] = scores[1] - scores[0]
     return difference
 
 
 def _score(counts: Float64[np.ndarray, "draws 3"], score: Score) -> Float64[np.ndarray, "draws"]:
     above, below = (counts @ np.array(weights, dtype=np.float64) for weights in _FORMULA[score])
-    ratio: Float64[np.ndarray, "draws"] = np.divide(above, below, out=np.full(len(counts), np.nan), where=below > 0)
+    ratio: Float64[np.ndarray, "draws"] = np.divide(
+        above, below, out=np.full(len(counts), np.nan), where=below > 0
+    )
     return ratio
 
 
 def _check(first: Counts, second: Counts, sources: Sources) -> None:
     if first.shape != second.shape or first.shape[1] != len(sources):
-        raise ValueError(f"the arms do not pair: {first.shape}, {second.shape} and {len(sources)} sources")
+        raise ValueError(
+            f"the arms do not pair: {first.shape}, {second.shape} and {len(sources)} sources"
+        )
     if first.size == 0:
         raise ValueError("there is no seed or no micrograph to compare")
     if first.min() < 0 or second.min() < 0:

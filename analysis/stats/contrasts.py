@@ -13,18 +13,26 @@ from analysis.runs.counts import ModelCounts
 from analysis.stats.bootstrap import Counts, Level, Score, paired_bootstrap, pooled_score
 from analysis.stats.statistics import Differences, Interval, seed_interval
 
-SCORES: Mapping[str, Score] = {"test/f1": "f1", "test/precision": "precision", "test/recall": "recall",
-                               "test/particle_f1": "f1", "test/particle_precision": "precision",
-                               "test/particle_recall": "recall"}
+SCORES: Mapping[str, Score] = {
+    "test/f1": "f1",
+    "test/precision": "precision",
+    "test/recall": "recall",
+    "test/particle_f1": "f1",
+    "test/particle_precision": "precision",
+    "test/particle_recall": "recall",
+}
 # With 2,000 draws a standard error is known to 2%.
 DRAWS = 2_000
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One arm against another at one ratio: `pairs` holds (seed, the model to beat, the model) where both were scored.
+    """One arm against another at one ratio:
 
-    `differences` are those of the metric, per seed, as fractions; `run_ids` the runs behind all of them.
+    `pairs` holds (seed, the model to beat, the model) where both were scored.
+
+    `differences` are those of the metric, per seed, as fractions; `run_ids` the runs behind all of
+    them.
     """
 
     name: str
@@ -37,8 +45,9 @@ class Contrast:
 class Estimate:
     """The difference of a contrast with its interval, as fractions.
 
-    From counts: of pooled scores, `levels` were resampled, `improvement` is the share of draws in which the arm is
-    better, `source_wins` (better, compared) counts sources. Without counts: the mean over seeds, and `why` they were not used.
+    From counts: of pooled scores, `levels` were resampled, `improvement` is the share of draws in
+    which the arm is better, `source_wins` (better, compared) counts sources. Without counts: the
+    mean over seeds, and `why` they were not used.
     """
 
     interval: Interval | None
@@ -63,15 +72,21 @@ def contrasts(arms: Sequence[Arm], *, ratio: float, metric: str) -> Iterable[Con
     naive = finished(arms, ratio_percent=ratio, strategy="naive")
     balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
     shared = sorted(naive.keys() & balanced.keys())
-    yield _contrast("class_balanced - naive", [(seed, naive[seed].final, balanced[seed].final) for seed in shared], metric,
-                    run_ids_of(arm for seed in shared for arm in (balanced[seed], naive[seed])))
+    yield _contrast(
+        "class_balanced - naive",
+        [(seed, naive[seed].final, balanced[seed].final) for seed in shared],
+        metric,
+        run_ids_of(arm for seed in shared for arm in (balanced[seed], naive[seed])),
+    )
 
 
 def against_baseline(group: Sequence[Arm], *, metric: str) -> Contrast:
     """The arms of one strategy at one ratio against their references."""
     scored = [arm for arm in group if arm.gain(metric) is not None]
     name = f"{group[0].strategy} - baseline" if group else "- baseline"
-    return _contrast(name, [(arm.seed, arm.reference, arm.final) for arm in scored], metric, run_ids_of(scored))
+    return _contrast(
+        name, [(arm.seed, arm.reference, arm.final) for arm in scored], metric, run_ids_of(scored)
+    )
 
 
 def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: str) -> Estimate:
@@ -84,45 +99,82 @@ def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: s
     score = SCORES[metric]
     try:
         # A fixed seed: a table must not change when it is shown again.
-        found = paired_bootstrap(first, second, codes.astype(np.int64), score=score, draws=DRAWS, rng=np.random.default_rng(0))
+        found = paired_bootstrap(
+            first,
+            second,
+            codes.astype(np.int64),
+            score=score,
+            draws=DRAWS,
+            rng=np.random.default_rng(0),
+        )
     except ValueError as error:
         return Estimate(seed_interval(contrast.differences), ("seeds",), None, None, str(error))
-    wins = [pooled_score(second[:, codes == code], score=score) - pooled_score(first[:, codes == code], score=score)
-            for code in range(int(codes.max()) + 1)]
+    wins = [
+        pooled_score(second[:, codes == code], score=score)
+        - pooled_score(first[:, codes == code], score=score)
+        for code in range(int(codes.max()) + 1)
+    ]
     known = [win for win in wins if not np.isnan(win)]
-    return Estimate(found.interval if found.levels else None, found.levels, found.improvement,
-                    (sum(win > 0 for win in known), len(known)), "")
+    return Estimate(
+        found.interval if found.levels else None,
+        found.levels,
+        found.improvement,
+        (sum(win > 0 for win in known), len(known)),
+        "",
+    )
 
 
 def counts_behind(model: ModelCounts, metric: str) -> Int64[np.ndarray, "micrographs 3"] | None:
-    """(tp, fp, fn) per micrograph that one of `SCORES` is the ratio of: pixels, or particles; None if not recorded."""
+    """(tp, fp, fn) per micrograph that one of `SCORES` is the ratio of: pixels, or particles;
+
+    None if not recorded.
+    """
     return model.particles if metric.startswith("test/particle_") else model.counts
 
 
 def run_ids_to_count(arms: Sequence[Arm]) -> list[str]:
     """The runs whose counts the intervals and curves need: what stays of each finished arm, and what it is held against."""
-    return list(dict.fromkeys(run for arm in arms if arm.state == "finished" for run in arm.run_ids))
+    return list(
+        dict.fromkeys(run for arm in arms if arm.state == "finished" for run in arm.run_ids)
+    )
 
 
-def _contrast(name: str, pairs: Sequence[tuple[int, Trained | None, Trained | None]], metric: str,
-              run_ids: tuple[str, ...]) -> Contrast:
-    known = [(seed, one, other) for seed, one, other in pairs
-             if one and other and metric in one.metrics and metric in other.metrics]
+def _contrast(
+    name: str,
+    pairs: Sequence[tuple[int, Trained | None, Trained | None]],
+    metric: str,
+    run_ids: tuple[str, ...],
+) -> Contrast:
+    known = [
+        (seed, one, other)
+        for seed, one, other in pairs
+        if one and other and metric in one.metrics and metric in other.metrics
+    ]
     values = [other.metrics[metric] - one.metrics[metric] for _, one, other in known]
     return Contrast(name, tuple(known), np.array(values, np.float64), run_ids)
 
 
-def _paired(contrast: Contrast, counts: Mapping[str, ModelCounts],
-            metric: str) -> tuple[tuple[Counts, Counts, tuple[str, ...]] | None, str]:
+def _paired(
+    contrast: Contrast, counts: Mapping[str, ModelCounts], metric: str
+) -> tuple[tuple[Counts, Counts, tuple[str, ...]] | None, str]:
     """Both arms' counts, seeds by micrographs, and the sources; or None and why not."""
     if metric not in SCORES:
         return None, f"{metric} is no ratio of the counts"
     runs = dict.fromkeys(model.run_id for _, *models in contrast.pairs for model in models)
-    found = {run: behind for run in runs if run in counts and (behind := counts_behind(counts[run], metric)) is not None}
+    found = {
+        run: behind
+        for run in runs
+        if run in counts and (behind := counts_behind(counts[run], metric)) is not None
+    }
     if len(found) < len(runs) or not runs:
-        return None, f"{len(runs) - len(found)} of {len(runs)} runs have no counts" if runs else "no pair"
+        return (
+            None,
+            f"{len(runs) - len(found)} of {len(runs)} runs have no counts" if runs else "no pair",
+        )
     first = counts[next(iter(runs))]
     if any((counts[run].ids, counts[run].sources) != (first.ids, first.sources) for run in runs):
         return None, "the seeds have different test micrographs"
-    arms = [np.stack([found[pair[index].run_id] for _, *pair in contrast.pairs]) for index in (0, 1)]
+    arms = [
+        np.stack([found[pair[index].run_id] for _, *pair in contrast.pairs]) for index in (0, 1)
+    ]
     return (arms[0], arms[1], first.sources), ""

@@ -1,7 +1,8 @@
 """What several seeds can say: exact sign-flip test, Holm, effect size, interval over seeds, grade, power. Pure.
 
-All of it works on one array: the paired differences of two arms, one per seed, in any one unit. Formulas and their
-sources stand in docs/statistics.md. The bootstrap over seeds, sources and micrographs is in `analysis.stats.bootstrap`.
+All of it works on one array: the paired differences of two arms, one per seed, in any one unit.
+Formulas and their sources stand in docs/statistics.md. The bootstrap over seeds, sources and
+micrographs is in `analysis.stats.bootstrap`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class SignFlip:
-    """Result of the sign-flip test: `p` is None where none may be printed, and `reason` says why or how it was made."""
+    """Result of the sign-flip test:
+
+    `p` is None where none may be printed, and `reason` says why or how it was made.
+    """
 
     p: float | None
     exact: bool
@@ -58,9 +62,10 @@ class Effect:
 def sign_flip_test(differences: Differences, *, rng: np.random.Generator) -> SignFlip:
     """Two-sided sign-flip (Fisher-Pitman) test of no effect.
 
-    Under no effect a paired difference is as likely positive as negative, so p is the share of all 2^n sign patterns
-    whose absolute sum is at least the one seen. All are counted up to 20 seeds; above that 200,000 random ones
-    are drawn with `rng` and the pattern seen is added, which keeps the test valid (Phipson & Smyth 2010).
+    Under no effect a paired difference is as likely positive as negative, so p is the share of all
+    2^n sign patterns whose absolute sum is at least the one seen. All are counted up to 20 seeds;
+    above that 200,000 random ones are drawn with `rng` and the pattern seen is added, which keeps
+    the test valid (Phipson & Smyth 2010).
 
     Below 6 seeds p cannot fall under 0.05 (2 / 2^5 = 0.0625), so none is given.
     """
@@ -69,18 +74,27 @@ def sign_flip_test(differences: Differences, *, rng: np.random.Generator) -> Sig
     if n < SEEDS_FOR_P:
         floor = f"2/2^{n} = {2 / 2**n:.4g}" if n else "none"
         return SignFlip(
-            p=None, exact=True,
-            reason=f"no p: {n} {_seeds(n)}, the smallest possible p is {floor}; {SEEDS_FOR_P} are needed",
+            p=None,
+            exact=True,
+            reason=f"no p: {n} {_seeds(n)}, the smallest possible p is {floor}; {SEEDS_FOR_P} are "
+            "needed",
         )
     if n <= EXACT_SEEDS:
-        return SignFlip(p=_count_patterns(differences) / 2**n, exact=True, reason=f"exact, all {2**n} sign patterns")
+        return SignFlip(
+            p=_count_patterns(differences) / 2**n,
+            exact=True,
+            reason=f"exact, all {2**n} sign patterns",
+        )
     hits = _draw_patterns(differences, rng)
     p = (hits + 1) / (MONTE_CARLO_DRAWS + 1)
-    return SignFlip(p=p, exact=False, reason=f"Monte Carlo, {MONTE_CARLO_DRAWS} random sign patterns")
+    return SignFlip(
+        p=p, exact=False, reason=f"Monte Carlo, {MONTE_CARLO_DRAWS} random sign patterns"
+    )
 
 
 def _threshold(differences: Differences) -> float:
-    # Sums of the same numbers in another order differ by rounding: without a slack, ties would be lost.
+    # Sums of the same numbers in another order differ by rounding: without a slack, ties would be
+    # lost.
     return abs(float(differences.sum())) - 1e-12 * float(np.abs(differences).sum())
 
 
@@ -106,7 +120,9 @@ def _draw_patterns(differences: Differences, rng: np.random.Generator) -> int:
 
 
 def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Holm's step-down adjusted p-values, in the order given; None stays None and is not counted as a test.
+    """Holm's step-down adjusted p-values, in the order given;
+
+    None stays None and is not counted as a test.
 
     Raises ValueError for a value outside [0, 1].
     """
@@ -134,8 +150,8 @@ def effect_size(differences: Differences) -> Effect:
 def seed_interval(differences: Differences, *, level: float = 0.95) -> Interval | None:
     """Student's t interval of the mean difference over seeds; None below two seeds.
 
-    It covers the luck of split and training on *these* test micrographs, not the choice of micrographs; where
-    per-micrograph counts exist, `analysis.stats.bootstrap` covers both.
+    It covers the luck of split and training on *these* test micrographs, not the choice of
+    micrographs; where per-micrograph counts exist, `analysis.stats.bootstrap` covers both.
     """
     _check(differences)
     n = len(differences)
@@ -157,7 +173,10 @@ def t_quantile(probability: float, degrees_of_freedom: float) -> float:
 
 
 def grade(seeds: int) -> Grade:
-    """What a result on so many paired seeds may be called: 3 are a smoke test, 6 a claim, 10 a paper."""
+    """What a result on so many paired seeds may be called:
+
+    3 are a smoke test, 6 a claim, 10 a paper.
+    """
     for least, name in ((10, "paper"), (6, "claim"), (3, "smoke test"), (1, "single run")):
         if seeds >= least:
             return name  # type: ignore[return-value]
@@ -167,8 +186,8 @@ def grade(seeds: int) -> Grade:
 def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: float = 0.95) -> int:
     """Seeds for a two-sided paired t test to find `effect` with `power`, given the standard deviation of differences.
 
-    Solved on the noncentral t distribution; never below the 6 seeds that a sign-flip p needs. Raises ValueError for an
-    effect or spread that is not above 0.
+    Solved on the noncentral t distribution; never below the 6 seeds that a sign-flip p needs.
+    Raises ValueError for an effect or spread that is not above 0.
     """
     if not (effect > 0 and spread > 0 and math.isfinite(effect) and math.isfinite(spread)):
         raise ValueError(f"effect and spread must be above 0, got {effect} and {spread}")
@@ -177,22 +196,31 @@ def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: flo
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _power(middle, effect / spread, level) >= power else (middle, high)
+        low, high = (
+            (low, middle) if _power(middle, effect / spread, level) >= power else (middle, high)
+        )
     return high
 
 
 def _power(n: int, ratio: float, level: float) -> float:
     critical = t_quantile(0.5 + level / 2, n - 1)
     shift = ratio * math.sqrt(n)
-    return 1 - float(special.nctdtr(n - 1, shift, critical)) + float(special.nctdtr(n - 1, shift, -critical))
+    return (
+        1
+        - float(special.nctdtr(n - 1, shift, critical))
+        + float(special.nctdtr(n - 1, shift, -critical))
+    )
 
 
 def power_note(differences_points: Differences, *, effect_points: float = 1.0) -> str:
     """One sentence on whether the seeds suffice, and how many a gain of `effect_points` would need at this spread."""
     _check(differences_points)
     n = len(differences_points)
-    start = (f"{n} {_seeds(n)}: {SEEDS_FOR_P} are needed for p < 0.05" if n < SEEDS_FOR_P
-             else f"{n} seeds: enough for a p-value")
+    start = (
+        f"{n} {_seeds(n)}: {SEEDS_FOR_P} are needed for p < 0.05"
+        if n < SEEDS_FOR_P
+        else f"{n} seeds: enough for a p-value"
+    )
     if n < 2:
         return start
     spread = float(differences_points.std(ddof=1))
@@ -206,7 +234,9 @@ def power_note(differences_points: Differences, *, effect_points: float = 1.0) -
 
 def _check(differences: Differences) -> None:
     if not np.isfinite(differences).all():
-        raise ValueError("paired differences must be finite: leave a seed without a value out and say so")
+        raise ValueError(
+            "paired differences must be finite: leave a seed without a value out and say so"
+        )
 
 
 def _seeds(n: int) -> str:

@@ -26,9 +26,9 @@ HEADLINE = "test/f1"
 class Comparison:
     """All tables and verdicts of one data set under one group of settings.
 
-    `settings` says how these settings differ from those of `others`, which are the other groups in the store, never
-    mixed into these tables. `faults` are the runs that are in no mean, in words. `arms` and `counts` (run id -> counts) are
-    what the tables were made from, for figures.
+    `settings` says how these settings differ from those of `others`, which are the other groups in
+    the store, never mixed into these tables. `faults` are the runs that are in no mean, in words.
+    `arms` and `counts` (run id -> counts) are what the tables were made from, for figures.
     """
 
     dataset: str
@@ -50,48 +50,87 @@ class Comparison:
     @property
     def tables(self) -> tuple[Table, ...]:
         """The tables that have rows, the short ones first."""
-        every = (self.note, self.by_ratio, self.evidence, self.aspects, self.iterations, self.sources, self.external)
+        every = (
+            self.note,
+            self.by_ratio,
+            self.evidence,
+            self.aspects,
+            self.iterations,
+            self.sources,
+            self.external,
+        )
         return tuple(table for table in every if table is not None and table.rows)
 
 
-def compare(frame: pd.DataFrame, *, ratio: float | None = None, metric: str = HEADLINE,
-            read_counts: ReadCounts = no_counts) -> Comparison:
+def compare(
+    frame: pd.DataFrame,
+    *,
+    ratio: float | None = None,
+    metric: str = HEADLINE,
+    read_counts: ReadCounts = no_counts,
+) -> Comparison:
     """The comparison of the runs in `frame`; of several data sets or settings the newest with a finished run is first.
 
     Args:
-        frame: iteration runs, and arm runs if at hand, as `cryossl.tracking.tracker.read_iteration_runs` gives them.
+        frame: iteration runs, and arm runs if at hand, as
+            `cryossl.tracking.tracker.read_iteration_runs` gives them.
         ratio: only this labelled part, in percent.
         metric: what the score columns show. The verdict is always by test F1.
-        read_counts: gives the counts of runs, for intervals over sources and micrographs as well as seeds.
+        read_counts: gives the counts of runs, for intervals over sources and micrographs as well as
+            seeds.
 
-    Raises DataError where there is nothing to compare, ConfigError for a ratio or metric that no run has.
+    Raises DataError where there is nothing to compare, ConfigError for a ratio or metric that no
+    run has.
     """
     runs = tidy(frame)
     ours = runs[runs["state"] != "foreign"]
     if not ours["used"].any():
-        raise DataError(f"nothing to compare: {_what_is_there(runs)}",
-                        cure="`python cli.py run` makes one, `python cli.py status` shows one that is on its way")
+        raise DataError(
+            f"nothing to compare: {_what_is_there(runs)}",
+            cure="`python cli.py run` makes one, `python cli.py status` shows one that is on its "
+            "way",
+        )
     ours = _at_ratio(ours, ratio)
     _check_metric(ours, metric)
     groups = [group for _, group in ours.groupby(["dataset", "settings"], sort=False)]
-    groups.sort(key=lambda group: (bool(group["used"].any()), max(map(started, group["start_time"]))), reverse=True)
-    compared = [_compare_group(group, _settings_text(group, groups), metric, read_counts) for group in groups]
+    groups.sort(
+        key=lambda group: (bool(group["used"].any()), max(map(started, group["start_time"]))),
+        reverse=True,
+    )
+    compared = [
+        _compare_group(group, _settings_text(group, groups), metric, read_counts)
+        for group in groups
+    ]
     foreign = int((runs["state"] == "foreign").sum())
     faults = compared[0].faults
     if foreign:
-        faults += (f"{foreign} run{'s' * (foreign != 1)} of something else in the same experiment left out",)
+        faults += (
+            f"{foreign} run{'s' * (foreign != 1)} of something else in the same experiment left "
+            "out",
+        )
     return replace(compared[0], others=tuple(compared[1:]), faults=faults)
 
 
-def _compare_group(group: pd.DataFrame, settings: str, metric: str, read_counts: ReadCounts) -> Comparison:
+def _compare_group(
+    group: pd.DataFrame, settings: str, metric: str, read_counts: ReadCounts
+) -> Comparison:
     arms = build_arms(group)
     counts = read_counts(run_ids_to_count(arms))
     verdicts = judge_arms(arms, counts)
     return Comparison(
-        dataset=str(group["dataset"].iloc[0]), settings=settings, metric=metric,
-        note=note_table(arms, verdicts, metric=metric), by_ratio=by_ratio(arms, verdicts, metric=metric),
-        evidence=evidence(arms, counts, metric=metric), aspects=aspects(arms), iterations=iterations(arms, metric=metric),
-        sources=sources(arms, metric=metric), verdicts=verdicts, faults=_faults(group, arms), arms=arms, counts=counts,
+        dataset=str(group["dataset"].iloc[0]),
+        settings=settings,
+        metric=metric,
+        note=note_table(arms, verdicts, metric=metric),
+        by_ratio=by_ratio(arms, verdicts, metric=metric),
+        evidence=evidence(arms, counts, metric=metric),
+        aspects=aspects(arms),
+        iterations=iterations(arms, metric=metric),
+        sources=sources(arms, metric=metric),
+        verdicts=verdicts,
+        faults=_faults(group, arms),
+        arms=arms,
+        counts=counts,
     )
 
 
@@ -101,29 +140,45 @@ def _at_ratio(runs: pd.DataFrame, ratio: float | None) -> pd.DataFrame:
     chosen = runs[np.isclose(runs["ratio_percent"].astype(float), ratio)]
     if not chosen["used"].any():
         there = ", ".join(f"{value:g}" for value in sorted(set(runs["ratio_percent"])))
-        raise ConfigError(f"no finished run at a ratio of {ratio:g} percent", cure=f"there are: {there}")
+        raise ConfigError(
+            f"no finished run at a ratio of {ratio:g} percent", cure=f"there are: {there}"
+        )
     return chosen
 
 
 def _check_metric(runs: pd.DataFrame, metric: str) -> None:
     known = [name for name in metric_names(runs.columns) if runs[name].notna().any()]
     if metric not in known:
-        scores = sorted(name for name in known if name.startswith(("test/", "validation/")) and name.count("/") == 1)
-        raise ConfigError(f"no run has a value of the metric {metric!r}",
-                          cure=f"there are: {', '.join(scores) or 'none'}")
+        scores = sorted(
+            name
+            for name in known
+            if name.startswith(("test/", "validation/")) and name.count("/") == 1
+        )
+        raise ConfigError(
+            f"no run has a value of the metric {metric!r}",
+            cure=f"there are: {', '.join(scores) or 'none'}",
+        )
 
 
 def _what_is_there(runs: pd.DataFrame) -> str:
     if runs.empty:
         return "the experiment has no run"
     counts = Counter(map(str, runs["state"]))
-    return "no run has finished (" + ", ".join(f"{number} {state}" for state, number in sorted(counts.items())) + ")"
+    return (
+        "no run has finished ("
+        + ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+        + ")"
+    )
 
 
 def _settings_text(group: pd.DataFrame, groups: Sequence[pd.DataFrame]) -> str:
     """The settings in which this group differs from another of its data set, as `section.field=value`."""
     same = [other for other in groups if other["dataset"].iloc[0] == group["dataset"].iloc[0]]
-    names = [name for name in setting_names(group.columns) if len({_only(other, name) for other in same}) > 1]
+    names = [
+        name
+        for name in setting_names(group.columns)
+        if len({_only(other, name) for other in same}) > 1
+    ]
     return ", ".join(f"{name}={_only(group, name)}" for name in names)
 
 
@@ -137,10 +192,17 @@ def _faults(group: pd.DataFrame, arms: Sequence[Arm]) -> tuple[str, ...]:
     seeds: defaultdict[str, list[int]] = defaultdict(list)
     for arm in arms:
         if arm.state != "finished":
-            seeds[f"{arm.strategy} at {arm.ratio_percent:g}%: {arm.state} ({arm.note})"].append(arm.seed)
+            seeds[f"{arm.strategy} at {arm.ratio_percent:g}%: {arm.state} ({arm.note})"].append(
+                arm.seed
+            )
         elif arm.value(HEADLINE) is None:
-            seeds[f"{arm.strategy} at {arm.ratio_percent:g}%: finished without a finite test F1"].append(arm.seed)
-    lines = [f"{what}, seed{'s' * (len(which) != 1)} {', '.join(map(str, which))}" for what, which in seeds.items()]
+            seeds[
+                f"{arm.strategy} at {arm.ratio_percent:g}%: finished without a finite test F1"
+            ].append(arm.seed)
+    lines = [
+        f"{what}, seed{'s' * (len(which) != 1)} {', '.join(map(str, which))}"
+        for what, which in seeds.items()
+    ]
     for state in ("duplicate", "superseded"):
         number = int((group["state"] == state).sum())
         if number:

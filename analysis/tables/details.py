@@ -25,67 +25,132 @@ _MEASURED = (
 
 def aspects(arms: Sequence[Arm]) -> Table:
     """The note's comparison aspect by aspect: what was configured, and at each ratio what was measured."""
-    names = sorted({arm.strategy for arm in arms if not without_pseudo_labels(arm.strategy)}, key=strategy_order)
-    columns = (Column("aspect", "Aspect"), Column("kind", "Kind"), *(Column(name, name) for name in names))
+    names = sorted(
+        {arm.strategy for arm in arms if not without_pseudo_labels(arm.strategy)},
+        key=strategy_order,
+    )
+    columns = (
+        Column("aspect", "Aspect"),
+        Column("kind", "Kind"),
+        *(Column(name, name) for name in names),
+    )
     rows = []
     configured = [_configured(name, _settings(arms, name)) for name in names]
     for aspect in configured[0] if configured else ():
-        rows.append((columns[0].cell(aspect), columns[1].cell("configured"),
-                     *(column.cell(words[aspect]) for column, words in zip(columns[2:], configured, strict=True))))
+        rows.append(
+            (
+                columns[0].cell(aspect),
+                columns[1].cell("configured"),
+                *(
+                    column.cell(words[aspect])
+                    for column, words in zip(columns[2:], configured, strict=True)
+                ),
+            )
+        )
     for ratio in sorted({arm.ratio_percent for arm in arms}):
         for aspect, metric, factor, unit, decimals in _MEASURED:
-            cells = [_measured(arms, ratio, name, metric, Column(name, name, unit, decimals), factor) for name in names]
+            cells = [
+                _measured(arms, ratio, name, metric, Column(name, name, unit, decimals), factor)
+                for name in names
+            ]
             if any(cell.value is not None for cell in cells):
-                rows.append((columns[0].cell(aspect), columns[1].cell(f"measured at {ratio:g}%"), *cells))
+                rows.append(
+                    (columns[0].cell(aspect), columns[1].cell(f"measured at {ratio:g}%"), *cells)
+                )
     return Table("aspects", "What is different", columns, tuple(rows))
 
 
 def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
     """Every trained model: pseudo-labels, score, gain, accepted or not, and why the loop stopped."""
     columns = (
-        Column("labelled", "Labelled"), Column("strategy", "Strategy"), Column("seed", "Seed", "", 0),
-        Column("iteration", "Iteration", "", 0), Column("pseudo_count", "Pseudo", "", 0),
-        Column("per_labelled", "Per label", "", 2), Column("particle_ratio", "Particles", "%", 2),
+        Column("labelled", "Labelled"),
+        Column("strategy", "Strategy"),
+        Column("seed", "Seed", "", 0),
+        Column("iteration", "Iteration", "", 0),
+        Column("pseudo_count", "Pseudo", "", 0),
+        Column("per_labelled", "Per label", "", 2),
+        Column("particle_ratio", "Particles", "%", 2),
         Column("score", "F1" if metric == "test/f1" else metric, "%", 2),
-        Column("gain", "Gain", "points", 2, signed=True), Column("particle_f1", "Particle F1", "%", 2),
-        Column("accepted", "Accepted"), Column("stopped", "Then"),
+        Column("gain", "Gain", "points", 2, signed=True),
+        Column("particle_f1", "Particle F1", "%", 2),
+        Column("accepted", "Accepted"),
+        Column("stopped", "Then"),
     )
     rows = []
     for arm in arms:
         for model in arm.iterations:
-            rows.append(_iteration_row(columns, labelled_text(arms, arm.ratio_percent), arm, model, metric))
+            rows.append(
+                _iteration_row(columns, labelled_text(arms, arm.ratio_percent), arm, model, metric)
+            )
         if not arm.iterations:
-            rows.append((columns[0].cell(labelled_text(arms, arm.ratio_percent)), columns[1].cell(arm.strategy),
-                         columns[2].cell(arm.seed), *(column.cell(None) for column in columns[3:-1]),
-                         columns[-1].cell(arm.stop_reason or f"{arm.state}: {arm.note}")))
-    return without_empty(Table("iterations", "Every iteration", columns, tuple(rows)), "particle_f1")
+            rows.append(
+                (
+                    columns[0].cell(labelled_text(arms, arm.ratio_percent)),
+                    columns[1].cell(arm.strategy),
+                    columns[2].cell(arm.seed),
+                    *(column.cell(None) for column in columns[3:-1]),
+                    columns[-1].cell(arm.stop_reason or f"{arm.state}: {arm.note}"),
+                )
+            )
+    return without_empty(
+        Table("iterations", "Every iteration", columns, tuple(rows)), "particle_f1"
+    )
 
 
 def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
-    """Mean score of the baseline and mean gain of each strategy per source; None where no source was scored."""
+    """Mean score of the baseline and mean gain of each strategy per source;
+
+    None where no source was scored.
+    """
     prefix = f"{metric}/"
     done = [arm for arm in arms if arm.state == "finished"]
-    keys = sorted({(arm.ratio_percent, name.removeprefix(prefix)) for arm in done if arm.final
-                   for name in arm.final.metrics if name.startswith(prefix)})
+    keys = sorted(
+        {
+            (arm.ratio_percent, name.removeprefix(prefix))
+            for arm in done
+            if arm.final
+            for name in arm.final.metrics
+            if name.startswith(prefix)
+        }
+    )
     if not keys:
         return None
     names = sorted({arm.strategy for arm in done} - {"supervised"}, key=strategy_order)
-    columns = (Column("labelled", "Labelled"), Column("source", "Source"), Column("supervised", "supervised", "%", 2),
-               *(Column(name, name, "points", 2, signed=True) for name in names))
+    columns = (
+        Column("labelled", "Labelled"),
+        Column("source", "Source"),
+        Column("supervised", "supervised", "%", 2),
+        *(Column(name, name, "points", 2, signed=True) for name in names),
+    )
     rows = []
     for ratio, source in keys:
         cells = [columns[0].cell(labelled_text(arms, ratio)), columns[1].cell(source)]
         for column in columns[2:]:
-            group = [arm for arm in done if (arm.ratio_percent, arm.strategy) == (ratio, column.name)]
-            values = [arm.value(prefix + source) if column.name == "supervised" else arm.gain(prefix + source)
-                      for arm in group]
-            cells.append(mean_cell(column, values, run_ids=[run for arm in group for run in arm.run_ids], factor=100))
+            group = [
+                arm for arm in done if (arm.ratio_percent, arm.strategy) == (ratio, column.name)
+            ]
+            values = [
+                arm.value(prefix + source)
+                if column.name == "supervised"
+                else arm.gain(prefix + source)
+                for arm in group
+            ]
+            cells.append(
+                mean_cell(
+                    column,
+                    values,
+                    run_ids=[run for arm in group for run in arm.run_ids],
+                    factor=100,
+                )
+            )
         rows.append(tuple(cells))
     return Table("sources", "Gain by source", columns, tuple(rows))
 
 
 def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | None]:
-    """The aspects of the note as the settings have them; None where the setting is unknown, or the strategy.
+    """The aspects of the note as the settings have them;
+
+    None where the setting is unknown, or the strategy.
 
     The strategies beyond the note have rules of their own, which no setting holds (docs/method.md).
     """
@@ -95,15 +160,22 @@ def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | N
         base, factors = "", frozenset()
     known = {name.removeprefix("selection."): value for name, value in settings.items()}
     naive = known.get("naive_threshold")
-    pair = (known.get("particle_threshold"), known.get("background_threshold")) if "class_thresholds" in factors \
+    pair = (
+        (known.get("particle_threshold"), known.get("background_threshold"))
+        if "class_thresholds" in factors
         else (naive, naive)
+    )
     quota, limit = "quota" in factors, known.get("max_pseudo_per_labelled")
     words = {
         "particle threshold": pair[0],
         "background threshold": pair[1],
-        "pseudo-label selection": "best by quality" if quota else naive and f"all with quality >= {naive}",
+        "pseudo-label selection": "best by quality"
+        if quota
+        else naive and f"all with quality >= {naive}",
         "quality metric": _quality(known) if "balance_quality" in factors else "mean confidence",
-        "particle ratio target": known.get("target_particle_ratio") if "balance_quality" in factors else "none",
+        "particle ratio target": known.get("target_particle_ratio")
+        if "balance_quality" in factors
+        else "none",
         "most pseudo-labels": (limit and f"{limit} x labelled") if quota else "no limit",
         "doubtful pixels": known.get("uncertain_pixels"),
     }
@@ -112,35 +184,77 @@ def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | N
 
 def _quality(known: Mapping[str, str]) -> str | None:
     parts = [(known.get(f"quality_{name}"), name) for name in ("particle", "background", "balance")]
-    return " + ".join(f"{weight} {name}" for weight, name in parts) if all(weight for weight, _ in parts) else None
+    return (
+        " + ".join(f"{weight} {name}" for weight, name in parts)
+        if all(weight for weight, _ in parts)
+        else None
+    )
 
 
 def _settings(arms: Sequence[Arm], strategy: str) -> Mapping[str, str]:
-    return next((model.settings for arm in arms if arm.strategy == strategy for model in arm.iterations
-                 if model.settings), {})
+    return next(
+        (
+            model.settings
+            for arm in arms
+            if arm.strategy == strategy
+            for model in arm.iterations
+            if model.settings
+        ),
+        {},
+    )
 
 
-def _measured(arms: Sequence[Arm], ratio: float, strategy: str, metric: str, column: Column, factor: float) -> Cell:
-    group = [arm for arm in arms if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, strategy, "finished")]
+def _measured(
+    arms: Sequence[Arm], ratio: float, strategy: str, metric: str, column: Column, factor: float
+) -> Cell:
+    group = [
+        arm
+        for arm in arms
+        if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, strategy, "finished")
+    ]
     ids = [arm.pseudo_labelled.run_id for arm in group if arm.pseudo_labelled]
     cell = mean_cell(column, (arm.pseudo(metric) for arm in group), run_ids=ids, factor=factor)
-    return Cell(cell.value, f"{cell.text}{column.unit}" if cell.value is not None else cell.text, cell.run_ids)
+    return Cell(
+        cell.value,
+        f"{cell.text}{column.unit}" if cell.value is not None else cell.text,
+        cell.run_ids,
+    )
 
 
-def _iteration_row(columns: Sequence[Column], labelled: str, arm: Arm, model: Trained, metric: str) -> tuple[Cell, ...]:
+def _iteration_row(
+    columns: Sequence[Column], labelled: str, arm: Arm, model: Trained, metric: str
+) -> tuple[Cell, ...]:
     get, ids = model.metrics.get, (model.run_id,)
     score = get(metric)
-    base = arm.reference.metrics.get(metric) if arm.reference and arm.strategy != "supervised" else None
-    last = model is arm.iterations[-1]
-    after = model.note if model.state != "finished" else (arm.stop_reason or arm.note) if last else ""
-    values: tuple[float | int | str | None, ...] = (
-        labelled, arm.strategy, arm.seed, model.iteration, get("pseudo/count"), get("pseudo/per_labelled"),
-        _percent(get("pseudo/particle_ratio")), _percent(score),
-        _percent(difference(score, base)), _percent(None if metric == PARTICLE_F1 else get(PARTICLE_F1)),
-        "baseline" if arm.strategy == "supervised" else {True: "yes", False: "no", None: None}[model.accepted], after,
+    base = (
+        arm.reference.metrics.get(metric)
+        if arm.reference and arm.strategy != "supervised"
+        else None
     )
-    return tuple(column.cell(value, run_ids=ids if column.decimals is not None else ())
-                 for column, value in zip(columns, values, strict=True))
+    last = model is arm.iterations[-1]
+    after = (
+        model.note if model.state != "finished" else (arm.stop_reason or arm.note) if last else ""
+    )
+    values: tuple[float | int | str | None, ...] = (
+        labelled,
+        arm.strategy,
+        arm.seed,
+        model.iteration,
+        get("pseudo/count"),
+        get("pseudo/per_labelled"),
+        _percent(get("pseudo/particle_ratio")),
+        _percent(score),
+        _percent(difference(score, base)),
+        _percent(None if metric == PARTICLE_F1 else get(PARTICLE_F1)),
+        "baseline"
+        if arm.strategy == "supervised"
+        else {True: "yes", False: "no", None: None}[model.accepted],
+        after,
+    )
+    return tuple(
+        column.cell(value, run_ids=ids if column.decimals is not None else ())
+        for column, value in zip(columns, values, strict=True)
+    )
 
 
 def _percent(fraction: float | None) -> float | None:

@@ -22,39 +22,67 @@ from analysis.stats.statistics import (
 from analysis.tables.table import Cell, Column, Table
 
 _COLUMNS = (
-    Column("labelled", "Labelled"), Column("contrast", "Difference"), Column("seeds", "Seeds", "", 0),
-    Column("estimate", "Estimate", "points", 2, signed=True), Column("lower", "Lower 95%", "points", 2, signed=True),
-    Column("upper", "Upper 95%", "points", 2, signed=True), Column("interval", "Interval over"),
-    Column("d_z", "d_z", "", 2, signed=True), Column("improvement", "Seeds improved", "%", 0),
-    Column("probability", "P(better)", "%", 0), Column("source_wins", "Sources better"),
-    Column("p_holm", "p (Holm)", "", 4), Column("needed", "Seeds for +1", "", 0), Column("grade", "Grade"),
+    Column("labelled", "Labelled"),
+    Column("contrast", "Difference"),
+    Column("seeds", "Seeds", "", 0),
+    Column("estimate", "Estimate", "points", 2, signed=True),
+    Column("lower", "Lower 95%", "points", 2, signed=True),
+    Column("upper", "Upper 95%", "points", 2, signed=True),
+    Column("interval", "Interval over"),
+    Column("d_z", "d_z", "", 2, signed=True),
+    Column("improvement", "Seeds improved", "%", 0),
+    Column("probability", "P(better)", "%", 0),
+    Column("source_wins", "Sources better"),
+    Column("p_holm", "p (Holm)", "", 4),
+    Column("needed", "Seeds for +1", "", 0),
+    Column("grade", "Grade"),
 )
 
 
 def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str) -> Table:
     """Differences paired by seed; p is Holm-adjusted over the rows of a ratio.
 
-    Every strategy against the baseline, then class_balanced against naive. A single seed has a row only where counts
-    give it an interval over sources or micrographs.
+    Every strategy against the baseline, then class_balanced against naive. A single seed has a row
+    only where counts give it an interval over sources or micrographs.
     """
     rows: list[tuple[Cell, ...]] = []
     said: dict[str, list[str]] = {}
     methods, floors = set(), []
     for ratio in sorted({arm.ratio_percent for arm in arms}):
-        found = [(one, estimate(one, counts, metric=metric)) for one in contrasts(arms, ratio=ratio, metric=metric)
-                 if len(one.pairs)]
+        found = [
+            (one, estimate(one, counts, metric=metric))
+            for one in contrasts(arms, ratio=ratio, metric=metric)
+            if len(one.pairs)
+        ]
         found = [(one, guess) for one, guess in found if guess.interval is not None]
-        # A fixed seed: above 20 seeds the test draws its sign patterns, and a table must not change when shown again.
-        tests = [sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found]
-        floors += _floor_note(ratio, [len(one.pairs) for (one, _), test in zip(found, tests, strict=True)
-                                      if test.p is not None])
-        for (one, guess), test, p in zip(found, tests, holm([test.p for test in tests]), strict=True):
+        # A fixed seed: above 20 seeds the test draws its sign patterns, and a table must not change
+        # when shown again.
+        tests = [
+            sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found
+        ]
+        floors += _floor_note(
+            ratio,
+            [
+                len(one.pairs)
+                for (one, _), test in zip(found, tests, strict=True)
+                if test.p is not None
+            ],
+        )
+        for (one, guess), test, p in zip(
+            found, tests, holm([test.p for test in tests]), strict=True
+        ):
             rows.append(_row(labelled_text(arms, ratio), one, guess, p))
             lack = f"{power_note(100 * one.differences)}; " if len(one.pairs) < SEEDS_FOR_P else ""
             said.setdefault(f"{lack}{test.reason}", []).append(f"{one.name} at {ratio:g}%")
             methods.add(_method_note(guess))
-    notes = [*sorted(methods), "p: sign-flip test over seeds, Holm over the rows of a labelled part; seeds for +1: to find a "
-             "gain of 1 point with probability 0.8 at this spread", *floors, *_by_reason(said)]
+    notes = [
+        *sorted(methods),
+        "p: sign-flip test over seeds, Holm over the rows of a labelled part; seeds for +1: to "
+        "find a "
+        "gain of 1 point with probability 0.8 at this spread",
+        *floors,
+        *_by_reason(said),
+    ]
     if not rows:
         notes = []
     return Table("evidence", "Evidence over seeds", _COLUMNS, tuple(rows), tuple(notes))
@@ -62,13 +90,32 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
 
 def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) -> tuple[Cell, ...]:
     effect, interval = effect_size(contrast.differences), guess.interval
-    low, middle, high = (interval.lower, interval.estimate, interval.upper) if interval else (None, None, None)
+    low, middle, high = (
+        (interval.lower, interval.estimate, interval.upper) if interval else (None, None, None)
+    )
     wins = guess.source_wins
-    values = (labelled, contrast.name, len(contrast.pairs), _points(middle), _points(low), _points(high), guess.method,
-              effect.d_z, _points(effect.improvement), _points(guess.improvement),
-              f"{wins[0]} of {wins[1]}" if wins else None, p, _needed(contrast.differences), grade(len(contrast.pairs)))
-    return tuple(column.cell(value, run_ids=contrast.run_ids if column.name not in ("labelled", "contrast") else ())
-                 for column, value in zip(_COLUMNS, values, strict=True))
+    values = (
+        labelled,
+        contrast.name,
+        len(contrast.pairs),
+        _points(middle),
+        _points(low),
+        _points(high),
+        guess.method,
+        effect.d_z,
+        _points(effect.improvement),
+        _points(guess.improvement),
+        f"{wins[0]} of {wins[1]}" if wins else None,
+        p,
+        _needed(contrast.differences),
+        grade(len(contrast.pairs)),
+    )
+    return tuple(
+        column.cell(
+            value, run_ids=contrast.run_ids if column.name not in ("labelled", "contrast") else ()
+        )
+        for column, value in zip(_COLUMNS, values, strict=True)
+    )
 
 
 def _needed(differences: Differences) -> int | None:
@@ -78,9 +125,12 @@ def _needed(differences: Differences) -> int | None:
 
 def _method_note(guess: Estimate) -> str:
     if guess.improvement is not None:
-        return (f"interval over {', '.join(guess.levels)}: paired bootstrap from counts, of the score pooled over seeds; "
-                f"P(better): the share "
-                "of draws in which it is better")
+        return (
+            f"interval over {', '.join(guess.levels)}: paired bootstrap from counts, of the score "
+            "pooled over seeds; "
+            f"P(better): the share "
+            "of draws in which it is better"
+        )
     return f"interval over seeds (t): Student's t, on these test micrographs, because {guess.why}"
 
 
@@ -91,8 +141,11 @@ def _floor_note(ratio: float, seeds: Sequence[int]) -> list[str]:
     if not rows or floor < 0.05:
         return []
     needed = next(number for number in range(most, most + 64) if rows * 2 / 2**number < 0.05)
-    return [f"at {ratio:g}% the smallest possible p over {rows} rows is {rows} x 2/2^{most} = {floor:.2g}: p < 0.05 needs "
-            f"{needed} seeds, or fewer strategies compared"]
+    return [
+        f"at {ratio:g}% the smallest possible p over {rows} rows is {rows} x 2/2^{most} = "
+        f"{floor:.2g}: p < 0.05 needs "
+        f"{needed} seeds, or fewer strategies compared"
+    ]
 
 
 def _by_reason(said: Mapping[str, Sequence[str]]) -> list[str]:

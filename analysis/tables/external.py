@@ -1,4 +1,7 @@
-"""Results of another method beside ours: its counts per test micrograph, from a small file. Pure."""
+"""Results of another method beside ours: its counts per test micrograph, from a small file.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,25 @@ Row = Mapping[str, Any]
 Rows = Int64[np.ndarray, "micrographs 3"]
 
 SCHEMA = "cryossl.external/1"
-_JSON_WORDS: dict[type, str] = {dict: "an object", list: "an array", str: "a string", int: "a number", float: "a number",
-                                bool: "a boolean", type(None): "missing or null"}
+_JSON_WORDS: dict[type, str] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "missing or null",
+}
 _T = TypeVar("_T")
 CURE = "the columns are micrograph, tp, fp, fn, then method and leakage if known (docs/report.md)"
 
 
 @dataclass(frozen=True, eq=False)
 class External:
-    """Counts of one method: `counts` are (tp, fp, fn) in px per micrograph; `leakage` says which of them it was trained on."""
+    """Counts of one method:
+
+    `counts` are (tp, fp, fn) in px per micrograph; `leakage` says which of them it was trained on.
+    """
 
     method: str
     leakage: str
@@ -68,31 +81,52 @@ def beside(comparison: Comparison, externals: tuple[External, ...]) -> Compariso
     Raises DataError if our runs have no counts or share no micrograph with a method.
     """
     rows: list[tuple[Cell, ...]] = []
-    notes = ["pixel F1 of the micrographs that both have; difference: ours (all seeds) - theirs, interval by bootstrap "
-                       "over seeds, sources and micrographs"]
+    notes = [
+        "pixel F1 of the micrographs that both have; difference: ours (all seeds) - theirs, "
+        "interval by bootstrap "
+        "over seeds, sources and micrographs"
+    ]
     for external in externals:
         for ratio, strategy, group in by_arm(comparison.arms):
-            row, note = _row(comparison, external, labelled_text(comparison.arms, ratio), strategy, group)
+            row, note = _row(
+                comparison, external, labelled_text(comparison.arms, ratio), strategy, group
+            )
             rows += row
             notes += [note] if note and note not in notes else []
     if not rows:
-        raise DataError("none of our test micrographs with counts is among the external results",
-                        cure=f"name micrographs by their path below the data folder; {CURE}")
-    return replace(comparison, external=Table("external", "Other methods", _COLUMNS, tuple(rows), tuple(notes)))
+        raise DataError(
+            "none of our test micrographs with counts is among the external results",
+            cure=f"name micrographs by their path below the data folder; {CURE}",
+        )
+    return replace(
+        comparison, external=Table("external", "Other methods", _COLUMNS, tuple(rows), tuple(notes))
+    )
 
 
 _COLUMNS = (
-    Column("method", "Method"), Column("leakage", "Leakage"), Column("labelled", "Labelled"), Column("strategy", "Ours"),
-    Column("micrographs", "Micrographs", "", 0), Column("theirs", "Their F1", "%", 2), Column("ours", "Our F1", "%", 2),
-    Column("difference", "Difference", "points", 2, signed=True), Column("lower", "Lower 95%", "points", 2, signed=True),
-    Column("upper", "Upper 95%", "points", 2, signed=True), Column("seeds", "Seeds", "", 0),
+    Column("method", "Method"),
+    Column("leakage", "Leakage"),
+    Column("labelled", "Labelled"),
+    Column("strategy", "Ours"),
+    Column("micrographs", "Micrographs", "", 0),
+    Column("theirs", "Their F1", "%", 2),
+    Column("ours", "Our F1", "%", 2),
+    Column("difference", "Difference", "points", 2, signed=True),
+    Column("lower", "Lower 95%", "points", 2, signed=True),
+    Column("upper", "Upper 95%", "points", 2, signed=True),
+    Column("seeds", "Seeds", "", 0),
 )
 
 
-def _row(comparison: Comparison, external: External, labelled: str, strategy: str,
-         group: list[Arm]) -> tuple[list[tuple[Cell, ...]], str]:
+def _row(
+    comparison: Comparison, external: External, labelled: str, strategy: str, group: list[Arm]
+) -> tuple[list[tuple[Cell, ...]], str]:
     """The row of one of our strategies against one method, if they share micrographs, and what must be known of it."""
-    models = [comparison.counts[arm.final.run_id] for arm in group if arm.final and arm.final.run_id in comparison.counts]
+    models = [
+        comparison.counts[arm.final.run_id]
+        for arm in group
+        if arm.final and arm.final.run_id in comparison.counts
+    ]
     if not models or any(model.ids != models[0].ids for model in models):
         return [], ""
     place = {name: index for index, name in enumerate(external.ids)}
@@ -101,18 +135,32 @@ def _row(comparison: Comparison, external: External, labelled: str, strategy: st
         return [], ""
     ours = np.stack([model.counts[shared] for model in models])
     theirs = external.counts[[place[models[0].ids[index]] for index in shared]]
-    _, sources = np.unique(np.array([models[0].sources[index] for index in shared]), return_inverse=True)
+    _, sources = np.unique(
+        np.array([models[0].sources[index] for index in shared]), return_inverse=True
+    )
     first = np.broadcast_to(theirs, ours.shape).copy()
     f1 = [pooled_score(counts, score="f1") for counts in (first, ours)]
     bounds: list[float | None] = [None, None, None]
     if all(map(math.isfinite, f1)):
-        found = paired_bootstrap(first, ours, sources.astype(np.int64), draws=DRAWS, rng=np.random.default_rng(0)).interval
+        found = paired_bootstrap(
+            first, ours, sources.astype(np.int64), draws=DRAWS, rng=np.random.default_rng(0)
+        ).interval
         bounds = [100 * value for value in (found.estimate, found.lower, found.upper)]
-    values = (external.method, external.leakage, labelled, strategy, len(shared), *(100 * value for value in f1), *bounds,
-              len(models))
+    values = (
+        external.method,
+        external.leakage,
+        labelled,
+        strategy,
+        len(shared),
+        *(100 * value for value in f1),
+        *bounds,
+        len(models),
+    )
     ids = run_ids_of(arm for arm in group if arm.final and arm.final.run_id in comparison.counts)
-    row = tuple(column.cell(value, run_ids=ids if column.decimals is not None else ())
-                for column, value in zip(_COLUMNS, values, strict=True))
+    row = tuple(
+        column.cell(value, run_ids=ids if column.decimals is not None else ())
+        for column, value in zip(_COLUMNS, values, strict=True)
+    )
     return [row], _truth_note(external, ours[0], theirs)
 
 
@@ -121,8 +169,11 @@ def _truth_note(external: External, ours: Rows, theirs: Rows) -> str:
     different = int(np.count_nonzero(ours[:, [0, 2]].sum(axis=1) != theirs[:, [0, 2]].sum(axis=1)))
     if not different:
         return ""
-    return (f"{external.method} was scored against other truth: tp + fn differs on {different} of {len(ours)} micrographs "
-            "(another pixel size, border or particle radius), so its F1 cannot be compared strictly")
+    return (
+        f"{external.method} was scored against other truth: tp + fn differs on {different} of "
+        f"{len(ours)} micrographs "
+        "(another pixel size, border or particle radius), so its F1 cannot be compared strictly"
+    )
 
 
 def _method(method: str, rows: list[tuple[int, Row]]) -> External:
@@ -130,20 +181,29 @@ def _method(method: str, rows: list[tuple[int, Row]]) -> External:
     often = Counter(ids)
     for (number, _), name in zip(rows, ids, strict=True):
         if not name or often[name] > 1:
-            raise DataError(f"external results, row {number}: micrograph {name!r} is " + ("twice there" if name
-                                                                                          else "not named"),
-                            cure=CURE)
-    counts = [[_count(row, column, number) for column in ("tp", "fp", "fn")] for number, row in rows]
+            raise DataError(
+                f"external results, row {number}: micrograph {name!r} is "
+                + ("twice there" if name else "not named"),
+                cure=CURE,
+            )
+    counts = [
+        [_count(row, column, number) for column in ("tp", "fp", "fn")] for number, row in rows
+    ]
     leakage = dict.fromkeys(_word(row, "leakage", "unknown") for _, row in rows)
     if not "".join(leakage).isprintable():
         raise DataError(f"external results: the leakage of {method} is no plain text", cure=CURE)
-    return External(method, ", ".join(leakage), tuple(ids), np.array(counts, np.int64).reshape(-1, 3))
+    return External(
+        method, ", ".join(leakage), tuple(ids), np.array(counts, np.int64).reshape(-1, 3)
+    )
 
 
 def _count(row: Row, column: str, number: int) -> int:
     text = str(row.get(column, "")).strip()
     if not text.isdecimal() or len(text) > 15:
-        raise DataError(f"external results, row {number}: {column} is {text[:40]!r}, no whole number from 0 up", cure=CURE)
+        raise DataError(
+            f"external results, row {number}: {column} is {text[:40]!r}, no whole number from 0 up",
+            cure=CURE,
+        )
     return int(text)
 
 
@@ -164,20 +224,36 @@ def _json_rows(text: str) -> list[Row]:
         document = _of(dict, json.loads(text, parse_int=_whole_number), "the document")
         if document.get("schema") != SCHEMA:
             raise ValueError("its schema is another")
-        methods = [_of(dict, one, "a method") for one in _of(list, document.get("methods"), "methods")]
-        return [{**_json_row(row), **{name: "" if one.get(name) is None else _of(str, one[name], name)
-                                      for name in ("method", "leakage")}}
-                for one in methods for row in _of(list, one.get("micrographs"), "micrographs")]
+        methods = [
+            _of(dict, one, "a method") for one in _of(list, document.get("methods"), "methods")
+        ]
+        return [
+            {
+                **_json_row(row),
+                **{
+                    name: "" if one.get(name) is None else _of(str, one[name], name)
+                    for name in ("method", "leakage")
+                },
+            }
+            for one in methods
+            for row in _of(list, one.get("micrographs"), "micrographs")
+        ]
     except RecursionError:
-        raise DataError(f"external results: not a document of {SCHEMA} (nested too deeply)", cure=CURE) from None
+        raise DataError(
+            f"external results: not a document of {SCHEMA} (nested too deeply)", cure=CURE
+        ) from None
     except ValueError as error:
-        raise DataError(f"external results: not a document of {SCHEMA} ({error})", cure=CURE) from None
+        raise DataError(
+            f"external results: not a document of {SCHEMA} ({error})", cure=CURE
+        ) from None
 
 
 def _json_row(value: object) -> Row:
     """The cells of a row as a CSV file would have them."""
     row = _of(dict, value, "an entry of micrographs")
-    cells = {name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in row.items()}
+    cells = {
+        name: cell if isinstance(cell, str) else json.dumps(cell) for name, cell in row.items()
+    }
     return {**cells, "micrograph": _of(str, row.get("micrograph"), "micrograph")}
 
 

@@ -14,7 +14,16 @@ from analysis.tables.rendering import table_json, table_text
 from analysis.tables.table import Cell, Column, Table, Value
 
 SCHEMA = "cryossl.runs/1"
-_STATES = ("finished", "unfinished", "failed", "killed", "missing", "empty", "superseded", "duplicate")
+_STATES = (
+    "finished",
+    "unfinished",
+    "failed",
+    "killed",
+    "missing",
+    "empty",
+    "superseded",
+    "duplicate",
+)
 
 
 def inventory(frame: pd.DataFrame) -> tuple[Table, Table]:
@@ -38,47 +47,85 @@ def inventory_text(tables: tuple[Table, Table]) -> str:
 
 def inventory_json(tables: tuple[Table, Table]) -> str:
     """Both tables as one JSON object; docs/schemas/runs.json."""
-    content: dict[str, Any] = {"schema": SCHEMA, "tables": {table.name: table_json(table) for table in tables}}
+    content: dict[str, Any] = {
+        "schema": SCHEMA,
+        "tables": {table.name: table_json(table) for table in tables},
+    }
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _grid(runs: pd.DataFrame) -> Table:
-    columns = (Column("dataset", "Data"), Column("settings", "Settings"), Column("labelled", "Labelled"),
-               Column("strategy", "Strategy"), Column("seeds", "Seeds"), Column("models", "Models", "", 0),
-               Column("states", "Runs by state"), Column("last", "Last start"))
+    columns = (
+        Column("dataset", "Data"),
+        Column("settings", "Settings"),
+        Column("labelled", "Labelled"),
+        Column("strategy", "Strategy"),
+        Column("seeds", "Seeds"),
+        Column("models", "Models", "", 0),
+        Column("states", "Runs by state"),
+        Column("last", "Last start"),
+    )
     rows = []
     for _, group in runs.groupby(["dataset", "settings", "ratio_percent", "strategy"], sort=False):
-        dataset, settings, strategy = (str(group[name].iloc[0]) for name in ("dataset", "settings", "strategy"))
+        dataset, settings, strategy = (
+            str(group[name].iloc[0]) for name in ("dataset", "settings", "strategy")
+        )
         ratio = float(group["ratio_percent"].iloc[0])
         done = sorted({int(seed) for seed in group.loc[group["used"], "seed"]})
         states = Counter(map(str, group["state"]))
         ids = [str(run) for run in group["run_id"].dropna()]
         starts = [start for start in group["start_time"] if isinstance(start, pd.Timestamp)]
-        cells = (dataset or "unnamed", settings or "unknown", f"{ratio:g}%", strategy, _spans(done) or "none finished",
-                 int((group["state"] == "finished").sum()),
-                 ", ".join(f"{states[state]} {state}" for state in _STATES if states[state]),
-                 max(starts).strftime("%Y-%m-%d %H:%M") if starts else None)
+        cells = (
+            dataset or "unnamed",
+            settings or "unknown",
+            f"{ratio:g}%",
+            strategy,
+            _spans(done) or "none finished",
+            int((group["state"] == "finished").sum()),
+            ", ".join(f"{states[state]} {state}" for state in _STATES if states[state]),
+            max(starts).strftime("%Y-%m-%d %H:%M") if starts else None,
+        )
         rows.append((ratio, strategy_order(strategy), _row(columns, cells, ids)))
-    order = sorted(range(len(rows)), key=lambda index: (rows[index][2][0].text, rows[index][2][1].text, *rows[index][:2]))
+    order = sorted(
+        range(len(rows)),
+        key=lambda index: (rows[index][2][0].text, rows[index][2][1].text, *rows[index][:2]),
+    )
     return Table("grid", "Runs in the store", columns, tuple(rows[index][2] for index in order))
 
 
 def _problems(runs: pd.DataFrame) -> Table:
-    columns = (Column("labelled", "Labelled"), Column("strategy", "Strategy"), Column("seed", "Seed", "", 0),
-               Column("iteration", "Iteration", "", 0), Column("state", "State"), Column("why", "Why"), Column("run", "Run"))
+    columns = (
+        Column("labelled", "Labelled"),
+        Column("strategy", "Strategy"),
+        Column("seed", "Seed", "", 0),
+        Column("iteration", "Iteration", "", 0),
+        Column("state", "State"),
+        Column("why", "Why"),
+        Column("run", "Run"),
+    )
     rows = []
     for row in runs[~runs["used"]].to_dict("records"):
         ours = row["state"] != "foreign"
         run = row["run_id"] if isinstance(row["run_id"], str) else None
-        cells = (f"{row['ratio_percent']:g}%" if ours else None, str(row["strategy"]) if ours else None,
-                 int(row["seed"]) if ours else None, int(row["iteration"]) if ours else None, str(row["state"]),
-                 str(row["note"]), run)
+        cells = (
+            f"{row['ratio_percent']:g}%" if ours else None,
+            str(row["strategy"]) if ours else None,
+            int(row["seed"]) if ours else None,
+            int(row["iteration"]) if ours else None,
+            str(row["state"]),
+            str(row["note"]),
+            run,
+        )
         rows.append(_row(columns, cells, [run] if run else []))
     return Table("problems", "In no mean", columns, tuple(rows))
 
 
-def _row(columns: tuple[Column, ...], values: tuple[Value, ...], ids: list[str]) -> tuple[Cell, ...]:
-    return tuple(column.cell(value, run_ids=ids) for column, value in zip(columns, values, strict=True))
+def _row(
+    columns: tuple[Column, ...], values: tuple[Value, ...], ids: list[str]
+) -> tuple[Cell, ...]:
+    return tuple(
+        column.cell(value, run_ids=ids) for column, value in zip(columns, values, strict=True)
+    )
 
 
 def _spans(numbers: list[int]) -> str:

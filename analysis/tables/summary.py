@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from analysis.runs.arms import PARTICLE_F1, Arm, by_arm, difference, finished, labelled_text, reference_text, run_ids_of
+from analysis.runs.arms import (
+    PARTICLE_F1,
+    Arm,
+    by_arm,
+    difference,
+    finished,
+    labelled_text,
+    reference_text,
+    run_ids_of,
+)
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import Grade, grade
@@ -17,7 +26,10 @@ from cryossl.strategy_names import FULL, without_pseudo_labels
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on one strategy at one ratio; `missing` names the seeds that are not in it and why."""
+    """The verdict on one strategy at one ratio;
+
+    `missing` names the seeds that are not in it and why.
+    """
 
     ratio_percent: float
     labelled: str
@@ -31,7 +43,8 @@ class Judged:
 def judge_arms(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> tuple[Judged, ...]:
     """A verdict for each strategy at each ratio, the baseline left out; by test F1 and recall.
 
-    The lower bounds are those of the table of evidence: from counts where there are any, else over seeds.
+    The lower bounds are those of the table of evidence: from counts where there are any, else over
+    seeds.
     """
     judged = []
     for ratio, strategy, group in by_arm(arms):
@@ -39,25 +52,49 @@ def judge_arms(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> tuple[
             continue
         done = [arm for arm in group if arm.state == "finished" and arm.gain("test/f1") is not None]
         gain, recall = (_lower(done, counts, name) for name in ("test/f1", "test/recall"))
-        verdict = judge([arm.measures() for arm in done], strategy=strategy, ratio_percent=ratio, gain_lower=gain,
-                        recall_lower=recall)
-        missing = tuple(f"seed {arm.seed}: {arm.note or 'no test F1'}" for arm in group if arm not in done)
-        judged.append(Judged(ratio, labelled_text(arms, ratio), strategy, verdict, grade(len(done)), missing,
-                             run_ids_of(done)))
+        verdict = judge(
+            [arm.measures() for arm in done],
+            strategy=strategy,
+            ratio_percent=ratio,
+            gain_lower=gain,
+            recall_lower=recall,
+        )
+        missing = tuple(
+            f"seed {arm.seed}: {arm.note or 'no test F1'}" for arm in group if arm not in done
+        )
+        judged.append(
+            Judged(
+                ratio,
+                labelled_text(arms, ratio),
+                strategy,
+                verdict,
+                grade(len(done)),
+                missing,
+                run_ids_of(done),
+            )
+        )
     return tuple(judged)
 
 
 def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
     """A row per ratio and strategy: score of the accepted model, gain, recall, pseudo-labels, verdict, seeds."""
-    outcomes = {(judged.ratio_percent, judged.strategy): judged.verdict.outcome for judged in verdicts}
+    outcomes = {
+        (judged.ratio_percent, judged.strategy): judged.verdict.outcome for judged in verdicts
+    }
     recall = "test/particle_recall" if metric.startswith("test/particle_") else "test/recall"
     columns = (
-        Column("labelled", "Labelled"), Column("strategy", "Strategy"), score_column("score", metric),
-        Column("gain", "Gain", "points", 2, signed=True), score_column("recall", recall),
+        Column("labelled", "Labelled"),
+        Column("strategy", "Strategy"),
+        score_column("score", metric),
+        Column("gain", "Gain", "points", 2, signed=True),
+        score_column("recall", recall),
         Column("particle_f1", "Particle F1", "%", 2),
-        Column("pseudo_count", "Pseudo", "", 0), Column("per_labelled", "Per label", "", 2),
-        Column("particle_ratio", "Particles", "%", 2), Column("gap_closed", "Gap closed", "%", 0),
-        Column("verdict", "Verdict"), Column("seeds", "Seeds"),
+        Column("pseudo_count", "Pseudo", "", 0),
+        Column("per_labelled", "Per label", "", 2),
+        Column("particle_ratio", "Particles", "%", 2),
+        Column("gap_closed", "Gap closed", "%", 0),
+        Column("verdict", "Verdict"),
+        Column("seeds", "Seeds"),
     )
     rows = []
     for ratio, strategy, group in by_arm(arms):
@@ -65,23 +102,55 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         gains = [] if strategy == "supervised" else [arm.gain(metric) for arm in done]
         ids = run_ids_of(done)
         pseudo_ids = [arm.pseudo_labelled.run_id for arm in done if arm.pseudo_labelled]
-        rows.append((
-            columns[0].cell(labelled_text(arms, ratio)), columns[1].cell(strategy),
-            spread_cell(columns[2], (arm.value(metric) for arm in done), run_ids=ids, factor=100),
-            spread_cell(columns[3], gains, run_ids=ids, factor=100),
-            mean_cell(columns[4], (arm.value(recall) for arm in done), run_ids=ids, factor=100),
-            mean_cell(columns[5], (arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1), run_ids=ids, factor=100),
-            mean_cell(columns[6], (arm.pseudo("pseudo/count") for arm in done), run_ids=pseudo_ids),
-            mean_cell(columns[7], (arm.pseudo("pseudo/per_labelled") for arm in done), run_ids=pseudo_ids),
-            mean_cell(columns[8], (arm.pseudo("pseudo/particle_ratio") for arm in done), run_ids=pseudo_ids,
-                      factor=100),
-            _closed_cell(columns[9], done, finished(arms, ratio_percent=ratio, strategy=FULL), metric),
-            columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids), _seeds_cell(columns[11], group, done),
-        ))
-    table = Table("by_ratio", "Strategies at each labelled part", columns, tuple(rows),
-                  (*reference_notes(arms).values(), *_no_gap_notes(arms, metric)))
+        rows.append(
+            (
+                columns[0].cell(labelled_text(arms, ratio)),
+                columns[1].cell(strategy),
+                spread_cell(
+                    columns[2], (arm.value(metric) for arm in done), run_ids=ids, factor=100
+                ),
+                spread_cell(columns[3], gains, run_ids=ids, factor=100),
+                mean_cell(columns[4], (arm.value(recall) for arm in done), run_ids=ids, factor=100),
+                mean_cell(
+                    columns[5],
+                    (arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1),
+                    run_ids=ids,
+                    factor=100,
+                ),
+                mean_cell(
+                    columns[6], (arm.pseudo("pseudo/count") for arm in done), run_ids=pseudo_ids
+                ),
+                mean_cell(
+                    columns[7],
+                    (arm.pseudo("pseudo/per_labelled") for arm in done),
+                    run_ids=pseudo_ids,
+                ),
+                mean_cell(
+                    columns[8],
+                    (arm.pseudo("pseudo/particle_ratio") for arm in done),
+                    run_ids=pseudo_ids,
+                    factor=100,
+                ),
+                _closed_cell(
+                    columns[9], done, finished(arms, ratio_percent=ratio, strategy=FULL), metric
+                ),
+                columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids),
+                _seeds_cell(columns[11], group, done),
+            )
+        )
+    table = Table(
+        "by_ratio",
+        "Strategies at each labelled part",
+        columns,
+        tuple(rows),
+        (*reference_notes(arms).values(), *_no_gap_notes(arms, metric)),
+    )
     # Where all labels were tried the share of the gap stands even if there is no gap to close.
-    optional = ["particle_f1"] if any(arm.strategy == FULL for arm in arms) else ["particle_f1", "gap_closed"]
+    optional = (
+        ["particle_f1"]
+        if any(arm.strategy == FULL for arm in arms)
+        else ["particle_f1", "gap_closed"]
+    )
     return without_empty(table, *optional)
 
 
@@ -92,18 +161,26 @@ def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:
         ceilings = finished(arms, ratio_percent=ratio, strategy=FULL).values()
         gaps = [gap for arm in ceilings if (gap := arm.gap(arm, metric)) is not None]
         if gaps and sum(gaps) <= 0:
-            notes.append(f"at {ratio:g}% all labels are no better than the baseline: there is no gap to close")
+            notes.append(
+                f"at {ratio:g}% all labels are no better than the baseline: there is no gap to "
+                "close"
+            )
     return notes
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
     """The note's table: labelled part, naive, class-balanced, improvement of the one over the other, verdict."""
-    outcomes = {judged.ratio_percent: judged.verdict.outcome for judged in verdicts
-                if judged.strategy == "class_balanced"}
+    outcomes = {
+        judged.ratio_percent: judged.verdict.outcome
+        for judged in verdicts
+        if judged.strategy == "class_balanced"
+    }
     columns = (
-        Column("labelled", "Labelled"), score_column("naive", metric, "Naive"),
+        Column("labelled", "Labelled"),
+        score_column("naive", metric, "Naive"),
         score_column("class_balanced", metric, "Class-balanced"),
-        Column("improvement", "Improvement", "points", 2, signed=True), Column("verdict", "Verdict"),
+        Column("improvement", "Improvement", "points", 2, signed=True),
+        Column("verdict", "Verdict"),
     )
     rows, notes = [], []
     for ratio in sorted({arm.ratio_percent for arm in arms}):
@@ -115,39 +192,68 @@ def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) 
         if shared and naive.keys() != balanced.keys():
             number = f"{len(shared)} seed{'s' * (len(shared) != 1)}"
             notes.append(f"improvement at {ratio:g}% from the {number} that both have")
-        better = [difference(balanced[seed].value(metric), naive[seed].value(metric)) for seed in shared]
+        better = [
+            difference(balanced[seed].value(metric), naive[seed].value(metric)) for seed in shared
+        ]
         pairs = run_ids_of(arm for seed in shared for arm in (naive[seed], balanced[seed]))
-        rows.append((
-            columns[0].cell(labelled_text(arms, ratio)),
-            *(spread_cell(column, (arm.value(metric) for arm in group.values()), run_ids=run_ids_of(group.values()),
-                          factor=100) for column, group in zip(columns[1:3], (naive, balanced), strict=True)),
-            spread_cell(columns[3], better, run_ids=pairs, factor=100),
-            columns[4].cell(outcomes.get(ratio), run_ids=run_ids_of(balanced.values())),
-        ))
+        rows.append(
+            (
+                columns[0].cell(labelled_text(arms, ratio)),
+                *(
+                    spread_cell(
+                        column,
+                        (arm.value(metric) for arm in group.values()),
+                        run_ids=run_ids_of(group.values()),
+                        factor=100,
+                    )
+                    for column, group in zip(columns[1:3], (naive, balanced), strict=True)
+                ),
+                spread_cell(columns[3], better, run_ids=pairs, factor=100),
+                columns[4].cell(outcomes.get(ratio), run_ids=run_ids_of(balanced.values())),
+            )
+        )
     return Table("note", "Naive against class-balanced", columns, tuple(rows), tuple(notes))
 
 
 def score_column(name: str, metric: str, title: str = "") -> Column:
     """The column of a score in percent, headed by the metric's usual name."""
-    words = {"test/f1": "F1", "test/recall": "Recall", "test/precision": "Precision", "test/particle_f1": "Particle F1",
-             "test/particle_recall": "Particle recall", "test/particle_precision": "Particle precision"}
+    words = {
+        "test/f1": "F1",
+        "test/recall": "Recall",
+        "test/precision": "Precision",
+        "test/particle_f1": "Particle F1",
+        "test/particle_recall": "Particle recall",
+        "test/particle_precision": "Particle precision",
+    }
     return Column(name, f"{title} {words.get(metric, metric)}".strip(), "%", 2)
 
 
 def _lower(done: Sequence[Arm], counts: Mapping[str, ModelCounts], metric: str) -> float | None:
-    interval = estimate(against_baseline(done, metric=metric), counts, metric=metric).interval if len(done) > 1 else None
+    interval = (
+        estimate(against_baseline(done, metric=metric), counts, metric=metric).interval
+        if len(done) > 1
+        else None
+    )
     return interval.lower if interval else None
 
 
-def _closed_cell(column: Column, done: Sequence[Arm], ceilings: Mapping[int, Arm], metric: str) -> Cell:
+def _closed_cell(
+    column: Column, done: Sequence[Arm], ceilings: Mapping[int, Arm], metric: str
+) -> Cell:
     """The share of the gap between the better baseline and all labels; for arms that learn from pseudo-labels.
 
-    The mean gain over the mean gap, of the seeds that have both: a mean of shares would be that of the seeds whose gap happens
-    to be smallest. Nothing where all labels are no better.
+    The mean gain over the mean gap, of the seeds that have both: a mean of shares would be that of
+    the seeds whose gap happens to be smallest. Nothing where all labels are no better.
     """
-    learners = [arm for arm in done if not without_pseudo_labels(arm.strategy) and arm.seed in ceilings]
-    known = [(gain, gap) for arm in learners if (gain := arm.gain(metric)) is not None
-             and (gap := arm.gap(ceilings[arm.seed], metric)) is not None]
+    learners = [
+        arm for arm in done if not without_pseudo_labels(arm.strategy) and arm.seed in ceilings
+    ]
+    known = [
+        (gain, gap)
+        for arm in learners
+        if (gain := arm.gain(metric)) is not None
+        and (gap := arm.gap(ceilings[arm.seed], metric)) is not None
+    ]
     gained, most = (sum(values) for values in zip(*known, strict=True)) if known else (0.0, 0.0)
     ids = run_ids_of([*done, *(ceilings[arm.seed] for arm in done if arm.seed in ceilings)])
     return column.cell(100 * gained / most if most > 0 else None, run_ids=ids)

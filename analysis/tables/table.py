@@ -68,25 +68,42 @@ class Table:
 
     def records(self) -> list[dict[str, Cell]]:
         """Each row as column name -> cell."""
-        return [dict(zip((column.name for column in self.columns), row, strict=True)) for row in self.rows]
+        return [
+            dict(zip((column.name for column in self.columns), row, strict=True))
+            for row in self.rows
+        ]
 
 
 def without_empty(table: Table, *names: str) -> Table:
     """The table without those of its columns of these names in which no cell has a value."""
-    kept = [place for place, column in enumerate(table.columns)
-            if column.name not in names or any(row[place].value is not None for row in table.rows)]
-    return replace(table, columns=tuple(table.columns[place] for place in kept),
-                   rows=tuple(tuple(row[place] for place in kept) for row in table.rows))
+    kept = [
+        place
+        for place, column in enumerate(table.columns)
+        if column.name not in names or any(row[place].value is not None for row in table.rows)
+    ]
+    return replace(
+        table,
+        columns=tuple(table.columns[place] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
+    )
 
 
-def mean_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1) -> Cell:
+def mean_cell(
+    column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1
+) -> Cell:
     """The mean times `factor`, of the values that are there."""
     mean = mean_of(values)
     return column.cell(None if mean is None else factor * mean, run_ids=run_ids)
 
 
-def spread_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1) -> Cell:
+def spread_cell(
+    column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1
+) -> Cell:
     """The mean; from two values up its text has the standard deviation too, as `72.10 ± 0.40`."""
     known = [factor * value for value in values if value is not None]
     cell = mean_cell(column, known, run_ids=run_ids)
-    return replace(cell, text=f"{cell.text} ± {stdev(known):.{column.decimals}f}") if len(known) > 1 else cell
+    return (
+        replace(cell, text=f"{cell.text} ± {stdev(known):.{column.decimals}f}")
+        if len(known) > 1
+        else cell
+    )

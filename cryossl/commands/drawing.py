@@ -34,19 +34,39 @@ def particle_pictures(dataset: DataSet, *, count: int, settings: InputSettings) 
     """
     for micrograph, particles in _by_turns(dataset)[:count]:
         scale = min(1.0, SIDE_PX / max(micrograph.height_px, micrograph.width_px))
-        height_px, width_px = (max(1, round(side * scale)) for side in (micrograph.height_px, micrograph.width_px))
+        height_px, width_px = (
+            max(1, round(side * scale)) for side in (micrograph.height_px, micrograph.width_px)
+        )
         whole = read_picture(micrograph.path, max_megapixels=settings.max_megapixels)
-        z = normalise(resize(whole, height_px=height_px, width_px=width_px)).astype(np.float32) / 25.5 - 5
+        z = (
+            normalise(resize(whole, height_px=height_px, width_px=width_px)).astype(np.float32)
+            / 25.5
+            - 5
+        )
         grey = np.clip((z + _SHOWN_Z) * (255 / (2 * _SHOWN_Z)), 0, 255).astype(np.uint8)
         canvas = np.repeat(grey[:, :, None], 3, axis=2)
         if particles is not None:
-            canvas[_edge(rasterise(particles, height_px=height_px, width_px=width_px, scale=scale,
-                                   particle_radius_fraction=settings.particle_radius_fraction) == PARTICLE)] = VERMILLION
+            canvas[
+                _edge(
+                    rasterise(
+                        particles,
+                        height_px=height_px,
+                        width_px=width_px,
+                        scale=scale,
+                        particle_radius_fraction=settings.particle_radius_fraction,
+                    )
+                    == PARTICLE
+                )
+            ] = VERMILLION
         image = Image.fromarray(canvas)
         band = dataset.border_px.get(micrograph.source, 0) * scale
         if 0 < 2 * band <= min(height_px, width_px) - 1:  # else nothing is left within
-            ImageDraw.Draw(image).rectangle((band, band, width_px - 1 - band, height_px - 1 - band), outline=BLUE)
-        yield Drawn(micrograph.id.replace("/", "_").rpartition(".")[0] or micrograph.id, np.asarray(image))
+            ImageDraw.Draw(image).rectangle(
+                (band, band, width_px - 1 - band, height_px - 1 - band), outline=BLUE
+            )
+        yield Drawn(
+            micrograph.id.replace("/", "_").rpartition(".")[0] or micrograph.id, np.asarray(image)
+        )
 
 
 def _by_turns(dataset: DataSet) -> list[tuple[Micrograph, Particles | None]]:
@@ -58,13 +78,20 @@ def _by_turns(dataset: DataSet) -> list[tuple[Micrograph, Particles | None]]:
             particles = part.particles.get(micrograph.id)
             group = (particles is None, micrograph.source)
             seen[group] = seen.get(group, 0) + 1
-            placed.append(((particles is None, seen[group], micrograph.source), micrograph, particles))
-    return [(micrograph, particles) for _, micrograph, particles in sorted(placed, key=lambda one: one[0])]
+            placed.append(
+                ((particles is None, seen[group], micrograph.source), micrograph, particles)
+            )
+    return [
+        (micrograph, particles)
+        for _, micrograph, particles in sorted(placed, key=lambda one: one[0])
+    ]
 
 
 def _edge(mask: np.ndarray) -> np.ndarray:
     """The pixels of a mask that touch the outside."""
     inner = np.zeros_like(mask)
-    inner[1:-1, 1:-1] = mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    inner[1:-1, 1:-1] = (
+        mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    )
     edge: np.ndarray = mask & ~inner
     return edge

@@ -35,18 +35,26 @@ from cryossl.tracking.tracker import Tracker
 
 
 def run(config: Config) -> tuple[str, int]:
-    """The whole experiment: baseline, arms, tracked runs, result files. A second start reuses all that is finished.
+    """The whole experiment: baseline, arms, tracked runs, result files.
 
-    Returns the experiment's fingerprint, which its tracked runs carry, and how many entries the tracking store lacks.
+    A second start reuses all that is finished.
+
+    Returns the experiment's fingerprint, which its tracked runs carry, and how many entries the
+    tracking store lacks.
     """
-    # An address that is none, and a device or number format that is not here, are refused before data are read.
+    # An address that is none, and a device or number format that is not here, are refused before
+    # data are read.
     store_uri(config.run.tracking_uri)
     device = devices.resolve(config.training.device)
     precision = devices.resolve_precision(config.training.precision, device)
     folder = config.run.results / config.run.name
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
-    with (devices.enough_memory(), one_at_a_time(folder), interruptible() as interruption,
-          narrated(folder, name=config.run.name, plan=phases) as narrator):
+    with (
+        devices.enough_memory(),
+        one_at_a_time(folder),
+        interruptible() as interruption,
+        narrated(folder, name=config.run.name, plan=phases) as narrator,
+    ):
         forget_outcome(folder)
         report = interruption.after(narrator)
         narrator.begin("Load the data")
@@ -58,15 +66,37 @@ def run(config: Config) -> tuple[str, int]:
         preparation.check(config, split, tile_px=blueprint.tile_px)
         config = preparation.with_counted_ratio(config, split)
         require_fit_machine(config, dataset, blueprint, split)
-        threads = devices.prepare(device=device, threads=choose_threads(
-            config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE))
-        store = build(dataset, config.run.work / "stores", settings=config.input,
-                      network_multiple=networks.multiple(config.network), report=report)
+        threads = devices.prepare(
+            device=device,
+            threads=choose_threads(
+                config,
+                tile_px=blueprint.tile_px,
+                device=device,
+                memory=config.run.work / THREADS_FILE,
+            ),
+        )
+        store = build(
+            dataset,
+            config.run.work / "stores",
+            settings=config.input,
+            network_multiple=networks.multiple(config.network),
+            report=report,
+        )
         narrator.say(preparation.parts_text(config, split, tested=_is_tested(dataset)))
-        experiment = Experiment(config, store, split, Stages(config.run.work / "stages"), device=device,
-                                precision=precision, report=report)
-        narrator.say(f"Particle ratio of the labelled part: {100 * store.particle_ratio(split.labelled):.2f}% "
-                     f"({device.type}, threads: {threads})")
+        experiment = Experiment(
+            config,
+            store,
+            split,
+            Stages(config.run.work / "stages"),
+            device=device,
+            precision=precision,
+            report=report,
+        )
+        narrator.say(
+            "Particle ratio of the labelled part: "
+            f"{100 * store.particle_ratio(split.labelled):.2f}% "
+            f"({device.type}, threads: {threads})"
+        )
         try:
             missing = _track(config, experiment, narrator)
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
@@ -74,8 +104,10 @@ def run(config: Config) -> tuple[str, int]:
             raise
         write_outcome(folder, fingerprint=experiment.fingerprint())
         if missing and config.run.strict_tracking:
-            raise TrackingError(f"the run has finished, but the tracking store lacks {missing} entries",
-                                cure="start the store, then `cryossl sync`")
+            raise TrackingError(
+                f"the run has finished, but the tracking store lacks {missing} entries",
+                cure="start the store, then `cryossl sync`",
+            )
     return experiment.fingerprint(), missing
 
 
@@ -91,34 +123,62 @@ def dry_run(config: Config) -> None:
     config = preparation.with_counted_ratio(config, split)
     require_fit_machine(config, dataset, blueprint, split)
     device = devices.resolve(config.training.device)
-    devices.prepare(device=device, threads=choose_threads(config, tile_px=blueprint.tile_px, device=device,
-                                                          memory=config.run.work / THREADS_FILE))
+    devices.prepare(
+        device=device,
+        threads=choose_threads(
+            config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE
+        ),
+    )
     precision = devices.resolve_precision(config.training.precision, device)
-    step_seconds, tile_seconds = measure_speed(config, tile_px=blueprint.tile_px, device=device, precision=precision)
+    step_seconds, tile_seconds = measure_speed(
+        config, tile_px=blueprint.tile_px, device=device, precision=precision
+    )
     found = estimate(config, blueprint, split, step_seconds=step_seconds, tile_seconds=tile_seconds)
     unit = config.split.label_unit
     _print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
-    _print(f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, "
-           f"{found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced pseudo-labels\n"
-           f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of {blueprint.tile_px} px"
-           f"{preparation.roles_text(config, tested=_is_tested(dataset))}\n"
-           f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted tiles: "
-           f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"
-           f"at most {found.disk_bytes / 2**20:,.0f} MiB in {config.run.work}")
+    _print(
+        f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, "
+        f"{found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced "
+        "pseudo-labels\n"
+        f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of "
+        f"{blueprint.tile_px} px"
+        f"{preparation.roles_text(config, tested=_is_tested(dataset))}\n"
+        f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted "
+        "tiles: "
+        f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"
+        f"at most {found.disk_bytes / 2**20:,.0f} MiB in {config.run.work}"
+    )
 
 
-def synthesise(folder: Path, *, seed: int, train: int, validation: int, test: int, size_px: int) -> None:
+def synthesise(
+    folder: Path, *, seed: int, train: int, validation: int, test: int, size_px: int
+) -> None:
     """Write the simulator's data set."""
     with ProgressConsole(sys.stderr) as console:
-        write_synthetic(folder, seed=seed, train=train, validation=validation, test=test, size_px=size_px, report=console)
+        write_synthetic(
+            folder,
+            seed=seed,
+            train=train,
+            validation=validation,
+            test=test,
+            size_px=size_px,
+            report=console,
+        )
     _print(f"wrote {folder}; look at it with `cryossl data show {folder}`")
 
 
 def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
-    """Download and unpack CryoTransformer's public data set. `sha256`: of the archive, or None for no check."""
+    """Download and unpack CryoTransformer's public data set.
+
+    `sha256`: of the archive, or None for no check.
+    """
     with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
-        found = fetch_cryotransformer(folder, url=DEFAULT_URL if url is None else url, sha256=sha256,
-                                      report=interruption.after(console))
+        found = fetch_cryotransformer(
+            folder,
+            url=DEFAULT_URL if url is None else url,
+            sha256=sha256,
+            report=interruption.after(console),
+        )
     _print(f"unpacked into {found}; check it with `cryossl data check {found}`")
 
 
@@ -136,21 +196,37 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
     """Run the arms below one tracked run; how many entries the tracking store lacks at the end."""
     tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
     split = experiment.split
-    tags = {"cryossl.ratio_percent": f"{config.split.ratio:g}", "cryossl.seed": str(config.split.seed),
-            "cryossl.dataset": config.input.data, "cryossl.labelled_count": str(len(split.labelled)),
-            "cryossl.pool_count": str(len(split.unlabelled)), "cryossl.experiment_fingerprint": experiment.fingerprint()}
+    tags = {
+        "cryossl.ratio_percent": f"{config.split.ratio:g}",
+        "cryossl.seed": str(config.split.seed),
+        "cryossl.dataset": config.input.data,
+        "cryossl.labelled_count": str(len(split.labelled)),
+        "cryossl.pool_count": str(len(split.unlabelled)),
+        "cryossl.experiment_fingerprint": experiment.fingerprint(),
+    }
     name = f"{config.run.name} {config.split.ratio:g}% seed {config.split.seed}"
     with tracker.invocation(name=name, tags={**tags, "cryossl.kind": "experiment"}) as parent:
         parent.params(config.flat())
         parent.json(split.as_json(), "split.json")
         parent.json(config.model_dump(mode="json"), "config.json")
-        parent.dataset([{"micrograph": stored.id, "part": stored.part, "source": stored.source}
-                        for stored in experiment.store.micrographs.values()],
-                       name=Path(config.input.data).name or "data", digest=experiment.store.key, context="training")
-        Campaign(experiment, Bookkeeper(experiment, tracker, parent, narrator, tags=tags), narrator).run()
+        parent.dataset(
+            [
+                {"micrograph": stored.id, "part": stored.part, "source": stored.source}
+                for stored in experiment.store.micrographs.values()
+            ],
+            name=Path(config.input.data).name or "data",
+            digest=experiment.store.key,
+            context="training",
+        )
+        Campaign(
+            experiment, Bookkeeper(experiment, tracker, parent, narrator, tags=tags), narrator
+        ).run()
     missing = tracker.sync()
     if missing:
-        narrator.say(f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends them")
+        narrator.say(
+            f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends "
+            "them"
+        )
     return missing
 
 

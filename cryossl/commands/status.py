@@ -30,17 +30,28 @@ def status(folder: Path, *, watch: bool, as_json: bool) -> None:
 
 
 def doctor(config: Config, *, as_json: bool, then: Callable[[], None]) -> None:
-    """Print the checks of this machine, `then` do what needs a sound tracking store. Raises ConfigError if a check fails."""
+    """Print the checks of this machine, `then` do what needs a sound tracking store.
+
+    Raises ConfigError if a check fails.
+    """
     from cryossl.machine.check import render
     from cryossl.machine.doctor import examine
 
-    checks = examine(tracking_uri=config.run.tracking_uri, work=config.run.work, device=config.training.device, needed_bytes=0)
+    checks = examine(
+        tracking_uri=config.run.tracking_uri,
+        work=config.run.work,
+        device=config.training.device,
+        needed_bytes=0,
+    )
     click.echo(json.dumps([asdict(check) for check in checks]) if as_json else render(checks))
     failed = [check.name for check in checks if check.state == "fail"]
     if "tracking" not in failed:
         then()
     if failed:
-        raise ConfigError(f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}", cure="the lines above say how")
+        raise ConfigError(
+            f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}",
+            cure="the lines above say how",
+        )
 
 
 def check_data(path: Path, settings: InputSettings, *, as_json: bool) -> None:
@@ -50,18 +61,35 @@ def check_data(path: Path, settings: InputSettings, *, as_json: bool) -> None:
     from cryossl.progress.events import silent
 
     faults = check(path, max_megapixels=settings.max_megapixels, report=silent)
-    rows = () if faults else summary(
-        read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),
-        particle_radius_fraction=settings.particle_radius_fraction)
+    rows = (
+        ()
+        if faults
+        else summary(
+            read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),
+            particle_radius_fraction=settings.particle_radius_fraction,
+        )
+    )
     if as_json:
-        found = {"faults": [asdict(fault) for fault in faults], "sources": [asdict(row) for row in rows]}
+        found = {
+            "faults": [asdict(fault) for fault in faults],
+            "sources": [asdict(row) for row in rows],
+        }
         click.echo(json.dumps(found, indent=1))
     for fault in () if as_json else faults:
         click.echo(f"❌ {fault}; {fault.cure}")
     for row in () if as_json else rows:
-        ratio = "no labels" if row.particle_ratio is None else f"particle ratio {100 * row.particle_ratio:.1f}%"
+        ratio = (
+            "no labels"
+            if row.particle_ratio is None
+            else f"particle ratio {100 * row.particle_ratio:.1f}%"
+        )
         diameter = "" if row.diameter_px is None else f", {row.diameter_px:g} px wide"
-        click.echo(f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, "
-                   f"{row.particles} particles{diameter}, unlabelled band {row.border_px} px, {ratio}")
+        click.echo(
+            f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, "
+            f"{row.particles} particles{diameter}, unlabelled band {row.border_px} px, {ratio}"
+        )
     if faults:
-        raise DataError(f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}", cure="mend and check again")
+        raise DataError(
+            f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}",
+            cure="mend and check again",
+        )

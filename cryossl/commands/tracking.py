@@ -16,18 +16,29 @@ from cryossl.tracking.tracker import Tracker
 
 
 def sync(config: Config) -> None:
-    """Send all that the journals of the work folder hold for the tracking store. Raises TrackingError if some is left."""
+    """Send all that the journals of the work folder hold for the tracking store.
+
+    Raises TrackingError if some is left.
+    """
     journals, where = config.run.work / "journals", redacted(store_uri(config.run.tracking_uri))
     tracker = _tracker(config, makes_experiment="for journals")
     waiting = tracker.backlog(everything=True)
     left = tracker.sync(everything=True) if waiting else 0
     if left:
-        raise TrackingError(f"{where} lacks {left} of {waiting} entries ({tracker.away or 'it refuses them'})",
-                            cure=f"start the store and sync again; {journals} keeps them")
+        raise TrackingError(
+            f"{where} lacks {left} of {waiting} entries ({tracker.away or 'it refuses them'})",
+            cure=f"start the store and sync again; {journals} keeps them",
+        )
     if tracker.away:
-        raise TrackingError(f"{where} does not answer ({tracker.away}); {journals} holds nothing for it",
-                            cure="check the tracking URI and the experiment's name, or start the store")
-    click.echo(f"sent {waiting} entries to {where}" if waiting else f"{where} has all that {journals} holds for it")
+        raise TrackingError(
+            f"{where} does not answer ({tracker.away}); {journals} holds nothing for it",
+            cure="check the tracking URI and the experiment's name, or start the store",
+        )
+    click.echo(
+        f"sent {waiting} entries to {where}"
+        if waiting
+        else f"{where} has all that {journals} holds for it"
+    )
 
 
 def reap(config: Config, *, aside: bool = False) -> None:
@@ -40,11 +51,20 @@ def reap(config: Config, *, aside: bool = False) -> None:
     except NoExperimentError as error:
         if not _journals_wait(config):
             raise
-        raise NoExperimentError(error.cause, cure="`cryossl sync` makes it and sends what the journals hold for it") from None
+        raise NoExperimentError(
+            error.cause, cure="`cryossl sync` makes it and sends what the journals hold for it"
+        ) from None
     for run, ended in found:
-        name, host, process = (run.tags.get(tag, "unknown") for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid"))
-        click.echo(f"ended {name} ({run.run_id}): its process {process} is gone" if ended else
-                   f"left {name} ({run.run_id}): process {process} on host {host} may be at work", err=aside)
+        name, host, process = (
+            run.tags.get(tag, "unknown")
+            for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid")
+        )
+        click.echo(
+            f"ended {name} ({run.run_id}): its process {process} is gone"
+            if ended
+            else f"left {name} ({run.run_id}): process {process} on host {host} may be at work",
+            err=aside,
+        )
     if not found:
         click.echo("no run is shown as RUNNING", err=aside)
 
@@ -63,16 +83,32 @@ def reap_what_there_is(config: Config, *, aside: bool) -> None:
 
 def _journals_wait(config: Config) -> bool:
     """Whether journals of the work folder hold what is meant for this store and experiment, and not there."""
-    store = MlflowStore(store_uri(config.run.tracking_uri), *experiment_choice(config.run.experiment)).identity
-    journals = [Journal(path.parent) for path in (config.run.work / "journals").glob("*/journal.jsonl")]
-    return any(journal.sent(store) is not None and journal.pending(store)[0] for journal in journals)
+    store = MlflowStore(
+        store_uri(config.run.tracking_uri), *experiment_choice(config.run.experiment)
+    ).identity
+    journals = [
+        Journal(path.parent) for path in (config.run.work / "journals").glob("*/journal.jsonl")
+    ]
+    return any(
+        journal.sent(store) is not None and journal.pending(store)[0] for journal in journals
+    )
 
 
 def _tracker(config: Config, *, makes_experiment: Literal["for journals", "never"]) -> Tracker:
-    """A tracker of a store that is there: MLflow would make a missing sqlite file. Raises TrackingError, ConfigError."""
+    """A tracker of a store that is there:
+
+    MLflow would make a missing sqlite file. Raises TrackingError, ConfigError.
+    """
     path = sqlite_path(store_uri(config.run.tracking_uri))
     if path is not None and not path.exists():
-        raise TrackingError(f"there is no tracking store {path}", cure="check the tracking URI; a run makes a new store")
-    return Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals",
-                   warn=logging.getLogger(__name__).debug,  # these commands end with what it would warn of
-                   makes_experiment=makes_experiment)
+        raise TrackingError(
+            f"there is no tracking store {path}",
+            cure="check the tracking URI; a run makes a new store",
+        )
+    return Tracker(
+        config.run.tracking_uri,
+        config.run.experiment,
+        config.run.work / "journals",
+        warn=logging.getLogger(__name__).debug,  # these commands end with what it would warn of
+        makes_experiment=makes_experiment,
+    )

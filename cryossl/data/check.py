@@ -41,8 +41,9 @@ class SourceSummary:
 def check(root: Path, *, max_megapixels: float, report: Report) -> tuple[Fault, ...]:
     """All faults of a data folder: its annotation files, and every picture, decoded in full.
 
-    A picture with one value all over, and the same picture in two places, are faults here: in train and test at once
-    it would leak, in train twice it would count twice. An empty tuple means that nothing is wrong.
+    A picture with one value all over, and the same picture in two places, are faults here: in train
+    and test at once it would leak, in train twice it would count twice. An empty tuple means that
+    nothing is wrong.
     """
     _, found = scan(root, border=0, max_megapixels=max_megapixels)
     faults = list(found)
@@ -54,7 +55,9 @@ def check(root: Path, *, max_megapixels: float, report: Report) -> tuple[Fault, 
             picture = read_picture(path, max_megapixels=max_megapixels)
             twins[_digest(path)].append(path)
             if float(picture.min()) == float(picture.max()):
-                raise DataError(f"{path}: every pixel has the same value", cure="take it out of the data set")
+                raise DataError(
+                    f"{path}: every pixel has the same value", cure="take it out of the data set"
+                )
         except DataError as error:
             fault = picture_fault(path, root, error)
             # The header's faults are among those found already.
@@ -62,9 +65,15 @@ def check(root: Path, *, max_megapixels: float, report: Report) -> tuple[Fault, 
                 faults.append(fault)
     report(Progress("check", len(paths), len(paths), "picture"))
     for same in twins.values():
-        faults += [Fault(twin.relative_to(root).as_posix(), "",
-                         f"it is the same picture as {same[0].relative_to(root).as_posix()}", "keep one of them")
-                   for twin in same[1:]]
+        faults += [
+            Fault(
+                twin.relative_to(root).as_posix(),
+                "",
+                f"it is the same picture as {same[0].relative_to(root).as_posix()}",
+                "keep one of them",
+            )
+            for twin in same[1:]
+        ]
     return tuple(faults)
 
 
@@ -74,7 +83,8 @@ def _picture_paths(root: Path) -> list[Path]:
     except DataError:
         return []
     inside = root.resolve()
-    # Links that lead out of the data set or nowhere are a fault of their own; they are not followed.
+    # Links that lead out of the data set or nowhere are a fault of their own; they are not
+    # followed.
     found = [(path, real(path)) for files in parts.values() for path in pictures(files.folder)]
     return [path for path, target in found if target is not None and target.is_relative_to(inside)]
 
@@ -90,20 +100,35 @@ def summary(dataset: DataSet, *, particle_radius_fraction: float) -> tuple[Sourc
     for part in dataset.parts.values():
         for micrograph in part.micrographs:
             members[micrograph.source].append((micrograph, part.particles.get(micrograph.id)))
-    return tuple(_summarise(dataset, source, members[source], particle_radius_fraction) for source in sorted(members))
+    return tuple(
+        _summarise(dataset, source, members[source], particle_radius_fraction)
+        for source in sorted(members)
+    )
 
 
 def _summarise(
-    dataset: DataSet, source: str, members: list[tuple[Micrograph, Particles | None]], particle_radius_fraction: float
+    dataset: DataSet,
+    source: str,
+    members: list[tuple[Micrograph, Particles | None]],
+    particle_radius_fraction: float,
 ) -> SourceSummary:
-    labelled = [(micrograph, particles) for micrograph, particles in members if particles is not None]
+    labelled = [
+        (micrograph, particles) for micrograph, particles in members if particles is not None
+    ]
     border = dataset.border_px[source]
-    counts = np.array(list(_count(labelled, border, particle_radius_fraction)), dtype=np.int64).reshape(-1, 2)
+    counts = np.array(
+        list(_count(labelled, border, particle_radius_fraction)), dtype=np.int64
+    ).reshape(-1, 2)
     particle_px, valid_px = (int(total) for total in counts.sum(axis=0))
     return SourceSummary(
-        source, micrographs=len(members), labelled=len(labelled),
-        particles=sum(particles.count for _, particles in labelled), diameter_px=dataset.diameter_px.get(source),
-        border_px=border, particle_ratio=particle_px / valid_px if valid_px else None)
+        source,
+        micrographs=len(members),
+        labelled=len(labelled),
+        particles=sum(particles.count for _, particles in labelled),
+        diameter_px=dataset.diameter_px.get(source),
+        border_px=border,
+        particle_ratio=particle_px / valid_px if valid_px else None,
+    )
 
 
 def _count(
@@ -112,9 +137,13 @@ def _count(
     """PARTICLE and valid pixels of each picture, at a reduced size: a ratio needs no more."""
     for micrograph, particles in labelled:
         scale = min(1.0, _SUMMARY_SIDE_PX / max(micrograph.height_px, micrograph.width_px))
-        label_map = rasterise(particles, height_px=max(1, round(micrograph.height_px * scale)),
-                              width_px=max(1, round(micrograph.width_px * scale)), scale=scale,
-                              particle_radius_fraction=particle_radius_fraction)
+        label_map = rasterise(
+            particles,
+            height_px=max(1, round(micrograph.height_px * scale)),
+            width_px=max(1, round(micrograph.width_px * scale)),
+            scale=scale,
+            particle_radius_fraction=particle_radius_fraction,
+        )
         band = round(border * scale)
-        inner = label_map[band:label_map.shape[0] - band, band:label_map.shape[1] - band]
+        inner = label_map[band : label_map.shape[0] - band, band : label_map.shape[1] - band]
         yield int(np.count_nonzero(inner)), inner.size

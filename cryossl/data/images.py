@@ -1,8 +1,9 @@
 """Picture files (JPEG, PNG, TIFF, MRC) -> grey arrays, reduced and normalised.
 
-The format is told from the first bytes, never from the name. Rows are in the order of the file: an MRC's first row is
-row 0, so labels drawn on an MRC belong to the MRC and labels drawn on a jpg to the jpg. An EXIF orientation is not
-applied, because annotation programs count pixels as they are stored.
+The format is told from the first bytes, never from the name. Rows are in the order of the file: an
+MRC's first row is row 0, so labels drawn on an MRC belong to the MRC and labels drawn on a jpg to
+the jpg. An EXIF orientation is not applied, because annotation programs count pixels as they are
+stored.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ _MOST_SAMPLES = 4  # red, green, blue, and how opaque
 _PILLOW_LIMIT = threading.Lock()
 _GREY_MODES = ("L", "I;16", "I;16L", "I;16B", "I", "F")
 
-# These decoders warn of oddities that are checked here anyway. Once for the process, for pictures are read in threads:
-# `catch_warnings` swaps the filters of all threads, and two that overlap can leave the wrong ones behind for good.
+# These decoders warn of oddities that are checked here anyway. Once for the process, for pictures
+# are read in threads: `catch_warnings` swaps the filters of all threads, and two that overlap can
+# leave the wrong ones behind for good.
 warnings.filterwarnings("ignore", module=r"(mrcfile|tifffile)(\.|$)")
 # A damaged file is told of in one line of ours; tifffile would put a dozen beside it.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
@@ -50,8 +52,8 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
     """(height, width) in px, from the header; no pixel is decoded.
 
-    Raises DataError if the file is missing, no regular file, of another format, empty, larger than `max_megapixels`,
-    or holds several frames.
+    Raises DataError if the file is missing, no regular file, of another format, empty, larger than
+    `max_megapixels`, or holds several frames.
     """
     with _door(path):
         match _format(path):
@@ -66,7 +68,9 @@ def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
 
 
 def read_picture(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
-    """The grey values as stored: 0 to 255 of 8 bits, 0 to 65535 of 16, floats as they are; colour becomes luma.
+    """The grey values as stored:
+
+    0 to 255 of 8 bits, 0 to 65535 of 16, floats as they are; colour becomes luma.
 
     Raises DataError as `read_size` does, and if the file is damaged or a value is not finite.
     """
@@ -82,8 +86,10 @@ def read_picture(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "h
                     picture = _pillow_grey(opened)
     bad = picture.size - int(np.count_nonzero(np.isfinite(picture)))
     if bad:
-        raise DataError(f"{path}: {bad} of {picture.size} pixels are not finite numbers",
-                        cure="repair the picture or take it out of the data set")
+        raise DataError(
+            f"{path}: {bad} of {picture.size} pixels are not finite numbers",
+            cure="repair the picture or take it out of the data set",
+        )
     return picture
 
 
@@ -92,9 +98,9 @@ def resize(
 ) -> Float32[np.ndarray, "height_px width_px"]:
     """The picture at another size, low-pass filtered before it is thinned out. Not for label maps.
 
-    A reduction by whole numbers is plain binning (the mean of each block), as cryo-EM programs do; anything else is
-    Pillow's bilinear filter, whose support grows with the reduction, so that noise does not alias.
-    Raises ValueError for a size below 1.
+    A reduction by whole numbers is plain binning (the mean of each block), as cryo-EM programs do;
+    anything else is Pillow's bilinear filter, whose support grows with the reduction, so that noise
+    does not alias. Raises ValueError for a size below 1.
     """
     height, width = picture.shape
     if height_px < 1 or width_px < 1:
@@ -112,11 +118,12 @@ def normalise(picture: Float32[np.ndarray, "height width"]) -> UInt8[np.ndarray,
 
     The result is 0 to 255, the median at 128.
 
-    Median and median absolute deviation, because ice crystals, carbon edges and dead pixels hold a few percent of a
-    micrograph at values many sigma away: they drag a mean and a standard deviation, and move percentiles as soon as
-    they cover more than the percentile, but leave these two alone. 25.5 levels per sigma are finer than the noise.
-    Where more than half of the pixels are equal (MAD 0) the mean absolute deviation takes its place. A constant
-    picture holds no signal and becomes 128 everywhere.
+    Median and median absolute deviation, because ice crystals, carbon edges and dead pixels hold a
+    few percent of a micrograph at values many sigma away: they drag a mean and a standard
+    deviation, and move percentiles as soon as they cover more than the percentile, but leave these
+    two alone. 25.5 levels per sigma are finer than the noise. Where more than half of the pixels
+    are equal (MAD 0) the mean absolute deviation takes its place. A constant picture holds no
+    signal and becomes 128 everywhere.
     """
     peak = float(np.abs(picture).max())
     # Differences of values beyond 1e30 could overflow float32.
@@ -140,11 +147,17 @@ def _door(path: Path) -> Iterator[None]:
         yield
     except (DataError, MemoryError):
         raise
-    # Decoders raise OSError, ValueError, SyntaxError, struct.error, KeyError and more on damaged input.
+    # Decoders raise OSError, ValueError, SyntaxError, struct.error, KeyError and more on damaged
+    # input.
     except Exception as error:
-        reason = " ".join(str(error).replace(str(path), "the file").split())[:160] or type(error).__name__
-        raise DataError(f"{path}: the picture cannot be read ({reason})",
-                        cure="restore the file or take it out of the data set") from None
+        reason = (
+            " ".join(str(error).replace(str(path), "the file").split())[:160]
+            or type(error).__name__
+        )
+        raise DataError(
+            f"{path}: the picture cannot be read ({reason})",
+            cure="restore the file or take it out of the data set",
+        ) from None
 
 
 def _format(path: Path) -> str:
@@ -155,38 +168,57 @@ def _format(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(_MRC_HEADER_BYTES)
     if not head:
-        raise DataError(f"{path}: the file is empty", cure="restore it or take it out of the data set")
-    for name, marks in (("jpeg", (b"\xff\xd8\xff",)), ("png", (b"\x89PNG\r\n\x1a\n",)),
-                        ("tiff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))):
+        raise DataError(
+            f"{path}: the file is empty", cure="restore it or take it out of the data set"
+        )
+    for name, marks in (
+        ("jpeg", (b"\xff\xd8\xff",)),
+        ("png", (b"\x89PNG\r\n\x1a\n",)),
+        ("tiff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    ):
         if head.startswith(marks):
             return name
     # MRC files from before 2000 carry no mark; their name has to do.
     if head[208:212] == b"MAP " or path.suffix.lower() == ".mrc":
         return "mrc"
-    raise DataError(f"{path}: neither JPEG, PNG, TIFF nor MRC", cure="convert it or take it out of the data set")
+    raise DataError(
+        f"{path}: neither JPEG, PNG, TIFF nor MRC", cure="convert it or take it out of the data set"
+    )
 
 
-def _checked_size(size: tuple[int, int], frames: int, path: Path, max_megapixels: float) -> tuple[int, int]:
+def _checked_size(
+    size: tuple[int, int], frames: int, path: Path, max_megapixels: float
+) -> tuple[int, int]:
     height, width = size
     if height < 1 or width < 1:
-        raise DataError(f"{path}: the picture has no pixels ({height} x {width})", cure="restore the file")
+        raise DataError(
+            f"{path}: the picture has no pixels ({height} x {width})", cure="restore the file"
+        )
     if frames > 1:
-        raise DataError(f"{path}: {frames} frames in one file", cure="give the motion-corrected sum alone")
+        raise DataError(
+            f"{path}: {frames} frames in one file", cure="give the motion-corrected sum alone"
+        )
     if height * width > max_megapixels * 1e6:
-        raise DataError(f"{path}: {height} x {width} px are more than max_megapixels = {max_megapixels:g}",
-                        cure="raise max_megapixels if the picture is genuine")
+        raise DataError(
+            f"{path}: {height} x {width} px are more than max_megapixels = {max_megapixels:g}",
+            cure="raise max_megapixels if the picture is genuine",
+        )
     return height, width
 
 
 def _whole(path: Path) -> io.BytesIO:
-    """The file in memory: Pillow reads as many bytes as a chunk promises, for which a file would make room at once."""
+    """The file in memory:
+
+    Pillow reads as many bytes as a chunk promises, for which a file would make room at once.
+    """
     return io.BytesIO(path.read_bytes())
 
 
 @contextmanager
 def _pillow(source: Path | io.BytesIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    # Pillow's own limit (89 Mpx, a global) would refuse legitimate super-resolution pictures; ours is checked on the
-    # header right after. The lock keeps two threads from restoring each other's value.
+    # Pillow's own limit (89 Mpx, a global) would refuse legitimate super-resolution pictures; ours
+    # is checked on the header right after. The lock keeps two threads from restoring each other's
+    # value.
     with _PILLOW_LIMIT:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -210,10 +242,18 @@ def _pillow_grey(picture: Image.Image) -> Float32[np.ndarray, "height width"]:
 
 def _tiff_size(file: tifffile.TiffFile, path: Path, max_megapixels: float) -> tuple[int, int]:
     page: Any = file.pages.first
-    if page.samplesperpixel > _MOST_SAMPLES:  # a small file may promise 65,535 of them, and all are decoded at once
-        raise DataError(f"{path}: {page.samplesperpixel} values a pixel", cure="give one grey picture a file")
-    return _checked_size((int(page.imagelength), int(page.imagewidth)),
-                         max(len(file.pages), int(page.imagedepth)), path, max_megapixels)
+    if (
+        page.samplesperpixel > _MOST_SAMPLES
+    ):  # a small file may promise 65,535 of them, and all are decoded at once
+        raise DataError(
+            f"{path}: {page.samplesperpixel} values a pixel", cure="give one grey picture a file"
+        )
+    return _checked_size(
+        (int(page.imagelength), int(page.imagewidth)),
+        max(len(file.pages), int(page.imagedepth)),
+        path,
+        max_megapixels,
+    )
 
 
 def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
@@ -222,13 +262,17 @@ def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height
         page: Any = file.pages.first
         promised = max(page.databytecounts, default=0)
         if promised > path.stat().st_size:  # room is made for all of it before it is read
-            raise DataError(f"{path}: {path.stat().st_size} bytes where the TIFF promises {promised}", cure="restore the file")
+            raise DataError(
+                f"{path}: {path.stat().st_size} bytes where the TIFF promises {promised}",
+                cure="restore the file",
+            )
         try:
             values = np.asarray(page.asarray())
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            # LZW and JPEG inside TIFF: Pillow's libtiff reads them, tifffile needs another package to.
+            # LZW and JPEG inside TIFF: Pillow's libtiff reads them, tifffile needs another package
+            # to.
             with _pillow(_whole(path), ("TIFF",)) as picture:
                 return _pillow_grey(picture)
         # 0 is white in such files.
@@ -239,12 +283,16 @@ def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height
 
 def _luma(values: np.ndarray, path: Path) -> Float32[np.ndarray, "height width"]:
     if values.dtype.kind not in "buif":
-        raise DataError(f"{path}: pixels of type {values.dtype}", cure="give integer or float pixels")
+        raise DataError(
+            f"{path}: pixels of type {values.dtype}", cure="give integer or float pixels"
+        )
     if values.ndim == 3 and values.shape[-1] in (3, 4):
         # ITU-R 601, the weights Pillow uses for JPEG and PNG.
         return np.asarray(values[..., :3] @ np.array([0.299, 0.587, 0.114]), dtype=np.float32)
     if values.ndim != 2:
-        raise DataError(f"{path}: an array of shape {values.shape}", cure="give one grey picture a file")
+        raise DataError(
+            f"{path}: an array of shape {values.shape}", cure="give one grey picture a file"
+        )
     return values.astype(np.float32)
 
 
@@ -264,12 +312,16 @@ def _mrc_size(path: Path, max_megapixels: float) -> tuple[int, int]:
     size = _checked_size((int(header.ny), int(header.nx)), int(header.nz), path, max_megapixels)
     mode = int(header.mode)
     if mode not in (0, 1, 2, 6, 12):
-        raise DataError(f"{path}: MRC mode {mode}", cure="give mode 0, 1, 2, 6 or 12 (integers or floats)")
+        raise DataError(
+            f"{path}: MRC mode {mode}", cure="give mode 0, 1, 2, 6 or 12 (integers or floats)"
+        )
     pixel_bytes = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}[mode]
     expected = _MRC_HEADER_BYTES + max(int(header.nsymbt), 0) + size[0] * size[1] * pixel_bytes
     if path.stat().st_size < expected:
-        raise DataError(f"{path}: {path.stat().st_size} bytes where the MRC header promises {expected}",
-                        cure="restore the file")
+        raise DataError(
+            f"{path}: {path.stat().st_size} bytes where the MRC header promises {expected}",
+            cure="restore the file",
+        )
     return size
 
 

@@ -1,7 +1,7 @@
 """Which protein or data set a micrograph is from, and what the labels of a source tell: diameter and unlabelled border.
 
-Neither COCO nor CryoTransformer's files name the EMPIAR entry reliably, and without it nothing can be balanced over
-proteins. All functions are pure: names, sizes and boxes in, values out.
+Neither COCO nor CryoTransformer's files name the EMPIAR entry reliably, and without it nothing can
+be balanced over proteins. All functions are pure: names, sizes and boxes in, values out.
 """
 
 from __future__ import annotations
@@ -22,9 +22,32 @@ from cryossl.errors import DataError
 _EMPIAR = re.compile(r"^(\d{4,})[_-]")
 _PREFIX = re.compile(r"^([A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)[_-]")
 # Microscope and processing programs begin every file like this, whatever the sample.
-_GENERIC = frozenset((
-    "foilhole", "gridsquare", "data", "image", "images", "img", "mic", "micrograph", "micrographs", "movie", "movies",
-    "frame", "frames", "stack", "sum", "corrected", "aligned", "ali", "integrated", "train", "val", "test"))
+_GENERIC = frozenset(
+    (
+        "foilhole",
+        "gridsquare",
+        "data",
+        "image",
+        "images",
+        "img",
+        "mic",
+        "micrograph",
+        "micrographs",
+        "movie",
+        "movies",
+        "frame",
+        "frames",
+        "stack",
+        "sum",
+        "corrected",
+        "aligned",
+        "ali",
+        "integrated",
+        "train",
+        "val",
+        "test",
+    )
+)
 _PLAIN = re.compile(r"\w[\w.\- ]{0,63}")
 
 _OUTLIERS = 0.01
@@ -58,10 +81,14 @@ def parse_table(text: str, *, name: str) -> tuple[tuple[str, str], ...]:
         for row in reader:
             file, source = (row["file"] or "").strip(), (row["source"] or "").strip()
             if not file or not source:
-                raise DataError(f"{name}: line {reader.line_num} lacks a file or a source", cure="complete it")
+                raise DataError(
+                    f"{name}: line {reader.line_num} lacks a file or a source", cure="complete it"
+                )
             rows.append((file, source))
     except csv.Error as error:
-        raise DataError(f"{name}: line {reader.line_num}: {error}", cure="save it as plain CSV") from None
+        raise DataError(
+            f"{name}: line {reader.line_num}: {error}", cure="save it as plain CSV"
+        ) from None
     return tuple(rows)
 
 
@@ -70,10 +97,11 @@ def assign(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Micrograph id -> source, and notes for the user.
 
-    In this order: the table (a file name or id before a glob, the first glob that fits), the source stated in the
-    annotation file, the beginning of the file name (four or more digits before `_` or `-`; else letters and digits
-    that several files share and that no microscope program gives), the picture's size. Labels say nothing here: most of
-    them are hidden later, by a draw that goes by source.
+    In this order: the table (a file name or id before a glob, the first glob that fits), the source
+    stated in the annotation file, the beginning of the file name (four or more digits before `_` or
+    `-`; else letters and digits that several files share and that no microscope program gives), the
+    picture's size. Labels say nothing here: most of them are hidden later, by a draw that goes by
+    source.
     """
     exact = dict(reversed(table))
     globs = [(file, source) for file, source in table if any(mark in file for mark in "*?[")]
@@ -89,7 +117,9 @@ def assign(
             sources[description.id] = source
         else:
             rest.append(description)
-    sources |= {description.id: f"{description.width_px}x{description.height_px}" for description in rest}
+    sources |= {
+        description.id: f"{description.width_px}x{description.height_px}" for description in rest
+    }
     return sources, _notes(rest, sources, descriptions, table)
 
 
@@ -102,29 +132,51 @@ def _prefix(name: str) -> str:
     return "" if match is None or match[1].lower() in _GENERIC else match[1]
 
 
-def _from_table(description: Description, exact: Mapping[str, str], globs: Sequence[tuple[str, str]]) -> str:
+def _from_table(
+    description: Description, exact: Mapping[str, str], globs: Sequence[tuple[str, str]]
+) -> str:
     for key in (description.id, _name(description)):
         if key in exact:
             return exact[key]
-    return next((source for glob, source in globs
-                 if fnmatchcase(_name(description), glob) or fnmatchcase(description.id, glob)), "")
+    return next(
+        (
+            source
+            for glob, source in globs
+            if fnmatchcase(_name(description), glob) or fnmatchcase(description.id, glob)
+        ),
+        "",
+    )
 
 
 def _notes(
-    rest: Sequence[Description], sources: Mapping[str, str], descriptions: Sequence[Description],
+    rest: Sequence[Description],
+    sources: Mapping[str, str],
+    descriptions: Sequence[Description],
     table: Sequence[tuple[str, str]],
 ) -> tuple[str, ...]:
     notes = []
     if rest:
         groups = sorted({sources[description.id] for description in rest})
-        notes.append(f"the source of {len(rest)} micrographs is not known: grouped by picture size alone, for labels "
-                     f"that the experiment hides may not decide, into {', '.join(groups)}; if a group holds several "
-                     "proteins, name them in sources.csv")
-    unused = [file for file, _ in table
-              if not any(fnmatchcase(key, file) or key == file
-                         for description in descriptions for key in (description.id, _name(description)))]
+        notes.append(
+            f"the source of {len(rest)} micrographs is not known: grouped by picture size alone, "
+            "for labels "
+            f"that the experiment hides may not decide, into {', '.join(groups)}; if a group holds "
+            "several "
+            "proteins, name them in sources.csv"
+        )
+    unused = [
+        file
+        for file, _ in table
+        if not any(
+            fnmatchcase(key, file) or key == file
+            for description in descriptions
+            for key in (description.id, _name(description))
+        )
+    ]
     if unused:
-        notes.append(f"sources.csv: {len(unused)} lines fit no micrograph, the first is {unused[0]!r}")
+        notes.append(
+            f"sources.csv: {len(unused)} lines fit no micrograph, the first is {unused[0]!r}"
+        )
     return tuple(notes)
 
 
@@ -135,20 +187,26 @@ def diameter_px(bounds: Iterable[Float64[np.ndarray, "_ 4"]]) -> float | None:
 
 
 def border_px(labelled: Sequence[tuple[Float64[np.ndarray, "_ 4"], int, int]]) -> int:
-    """Width in px of the band along the edges in which a source's particles are not labelled; 0 if they are.
+    """Width in px of the band along the edges in which a source's particles are not labelled;
 
-    `labelled` has the boxes, height and width of each labelled micrograph. Particles do not know where the picture
-    ends, so where labelling reaches the edge their centres lie in every band along it, in proportion to its area. The
-    border is the distance m of a centre from its nearest edge below which (nearly) no centre lies: the largest m with
-    at most 1% of the expected centres nearer to the edge, and at least 8 expected, so that a few labels do not make a
-    border by accident. Centres, not box edges: a particle is left out when its *box*, often larger than the one
-    drawn, does not fit in, and then it is missing wherever its centre is in the band.
+    0 if they are.
+
+    `labelled` has the boxes, height and width of each labelled micrograph. Particles do not know
+    where the picture ends, so where labelling reaches the edge their centres lie in every band
+    along it, in proportion to its area. The border is the distance m of a centre from its nearest
+    edge below which (nearly) no centre lies: the largest m with at most 1% of the expected centres
+    nearer to the edge, and at least 8 expected, so that a few labels do not make a border by
+    accident. Centres, not box edges: a particle is left out when its *box*, often larger than the
+    one drawn, does not fit in, and then it is missing wherever its centre is in the band.
     """
-    distances = np.sort(np.concatenate([np.zeros(0), *(_edge_distance(*picture) for picture in labelled)]))
+    distances = np.sort(
+        np.concatenate([np.zeros(0), *(_edge_distance(*picture) for picture in labelled)])
+    )
     if not len(distances):
         return 0
     bands = np.arange(1, max(1, int(distances[-1])) + 1)
-    # Few sizes, many pictures: the share of a picture that a band covers is computed once for each size.
+    # Few sizes, many pictures: the share of a picture that a band covers is computed once for each
+    # size.
     particles: Counter[tuple[int, int]] = Counter()
     for boxes, height, width in labelled:
         particles[height, width] += len(boxes)
@@ -161,7 +219,11 @@ def border_px(labelled: Sequence[tuple[Float64[np.ndarray, "_ 4"], int, int]]) -
     return int(empty.max()) if len(empty) else 0
 
 
-def _edge_distance(boxes: Float64[np.ndarray, "n 4"], height: int, width: int) -> Float64[np.ndarray, " n"]:
+def _edge_distance(
+    boxes: Float64[np.ndarray, "n 4"], height: int, width: int
+) -> Float64[np.ndarray, " n"]:
     centre_y, centre_x = boxes[:, 0] + boxes[:, 2] / 2, boxes[:, 1] + boxes[:, 3] / 2
-    nearest: Float64[np.ndarray, " n"] = np.minimum.reduce([centre_y, height - centre_y, centre_x, width - centre_x])
+    nearest: Float64[np.ndarray, " n"] = np.minimum.reduce(
+        [centre_y, height - centre_y, centre_x, width - centre_x]
+    )
     return nearest

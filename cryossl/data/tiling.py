@@ -1,4 +1,7 @@
-"""How a micrograph is covered by the squares that the network sees, and what an item's name means. Pure."""
+"""How a micrograph is covered by the squares that the network sees, and what an item's name means.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ _TILE_ID = re.compile(r"^(.+)@(\d+),(\d+)$", re.DOTALL)
 class Tile:
     """A square window of a micrograph, and the pixels of it that this window answers for.
 
-    `y`, `x`: the window's origin in store px, never negative. `own`: y0, y1, x0, x1 in store px of the micrograph, half
-    open; the owned regions of a micrograph's tiles are disjoint and cover it, so that every pixel is predicted once.
+    `y`, `x`: the window's origin in store px, never negative. `own`: y0, y1, x0, x1 in store px of
+    the micrograph, half open; the owned regions of a micrograph's tiles are disjoint and cover it,
+    so that every pixel is predicted once.
     """
 
     micrograph: str
@@ -40,23 +44,28 @@ def micrograph_of(item: str) -> str:
 def tile_grid(*, micrograph: str, height_px: int, width_px: int, tile_px: int) -> tuple[Tile, ...]:
     """The fewest windows of `tile_px` that cover a picture of height x width px, row by row.
 
-    Origins are spread evenly, so windows overlap rather than run over the edge; neighbours share their overlap half and
-    half. A picture smaller than `tile_px` in a direction has one window at 0 there, which runs over the edge.
-    Raises ValueError if a size is not positive.
+    Origins are spread evenly, so windows overlap rather than run over the edge; neighbours share
+    their overlap half and half. A picture smaller than `tile_px` in a direction has one window at 0
+    there, which runs over the edge. Raises ValueError if a size is not positive.
     """
     if min(height_px, width_px, tile_px) < 1:
-        raise ValueError(f"sizes must be positive, got {height_px} x {width_px} px in tiles of {tile_px} px")
+        raise ValueError(
+            f"sizes must be positive, got {height_px} x {width_px} px in tiles of {tile_px} px"
+        )
     rows = _spread(height_px, tile_px)
     columns = _spread(width_px, tile_px)
-    return tuple(Tile(micrograph, y, x, (y0, y1, x0, x1)) for y, y0, y1 in rows for x, x0, x1 in columns)
+    return tuple(
+        Tile(micrograph, y, x, (y0, y1, x0, x1)) for y, y0, y1 in rows for x, x0, x1 in columns
+    )
 
 
-def cut(array: UInt8[np.ndarray, "height width"], tile: Tile, *, tile_px: int,
-        fill: int) -> UInt8[np.ndarray, "tile_px tile_px"]:
+def cut(
+    array: UInt8[np.ndarray, "height width"], tile: Tile, *, tile_px: int, fill: int
+) -> UInt8[np.ndarray, "tile_px tile_px"]:
     """A copy of the tile's window of a picture or a label map; what lies beyond the edge is `fill` (0 to 255)."""
     window = np.full((tile_px, tile_px), fill, dtype=np.uint8)
-    piece = array[tile.y:tile.y + tile_px, tile.x:tile.x + tile_px]
-    window[:piece.shape[0], :piece.shape[1]] = piece
+    piece = array[tile.y : tile.y + tile_px, tile.x : tile.x + tile_px]
+    window[: piece.shape[0], : piece.shape[1]] = piece
     return window
 
 
@@ -66,6 +75,7 @@ def _spread(length_px: int, tile_px: int) -> list[tuple[int, int, int]]:
         return [(0, 0, length_px)]
     count = -(-length_px // tile_px)
     origins = [index * (length_px - tile_px) // (count - 1) for index in range(count)]
-    # Half way between the next window's begin and this one's end: both see a shared pixel, the nearer centre answers.
+    # Half way between the next window's begin and this one's end: both see a shared pixel, the
+    # nearer centre answers.
     seams = [(origin + tile_px + following) // 2 for origin, following in pairwise(origins)]
     return list(zip(origins, [0, *seams], [*seams, length_px], strict=True))

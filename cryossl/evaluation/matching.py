@@ -1,7 +1,8 @@
 """Picks and true particles -> which picks are hits, counts at any threshold, the best threshold, average precision. Pure.
 
-A pick can be a particle only if their centres are no further apart than a limit, and each counts once. How many pairs
-there are at most is a matching problem with one answer, so counts need no rule for who goes with whom.
+A pick can be a particle only if their centres are no further apart than a limit, and each counts
+once. How many pairs there are at most is a matching problem with one answer, so counts need no rule
+for who goes with whom.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from cryossl.evaluation.picking import FULL_SCORE, Picks
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The picks of one micrograph, the best first: score, and whether it is a hit; `truths` particles are there.
+    """The picks of one micrograph, the best first: score, and whether it is a hit;
+
+    `truths` particles are there.
 
     Of the picks from any threshold up, as many are hits as can be paired with a particle each.
     """
@@ -39,27 +42,34 @@ class Ranked:
 def rank(picks: Picks, truths: Float64[np.ndarray, "truths 2"], *, limit_px: float) -> Ranked:
     """Match picks (the best first) and particles one to one, no pair further apart than `limit_px`.
 
-    A pick is a hit if the largest matching of the picks up to it has a pair more than that of the picks before it. Picks
-    that can be matched together are the independent sets of a matroid (Edmonds and Fulkerson 1965), so the hits among
-    the best n picks are a largest matching of them, for every n. One search for an augmenting path a pick.
+    A pick is a hit if the largest matching of the picks up to it has a pair more than that of the
+    picks before it. Picks that can be matched together are the independent sets of a matroid
+    (Edmonds and Fulkerson 1965), so the hits among the best n picks are a largest matching of them,
+    for every n. One search for an augmenting path a pick.
     """
     reachable = _reachable(picks.centres, truths, limit_px)
     owner: dict[int, int] = {}
     held: dict[int, int] = {}
-    found = [bool(near) and _augment(number, reachable, owner, held) for number, near in enumerate(reachable)]
+    found = [
+        bool(near) and _augment(number, reachable, owner, held)
+        for number, near in enumerate(reachable)
+    ]
     return Ranked(picks.scores, np.array(found, np.bool_), len(truths))
 
 
 def best_threshold(ranked: Sequence[Ranked]) -> int:
     """The threshold16 with the highest F1 of the counts of all micrographs together; among equals the highest.
 
-    Compared exactly, over every score that a pick has. Without any hit all are equally bad, and the answer is half.
+    Compared exactly, over every score that a pick has. Without any hit all are equally bad, and the
+    answer is half.
     """
     scores, hits, truths = _pooled(ranked)
     tp = np.cumsum(hits)
     last = _ends(scores)
     best, answer = (0, 1), round(FULL_SCORE / 2)
-    for picked, found, score in zip((last + 1).tolist(), tp[last].tolist(), scores[last].tolist(), strict=True):
+    for picked, found, score in zip(
+        (last + 1).tolist(), tp[last].tolist(), scores[last].tolist(), strict=True
+    ):
         # F1 = 2 tp / (picks + truths); fractions compared crosswise, without rounding.
         if found * best[1] > best[0] * (picked + truths):
             best, answer = (found, picked + truths), score
@@ -67,9 +77,12 @@ def best_threshold(ranked: Sequence[Ranked]) -> int:
 
 
 def average_precision(ranked: Sequence[Ranked]) -> float | None:
-    """Sum over thresholds of (rise in recall) x precision, picks of all micrographs together; None without a particle.
+    """Sum over thresholds of (rise in recall) x precision, picks of all micrographs together;
 
-    As scikit-learn's `average_precision_score`, with recall of all particles: one that no pick ever finds is missed.
+    None without a particle.
+
+    As scikit-learn's `average_precision_score`, with recall of all particles: one that no pick ever
+    finds is missed.
     """
     scores, hits, truths = _pooled(ranked)
     if not truths:
@@ -80,16 +93,23 @@ def average_precision(ranked: Sequence[Ranked]) -> float | None:
     return float(np.sum(rise * tp / (last + 1)) / truths)
 
 
-def _reachable(centres: Float32[np.ndarray, "picks 2"], truths: Float64[np.ndarray, "truths 2"],
-               limit_px: float) -> list[list[int]]:
+def _reachable(
+    centres: Float32[np.ndarray, "picks 2"],
+    truths: Float64[np.ndarray, "truths 2"],
+    limit_px: float,
+) -> list[list[int]]:
     """For each pick the particles within the limit."""
     if not len(centres) or not len(truths):
         return [[] for _ in centres]
     return [list(near) for near in KDTree(truths).query_ball_point(centres, limit_px)]
 
 
-def _augment(start: int, reachable: Sequence[Sequence[int]], owner: dict[int, int], held: dict[int, int]) -> bool:
-    """Match one pick more, if need be by giving others another of their particles. `owner` and `held` are the matching.
+def _augment(
+    start: int, reachable: Sequence[Sequence[int]], owner: dict[int, int], held: dict[int, int]
+) -> bool:
+    """Match one pick more, if need be by giving others another of their particles.
+
+    `owner` and `held` are the matching.
 
     `owner` is particle -> pick, `held` pick -> particle.
     """
@@ -108,7 +128,9 @@ def _augment(start: int, reachable: Sequence[Sequence[int]], owner: dict[int, in
     return False
 
 
-def _hand_over(free: int, reached_by: dict[int, int], owner: dict[int, int], held: dict[int, int]) -> None:
+def _hand_over(
+    free: int, reached_by: dict[int, int], owner: dict[int, int], held: dict[int, int]
+) -> None:
     particle: int | None = free
     while particle is not None:
         pick = reached_by[particle]
@@ -117,7 +139,9 @@ def _hand_over(free: int, reached_by: dict[int, int], owner: dict[int, int], hel
         particle = before
 
 
-def _pooled(ranked: Sequence[Ranked]) -> tuple[UInt16[np.ndarray, " n"], Bool[np.ndarray, " n"], int]:
+def _pooled(
+    ranked: Sequence[Ranked],
+) -> tuple[UInt16[np.ndarray, " n"], Bool[np.ndarray, " n"], int]:
     """All picks, the best first, whether they are hits, and the number of particles."""
     scores = np.concatenate([np.zeros(0, np.uint16), *(one.scores for one in ranked)])
     hits = np.concatenate([np.zeros(0, np.bool_), *(one.hits for one in ranked)])
@@ -127,4 +151,6 @@ def _pooled(ranked: Sequence[Ranked]) -> tuple[UInt16[np.ndarray, " n"], Bool[np
 
 def _ends(scores: UInt16[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
     """Places of the last of each run of equal scores: picks of one score are taken together or not at all."""
-    return np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[:len(scores)]).astype(np.int64)
+    return np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)]).astype(
+        np.int64
+    )

@@ -1,7 +1,8 @@
 """Counts first, ratios last: precision, recall, F1 and IoU of pixels, and the decision threshold that maximises F1.
 
-Everything here is a function of integers: confusion counts and histograms over the 256 values of a stored probability
-add up over micrographs in any order without rounding, and one pass over a map is enough for all 255 thresholds.
+Everything here is a function of integers: confusion counts and histograms over the 256 values of a
+stored probability add up over micrographs in any order without rounding, and one pass over a map is
+enough for all 255 thresholds.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def pooled(counts: Iterable[Counts]) -> Counts:
 def histogram(probabilities: UInt8[np.ndarray, "height width"], label_map: LabelMap) -> Histogram:
     """Valid pixels by (true class, p8): row 0 BACKGROUND, row 1 PARTICLE; IGNORE is in neither.
 
-    One `bincount` over both maps, a few milliseconds for 1024 x 1024. Raises ValueError if the label map has a value
-    that is no label.
+    One `bincount` over both maps, a few milliseconds for 1024 x 1024. Raises ValueError if the
+    label map has a value that is no label.
     """
     pairs = (label_map.astype(np.uint16) << 8) | probabilities
     table = np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
@@ -86,36 +87,47 @@ def counts_at(histogram: Histogram, threshold8: int) -> Counts:
         raise ValueError(f"threshold8 is a stored probability, 0..255, got {threshold8}")
     negative, positive = histogram[0], histogram[1]
     return Counts(
-        tp=int(positive[threshold8:].sum()), fp=int(negative[threshold8:].sum()), fn=int(positive[:threshold8].sum())
+        tp=int(positive[threshold8:].sum()),
+        fp=int(negative[threshold8:].sum()),
+        fn=int(positive[:threshold8].sum()),
     )
 
 
 def best_threshold(histogram: Histogram) -> int:
     """The threshold8 in 1..255 with the highest F1; among equals the one nearest to 128, then the lower.
 
-    F1 is compared as a fraction of integers: no grid, no rounding. Without a PARTICLE pixel every F1 is zero or
-    undefined, all are equal and the answer is 128.
+    F1 is compared as a fraction of integers: no grid, no rounding. Without a PARTICLE pixel every
+    F1 is zero or undefined, all are equal and the answer is 128.
     """
-    exact = {threshold8: counts_at(histogram, threshold8).exact_f1() or Fraction(0) for threshold8 in range(1, 256)}
-    return max(exact, key=lambda threshold8: (exact[threshold8], -abs(threshold8 - HALF), -threshold8))
+    exact = {
+        threshold8: counts_at(histogram, threshold8).exact_f1() or Fraction(0)
+        for threshold8 in range(1, 256)
+    }
+    return max(
+        exact, key=lambda threshold8: (exact[threshold8], -abs(threshold8 - HALF), -threshold8)
+    )
 
 
 def f1_cap(pseudo_ratio: float, true_ratio: float) -> float:
     """Highest F1 that masks with particle ratio `pseudo_ratio` can reach where the truth has `true_ratio`.
 
     At best the smaller region lies inside the larger: tp = min(r, t), 2 tp + fp + fn = r + t, hence
-    2 min(r, t) / (r + t). 2% against 4% caps at 0.667. Raises ValueError unless 0 <= r <= 1 and 0 < t <= 1.
+    2 min(r, t) / (r + t). 2% against 4% caps at 0.667. Raises ValueError unless 0 <= r <= 1 and 0 <
+    t <= 1.
     """
     if not (0 <= pseudo_ratio <= 1 and 0 < true_ratio <= 1):
-        raise ValueError(f"particle ratios lie in [0, 1], the true one above 0; got {pseudo_ratio} and {true_ratio}")
+        raise ValueError(
+            f"particle ratios lie in [0, 1], the true one above 0; got {pseudo_ratio} and "
+            f"{true_ratio}"
+        )
     return 2 * min(pseudo_ratio, true_ratio) / (pseudo_ratio + true_ratio)
 
 
 def audit(pseudo_label: LabelMap, truth: LabelMap) -> Counts:
     """Counts of a pseudo-label against the hidden truth, over the pixels that are valid in both.
 
-    A doubtful pixel teaches nothing, so it is no miss either: read the result beside the ignored fraction. For reports
-    alone; neither training nor selection may see it.
+    A doubtful pixel teaches nothing, so it is no miss either: read the result beside the ignored
+    fraction. For reports alone; neither training nor selection may see it.
     """
     said, there = pseudo_label == PARTICLE, truth == PARTICLE
     valid = (pseudo_label != IGNORE) & (truth != IGNORE)

@@ -1,8 +1,8 @@
 """Probability map -> particles: where the centres are, and how sure the network is of each. Pure.
 
-The map is averaged under a window as wide as a particle; its local maxima, no two nearer to each other than a minimum
-spacing, are the picks. Connected components are no way to count particles here: discs overlap, and the nearest labels
-lie one radius apart.
+The map is averaged under a window as wide as a particle; its local maxima, no two nearer to each
+other than a minimum spacing, are the picks. Connected components are no way to count particles
+here: discs overlap, and the nearest labels lie one radius apart.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from scipy import ndimage, signal
 FULL_SCORE = 65_535
 """The score of a pick under whose window every p is 1; a score is a mean probability in units of 1 / 65,535."""
 
-# Chosen on the train micrographs of EMPIAR-10017 and 10028, on perfect maps and on those of a network (docs/log.md).
+# Chosen on the train micrographs of EMPIAR-10017 and 10028, on perfect maps and on those of a
+# network (docs/log.md).
 WINDOW_RADIUS = 0.95
 """Radius of the window, in radii of a particle's disc."""
 SPACING = 0.6
@@ -43,10 +44,11 @@ class Picks:
 def pick(probabilities: UInt8[np.ndarray, "height width"], *, radius_px: float) -> Picks:
     """The particles of a map of p8, for discs of `radius_px`.
 
-    The score of a place is the mean of p under the window round it, weighted 1 - (d / R)^2 at distance d < R: a window
-    with a middle has one maximum in a disc, a flat one a plateau wherever discs overlap. Beyond the edge p is 0, so that
-    the maximum of a particle that is cut by the edge stays in its middle. Of equal neighbours the upper, then the left
-    one is the pick. Raises ValueError unless the radius is above 0.
+    The score of a place is the mean of p under the window round it, weighted 1 - (d / R)^2 at
+    distance d < R: a window with a middle has one maximum in a disc, a flat one a plateau wherever
+    discs overlap. Beyond the edge p is 0, so that the maximum of a particle that is cut by the edge
+    stays in its middle. Of equal neighbours the upper, then the left one is the pick. Raises
+    ValueError unless the radius is above 0.
     """
     if radius_px <= 0:
         raise ValueError(f"the radius of a particle is above 0 px, got {radius_px}")
@@ -59,12 +61,21 @@ def pick(probabilities: UInt8[np.ndarray, "height width"], *, radius_px: float) 
     return Picks((maxima + 0.5).astype(np.float32), scores[maxima[:, 0], maxima[:, 1]])
 
 
-def inside(centres: Float32[np.ndarray, "n 2"] | Float64[np.ndarray, "n 2"], *, height_px: int, width_px: int,
-           border_px: int) -> Bool[np.ndarray, " n"]:
+def inside(
+    centres: Float32[np.ndarray, "n 2"] | Float64[np.ndarray, "n 2"],
+    *,
+    height_px: int,
+    width_px: int,
+    border_px: int,
+) -> Bool[np.ndarray, " n"]:
     """Which centres lie in the picture and not in the band of `border_px` at its edges, as pixel counts leave it out."""
     y, x = centres[:, 0], centres[:, 1]
-    within: Bool[np.ndarray, " n"] = ((y >= border_px) & (y < height_px - border_px)
-                                      & (x >= border_px) & (x < width_px - border_px))
+    within: Bool[np.ndarray, " n"] = (
+        (y >= border_px)
+        & (y < height_px - border_px)
+        & (x >= border_px)
+        & (x < width_px - border_px)
+    )
     return within
 
 
@@ -77,7 +88,9 @@ def _window(radius_px: float) -> Float64[np.ndarray, "side side"]:
     return normed
 
 
-def _maxima(scores: UInt16[np.ndarray, "height width"], *, reach_px: int) -> Int64[np.ndarray, "n 2"]:
+def _maxima(
+    scores: UInt16[np.ndarray, "height width"], *, reach_px: int
+) -> Int64[np.ndarray, "n 2"]:
     """(row, column) of the pixels that no other in a square round them exceeds, the best first, then from top and left."""
     highest = ndimage.maximum_filter(scores, size=2 * max(1, reach_px) + 1, mode="constant", cval=0)
     rows, columns = np.nonzero((scores == highest) & (scores >= _LEAST_SCORE))
@@ -85,10 +98,13 @@ def _maxima(scores: UInt16[np.ndarray, "height width"], *, reach_px: int) -> Int
     return np.stack([rows, columns], axis=1)[order].astype(np.int64)
 
 
-def _apart(maxima: Int64[np.ndarray, "n 2"], shape: tuple[int, ...], spacing_px: float) -> Bool[np.ndarray, " n"]:
+def _apart(
+    maxima: Int64[np.ndarray, "n 2"], shape: tuple[int, ...], spacing_px: float
+) -> Bool[np.ndarray, " n"]:
     """Which remain when each leaves out those after it that are nearer to it than the spacing.
 
-    A map of what is left out, not a list of pairs: a network that says particle everywhere makes every pixel a maximum.
+    A map of what is left out, not a list of pairs: a network that says particle everywhere makes
+    every pixel a maximum.
     """
     reach = ceil(spacing_px) - 1
     away = np.arange(-reach, reach + 1)
@@ -98,5 +114,5 @@ def _apart(maxima: Int64[np.ndarray, "n 2"], shape: tuple[int, ...], spacing_px:
     for number, (row, column) in enumerate(maxima.tolist()):
         if not taken[row + reach, column + reach]:
             kept[number] = True
-            taken[row:row + 2 * reach + 1, column:column + 2 * reach + 1] |= near
+            taken[row : row + 2 * reach + 1, column : column + 2 * reach + 1] |= near
     return kept

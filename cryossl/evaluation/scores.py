@@ -34,9 +34,9 @@ class Picked:
 class Evaluation:
     """Probability histograms, and picks, of one model on some micrographs.
 
-    `histograms[i, b, c, v]` counts the pixels of micrograph i whose true class is c (BACKGROUND, PARTICLE) and whose p8
-    is v; with b = 0 the unlabelled border band is left out, with b = 1 it counts as labelled. `picked` is by micrograph
-    too, or empty where particles are not scored.
+    `histograms[i, b, c, v]` counts the pixels of micrograph i whose true class is c (BACKGROUND,
+    PARTICLE) and whose p8 is v; with b = 0 the unlabelled border band is left out, with b = 1 it
+    counts as labelled. `picked` is by micrograph too, or empty where particles are not scored.
     """
 
     ids: tuple[str, ...]
@@ -50,20 +50,30 @@ class Evaluation:
         return total
 
     def decision_threshold(self) -> int:
-        """The p8 from which a pixel is called PARTICLE so that pooled F1 is highest. Only ever asked of validation."""
+        """The p8 from which a pixel is called PARTICLE so that pooled F1 is highest.
+
+        Only ever asked of validation.
+        """
         return best_threshold(self.pooled())
 
     def micrograph_counts(self, threshold8: int) -> tuple[Counts, ...]:
         """True positives, false positives and false negatives of each micrograph, the border left out."""
-        return tuple(counts_at(histogram, threshold8) for histogram in self.histograms[:, WITHOUT_BORDER])
+        return tuple(
+            counts_at(histogram, threshold8) for histogram in self.histograms[:, WITHOUT_BORDER]
+        )
 
     @cached_property
     def ranked(self) -> tuple[matching.Ranked, ...]:
         """The picks of each micrograph with the particles they hit; computed when first asked for."""
-        return tuple(matching.rank(one.picks, one.truths, limit_px=one.limit_px) for one in self.picked)
+        return tuple(
+            matching.rank(one.picks, one.truths, limit_px=one.limit_px) for one in self.picked
+        )
 
     def pick_threshold(self) -> int:
-        """The score of a pick from which pooled particle F1 is highest. Only ever asked of validation."""
+        """The score of a pick from which pooled particle F1 is highest.
+
+        Only ever asked of validation.
+        """
         return matching.best_threshold(self.ranked)
 
     def particle_counts(self, threshold16: int) -> tuple[Counts, ...]:
@@ -72,11 +82,16 @@ class Evaluation:
 
 
 def scores(evaluation: Evaluation, threshold8: int) -> Numbers:
-    """Pixel precision, recall and F1 (percent-free, in [0, 1]; None where undefined) under the names they are tracked by."""
+    """Pixel precision, recall and F1 (percent-free, in [0, 1];
+
+    None where undefined) under the names they are tracked by.
+    """
     overall = counts_at(evaluation.pooled(), threshold8).scores()
     numbers: Numbers = {"f1": overall.f1, "precision": overall.precision, "recall": overall.recall}
     numbers["f1_at_half"] = counts_at(evaluation.pooled(), HALF).scores().f1
-    numbers["f1_with_border"] = counts_at(evaluation.pooled(border=WITH_BORDER), threshold8).scores().f1
+    numbers["f1_with_border"] = (
+        counts_at(evaluation.pooled(border=WITH_BORDER), threshold8).scores().f1
+    )
     by_source = source_counts(evaluation, threshold8)
     per_source = {source: counts.scores().f1 for source, counts in by_source.items()}
     defined = [f1 for f1 in per_source.values() if f1 is not None]
@@ -92,9 +107,13 @@ def particle_scores(evaluation: Evaluation, threshold16: int) -> Numbers:
     counts = evaluation.particle_counts(threshold16)
     found = pooled(counts).scores()
     by_source = _by_source(evaluation.sources, counts)
-    return {"particle_f1": found.f1, "particle_precision": found.precision, "particle_recall": found.recall,
-            "particle_ap": matching.average_precision(evaluation.ranked),
-            **{f"particle_f1/{source}": one.scores().f1 for source, one in by_source.items()}}
+    return {
+        "particle_f1": found.f1,
+        "particle_precision": found.precision,
+        "particle_recall": found.recall,
+        "particle_ap": matching.average_precision(evaluation.ranked),
+        **{f"particle_f1/{source}": one.scores().f1 for source, one in by_source.items()},
+    }
 
 
 def source_counts(evaluation: Evaluation, threshold8: int) -> dict[str, Counts]:

@@ -1,7 +1,8 @@
 """The note's success, partial success and failure, its health signs, and what to do next. Pure.
 
-The note counts in percent of pixels and in pseudo-labels at 258 labelled micrographs; here every bound is a fraction of
-the target particle ratio or of the labelled count, so that it holds for other data.
+The note counts in percent of pixels and in pseudo-labels at 258 labelled micrographs; here every
+bound is a fraction of the target particle ratio or of the labelled count, so that it holds for
+other data.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ COUNT = "pseudo-label count"
 
 @dataclass(frozen=True)
 class Measures:
-    """What one arm at one seed measured. Scores, gains and ratios are fractions; None: not measured.
+    """What one arm at one seed measured.
 
-    The gains are over the baseline; the pseudo-labels are those of the accepted student, or of the last one tried where
-    none was accepted. `accepted_iteration` 0 is the baseline itself; `rejected_gain_f1` is then the gain that the last
-    student would have brought.
+    Scores, gains and ratios are fractions; None: not measured.
+
+    The gains are over the baseline; the pseudo-labels are those of the accepted student, or of the
+    last one tried where none was accepted. `accepted_iteration` 0 is the baseline itself;
+    `rejected_gain_f1` is then the gain that the last student would have brought.
     """
 
     f1: float | None
@@ -93,10 +96,14 @@ def from_metrics(metrics: Mapping[str, float], *, accepted_iteration: int) -> Me
     """Measures from the metrics of one arm under their names in the tracking store."""
     f1, gain = _known(metrics.get("test/f1")), _known(metrics.get("gain/f1"))
     return Measures(
-        f1=f1, baseline_f1=f1 - gain if f1 is not None and gain is not None else None, gain_f1=gain,
-        gain_recall=_known(metrics.get("gain/recall")), particle_ratio=_known(metrics.get("pseudo/particle_ratio")),
+        f1=f1,
+        baseline_f1=f1 - gain if f1 is not None and gain is not None else None,
+        gain_f1=gain,
+        gain_recall=_known(metrics.get("gain/recall")),
+        particle_ratio=_known(metrics.get("pseudo/particle_ratio")),
         target_ratio=_known(metrics.get("pseudo/target_ratio")),
-        per_labelled=_known(metrics.get("pseudo/per_labelled")), accepted_iteration=accepted_iteration,
+        per_labelled=_known(metrics.get("pseudo/per_labelled")),
+        accepted_iteration=accepted_iteration,
     )
 
 
@@ -112,14 +119,15 @@ def judge(
 
     Args:
         measures: one per seed that finished.
-        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they are controls. One whose
-            definition fixes how many pseudo-labels it keeps is not asked for that: soft, say, learns from the whole pool.
+        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they
+            are controls. One whose definition fixes how many pseudo-labels it keeps is not asked
+            for that: soft, say, learns from the whole pool.
         ratio_percent: labelled part, for the words.
         gain_lower: over several seeds, the lower 95% bound of the mean F1 gain, a fraction.
         recall_lower: likewise of the mean recall gain.
 
-    At one seed, the estimates alone decide. Over seeds, "+2 points" also needs `gain_lower` above 0, and "recall not
-    lower" means `recall_lower` above -1 point.
+    At one seed, the estimates alone decide. Over seeds, "+2 points" also needs `gain_lower` above
+    0, and "recall not lower" means `recall_lower` above -1 point.
     """
     several = len(measures) > 1
     gain = mean_of(measure.gain_f1 for measure in measures)
@@ -127,7 +135,9 @@ def judge(
     fixed = fixes_its_count(strategy)
     criteria = (
         _gain_criterion(gain, gain_lower, several=several),
-        _recall_criterion(mean_of(measure.gain_recall for measure in measures), recall_lower, several=several),
+        _recall_criterion(
+            mean_of(measure.gain_recall for measure in measures), recall_lower, several=several
+        ),
         _ratio_criterion(measures),
         *([] if fixed else [_count_criterion(per_labelled)]),
     )
@@ -135,14 +145,25 @@ def judge(
         shown = tuple(replace(criterion, met=None) for criterion in criteria[:2])
         return Verdict("control", _control_sentence(gain), "", shown, (), "", len(measures))
     outcome = _outcome(gain, measures, criteria)
-    signs = health(mean_of(_relative(measure) for measure in measures), None if fixed else per_labelled, gain)
+    signs = health(
+        mean_of(_relative(measure) for measure in measures), None if fixed else per_labelled, gain
+    )
     remark = _rejected(measures)
     sentence = "; ".join(part for part in (_sentence(gain, criteria), remark) if part)
-    return Verdict(outcome, sentence, remark, criteria, signs, _next_steps(outcome, measures, ratio_percent),
-                   len(measures))
+    return Verdict(
+        outcome,
+        sentence,
+        remark,
+        criteria,
+        signs,
+        _next_steps(outcome, measures, ratio_percent),
+        len(measures),
+    )
 
 
-def health(relative_ratio: float | None, per_labelled: float | None, gain: float | None) -> tuple[Sign, ...]:
+def health(
+    relative_ratio: float | None, per_labelled: float | None, gain: float | None
+) -> tuple[Sign, ...]:
     """The note's signs, from particle ratio / target, pseudo-labels per labelled item and F1 gain (a fraction).
 
     What is None is left out.
@@ -150,12 +171,30 @@ def health(relative_ratio: float | None, per_labelled: float | None, gain: float
     signs = []
     if relative_ratio is not None:
         good, bad = _within(relative_ratio, GOOD_RATIO), not _within(relative_ratio, BAD_RATIO)
-        word = "close to the target" if good else "still imbalanced" if bad else "somewhat off the target"
-        signs.append(Sign("particle ratio", f"{relative_ratio:.2f} of the target: {word}", _mark(good=good, bad=bad)))
+        word = (
+            "close to the target"
+            if good
+            else "still imbalanced"
+            if bad
+            else "somewhat off the target"
+        )
+        signs.append(
+            Sign(
+                "particle ratio",
+                f"{relative_ratio:.2f} of the target: {word}",
+                _mark(good=good, bad=bad),
+            )
+        )
     if per_labelled is not None:
         good, bad = _within(per_labelled, HEALTHY_COUNT), per_labelled > BAD_COUNT + SLACK
         word = "as intended" if good else "too many, likely diluted" if bad else "outside 2 to 4"
-        signs.append(Sign("count", f"{per_labelled:.1f} pseudo-labels per labelled: {word}", _mark(good=good, bad=bad)))
+        signs.append(
+            Sign(
+                "count",
+                f"{per_labelled:.1f} pseudo-labels per labelled: {word}",
+                _mark(good=good, bad=bad),
+            )
+        )
     if gain is not None:
         signs.append(Sign("improvement", f"F1 {_points(gain)} points over the baseline", gain > 0))
     return tuple(signs)
@@ -184,7 +223,9 @@ def _points(fraction: float) -> str:
 
 
 def _gain_criterion(gain: float | None, lower: float | None, *, several: bool) -> Criterion:
-    wanted = f"{SUCCESS_GAIN_POINTS:+g} points or more" + (", lower 95% bound above 0" if several else "")
+    wanted = f"{SUCCESS_GAIN_POINTS:+g} points or more" + (
+        ", lower 95% bound above 0" if several else ""
+    )
     if gain is None:
         return Criterion("F1 gain", wanted, "not measured", "F1 not measured", None, None)
     met = 100 * gain >= SUCCESS_GAIN_POINTS - SLACK
@@ -216,9 +257,22 @@ def _ratio_criterion(measures: Sequence[Measures]) -> Criterion:
     ratio = mean_of(measure.particle_ratio for measure in measures)
     relative = mean_of(_relative(measure) for measure in measures)
     if target is None or ratio is None or relative is None:
-        return Criterion("pseudo-label particle ratio", wanted, "not measured", "particles not measured", None, None)
-    return Criterion("pseudo-label particle ratio", wanted, f"{100 * ratio:.2f}%, target {100 * target:.2f}%",
-                     f"particles {100 * ratio:.2f}/{100 * target:.2f}%", ratio, _within(relative, HEALTHY_RATIO))
+        return Criterion(
+            "pseudo-label particle ratio",
+            wanted,
+            "not measured",
+            "particles not measured",
+            None,
+            None,
+        )
+    return Criterion(
+        "pseudo-label particle ratio",
+        wanted,
+        f"{100 * ratio:.2f}%, target {100 * target:.2f}%",
+        f"particles {100 * ratio:.2f}/{100 * target:.2f}%",
+        ratio,
+        _within(relative, HEALTHY_RATIO),
+    )
 
 
 def _count_criterion(per_labelled: float | None) -> Criterion:
@@ -226,15 +280,25 @@ def _count_criterion(per_labelled: float | None) -> Criterion:
     if per_labelled is None:
         return Criterion(COUNT, wanted, "not measured", "count not measured", None, None)
     met = _within(per_labelled, HEALTHY_COUNT)
-    return Criterion(COUNT, wanted, f"{per_labelled:.2f} per labelled", f"count {per_labelled:.1f}:1",
-                     per_labelled, met)
+    return Criterion(
+        COUNT,
+        wanted,
+        f"{per_labelled:.2f} per labelled",
+        f"count {per_labelled:.1f}:1",
+        per_labelled,
+        met,
+    )
 
 
-def _outcome(gain: float | None, measures: Sequence[Measures], criteria: Sequence[Criterion]) -> Outcome:
+def _outcome(
+    gain: float | None, measures: Sequence[Measures], criteria: Sequence[Criterion]
+) -> Outcome:
     if gain is None:
         return "unknown"
     relative = mean_of(_relative(measure) for measure in measures)
-    if 100 * gain < PARTIAL_GAIN_POINTS - SLACK or (relative is not None and relative < BAD_RATIO[0] - SLACK):
+    if 100 * gain < PARTIAL_GAIN_POINTS - SLACK or (
+        relative is not None and relative < BAD_RATIO[0] - SLACK
+    ):
         return "failure"
     return "success" if all(criterion.met for criterion in criteria) else "partial"
 
@@ -247,7 +311,11 @@ def _sentence(gain: float | None, criteria: Sequence[Criterion]) -> str:
     if not missed:
         return f"{start}; every criterion is met"
     first = f", wanted {criteria[0].wanted}" if criteria[0] in missed else ""
-    rest = [f"{one.name} {one.measured}, wanted {one.wanted}" for one in missed if one is not criteria[0]]
+    rest = [
+        f"{one.name} {one.measured}, wanted {one.wanted}"
+        for one in missed
+        if one is not criteria[0]
+    ]
     return "; ".join([start + first, *rest])
 
 
@@ -261,24 +329,40 @@ def _rejected(measures: Sequence[Measures]) -> str:
 
 
 def _control_sentence(gain: float | None) -> str:
-    return "no pseudo-labels" + (f", F1 {_points(gain)} points over the baseline" if gain is not None else "")
+    return "no pseudo-labels" + (
+        f", F1 {_points(gain)} points over the baseline" if gain is not None else ""
+    )
 
 
 def _next_steps(outcome: Outcome, measures: Sequence[Measures], ratio_percent: float) -> str:
     """What the note would do next."""
     if outcome == "success":
-        seeds = ("Run more seeds (6 for a claim, 10 for a paper) before writing that it works"
-                 if len(measures) < 6 else "Write it up with its interval and p-value")
-        return f"{seeds}. Compare with another picker on the same test part, CryoTransformer for one."
+        seeds = (
+            "Run more seeds (6 for a claim, 10 for a paper) before writing that it works"
+            if len(measures) < 6
+            else "Write it up with its interval and p-value"
+        )
+        return (
+            f"{seeds}. Compare with another picker on the same test part, CryoTransformer for one."
+        )
     if outcome == "partial":
-        return ("Look at the criteria that are not met first. Try other strategies (curriculum learning, weighted "
-                "loss); if it stays so, report a modest benefit, with its interval over seeds.")
+        return (
+            "Look at the criteria that are not met first. Try other strategies (curriculum "
+            "learning, weighted "
+            "loss); if it stays so, report a modest benefit, with its interval over seeds."
+        )
     if outcome == "failure":
         f1 = mean_of(measure.baseline_f1 for measure in measures)
-        supervised = f" ({100 * f1:.1f}% F1 with {ratio_percent:g}% labels)" if f1 is not None else ""
-        return (f"Report the supervised result{supervised}, keep this run in the ablation table as a negative result, "
-                "and ask when self-training does not help: particle ratio and F1 cap of the pseudo-labels say where it "
-                "broke.")
+        supervised = (
+            f" ({100 * f1:.1f}% F1 with {ratio_percent:g}% labels)" if f1 is not None else ""
+        )
+        return (
+            f"Report the supervised result{supervised}, keep this run in the ablation table as a "
+            "negative result, "
+            "and ask when self-training does not help: particle ratio and F1 cap of the "
+            "pseudo-labels say where it "
+            "broke."
+        )
     return "Finish or restart the runs that are missing; the same command resumes them."
 
 

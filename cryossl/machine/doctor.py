@@ -1,4 +1,7 @@
-"""Is this machine fit to run the project: environment, GPU, tracking store, disk. Looks, and changes nothing."""
+"""Is this machine fit to run the project: environment, GPU, tracking store, disk.
+
+Looks, and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,16 @@ from cryossl.machine.packages import check_installation
 from cryossl.machine.tracking_store import check_tracking, nearest_existing
 from cryossl.tracking.address import store_uri
 
-# Their locks hold on one machine only, or only with settings of the server that cannot be seen from here.
-NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"})
+# Their locks hold on one machine only, or only with settings of the server that cannot be seen from
+# here.
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs3", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs", "9p"}
+)
 SPARE_FACTOR = 1.2
 GPU_TIMEOUT_SECONDS = 180.0
 
-# In its own process: a pair of torch and torchvision that does not match, or a driver that crashes, ends only that.
+# In its own process: a pair of torch and torchvision that does not match, or a driver that crashes,
+# ends only that.
 _GPU_PROBE = """
 import json, torch, torchvision
 found = {"torch": torch.__version__, "cuda_build": torch.version.cuda, "device": "cpu", "name": "", "bytes": 0}
@@ -51,35 +58,66 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
     surroundings = preflight(tracking_uri=tracking_uri, work=work, needed_bytes=needed_bytes)
     installation = check_installation()
     broken = any(check.state == "fail" for check in installation)
-    gpu = Check("gpu", "warn", "not tried before the packages are well") if broken else check_gpu(device)
+    gpu = (
+        Check("gpu", "warn", "not tried before the packages are well")
+        if broken
+        else check_gpu(device)
+    )
     return (check_machine(), *installation, gpu, *surroundings)
 
 
 def preflight(*, tracking_uri: str, work: Path, needed_bytes: int) -> tuple[Check, ...]:
-    """What is looked at before each training: the tracking store and the work folder. Under a second if all is well."""
-    return (check_tracking(store_uri(tracking_uri)), check_disk(work, needed_bytes=needed_bytes), check_locks(work))
+    """What is looked at before each training: the tracking store and the work folder.
+
+    Under a second if all is well.
+    """
+    return (
+        check_tracking(store_uri(tracking_uri)),
+        check_disk(work, needed_bytes=needed_bytes),
+        check_locks(work),
+    )
 
 
 def check_machine() -> Check:
     """Platform, cores this process may use, memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
-    return Check("machine", "ok", f"{platform.system()} {platform.machine()}, {cores} cores, "
-                                  f"{_size(memory.available)} of {_size(memory.total)} memory free")
+    return Check(
+        "machine",
+        "ok",
+        f"{platform.system()} {platform.machine()}, {cores} cores, "
+        f"{_size(memory.available)} of {_size(memory.total)} memory free",
+    )
 
 
 def check_gpu(device: str) -> Check:
     """Is there a GPU that torch can compute on; one process is started to import torch and try."""
     try:
-        probe = subprocess.run([sys.executable, "-c", _GPU_PROBE], capture_output=True, text=True, check=False,
-                               timeout=GPU_TIMEOUT_SECONDS)
+        probe = subprocess.run(
+            [sys.executable, "-c", _GPU_PROBE],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=GPU_TIMEOUT_SECONDS,
+        )
     except subprocess.TimeoutExpired:
-        return Check("gpu", "fail", f"torch did not answer in {GPU_TIMEOUT_SECONDS:.0f} s",
-                     "a hanging driver: `nvidia-smi` should answer at once")
+        return Check(
+            "gpu",
+            "fail",
+            f"torch did not answer in {GPU_TIMEOUT_SECONDS:.0f} s",
+            "a hanging driver: `nvidia-smi` should answer at once",
+        )
     if probe.returncode != 0:
         said = probe.stderr.strip().splitlines() or [f"ended by signal {-probe.returncode}"]
-        return Check("gpu", "fail", f"torch cannot be used: {said[-1]}", "`make venv`; if it stays, the GPU's driver")
-    return judge_gpu(json.loads(probe.stdout), device=device, driver_present=Path("/dev/nvidiactl").exists())
+        return Check(
+            "gpu",
+            "fail",
+            f"torch cannot be used: {said[-1]}",
+            "`make venv`; if it stays, the GPU's driver",
+        )
+    return judge_gpu(
+        json.loads(probe.stdout), device=device, driver_present=Path("/dev/nvidiactl").exists()
+    )
 
 
 def judge_gpu(found: dict[str, str | int | None], *, device: str, driver_present: bool) -> Check:
@@ -88,13 +126,23 @@ def judge_gpu(found: dict[str, str | int | None], *, device: str, driver_present
         room = f", {_size(int(found['bytes'] or 0))} free" if found["bytes"] else ""
         return Check("gpu", "ok", f"{found['name']}{room}" if found["name"] else "the CPU, as set")
     if device in ("cuda", "mps"):
-        return Check("gpu", "fail", f"device = {device}, but torch {found['torch']} finds none",
-                     "`device=auto` takes the CPU")
+        return Check(
+            "gpu",
+            "fail",
+            f"device = {device}, but torch {found['torch']} finds none",
+            "`device=auto` takes the CPU",
+        )
     if driver_present and found["device"] == "cpu":
         build = f"torch {found['torch']} (CUDA {found['cuda_build']})"
-        return Check("gpu", "warn", f"an NVIDIA driver is here, but {build} cannot use it",
-                     "update the driver, or install a torch for its CUDA version")
-    return Check("gpu", "ok", "none; the CPU does the work" if device == "auto" else "not used, as set")
+        return Check(
+            "gpu",
+            "warn",
+            f"an NVIDIA driver is here, but {build} cannot use it",
+            "update the driver, or install a torch for its CUDA version",
+        )
+    return Check(
+        "gpu", "ok", "none; the CPU does the work" if device == "auto" else "not used, as set"
+    )
 
 
 def check_disk(folder: Path, *, needed_bytes: int) -> Check:
@@ -105,11 +153,20 @@ def check_disk(folder: Path, *, needed_bytes: int) -> Check:
         with tempfile.TemporaryFile(dir=place):
             free = shutil.disk_usage(place).free
     except OSError as error:
-        return Check(name, "fail", f"{place} cannot be written: {error.strerror}", "`work=FOLDER` names another folder")
+        return Check(
+            name,
+            "fail",
+            f"{place} cannot be written: {error.strerror}",
+            "`work=FOLDER` names another folder",
+        )
     wanted = int(needed_bytes * SPARE_FACTOR)
     if free < wanted:
-        return Check(name, "fail", f"{_size(free)} free in {place}, {_size(wanted)} needed",
-                     "free some space, or `work=FOLDER` on another disk")
+        return Check(
+            name,
+            "fail",
+            f"{_size(free)} free in {place}, {_size(wanted)} needed",
+            "free some space, or `work=FOLDER` on another disk",
+        )
     return Check(name, "ok", f"{_size(free)} free in {place}")
 
 
@@ -124,8 +181,12 @@ def judge_file_system(folder: Path, mounts: Sequence[tuple[str, str]]) -> Check:
     above = [(len(point), kind) for point, kind in mounts if folder.is_relative_to(point)]
     kind = max(above)[1] if above else "unknown"
     if kind.lower() in NETWORK_FILE_SYSTEMS:
-        return Check("file system", "warn", f"{folder} is on {kind}: locks may not hold, and reading tiles is slow",
-                     "`work=FOLDER` on a local disk; never two runs on one such folder")
+        return Check(
+            "file system",
+            "warn",
+            f"{folder} is on {kind}: locks may not hold, and reading tiles is slow",
+            "`work=FOLDER` on a local disk; never two runs on one such folder",
+        )
     return Check("file system", "ok", f"{folder} is on {kind}")
 
 

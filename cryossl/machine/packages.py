@@ -21,12 +21,16 @@ REINSTALL = "`make venv` installs what requirements.lock names"
 def requirements(pyproject: Path) -> tuple[Requirement, ...]:
     """The project's direct dependencies that apply to this Python and platform."""
     listed = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["dependencies"]
-    return tuple(one for one in map(Requirement, listed) if one.marker is None or one.marker.evaluate())
+    return tuple(
+        one for one in map(Requirement, listed) if one.marker is None or one.marker.evaluate()
+    )
 
 
 def locked_versions(lock: Path) -> dict[str, str]:
     """Package name -> the version that the lock file names for this Python and platform."""
-    lines = re.findall(r"^([A-Za-z0-9][^\\\n#]*?)\s*\\?$", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.findall(
+        r"^([A-Za-z0-9][^\\\n#]*?)\s*\\?$", lock.read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     pins = [one for one in map(Requirement, lines) if one.marker is None or one.marker.evaluate()]
     return {pin.name: str(pin.specifier).removeprefix("==") for pin in pins}
 
@@ -45,23 +49,37 @@ def check_python(pyproject: Path) -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if Version(version) in Requirement(f"python{wanted}").specifier:
         return Check("python", "ok", f"{version}, {sys.executable}")
-    return Check("python", "fail", f"{version}, the project needs {wanted}",
-                 "remove .venv, then `make venv PYTHON=python3.11`")
+    return Check(
+        "python",
+        "fail",
+        f"{version}, the project needs {wanted}",
+        "remove .venv, then `make venv PYTHON=python3.11`",
+    )
 
 
-def check_packages(wanted: tuple[Requirement, ...], *, installed: Mapping[str, str | None],
-                   locked: Mapping[str, str]) -> Check:
+def check_packages(
+    wanted: tuple[Requirement, ...],
+    *,
+    installed: Mapping[str, str | None],
+    locked: Mapping[str, str],
+) -> Check:
     """Missing packages and versions out of range fail; versions other than the locked ones warn."""
     missing = [one.name for one in wanted if installed[one.name] is None]
     if missing:
         return Check("packages", "fail", f"not installed: {', '.join(missing)}", REINSTALL)
     present = {one.name: str(installed[one.name]) for one in wanted}
-    outside = [f"{one.name} {present[one.name]} (needs {one.specifier})" for one in wanted
-               if not one.specifier.contains(present[one.name], prereleases=True)]
+    outside = [
+        f"{one.name} {present[one.name]} (needs {one.specifier})"
+        for one in wanted
+        if not one.specifier.contains(present[one.name], prereleases=True)
+    ]
     if outside:
         return Check("packages", "fail", f"out of range: {', '.join(outside)}", REINSTALL)
-    other = [f"{name} {version} (locked: {locked.get(name, 'none')})" for name, version in present.items()
-             if version != locked.get(name)]
+    other = [
+        f"{name} {version} (locked: {locked.get(name, 'none')})"
+        for name, version in present.items()
+        if version != locked.get(name)
+    ]
     if other:
         return Check("packages", "warn", f"not as locked: {', '.join(other)}", REINSTALL)
     return Check("packages", "ok", f"{len(wanted)} direct dependencies, all as locked")
@@ -70,8 +88,8 @@ def check_packages(wanted: tuple[Requirement, ...], *, installed: Mapping[str, s
 def check_torch_pair(torch: str | None, torchvision: str | None) -> Check:
     """Do torch and torchvision belong together: torch 2.N with torchvision 0.(N + 15), both of the same build.
 
-    The build is the local label of a version, as in `2.13.0+cpu`. A pair that does not match dies at import with
-    "operator torchvision::nms does not exist", which says nothing of the cause.
+    The build is the local label of a version, as in `2.13.0+cpu`. A pair that does not match dies
+    at import with "operator torchvision::nms does not exist", which says nothing of the cause.
     """
     name = "torch pair"
     if torch is None or torchvision is None:
@@ -85,8 +103,12 @@ def check_torch_pair(torch: str | None, torchvision: str | None) -> Check:
     if first.major != 2 or second.major != 0:
         return Check(name, "warn", f"{pair}: a pair this project does not know", REINSTALL)
     if second.minor != first.minor + 15:
-        return Check(name, "fail", f"{pair}: torch 2.{first.minor} belongs with torchvision 0.{first.minor + 15}",
-                     REINSTALL)
+        return Check(
+            name,
+            "fail",
+            f"{pair}: torch 2.{first.minor} belongs with torchvision 0.{first.minor + 15}",
+            REINSTALL,
+        )
     return Check(name, "ok", pair)
 
 
@@ -98,7 +120,9 @@ def check_installation(project: Path = PROJECT) -> tuple[Check, ...]:
     if lock.exists():
         packages = check_packages(wanted, installed=installed, locked=locked_versions(lock))
     else:
-        packages = Check("packages", "warn", f"{lock} is missing", "`git checkout requirements.lock`")
+        packages = Check(
+            "packages", "warn", f"{lock} is missing", "`git checkout requirements.lock`"
+        )
     return (
         check_python(project / "pyproject.toml"),
         packages,

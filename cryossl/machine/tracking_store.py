@@ -15,7 +15,15 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from cryossl.machine.check import Check
-from cryossl.tracking.address import DATABASE_PORTS, LOG_IN, read_only, redacted, sqlite_fault, sqlite_path, tables_of
+from cryossl.tracking.address import (
+    DATABASE_PORTS,
+    LOG_IN,
+    read_only,
+    redacted,
+    sqlite_fault,
+    sqlite_path,
+    tables_of,
+)
 
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
@@ -39,9 +47,15 @@ def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check
     if kind in ("postgresql", "postgres", "mysql", "mssql"):
         return _check_database(uri)
     if kind == "file" or (kind == "" and uri not in HOSTED_STORES):
-        return Check("tracking", "fail", f"{uri or 'no store'}: MLflow no longer writes into plain folders",
-                     "`tracking_uri=sqlite:///mlflow.db`")
-    return Check("tracking", "warn", f"{redacted(uri)}: not tried, this kind of store is unknown here")
+        return Check(
+            "tracking",
+            "fail",
+            f"{uri or 'no store'}: MLflow no longer writes into plain folders",
+            "`tracking_uri=sqlite:///mlflow.db`",
+        )
+    return Check(
+        "tracking", "warn", f"{redacted(uri)}: not tried, this kind of store is unknown here"
+    )
 
 
 def _check_sqlite(path: Path, damage_seconds: float) -> Check:
@@ -50,22 +64,35 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
         parent = nearest_existing(path.parent)
         if os.access(parent, os.W_OK | os.X_OK):
             return Check("tracking", "ok", f"{path} will be made")
-        return Check("tracking", "fail", f"{path} cannot be made: {parent} cannot be written", elsewhere)
+        return Check(
+            "tracking", "fail", f"{path} cannot be made: {parent} cannot be written", elsewhere
+        )
     fault = sqlite_fault(path)
     if fault and not _half_made(path):
         return Check("tracking", "fail", f"{path} {fault}", elsewhere)
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)) as store:
+        with contextlib.closing(
+            sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)
+        ) as store:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
             _refuse_damage(store, damage_seconds)
             made_by = _schema_of(store)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            return Check("tracking", "warn", f"{path} is locked by another process", f"wait for it; {elsewhere}")
-        return Check("tracking", "fail", f"{path} cannot be read and written: {_line(error)}", elsewhere)
+            return Check(
+                "tracking",
+                "warn",
+                f"{path} is locked by another process",
+                f"wait for it; {elsewhere}",
+            )
+        return Check(
+            "tracking", "fail", f"{path} cannot be read and written: {_line(error)}", elsewhere
+        )
     except sqlite3.DatabaseError as error:
-        return Check("tracking", "fail", f"{path} is damaged: {_line(error)}", f"restore it; {elsewhere}")
+        return Check(
+            "tracking", "fail", f"{path} is damaged: {_line(error)}", f"restore it; {elsewhere}"
+        )
     return _judge_schema(path, made_by, elsewhere=elsewhere)
 
 
@@ -74,11 +101,23 @@ def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
     if made_by is None or not latest or made_by in latest:
         return Check("tracking", "ok", f"{path} can be written")
     if made_by == "" and _half_made(path):
-        return Check("tracking", "fail", f"{path} is half made: its making was interrupted",
-                     f"if it holds nothing yet, remove it: a run makes it anew; {elsewhere}")
-    cure = (f"back it up, then `mlflow db upgrade sqlite:///{path}`" if made_by in known else "install the MLflow that made it")
-    return Check("tracking", "fail", f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
-                 f"{cure}; {elsewhere}")
+        return Check(
+            "tracking",
+            "fail",
+            f"{path} is half made: its making was interrupted",
+            f"if it holds nothing yet, remove it: a run makes it anew; {elsewhere}",
+        )
+    cure = (
+        f"back it up, then `mlflow db upgrade sqlite:///{path}`"
+        if made_by in known
+        else "install the MLflow that made it"
+    )
+    return Check(
+        "tracking",
+        "fail",
+        f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
+        f"{cure}; {elsewhere}",
+    )
 
 
 def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
@@ -100,11 +139,16 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
 
 
 def _schema_of(store: sqlite3.Connection) -> str | None:
-    """Which schema of MLflow's a database has, "" if it does not say; None for an empty one, which MLflow fills."""
+    """Which schema of MLflow's a database has, "" if it does not say;
+
+    None for an empty one, which MLflow fills.
+    """
     tables = tables_of(store)
     if "alembic_version" not in tables:
         return "" if tables else None
-    if "version_num" not in {column for _, column, *_ in store.execute("PRAGMA table_info(alembic_version)")}:
+    if "version_num" not in {
+        column for _, column, *_ in store.execute("PRAGMA table_info(alembic_version)")
+    }:
         return ""
     row = store.execute("SELECT CAST(version_num AS BLOB) FROM alembic_version").fetchone()
     said = bytes(row[0] or b"").decode(errors="replace") if row else ""
@@ -117,7 +161,9 @@ def _half_made(path: Path) -> bool:
         with contextlib.closing(read_only(path)) as store:
             tables = tables_of(store)
             begun = bool(tables) and tables <= _FIRST_TABLES
-            return begun and not ("runs" in tables and store.execute("SELECT 1 FROM runs LIMIT 1").fetchone())
+            return begun and not (
+                "runs" in tables and store.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
+            )
     except sqlite3.Error:
         return False
 
@@ -131,9 +177,13 @@ def _mlflow_schemas() -> tuple[set[str], set[str]]:
     found = find_spec("mlflow")
     known: set[str] = set()
     older: set[str] = set()
-    for folder in (found.submodule_search_locations or () if found else ()):
+    for folder in found.submodule_search_locations or () if found else ():
         for path in Path(folder, "store", "db_migrations", "versions").glob("*.py"):
-            pairs = re.findall(r"""^(down_)?revision = ["'](\w+)["']""", path.read_text(encoding="utf-8"), re.MULTILINE)
+            pairs = re.findall(
+                r"""^(down_)?revision = ["'](\w+)["']""",
+                path.read_text(encoding="utf-8"),
+                re.MULTILINE,
+            )
             known |= {name for _, name in pairs}
             older |= {name for down, name in pairs if down}
     return known, known - older
@@ -151,8 +201,14 @@ def _check_server(uri: str) -> Check:
 def _ask_server(uri: str) -> Check:
     shown = redacted(uri).rstrip("/")
     address = re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
-    opener = urllib.request.OpenerDirector()  # one that follows no redirection: the client of runs follows none either
-    for handler in (urllib.request.ProxyHandler, urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    opener = (
+        urllib.request.OpenerDirector()
+    )  # one that follows no redirection: the client of runs follows none either
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+    ):
         opener.add_handler(handler())
     try:
         with opener.open(f"{address}/health", timeout=STORE_TIMEOUT_SECONDS) as answer:
@@ -161,31 +217,58 @@ def _ask_server(uri: str) -> Check:
     except OSError as error:  # before HTTPException: a server that hangs up is both
         return _silent(shown, getattr(error, "reason", error))
     except (HTTPException, ValueError) as error:
-        return Check("tracking", "fail", f"{shown} cannot be asked, or is no HTTP server ({type(error).__name__})", _COMPARE)
+        return Check(
+            "tracking",
+            "fail",
+            f"{shown} cannot be asked, or is no HTTP server ({type(error).__name__})",
+            _COMPARE,
+        )
     if status >= 300:
         return _judge_status(shown, status, target)
     if body == b"OK":
         return Check("tracking", "ok", f"{shown} answers")
     if body.startswith(b"<"):
-        return Check("tracking", "fail", f"{shown} answers, but not as a tracking server (with a page of HTML)", _COMPARE)
-    return Check("tracking", "warn", f"{shown} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
+        return Check(
+            "tracking",
+            "fail",
+            f"{shown} answers, but not as a tracking server (with a page of HTML)",
+            _COMPARE,
+        )
+    return Check(
+        "tracking",
+        "warn",
+        f"{shown} answers, but its /health does not say OK, as MLflow's does",
+        _COMPARE,
+    )
 
 
 def _silent(shown: str, reason: object) -> Check:
     # Not a failure: a run keeps its own journal and sends it when the server is back.
-    return Check("tracking", "warn", f"{shown} does not answer: {reason}",
-                 "start the server, or `tracking_uri=sqlite:///mlflow.db`")
+    return Check(
+        "tracking",
+        "warn",
+        f"{shown} does not answer: {reason}",
+        "start the server, or `tracking_uri=sqlite:///mlflow.db`",
+    )
 
 
 def _judge_status(shown: str, status: int, target: str) -> Check:
     if status in (401, 403):
         return Check("tracking", "warn", f"{shown} answers and asks who you are ({status})", LOG_IN)
     if status == 429 or status >= 500:
-        return Check("tracking", "warn", f"{shown} answers, but cannot serve now ({status})",
-                     "its log says why; a run goes on without it and sends later")
+        return Check(
+            "tracking",
+            "warn",
+            f"{shown} answers, but cannot serve now ({status})",
+            "its log says why; a run goes on without it and sends later",
+        )
     if status < 400 and target:
-        return Check("tracking", "fail", f"{shown} answers, but redirects to {target}", "give that address")
-    return Check("tracking", "fail", f"{shown} answers, but not as a tracking server ({status})", _COMPARE)
+        return Check(
+            "tracking", "fail", f"{shown} answers, but redirects to {target}", "give that address"
+        )
+    return Check(
+        "tracking", "fail", f"{shown} answers, but not as a tracking server ({status})", _COMPARE
+    )
 
 
 def _target(asked: str, location: str) -> str:
@@ -194,18 +277,30 @@ def _target(asked: str, location: str) -> str:
         parts = urlsplit(urljoin(asked, location)) if location else None
     except ValueError:
         return ""
-    return ascii(redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}"))[1:-1][:200] if parts else ""
+    return (
+        ascii(redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}"))[
+            1:-1
+        ][:200]
+        if parts
+        else ""
+    )
 
 
 def _check_database(uri: str) -> Check:
     parts = urlsplit(uri)
     port = parts.port or DATABASE_PORTS.get(parts.scheme.split("+")[0], 5432)
     try:
-        with socket.create_connection((parts.hostname or "localhost", port), timeout=STORE_TIMEOUT_SECONDS):
+        with socket.create_connection(
+            (parts.hostname or "localhost", port), timeout=STORE_TIMEOUT_SECONDS
+        ):
             return Check("tracking", "ok", f"{redacted(uri)} answers")
     except OSError as error:
-        return Check("tracking", "fail", f"{redacted(uri)} does not answer: {error}",
-                     "start the database, or correct the address")
+        return Check(
+            "tracking",
+            "fail",
+            f"{redacted(uri)} does not answer: {error}",
+            "start the database, or correct the address",
+        )
 
 
 def nearest_existing(folder: Path) -> Path:

@@ -18,25 +18,38 @@ from cryossl.randomness import seed_of
 def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
     """The network of the settings, its initial weights a function of the seed alone.
 
-    Input Float[b 1 h w] of z scores with h and w multiples of `multiple(settings)`; output Float[b 1 h w] of logits of
-    PARTICLE. Nothing is downloaded unless `encoder_weights` asks for it.
-    Raises ConfigError for an encoder that cannot be built this way, or weights that cannot be fetched.
+    Input Float[b 1 h w] of z scores with h and w multiples of `multiple(settings)`; output Float[b
+    1 h w] of logits of PARTICLE. Nothing is downloaded unless `encoder_weights` asks for it. Raises
+    ConfigError for an encoder that cannot be built this way, or weights that cannot be fetched.
     """
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "network"))
-            network: nn.Module = smp.create_model(settings.architecture, encoder_name=settings.encoder,
-                                                  encoder_depth=settings.encoder_depth, in_channels=1, classes=1,
-                                                  encoder_weights=_weights(settings), **_decoder(settings))
+            network: nn.Module = smp.create_model(
+                settings.architecture,
+                encoder_name=settings.encoder,
+                encoder_depth=settings.encoder_depth,
+                in_channels=1,
+                classes=1,
+                encoder_weights=_weights(settings),
+                **_decoder(settings),
+            )
             if settings.architecture == "linknet":
                 _widen_linknet(network, settings)
     except OSError:
-        raise ConfigError(f"the imagenet weights of encoder {settings.encoder!r} cannot be fetched",
-                          cure="use --encoder-weights none, or fetch them once while online") from None
+        raise ConfigError(
+            f"the imagenet weights of encoder {settings.encoder!r} cannot be fetched",
+            cure="use --encoder-weights none, or fetch them once while online",
+        ) from None
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
-        cause = str(error).strip("\"'").splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ConfigError(f"encoder {settings.encoder!r} with depth {settings.encoder_depth} cannot be built: {cause}",
-                          cure="choose another --encoder or --encoder-depth") from None
+        cause = (
+            str(error).strip("\"'").splitlines()[0][:120] if str(error) else type(error).__name__
+        )
+        raise ConfigError(
+            f"encoder {settings.encoder!r} with depth {settings.encoder_depth} cannot be built: "
+            f"{cause}",
+            cure="choose another --encoder or --encoder-depth",
+        ) from None
     return network
 
 
@@ -48,23 +61,38 @@ def multiple(settings: NetworkSettings) -> int:
 def _weights(settings: NetworkSettings) -> str | bool | None:
     if settings.encoder_weights == "none":
         return None
-    # Encoders by way of timm carry the name of their weights in their own name, and take a yes or no.
+    # Encoders by way of timm carry the name of their weights in their own name, and take a yes or
+    # no.
     return True if settings.encoder.startswith("tu-") else settings.encoder_weights
 
 
 def _decoder(settings: NetworkSettings) -> dict[str, Any]:
-    """The decoder's widths: `decoder_width` channels at the finest stage, doubled at each coarser one."""
-    widths = tuple(settings.decoder_width * 2**stage for stage in reversed(range(settings.encoder_depth)))
+    """The decoder's widths:
+
+    `decoder_width` channels at the finest stage, doubled at each coarser one.
+    """
+    widths = tuple(
+        settings.decoder_width * 2**stage for stage in reversed(range(settings.encoder_depth))
+    )
     if settings.architecture == "fpn":
-        # Its group normalisation wants a multiple of 32 channels. The head enlarges what the pyramid leaves.
-        return {"decoder_pyramid_channels": widths[0], "decoder_segmentation_channels": -(-widths[1] // 32) * 32,
-                "upsampling": 2 ** (settings.encoder_depth - 3)}
+        # Its group normalisation wants a multiple of 32 channels. The head enlarges what the
+        # pyramid leaves.
+        return {
+            "decoder_pyramid_channels": widths[0],
+            "decoder_segmentation_channels": -(-widths[1] // 32) * 32,
+            "upsampling": 2 ** (settings.encoder_depth - 3),
+        }
     return {} if settings.architecture == "linknet" else {"decoder_channels": widths}
 
 
 def _widen_linknet(network: smp.Linknet, settings: NetworkSettings) -> None:
     """LinkNet's widths follow the encoder; the finest stage is free, but `smp.create_model` does not set it."""
-    network.decoder = LinknetDecoder(encoder_channels=network.encoder.out_channels, n_blocks=settings.encoder_depth,
-                                     prefinal_channels=settings.decoder_width)
-    network.segmentation_head = SegmentationHead(in_channels=settings.decoder_width, out_channels=1, kernel_size=1)
+    network.decoder = LinknetDecoder(
+        encoder_channels=network.encoder.out_channels,
+        n_blocks=settings.encoder_depth,
+        prefinal_channels=settings.decoder_width,
+    )
+    network.segmentation_head = SegmentationHead(
+        in_channels=settings.decoder_width, out_channels=1, kernel_size=1
+    )
     network.initialize()

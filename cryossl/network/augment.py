@@ -14,10 +14,14 @@ from cryossl.network.device import moved
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
 BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size within a micrograph
 STRONG_CONTRAST = 2.0  # greatest factor of the strong view, and the inverse of the least
-STRONG_NOISE = 1.0  # greatest standard deviation of the noise that the strong view adds, in z scores
+STRONG_NOISE = (
+    1.0  # greatest standard deviation of the noise that the strong view adds, in z scores
+)
 STRONG_BLUR_PX = 2.0  # greatest standard deviation of its blur
-NOISED_STRENGTH = 0.5  # of the strong view there: an average that is asked again corrects more than a fixed target does
-NOISED_SHARE = 0.5  # of the tiles of a noised batch that are seen under a strong view, and that take a box of another
+# of the strong view there: an average that is asked again corrects more than a fixed target does
+NOISED_STRENGTH = 0.5
+# of the tiles of a noised batch that are seen under a strong view, and that take a box of another
+NOISED_SHARE = 0.5
 CUT_SHARES = (0.25, 0.75)  # least and greatest side of CutMix's box, of the tile's
 _BYTES_PER_Z = 25.5
 _GREATEST_Z = 5.0
@@ -27,8 +31,9 @@ BytePictures = UInt8[torch.Tensor, "batch 1 side side"]
 Pictures = Float[torch.Tensor, "batch 1 side side"]
 
 
-def weak_view(pictures: BytePictures, labels: BytePictures, *,
-              generator: np.random.Generator) -> tuple[Pictures, BytePictures]:
+def weak_view(
+    pictures: BytePictures, labels: BytePictures, *, generator: np.random.Generator
+) -> tuple[Pictures, BytePictures]:
     """Each tile in one of its eight orientations, picture and labels alike, with changed contrast and brightness.
 
     Args:
@@ -46,11 +51,14 @@ def weak_view(pictures: BytePictures, labels: BytePictures, *,
 def dihedral(tiles: Stack, *, generator: np.random.Generator) -> Stack:
     """Each square tile of the batch in one of the eight orientations of the dihedral group, all equally likely.
 
-    A flip along y, a flip along x and a transposition, each with probability 1/2, give every element of the group once.
-    Whole-batch selections instead of a loop over tiles: six launches on a GPU, whatever the batch.
+    A flip along y, a flip along x and a transposition, each with probability 1/2, give every
+    element of the group once. Whole-batch selections instead of a loop over tiles: six launches on
+    a GPU, whatever the batch.
     """
     batch = tiles.shape[0]
-    flags = moved(torch.from_numpy(generator.integers(0, 2, size=(3, batch)).astype(bool)), tiles.device)
+    flags = moved(
+        torch.from_numpy(generator.integers(0, 2, size=(3, batch)).astype(bool)), tiles.device
+    )
     flip_y, flip_x, transpose = flags.view(3, batch, 1, 1, 1)
     tiles = torch.where(flip_y, tiles.flip(-2), tiles)
     tiles = torch.where(flip_x, tiles.flip(-1), tiles)
@@ -61,18 +69,24 @@ def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures
     """The z scores times a contrast in [1 / CONTRAST, CONTRAST], log-uniform, plus a shift within +-BRIGHTNESS."""
     batch = pictures.shape[0]
     spread = np.log(CONTRAST)
-    drawn = np.stack([np.exp(generator.uniform(-spread, spread, batch)),
-                      generator.uniform(-BRIGHTNESS, BRIGHTNESS, batch)]).astype(np.float32)
+    drawn = np.stack(
+        [
+            np.exp(generator.uniform(-spread, spread, batch)),
+            generator.uniform(-BRIGHTNESS, BRIGHTNESS, batch),
+        ]
+    ).astype(np.float32)
     contrast, brightness = moved(torch.from_numpy(drawn), pictures.device).view(2, batch, 1, 1, 1)
     return torch.addcmul(brightness, pictures, contrast)
 
 
-def strong_view(pictures: Pictures, *, generator: np.random.Generator, strength: float = 1.0) -> Pictures:
+def strong_view(
+    pictures: Pictures, *, generator: np.random.Generator, strength: float = 1.0
+) -> Pictures:
     """The z scores with changed contrast, blurred and with noise, each by its own draw for each tile: appearance alone.
 
-    After the strong branch of FixMatch (Sohn et al. 2020, arXiv 2001.07685) and UniMatch V2 (Yang et al. 2024, arXiv
-    2410.10777), with what varies between micrographs: dose, defocus and ice, in place of colours. `strength`, in (0, 1], is
-    that of all three changes.
+    After the strong branch of FixMatch (Sohn et al. 2020, arXiv 2001.07685) and UniMatch V2 (Yang
+    et al. 2024, arXiv 2410.10777), with what varies between micrographs: dose, defocus and ice, in
+    place of colours. `strength`, in (0, 1], is that of all three changes.
     """
     batch, _, height, width = pictures.shape
     spread = strength * np.log(STRONG_CONTRAST)
@@ -81,16 +95,19 @@ def strong_view(pictures: Pictures, *, generator: np.random.Generator, strength:
     blur = generator.uniform(0, strength * STRONG_BLUR_PX, batch)
     drawn = generator.standard_normal((batch, 1, height, width), dtype=np.float32)
     added = moved(torch.from_numpy(drawn), pictures.device)
-    scale = moved(torch.from_numpy(np.stack((contrast, noise))), pictures.device).view(2, batch, 1, 1, 1)
+    scale = moved(torch.from_numpy(np.stack((contrast, noise))), pictures.device).view(
+        2, batch, 1, 1, 1
+    )
     return _blurred(pictures, blur) * scale[0] + added * scale[1]
 
 
-def noised(pictures: Pictures, target: Pictures, weight: Pictures, *,
-           generator: np.random.Generator) -> tuple[Pictures, Pictures, Pictures]:
+def noised(
+    pictures: Pictures, target: Pictures, weight: Pictures, *, generator: np.random.Generator
+) -> tuple[Pictures, Pictures, Pictures]:
     """About half of the tiles under their strong view; about half, drawn anew, with a box of another tile of the batch.
 
-    Picture, target and weight of a box move together. The input noise of Noisy Student (Xie et al. 2020, arXiv 1911.04252)
-    with CutMix (Yun et al. 2019, arXiv 1905.04899).
+    Picture, target and weight of a box move together. The input noise of Noisy Student (Xie et al.
+    2020, arXiv 1911.04252) with CutMix (Yun et al. 2019, arXiv 1905.04899).
     """
     batch, device = len(pictures), pictures.device
     coins = torch.from_numpy(generator.random((2, batch)) < NOISED_SHARE).view(2, batch, 1, 1, 1)
@@ -102,8 +119,13 @@ def noised(pictures: Pictures, target: Pictures, weight: Pictures, *,
     return mixed[0], mixed[1], mixed[2]
 
 
-def box_mask(batch: int, side: int, *, generator: np.random.Generator,
-             centres: Sequence[tuple[int, int] | None] | None = None) -> Bool[torch.Tensor, "batch 1 side side"]:
+def box_mask(
+    batch: int,
+    side: int,
+    *,
+    generator: np.random.Generator,
+    centres: Sequence[tuple[int, int] | None] | None = None,
+) -> Bool[torch.Tensor, "batch 1 side side"]:
     """A box in each tile, its sides between the CUT_SHARES of the tile's, around a centre or anywhere; True inside.
 
     A tile whose centre is None, where centres are given, has no box.
@@ -116,8 +138,11 @@ def box_mask(batch: int, side: int, *, generator: np.random.Generator,
             centre = centres[index]
             if centre is None:
                 continue
-            y, x = (min(max(at - length // 2, 0), side - length) for at, length in zip(centre, (height, width), strict=True))
-        mask[index, 0, y:y + height, x:x + width] = True
+            y, x = (
+                min(max(at - length // 2, 0), side - length)
+                for at, length in zip(centre, (height, width), strict=True)
+            )
+        mask[index, 0, y : y + height, x : x + width] = True
     return mask
 
 
@@ -129,7 +154,9 @@ def _blurred(pictures: Pictures, deviations: np.ndarray) -> Pictures:
     kernels = torch.exp(-0.5 * (offsets / width) ** 2)
     kernels = moved(kernels / kernels.sum(dim=1, keepdim=True), pictures.device)
     batch = pictures.shape[0]
-    padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(0, 1)  # tiles as channels: one call for all
+    padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(
+        0, 1
+    )  # tiles as channels: one call for all
     rows = functional.conv2d(padded, kernels.view(batch, 1, 1, -1), groups=batch)
     return functional.conv2d(rows, kernels.view(batch, 1, -1, 1), groups=batch).transpose(0, 1)
 

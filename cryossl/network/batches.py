@@ -37,8 +37,8 @@ class Example:
 class Batch:
     """What one step learns from: pictures as stored, a label map and a weight for each, the tiles' names and sources.
 
-    `tables` gives target and weight of each value of a map, where any map is one of soft targets. The first `labelled`
-    tiles carry true labels; 0 where that is not known.
+    `tables` gives target and weight of each value of a map, where any map is one of soft targets.
+    The first `labelled` tiles carry true labels; 0 where that is not known.
     """
 
     pictures: UInt8[torch.Tensor, "batch 1 tile_px tile_px"]
@@ -68,9 +68,10 @@ class Batches(Protocol):
 class TileBatches:
     """The batches of one training: step -> batch, without state.
 
-    Each epoch goes through a fresh permutation of the examples, drawn from (seed, purpose, iteration, epoch). Every
-    batch has `batch_size` tiles, so that BatchNorm never sees a rump: the last batch of an epoch is filled up from the
-    beginning of the epoch's own permutation, several times over if there are fewer examples than `batch_size`.
+    Each epoch goes through a fresh permutation of the examples, drawn from (seed, purpose,
+    iteration, epoch). Every batch has `batch_size` tiles, so that BatchNorm never sees a rump: the
+    last batch of an epoch is filled up from the beginning of the epoch's own permutation, several
+    times over if there are fewer examples than `batch_size`.
 
     Args:
         examples: at least one; a picture may be shared by many.
@@ -79,16 +80,28 @@ class TileBatches:
         seed: of the run.
         purpose: what the training is for; part of the counter.
         iteration: of self-training; part of the counter.
-        shift_px: most that a tile's window is moved from its place in each direction, anew at every step; it stays inside
-            its picture. What it then sees of a neighbour has the neighbour's label, IGNORE where that has none.
-        pinned: whether batches are laid into page-locked memory, from which a copy to CUDA can overlap with work.
+        shift_px: most that a tile's window is moved from its place in each direction, anew at every
+            step; it stays inside its picture. What it then sees of a neighbour has the neighbour's
+            label, IGNORE where that has none.
+        pinned: whether batches are laid into page-locked memory, from which a copy to CUDA can
+            overlap with work.
 
     Raises:
         ValueError: no example.
     """
 
-    def __init__(self, examples: Sequence[Example], *, batch_size: int, tile_px: int, seed: int, purpose: str,
-                 iteration: int, shift_px: int = 0, pinned: bool = False) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        tile_px: int,
+        seed: int,
+        purpose: str,
+        iteration: int,
+        shift_px: int = 0,
+        pinned: bool = False,
+    ) -> None:
         if not examples:
             raise ValueError("batches need at least one example")
         self._examples = examples
@@ -106,7 +119,9 @@ class TileBatches:
 
     def digest(self) -> str:
         """sha256 in hex of what decides the order of tiles; pixels are not in it."""
-        text = hashlib.sha256(repr((self._batch_size, self._tile_px, self._counter, self._shift_px)).encode())
+        text = hashlib.sha256(
+            repr((self._batch_size, self._tile_px, self._counter, self._shift_px)).encode()
+        )
         for example in self._examples:
             text.update(f"{example.tile.id}\n{example.weight!r}\n".encode())
         return text.hexdigest()
@@ -120,33 +135,51 @@ class TileBatches:
         shape = (self._batch_size, 1, self._tile_px, self._tile_px)
         pictures = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
         labels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-        places = [self._moved(example, by) for example, by in zip(chosen, self._shifts(step), strict=True)]
-        for picture, label_map, example, place in zip(pictures.numpy(), labels.numpy(), chosen, places, strict=True):
+        places = [
+            self._moved(example, by) for example, by in zip(chosen, self._shifts(step), strict=True)
+        ]
+        for picture, label_map, example, place in zip(
+            pictures.numpy(), labels.numpy(), chosen, places, strict=True
+        ):
             cut_into(picture[0], example.picture, place, fill=NEUTRAL)
             cut_into(label_map[0], example.labels, place, fill=IGNORE)
         weights = torch.tensor([example.weight for example in chosen], dtype=torch.float32)
-        return Batch(pictures, labels, weights, tuple(example.tile.id for example in chosen),
-                     tuple(example.source for example in chosen), _tables(chosen))
+        return Batch(
+            pictures,
+            labels,
+            weights,
+            tuple(example.tile.id for example in chosen),
+            tuple(example.source for example in chosen),
+            _tables(chosen),
+        )
 
     def _shifts(self, step: int) -> list[tuple[int, int]]:
         """By how much the window of each tile of a step is moved, (down, right) in px."""
         seed, purpose, iteration = self._counter
         draws = generator(seed, "shift", purpose, iteration, step)
-        return [(down, right) for down, right in
-                draws.integers(-self._shift_px, self._shift_px, size=(self._batch_size, 2), endpoint=True).tolist()]
+        return [
+            (down, right)
+            for down, right in draws.integers(
+                -self._shift_px, self._shift_px, size=(self._batch_size, 2), endpoint=True
+            ).tolist()
+        ]
 
     def _moved(self, example: Example, by: tuple[int, int]) -> tuple[int, int]:
         """Origin (y, x) of an example's window, moved and then kept inside its picture."""
         tile = example.tile
-        y, x = (min(max(at + move, 0), max(0, length - self._tile_px))
-                for at, move, length in zip((tile.y, tile.x), by, example.picture.shape, strict=True))
+        y, x = (
+            min(max(at + move, 0), max(0, length - self._tile_px))
+            for at, move, length in zip((tile.y, tile.x), by, example.picture.shape, strict=True)
+        )
         return y, x
 
     def _order(self, epoch: int) -> np.ndarray:
         """The permutation of an epoch. The latest one is kept: a cache, not a state."""
         if self._epoch_order is None or self._epoch_order[0] != epoch:
             seed, purpose, iteration = self._counter
-            order = generator(seed, "order", purpose, iteration, epoch).permutation(len(self._examples))
+            order = generator(seed, "order", purpose, iteration, epoch).permutation(
+                len(self._examples)
+            )
             self._epoch_order = (epoch, order)
         return self._epoch_order[1]
 
@@ -154,8 +187,8 @@ class TileBatches:
 class MixedBatches:
     """As many tiles of one kind as of the other in every batch: labelled ones first, then pseudo-labelled ones.
 
-    The two kinds go through their own epochs; the shorter one comes round more often. An odd batch has one more of the
-    second kind.
+    The two kinds go through their own epochs; the shorter one comes round more often. An odd batch
+    has one more of the second kind.
 
     Args:
         labelled: examples with true labels, at least one.
@@ -170,16 +203,44 @@ class MixedBatches:
         ValueError: an empty kind, or a batch of one.
     """
 
-    def __init__(self, labelled: Sequence[Example], others: Sequence[Example], *, batch_size: int,  # noqa: PLR0913
-                 tile_px: int, seed: int, purpose: str, iteration: int, shift_px: int = 0, pinned: bool = False,
-                 weight: tuple[float, float] = (1.0, 1.0), steps: int = 1) -> None:
+    def __init__(  # noqa: PLR0913
+        self,
+        labelled: Sequence[Example],
+        others: Sequence[Example],
+        *,
+        batch_size: int,
+        tile_px: int,
+        seed: int,
+        purpose: str,
+        iteration: int,
+        shift_px: int = 0,
+        pinned: bool = False,
+        weight: tuple[float, float] = (1.0, 1.0),
+        steps: int = 1,
+    ) -> None:
         if batch_size < 2:
             raise ValueError("a mixed batch needs room for two tiles")
         half = batch_size // 2
-        self._first = TileBatches(labelled, batch_size=half, tile_px=tile_px, seed=seed, purpose=f"{purpose} labelled",
-                                  iteration=iteration, shift_px=shift_px, pinned=pinned)
-        self._second = TileBatches(others, batch_size=batch_size - half, tile_px=tile_px, seed=seed,
-                                   purpose=f"{purpose} others", iteration=iteration, shift_px=shift_px, pinned=pinned)
+        self._first = TileBatches(
+            labelled,
+            batch_size=half,
+            tile_px=tile_px,
+            seed=seed,
+            purpose=f"{purpose} labelled",
+            iteration=iteration,
+            shift_px=shift_px,
+            pinned=pinned,
+        )
+        self._second = TileBatches(
+            others,
+            batch_size=batch_size - half,
+            tile_px=tile_px,
+            seed=seed,
+            purpose=f"{purpose} others",
+            iteration=iteration,
+            shift_px=shift_px,
+            pinned=pinned,
+        )
         self._examples, self._batch_size = len(labelled) + len(others), batch_size
         self._weight, self._steps = weight, steps
 
@@ -200,11 +261,21 @@ class MixedBatches:
         ramp = start + (end - start) * step / max(1, self._steps - 1)
         tables = None
         if first.tables is not None or second.tables is not None:
-            tables = torch.cat([plain_tables(len(part.items)) if part.tables is None else part.tables
-                                for part in (first, second)])
-        return Batch(torch.cat((first.pictures, second.pictures)), torch.cat((first.labels, second.labels)),
-                     torch.cat((first.weights, second.weights * ramp)), first.items + second.items,
-                     first.sources + second.sources, tables, labelled=len(first.items))
+            tables = torch.cat(
+                [
+                    plain_tables(len(part.items)) if part.tables is None else part.tables
+                    for part in (first, second)
+                ]
+            )
+        return Batch(
+            torch.cat((first.pictures, second.pictures)),
+            torch.cat((first.labels, second.labels)),
+            torch.cat((first.weights, second.weights * ramp)),
+            first.items + second.items,
+            first.sources + second.sources,
+            tables,
+            labelled=len(first.items),
+        )
 
 
 def plain_tables(count: int) -> Float32[torch.Tensor, "count 2 256"]:
@@ -229,15 +300,21 @@ def _tables(chosen: Sequence[Example]) -> Float32[torch.Tensor, "batch 2 256"] |
     return tables
 
 
-def cut_into(window: UInt8[np.ndarray, "tile_px tile_px"], array: UInt8[np.ndarray, "height width"], origin: tuple[int, int],
-             *, fill: int) -> None:
+def cut_into(
+    window: UInt8[np.ndarray, "tile_px tile_px"],
+    array: UInt8[np.ndarray, "height width"],
+    origin: tuple[int, int],
+    *,
+    fill: int,
+) -> None:
     """Write the window whose first pixel is `origin`, (y, x), of a picture or label map into memory that is already there.
 
-    Beyond the edge it is `fill`; it may run over the lower and right edge only: the origin is never negative.
+    Beyond the edge it is `fill`; it may run over the lower and right edge only: the origin is never
+    negative.
     """
     side = window.shape[0]
     y, x = origin
-    piece = array[y:y + side, x:x + side]
+    piece = array[y : y + side, x : x + side]
     if piece.shape != window.shape:
         window.fill(fill)
-    window[:piece.shape[0], :piece.shape[1]] = piece
+    window[: piece.shape[0], : piece.shape[1]] = piece

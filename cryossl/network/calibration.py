@@ -52,8 +52,9 @@ class Views(nn.Module):
         return torch.logit(torch.stack(found).mean(dim=0), eps=1e-7)
 
     def _seen(self, pictures: torch.Tensor) -> torch.Tensor:
-        probabilities: torch.Tensor = torch.sigmoid(self.network(pictures.contiguous(
-            memory_format=torch.channels_last)).float())
+        probabilities: torch.Tensor = torch.sigmoid(
+            self.network(pictures.contiguous(memory_format=torch.channels_last)).float()
+        )
         return probabilities
 
 
@@ -67,8 +68,9 @@ def logits_of_bins() -> Float64[np.ndarray, "256"]:
 def fit_temperature(compressed: Histogram) -> float:
     """The temperature at which the mean negative log likelihood is least; 1 if a class is missing.
 
-    `compressed`: pixels by (true class, p8) of the network with its logits divided by COMPRESSION. The likelihood is convex
-    in 1 / T, so a bounded scalar search finds the minimum; T stays within [0.01, 100].
+    `compressed`: pixels by (true class, p8) of the network with its logits divided by COMPRESSION.
+    The likelihood is convex in 1 / T, so a bounded scalar search finds the minimum; T stays within
+    [0.01, 100].
     """
     if not compressed.sum(axis=1).all():
         return 1.0
@@ -76,17 +78,25 @@ def fit_temperature(compressed: Histogram) -> float:
 
     def cost(sharpness: float) -> float:
         scaled = sharpness * logits
-        return float((compressed[0] @ np.logaddexp(0, scaled) + compressed[1] @ np.logaddexp(0, -scaled)) / compressed.sum())
+        return float(
+            (compressed[0] @ np.logaddexp(0, scaled) + compressed[1] @ np.logaddexp(0, -scaled))
+            / compressed.sum()
+        )
 
-    found = optimize.minimize_scalar(cost, bounds=(1 / _LARGEST_TEMPERATURE, _LARGEST_TEMPERATURE), method="bounded",
-                                     options={"xatol": 1e-9})
+    found = optimize.minimize_scalar(
+        cost,
+        bounds=(1 / _LARGEST_TEMPERATURE, _LARGEST_TEMPERATURE),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
     return 1 / float(found.x)
 
 
 def expected_calibration_error(histogram: Histogram) -> float | None:
     """Mean distance of the particle frequency from the mean probability over 15 bins of p, weighted by pixels, in [0, 1].
 
-    `histogram`: pixels by (true class, p8). None without a pixel. Naeini et al. (2015), for the probability of PARTICLE.
+    `histogram`: pixels by (true class, p8). None without a pixel. Naeini et al. (2015), for the
+    probability of PARTICLE.
     """
     pixels = histogram.sum(axis=0)
     if not pixels.sum():

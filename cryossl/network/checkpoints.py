@@ -29,7 +29,9 @@ _STALE = ".checkpoint-*.tmp"
 
 
 class Checkpoint:
-    """The checkpoint of one training in its own folder. One process at a time: the caller holds the lock.
+    """The checkpoint of one training in its own folder.
+
+    One process at a time: the caller holds the lock.
 
     Args:
         folder: made if it is not there.
@@ -46,7 +48,10 @@ class Checkpoint:
         return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state: tensors, numbers, text and None in lists and dicts. Raises StorageError."""
+        """Write the state: tensors, numbers, text and None in lists and dicts.
+
+        Raises StorageError.
+        """
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
@@ -54,19 +59,25 @@ class Checkpoint:
             self._folder.mkdir(parents=True, exist_ok=True)
             found = self._found()
             serial = found[0][0] + 1 if found else 0
-            write_durably(self._folder / f"checkpoint-{serial:010d}-{hashlib.sha256(content).hexdigest()}.pt", content)
-            for _serial, _digest, path in found[GENERATIONS - 1:]:
+            write_durably(
+                self._folder / f"checkpoint-{serial:010d}-{hashlib.sha256(content).hexdigest()}.pt",
+                content,
+            )
+            for _serial, _digest, path in found[GENERATIONS - 1 :]:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot write a checkpoint of {len(content)} bytes in {self._folder}: {error.strerror}",
-                               cure="free space; the last checkpoint is intact") from None
+            raise StorageError(
+                f"cannot write a checkpoint of {len(content)} bytes in {self._folder}: "
+                f"{error.strerror}",
+                cure="free space; the last checkpoint is intact",
+            ) from None
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
         """The newest state that is whole, its tensors on the CPU; None if there is none.
 
-        A damaged file is passed over for the generation before it. Temporary files of killed writers are removed.
-        Raises StorageError if a file cannot be read at all.
+        A damaged file is passed over for the generation before it. Temporary files of killed
+        writers are removed. Raises StorageError if a file cannot be read at all.
         """
         try:
             for stale in self._folder.glob(_STALE):
@@ -77,8 +88,10 @@ class Checkpoint:
                     return _parse(content, path)
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise StorageError(f"cannot read the checkpoint in {self._folder}: {error.strerror}",
-                               cure="check the permissions of the folder") from None
+            raise StorageError(
+                f"cannot read the checkpoint in {self._folder}: {error.strerror}",
+                cure="check the permissions of the folder",
+            ) from None
         return None
 
     def discard(self) -> None:
@@ -91,7 +104,9 @@ class Checkpoint:
         if not self._folder.is_dir():
             return []
         named = ((path, _NAME.match(path.name)) for path in self._folder.iterdir())
-        return sorted(((int(match[1]), match[2], path) for path, match in named if match), reverse=True)
+        return sorted(
+            ((int(match[1]), match[2], path) for path, match in named if match), reverse=True
+        )
 
 
 def _parse(content: bytes, path: Path) -> dict[str, Any]:
@@ -99,7 +114,9 @@ def _parse(content: bytes, path: Path) -> dict[str, Any]:
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise StorageError(f"{path} is no checkpoint: {str(error).splitlines()[0]}", cure="remove it") from None
+        raise StorageError(
+            f"{path} is no checkpoint: {str(error).splitlines()[0]}", cure="remove it"
+        ) from None
     if not isinstance(state, dict):
         raise StorageError(f"{path} is no checkpoint", cure="remove it")
     return state
@@ -112,8 +129,9 @@ def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_durably(path, content)
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}",
-                           cure="free space or choose another folder") from None
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}", cure="free space or choose another folder"
+        ) from None
 
 
 def load_weights(path: Path) -> Weights:
@@ -123,4 +141,6 @@ def load_weights(path: Path) -> Weights:
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror}") from None
     except SafetensorError:
-        raise StorageError(f"{path} is not a whole safetensors file", cure="remove it; it is made again") from None
+        raise StorageError(
+            f"{path} is not a whole safetensors file", cure="remove it; it is made again"
+        ) from None

@@ -28,23 +28,38 @@ def resolve(setting: str) -> torch.device:
 
     Raises ConfigError if the device asked for is not there.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     if setting == "auto":
         return torch.device(next(name for name, usable in available.items() if usable))
     if setting not in available:
-        raise ConfigError(f"unknown device {setting!r}", cure=f"choose auto or one of {', '.join(sorted(available))}")
+        raise ConfigError(
+            f"unknown device {setting!r}",
+            cure=f"choose auto or one of {', '.join(sorted(available))}",
+        )
     if not available[setting]:
-        raise ConfigError(f"device {setting} is not usable here", cure="use --device auto, or see `cryossl doctor`")
+        raise ConfigError(
+            f"device {setting} is not usable here",
+            cure="use --device auto, or see `cryossl doctor`",
+        )
     return torch.device(setting)
 
 
 def resolve_precision(setting: str, device: torch.device) -> Precision:
     """The number format of the forward pass. auto: bf16 on a CUDA device that has it, else fp32.
 
-    Weights, loss and optimiser are fp32 in either case. Raises ConfigError for bf16 on a GPU or CPU without it.
+    Weights, loss and optimiser are fp32 in either case. Raises ConfigError for bf16 on a GPU or CPU
+    without it.
     """
     if setting == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        return (
+            "bf16"
+            if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            else "fp32"
+        )
     if setting == "fp32":
         return "fp32"
     if setting != "bf16":
@@ -52,8 +67,10 @@ def resolve_precision(setting: str, device: torch.device) -> Precision:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError("this GPU has no bf16", cure="use --precision fp32")
     if device.type == "cpu" and not cpu_has_bf16():
-        raise ConfigError("this CPU has no bf16: imitated, it takes more than ten times as long as fp32",
-                          cure="use --precision fp32")
+        raise ConfigError(
+            "this CPU has no bf16: imitated, it takes more than ten times as long as fp32",
+            cure="use --precision fp32",
+        )
     return "bf16"
 
 
@@ -69,14 +86,20 @@ def cpu_has_bf16() -> bool:
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device, without waiting for CUDA, which keeps what it has still to copy.
 
-    Apple's GPU is waited for: it would read memory that was given back in the meantime (pytorch issue 189690).
+    Apple's GPU is waited for: it would read memory that was given back in the meantime (pytorch
+    issue 189690).
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def usable_cores() -> int:
-    """CPU cores this process may use: affinity and, in a container, the group's quota. At least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores this process may use: affinity and, in a container, the group's quota.
+
+    At least 1.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min(cores, _group_quota() or cores))
 
 
@@ -86,17 +109,20 @@ def prepare(*, threads: int, device: torch.device) -> int:
     Call once, before the first forward pass: it changes settings of the whole process.
 
     Args:
-        threads: CPU threads of the network; 0: as OMP_NUM_THREADS says, else one per usable core. Another number of
-            threads adds up in another order: results agree to rounding, not bit for bit.
-        device: where the network will run. On the CPU only deterministic algorithms are admitted (they cost nothing
-            there); on a GPU some layers have none, and results agree to rounding only.
+        threads: CPU threads of the network; 0: as OMP_NUM_THREADS says, else one per usable core.
+            Another number of threads adds up in another order: results agree to rounding, not bit
+            for bit.
+        device: where the network will run. On the CPU only deterministic algorithms are admitted
+            (they cost nothing there); on a GPU some layers have none, and results agree to rounding
+            only.
     """
     count = threads or openmp_threads() or usable_cores()
     torch.set_num_threads(count)
     keep_freed_memory()
     if device.type == "cpu":
         torch.use_deterministic_algorithms(mode=True)
-        # Torch then also fills fresh memory, to show up reads of what was never written: everything is written twice.
+        # Torch then also fills fresh memory, to show up reads of what was never written: everything
+        # is written twice.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return count
 
@@ -108,17 +134,26 @@ def enough_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         told = str(error)
-        if isinstance(error, RuntimeError) and "allocate memory" not in told and not isinstance(error, torch.OutOfMemoryError):
+        if (
+            isinstance(error, RuntimeError)
+            and "allocate memory" not in told
+            and not isinstance(error, torch.OutOfMemoryError)
+        ):
             raise
-        raise ConfigError(f"the memory is not enough ({' '.join(told.split())[:200]})",
-                          cure="lower --batch-size, --tile-px or --decoder-width, or end other programs") from error
+        raise ConfigError(
+            f"the memory is not enough ({' '.join(told.split())[:200]})",
+            cure="lower --batch-size, --tile-px or --decoder-width, or end other programs",
+        ) from error
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for reuse. Returns whether that was possible (glibc only).
+    """Let the C library keep freed memory for reuse.
 
-    By default glibc gives every activation back to the kernel when it is freed, and the kernel hands it out anew page
-    by zeroed page: 20,000 page faults in a step of a small network, a sixth of its time. The process keeps its peak.
+    Returns whether that was possible (glibc only).
+
+    By default glibc gives every activation back to the kernel when it is freed, and the kernel
+    hands it out anew page by zeroed page: 20,000 page faults in a step of a small network, a sixth
+    of its time. The process keeps its peak.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -126,7 +161,9 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)) and bool(mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
+    return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)) and bool(
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+    )
 
 
 def openmp_threads() -> int:
@@ -136,7 +173,10 @@ def openmp_threads() -> int:
 
 
 def _group_quota() -> int | None:
-    """Whole cores in the CPU quota of this process's control group (version 2); None without one."""
+    """Whole cores in the CPU quota of this process's control group (version 2);
+
+    None without one.
+    """
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else max(1, int(quota) // int(period))

@@ -30,8 +30,19 @@ def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:
     return _examples(store, items, maps)
 
 
-def student_batches(store: Store, labelled: Sequence[str], selected: Selected | None, learning: Learning, *,  # noqa: PLR0913
-                    batch_size: int, seed: int, iteration: int, steps: int, shift_px: int, pinned: bool) -> Batches:
+def student_batches(  # noqa: PLR0913
+    store: Store,
+    labelled: Sequence[str],
+    selected: Selected | None,
+    learning: Learning,
+    *,
+    batch_size: int,
+    seed: int,
+    iteration: int,
+    steps: int,
+    shift_px: int,
+    pinned: bool,
+) -> Batches:
     """The batches of a training: of labelled items alone, or with pseudo-labels as `learning` mixes them.
 
     Args:
@@ -49,24 +60,68 @@ def student_batches(store: Store, labelled: Sequence[str], selected: Selected | 
     first = labelled_examples(store, labelled)
     second = [] if selected is None else _pseudo_examples(store, selected, learning)
     if second and learning.mixed:
-        return MixedBatches(first, second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",
-                            iteration=iteration, shift_px=shift_px, pinned=pinned, weight=learning.pseudo_weight, steps=steps)
-    return TileBatches(first + second, batch_size=batch_size, tile_px=store.tile_px, seed=seed, purpose="fit",
-                       iteration=iteration, shift_px=shift_px, pinned=pinned)
+        return MixedBatches(
+            first,
+            second,
+            batch_size=batch_size,
+            tile_px=store.tile_px,
+            seed=seed,
+            purpose="fit",
+            iteration=iteration,
+            shift_px=shift_px,
+            pinned=pinned,
+            weight=learning.pseudo_weight,
+            steps=steps,
+        )
+    return TileBatches(
+        first + second,
+        batch_size=batch_size,
+        tile_px=store.tile_px,
+        seed=seed,
+        purpose="fit",
+        iteration=iteration,
+        shift_px=shift_px,
+        pinned=pinned,
+    )
 
 
 def _pseudo_examples(store: Store, selected: Selected, learning: Learning) -> list[Example]:
-    if learning.consistency is not None:  # its teacher speaks while the student learns: no pixel of a map is taken
-        return _examples(store, selected.ids, {name: np.full_like(found, BACKGROUND) for name, found in selected.maps.items()})
-    weights = {item: selected.assessments[item].agreement or 0.0 for item in selected.ids} if learning.by_agreement else {}
+    if (
+        learning.consistency is not None
+    ):  # its teacher speaks while the student learns: no pixel of a map is taken
+        return _examples(
+            store,
+            selected.ids,
+            {name: np.full_like(found, BACKGROUND) for name, found in selected.maps.items()},
+        )
+    weights = (
+        {item: selected.assessments[item].agreement or 0.0 for item in selected.ids}
+        if learning.by_agreement
+        else {}
+    )
     return _examples(store, selected.ids, selected.maps, weights=weights, soft=selected.soft)
 
 
-def _examples(store: Store, items: Sequence[str], maps: Mapping[str, LabelMap], *, weights: Mapping[str, float] | None = None,
-              soft: Mapping[str, SoftTargets] | None = None) -> list[Example]:
+def _examples(
+    store: Store,
+    items: Sequence[str],
+    maps: Mapping[str, LabelMap],
+    *,
+    weights: Mapping[str, float] | None = None,
+    soft: Mapping[str, SoftTargets] | None = None,
+) -> list[Example]:
     found = []
     for item in items:
         source = store.micrographs[micrograph_of(item)].source
-        found += [Example(tile, store.picture(tile.micrograph), maps[tile.micrograph], (weights or {}).get(item, 1.0),
-                          (soft or {}).get(source), source) for tile in store.tiles(item)]
+        found += [
+            Example(
+                tile,
+                store.picture(tile.micrograph),
+                maps[tile.micrograph],
+                (weights or {}).get(item, 1.0),
+                (soft or {}).get(source),
+                source,
+            )
+            for tile in store.tiles(item)
+        ]
     return found

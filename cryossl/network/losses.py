@@ -23,20 +23,24 @@ TVERSKY_FALSE_POSITIVES, TVERSKY_FALSE_NEGATIVES = 0.3, 0.7
 def cross_entropy(logits: Maps, target: Maps, weight: Maps) -> Scalar:
     """Binary cross-entropy of weighted pixels, divided by the number of valid ones.
 
-    A pixel is valid if its weight is above 0; the weights themselves are not in the divisor, so that an image of weight
-    1/4 pulls a quarter as strongly. 0 if no pixel is valid. Arguments as for `segmentation_loss`.
+    A pixel is valid if its weight is above 0; the weights themselves are not in the divisor, so
+    that an image of weight 1/4 pulls a quarter as strongly. 0 if no pixel is valid. Arguments as
+    for `segmentation_loss`.
     """
-    each = functional.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="sum")
+    each = functional.binary_cross_entropy_with_logits(
+        logits, target, weight=weight, reduction="sum"
+    )
     return each / (weight > 0).sum().clamp(min=1)
 
 
 def dice(logits: Maps, target: Maps, weight: Maps) -> Scalar:
     """1 - 2 sum(w min(p, t)) / (sum(w p) + sum(w t)) over all pixels of the batch, p = sigmoid(logit).
 
-    Wang, Popordanoska, Bertels, Lemmens, Blaschko (2023), Dice semimetric losses (arXiv 2303.16296), as in
-    segmentation-models-pytorch: for targets of 0 and 1 the usual soft Dice, and least at p = t for targets between. Over
-    the batch, not per image, because an image with few particles would make the ratio jump. 0, without a gradient, if
-    no valid pixel has a target above 0: the ratio says nothing then. Arguments as for `segmentation_loss`.
+    Wang, Popordanoska, Bertels, Lemmens, Blaschko (2023), Dice semimetric losses (arXiv
+    2303.16296), as in segmentation-models-pytorch: for targets of 0 and 1 the usual soft Dice, and
+    least at p = t for targets between. Over the batch, not per image, because an image with few
+    particles would make the ratio jump. 0, without a gradient, if no valid pixel has a target above
+    0: the ratio says nothing then. Arguments as for `segmentation_loss`.
     """
     probability = torch.sigmoid(logits)
     wanted = (weight * target).sum()
@@ -68,31 +72,45 @@ def loss_of(name: LossName, *, prior: float) -> Loss:
 
 
 def positive_weight(prior: float) -> float:
-    """How many times a particle pixel counts: min(sqrt((1 - prior) / prior), 5). The root, for the full odds overshoot."""
+    """How many times a particle pixel counts: min(sqrt((1 - prior) / prior), 5).
+
+    The root, for the full odds overshoot.
+    """
     return min(float(((1 - prior) / prior) ** 0.5), LARGEST_POSITIVE_WEIGHT)
 
 
 def weighted_loss(logits: Maps, target: Maps, weight: Maps, *, positive_weight: float) -> Scalar:
     """Half cross-entropy with the particle term times `positive_weight`, half Dice; divided by all valid pixels."""
     factor = torch.tensor(positive_weight, device=logits.device)
-    each = functional.binary_cross_entropy_with_logits(logits, target, weight=weight, pos_weight=factor, reduction="sum")
+    each = functional.binary_cross_entropy_with_logits(
+        logits, target, weight=weight, pos_weight=factor, reduction="sum"
+    )
     return 0.5 * each / (weight > 0).sum().clamp(min=1) + 0.5 * dice(logits, target, weight)
 
 
 def focal(logits: Maps, target: Maps, weight: Maps) -> Scalar:
-    """Focal loss, Lin et al. (2017, arXiv 1708.02002): a (1 - p_t)^2 times cross-entropy, a = 0.75 for particle pixels.
+    """Focal loss, Lin et al.
 
-    For targets between 0 and 1 the factor is |t - p|^2, as in quality focal loss (Li et al. 2020, arXiv 2006.04388).
+    (2017, arXiv 1708.02002): a (1 - p_t)^2 times cross-entropy, a = 0.75 for particle pixels.
+
+    For targets between 0 and 1 the factor is |t - p|^2, as in quality focal loss (Li et al. 2020,
+    arXiv 2006.04388).
     """
     probability = torch.sigmoid(logits)
     share = FOCAL_POSITIVE_SHARE * target + (1 - FOCAL_POSITIVE_SHARE) * (1 - target)
     factor = share * (target - probability).abs() ** FOCAL_EXPONENT
-    each = factor * weight * functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    each = (
+        factor
+        * weight
+        * functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    )
     return each.sum() / (weight > 0).sum().clamp(min=1)
 
 
 def tversky(logits: Maps, target: Maps, weight: Maps) -> Scalar:
-    """1 - tp / (tp + 0.3 fp + 0.7 fn), soft counts over the batch: Salehi et al. (2017, arXiv 1706.05721).
+    """1 - tp / (tp + 0.3 fp + 0.7 fn), soft counts over the batch:
+
+    Salehi et al. (2017, arXiv 1706.05721).
 
     0, without a gradient, if no valid pixel has a target above 0.
     """
@@ -100,6 +118,8 @@ def tversky(logits: Maps, target: Maps, weight: Maps) -> Scalar:
     hit = (weight * probability * target).sum()
     false_positive = (weight * probability * (1 - target)).sum()
     false_negative = (weight * (1 - probability) * target).sum()
-    total = hit + TVERSKY_FALSE_POSITIVES * false_positive + TVERSKY_FALSE_NEGATIVES * false_negative
+    total = (
+        hit + TVERSKY_FALSE_POSITIVES * false_positive + TVERSKY_FALSE_NEGATIVES * false_negative
+    )
     loss = 1 - hit / total.clamp(min=1e-7)
     return loss * ((weight * target).sum() > 0)

@@ -1,7 +1,7 @@
 """What a training step minimises: a loss on labels, or consistency with a teacher that is the student's own average.
 
-An objective draws from counters (seed, iteration, step), so it has no state but what `state` returns, and a training goes
-on after an interruption as if there had been none.
+An objective draws from counters (seed, iteration, step), so it has no state but what `state`
+returns, and a training goes on after an interruption as if there had been none.
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from cryossl.network.losses import Loss, Maps, Scalar, loss_of
 from cryossl.pseudolabels.recipe import Consistency, LossName
 from cryossl.randomness import generator
 
-MEMORY = 0.95  # of the running means: of the particle confidence, and of the prediction of each source
+MEMORY = (
+    0.95  # of the running means: of the particle confidence, and of the prediction of each source
+)
 PRIOR_WEIGHT = 0.1
-PRIOR_TOLERANCE = math.log(1.25)  # the band is a factor of 1.5; the pull starts sooner, as few tiles a step make the mean vary
+PRIOR_TOLERANCE = math.log(
+    1.25
+)  # the band is a factor of 1.5; the pull starts sooner, as few tiles a step make the mean vary
 PRIOR_RATE = 0.05
 PRIOR_MOST = 10.0
 PENALTY = [PRIOR_WEIGHT, PRIOR_TOLERANCE, PRIOR_RATE, PRIOR_MOST]
@@ -69,10 +73,21 @@ class Supervised:
         noise: whether tiles are seen under noise and with boxes of each other.
     """
 
-    def __init__(self, *, seed: int, iteration: int, loss: LossName = "bce_dice", prior: float = 0.5,
-                 noise: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        iteration: int,
+        loss: LossName = "bce_dice",
+        prior: float = 0.5,
+        noise: bool = False,
+    ) -> None:
         self._counter, self._noise = (seed, iteration), noise
-        self._identity = {"loss": loss, "prior": prior if loss == "weighted" else None, "noise": noise}
+        self._identity = {
+            "loss": loss,
+            "prior": prior if loss == "weighted" else None,
+            "noise": noise,
+        }
         self._loss = loss_of(loss, prior=prior)
 
     def begin(self, network: nn.Module) -> None:
@@ -85,11 +100,16 @@ class Supervised:
     def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
         """The loss of a step."""
         seed, iteration = self._counter
-        pictures, labels = weak_view(moved(batch.pictures, device), moved(batch.labels, device),
-                                     generator=generator(seed, "augment", iteration, step))
+        pictures, labels = weak_view(
+            moved(batch.pictures, device),
+            moved(batch.labels, device),
+            generator=generator(seed, "augment", iteration, step),
+        )
         target, weight = targets_and_weights(labels, batch, device=device)
         if self._noise:
-            pictures, target, weight = noised(pictures, target, weight, generator=generator(seed, "noise", iteration, step))
+            pictures, target, weight = noised(
+                pictures, target, weight, generator=generator(seed, "noise", iteration, step)
+            )
         return self._loss(_logits(network, pictures), target, weight)
 
     def stepped(self, network: nn.Module, step: int) -> None:
@@ -110,13 +130,14 @@ class Supervised:
 class OnlineTeacher:
     """Weak-to-strong consistency with a teacher that is the student's own moving average.
 
-    Labelled tiles are learned as in `Supervised`. On unlabelled ones the student learns, from a strong view, what its
-    average says of the weak view.
+    Labelled tiles are learned as in `Supervised`. On unlabelled ones the student learns, from a
+    strong view, what its average says of the weak view.
 
-    FixMatch (Sohn et al. 2020, arXiv 2001.07685) with the mean teacher of Tarvainen and Valpola (2017, arXiv 1703.01780) as
-    in UniMatch V2 (Yang et al. 2024, arXiv 2410.10777), CutMix (Yun et al. 2019, arXiv 1905.04899), and on request
-    bidirectional copy-paste (Bai et al. 2023, arXiv 2305.00673) and Topaz's pull to a known particle ratio (Bepler et al.
-    2019), made tolerant, with a multiplier learned as in Platt and Barr (1988). The average covers buffers too, or its
+    FixMatch (Sohn et al. 2020, arXiv 2001.07685) with the mean teacher of Tarvainen and Valpola
+    (2017, arXiv 1703.01780) as in UniMatch V2 (Yang et al. 2024, arXiv 2410.10777), CutMix (Yun et
+    al. 2019, arXiv 1905.04899), and on request bidirectional copy-paste (Bai et al. 2023, arXiv
+    2305.00673) and Topaz's pull to a known particle ratio (Bepler et al. 2019), made tolerant, with
+    a multiplier learned as in Platt and Barr (1988). The average covers buffers too, or its
     BatchNorm would answer for another network.
 
     Args:
@@ -126,8 +147,16 @@ class OnlineTeacher:
         prior: of the labelled part.
     """
 
-    def __init__(self, *, seed: int, iteration: int, loss: LossName, settings: Consistency, priors: Mapping[str, float],
-                 prior: float) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int,
+        iteration: int,
+        loss: LossName,
+        settings: Consistency,
+        priors: Mapping[str, float],
+        prior: float,
+    ) -> None:
         self._counter, self._settings = (seed, iteration), settings
         self._priors, self._prior = dict(priors), prior
         self._loss_name: LossName = loss
@@ -150,22 +179,34 @@ class OnlineTeacher:
         seed, iteration = self._counter
         settings = self._settings
         count = batch.labelled
-        pictures, labels = weak_view(moved(batch.pictures, device), moved(batch.labels, device),
-                                     generator=generator(seed, "augment", iteration, step))
+        pictures, labels = weak_view(
+            moved(batch.pictures, device),
+            moved(batch.labels, device),
+            generator=generator(seed, "augment", iteration, step),
+        )
         target, weight = targets_and_weights(labels, batch, device=device)
         with torch.no_grad():
             guess = torch.sigmoid(_logits(self._average, pictures[count:]))
         target[count:], weight[count:] = self._pseudo(guess)
-        weight[count:] *= (labels[count:] != IGNORE) * moved(batch.weights[count:], device).view(-1, 1, 1, 1)
+        weight[count:] *= (labels[count:] != IGNORE) * moved(batch.weights[count:], device).view(
+            -1, 1, 1, 1
+        )
         strong = strong_view(pictures[count:], generator=generator(seed, "strong", iteration, step))
         pictures = torch.cat((pictures[:count], strong))
         for exchange in self._exchanges(labels[:count], len(batch.items), step=step):
             mask, order = (moved(each, device) for each in exchange)
-            pictures, target, weight = (torch.where(mask, each[order], each) for each in (pictures, target, weight))
+            pictures, target, weight = (
+                torch.where(mask, each[order], each) for each in (pictures, target, weight)
+            )
         logits = _logits(network, pictures)
-        total = (self._loss(logits[:count], target[:count], weight[:count])
-                 + settings.weight * self._loss(logits[count:], target[count:], weight[count:]))
-        return total + self._prior_penalty(logits[count:], batch.sources[count:]) if settings.match_prior else total
+        total = self._loss(
+            logits[:count], target[:count], weight[:count]
+        ) + settings.weight * self._loss(logits[count:], target[count:], weight[count:])
+        return (
+            total + self._prior_penalty(logits[count:], batch.sources[count:])
+            if settings.match_prior
+            else total
+        )
 
     def stepped(self, network: nn.Module, step: int) -> None:
         """Move the average: decay min(1 - 1 / (step + 1), `decay`) with steps counted from 0; integer buffers are copied."""
@@ -180,36 +221,54 @@ class OnlineTeacher:
 
     def identity(self) -> dict[str, Any]:
         """Loss, settings and priors."""
-        return {"loss": self._loss_name, "prior": self._prior, "priors": self._priors,
-                "consistency": {**asdict(self._settings), "particle_range": list(self._settings.particle_range),
-                                **({"prior_penalty": PENALTY} if self._settings.match_prior else {})}}
+        return {
+            "loss": self._loss_name,
+            "prior": self._prior,
+            "priors": self._priors,
+            "consistency": {
+                **asdict(self._settings),
+                "particle_range": list(self._settings.particle_range),
+                **({"prior_penalty": PENALTY} if self._settings.match_prior else {}),
+            },
+        }
 
     def state(self) -> dict[str, Any]:
         """The average, the running means and the multipliers of the prior's penalty."""
-        return {"average": self._average.state_dict(), "confidence": self._confidence, "means": dict(self._means),
-                "multipliers": dict(self._multipliers)}
+        return {
+            "average": self._average.state_dict(),
+            "confidence": self._confidence,
+            "means": dict(self._means),
+            "multipliers": dict(self._multipliers),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take a state."""
         self._average.load_state_dict(state["average"])
         self._confidence, self._means = state["confidence"], dict(state["means"])
-        self._multipliers = dict(state.get("multipliers", {}))  # a checkpoint made without a penalty may have none
+        self._multipliers = dict(
+            state.get("multipliers", {})
+        )  # a checkpoint made without a penalty may have none
 
     def _pseudo(self, guess: Maps) -> tuple[Maps, Maps]:
         """Target and weight of what the average says; its particle threshold follows its own confidence."""
         low, high = self._settings.particle_range
         particle = guess >= 0.5
         if bool(particle.any()):
-            self._confidence = MEMORY * self._confidence + (1 - MEMORY) * float(guess[particle].mean())
+            self._confidence = MEMORY * self._confidence + (1 - MEMORY) * float(
+                guess[particle].mean()
+            )
         taken = guess >= min(max(self._confidence, low), high)
         background = 1 - guess >= self._settings.background_threshold
         return taken.float(), (taken | background).float()
 
-    def _exchanges(self, labels: torch.Tensor, tiles: int, *, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _exchanges(
+        self, labels: torch.Tensor, tiles: int, *, step: int
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """(mask, order) of each exchange: inside its mask a tile takes what the tile `order` names has there.
 
-        CutMix among the unlabelled tiles; with `paste` also a box around a labelled particle into an unlabelled tile, and
-        what was there into the labelled one. Pictures, targets and weights move together.
+        CutMix among the unlabelled tiles; with `paste` also a box around a labelled particle into
+        an unlabelled tile, and what was there into the labelled one. Pictures, targets and weights
+        move together.
         """
         seed, iteration = self._counter
         draws = generator(seed, "mix", iteration, step)
@@ -223,17 +282,26 @@ class OnlineTeacher:
         if self._settings.paste:
             pairs = min(count, others)
             swap = torch.arange(tiles)
-            swap[:pairs], swap[count:count + pairs] = torch.arange(count, count + pairs), torch.arange(pairs)
-            around = box_mask(pairs, side, generator=draws, centres=[_some_particle(one, draws) for one in labels[:pairs, 0]])
+            swap[:pairs], swap[count : count + pairs] = (
+                torch.arange(count, count + pairs),
+                torch.arange(pairs),
+            )
+            around = box_mask(
+                pairs,
+                side,
+                generator=draws,
+                centres=[_some_particle(one, draws) for one in labels[:pairs, 0]],
+            )
             both = torch.zeros(tiles, 1, side, side, dtype=torch.bool)
-            both[:pairs], both[count:count + pairs] = around, around
+            both[:pairs], both[count : count + pairs] = around, around
             found.append((both, swap))
         return found
 
     def _prior_penalty(self, logits: Maps, sources: tuple[str, ...]) -> Float[torch.Tensor, ""]:
         """(0.1 + l_s) relu(e_s), e_s = |log(m_s / pi_s)| - log 1.25, over the batch's sources; m_s: running mean prediction.
 
-        The multiplier l_s moves by 0.05 e_s a step, within [0, 10]: it grows while the source is beyond a factor of 1.25.
+        The multiplier l_s moves by 0.05 e_s a step, within [0, 10]: it grows while the source is
+        beyond a factor of 1.25.
         """
         probability = torch.sigmoid(logits).mean(dim=(1, 2, 3))
         penalty = torch.zeros((), device=logits.device)
@@ -242,16 +310,24 @@ class OnlineTeacher:
             now = probability[members].mean()
             running = MEMORY * self._means.get(source, float(now.detach())) + (1 - MEMORY) * now
             self._means[source] = float(running.detach())
-            # The mean moves by 1 - MEMORY of each batch; dividing by it gives the gradient the batch's own size.
+            # The mean moves by 1 - MEMORY of each batch; dividing by it gives the gradient the
+            # batch's own size.
             steady = running.detach() + (running - running.detach()) / (1 - MEMORY)
-            excess = torch.log(steady.clamp(min=1e-6) / self._priors.get(source, self._prior)).abs() - PRIOR_TOLERANCE
+            excess = (
+                torch.log(steady.clamp(min=1e-6) / self._priors.get(source, self._prior)).abs()
+                - PRIOR_TOLERANCE
+            )
             multiplier = self._multipliers.get(source, 0.0)
             penalty = penalty + (PRIOR_WEIGHT + multiplier) * torch.relu(excess)
-            self._multipliers[source] = min(max(multiplier + PRIOR_RATE * float(excess.detach()), 0.0), PRIOR_MOST)
+            self._multipliers[source] = min(
+                max(multiplier + PRIOR_RATE * float(excess.detach()), 0.0), PRIOR_MOST
+            )
         return penalty
 
 
-def targets_and_weights(labels: torch.Tensor, batch: Batch, *, device: torch.device) -> tuple[Maps, Maps]:
+def targets_and_weights(
+    labels: torch.Tensor, batch: Batch, *, device: torch.device
+) -> tuple[Maps, Maps]:
     """What each pixel is to be learned as, in [0, 1], and how strongly, from the maps of a batch after its views."""
     weights = moved(batch.weights, device).view(-1, 1, 1, 1)
     if batch.tables is None:

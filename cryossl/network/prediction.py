@@ -37,12 +37,21 @@ class Pictures(Protocol):
         """The windows of a micrograph."""
 
 
-def predict(network: nn.Module, store: Pictures, ids: Sequence[str], *, batch_size: int,
-            device: torch.device, precision: Precision, report: Report) -> Iterator[tuple[str, ProbabilityMap]]:
+def predict(
+    network: nn.Module,
+    store: Pictures,
+    ids: Sequence[str],
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision,
+    report: Report,
+) -> Iterator[tuple[str, ProbabilityMap]]:
     """The particle probability of every pixel, micrograph by micrograph, in the order of `ids`.
 
-    Memory holds two batches of tiles and the maps of the micrographs they belong to, whatever the number of ids.
-    Batches may cross micrographs and always have `batch_size` tiles: a map does not depend on what else is predicted.
+    Memory holds two batches of tiles and the maps of the micrographs they belong to, whatever the
+    number of ids. Batches may cross micrographs and always have `batch_size` tiles: a map does not
+    depend on what else is predicted.
 
     Args:
         network: logits of PARTICLE; moved to `device`, in evaluation mode until the iterator ends.
@@ -65,8 +74,11 @@ def predict(network: nn.Module, store: Pictures, ids: Sequence[str], *, batch_si
     done = 0
     launched: _Launched | None = None
     try:
-        for tiles, windows in _batches(store, ids, batch_size=batch_size, pinned=device.type == "cuda"):
-            # The device works on this batch while the last one is laid into its maps and the next one is cut.
+        for tiles, windows in _batches(
+            store, ids, batch_size=batch_size, pinned=device.type == "cuda"
+        ):
+            # The device works on this batch while the last one is laid into its maps and the next
+            # one is cut.
             following = (tiles, *_forward(network, windows, device=device, precision=precision))
             finished = maps.place(launched) if launched else []
             launched = following
@@ -93,16 +105,21 @@ class _Maps:
         """Lay a batch's probabilities into their maps; returns the maps that are complete."""
         tiles, probabilities, finite = launched
         if not bool(finite):
-            raise NumericError(f"the network's output is not finite for a tile of {tiles[0].micrograph}",
-                               cure="train again with a lower --learning-rate")
+            raise NumericError(
+                f"the network's output is not finite for a tile of {tiles[0].micrograph}",
+                cure="train again with a lower --learning-rate",
+            )
         complete = []
         for tile, window in zip(tiles, probabilities.cpu().numpy()[:, 0], strict=False):
             name = tile.micrograph
             if name not in self._open:
-                self._open[name] = (np.empty(self._store.picture(name).shape, np.uint8), len(self._store.tiles(name)))
+                self._open[name] = (
+                    np.empty(self._store.picture(name).shape, np.uint8),
+                    len(self._store.tiles(name)),
+                )
             whole, missing = self._open.pop(name)
             y0, y1, x0, x1 = tile.own
-            whole[y0:y1, x0:x1] = window[y0 - tile.y:y1 - tile.y, x0 - tile.x:x1 - tile.x]
+            whole[y0:y1, x0:x1] = window[y0 - tile.y : y1 - tile.y, x0 - tile.x : x1 - tile.x]
             if missing == 1:
                 complete.append((name, whole))
             else:
@@ -110,8 +127,9 @@ class _Maps:
         return complete
 
 
-def _batches(store: Pictures, ids: Sequence[str], *, batch_size: int,
-             pinned: bool) -> Iterator[tuple[list[Tile], torch.Tensor]]:
+def _batches(
+    store: Pictures, ids: Sequence[str], *, batch_size: int, pinned: bool
+) -> Iterator[tuple[list[Tile], torch.Tensor]]:
     """Tiles in order and their windows, UInt8[batch_size 1 t t]; the places of a rump's missing tiles are NEUTRAL."""
     tiles: list[Tile] = []
     windows = _blank(store, batch_size, pinned=pinned)
@@ -128,13 +146,19 @@ def _batches(store: Pictures, ids: Sequence[str], *, batch_size: int,
 
 
 def _blank(store: Pictures, batch_size: int, *, pinned: bool) -> torch.Tensor:
-    return torch.full((batch_size, 1, store.tile_px, store.tile_px), NEUTRAL, dtype=torch.uint8, pin_memory=pinned)
+    return torch.full(
+        (batch_size, 1, store.tile_px, store.tile_px), NEUTRAL, dtype=torch.uint8, pin_memory=pinned
+    )
 
 
-def _forward(network: nn.Module, windows: torch.Tensor, *, device: torch.device,
-             precision: Precision) -> tuple[torch.Tensor, torch.Tensor]:
+def _forward(
+    network: nn.Module, windows: torch.Tensor, *, device: torch.device, precision: Precision
+) -> tuple[torch.Tensor, torch.Tensor]:
     """round(255 p) as bytes, and whether all logits are finite; both still on the device."""
-    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
+    ):
         pictures = z_scores(moved(windows, device))
         logits = network(pictures.contiguous(memory_format=torch.channels_last)).float()
         return (torch.sigmoid(logits) * 255).round_().to(torch.uint8), torch.isfinite(logits).all()

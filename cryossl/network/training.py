@@ -32,9 +32,9 @@ Watch = Callable[[nn.Module], bool]
 class EpochRecord:
     """One pass over the tiles (the last may be cut short).
 
-    `epoch` counts from 1, `step` is the number of updates so far, `loss` the mean over the epoch's steps,
-    `learning_rate` that of the last step, `validation_f1` the latest score within the epoch or None, `seconds` the wall
-    time of training and validation, which is not part of equality.
+    `epoch` counts from 1, `step` is the number of updates so far, `loss` the mean over the epoch's
+    steps, `learning_rate` that of the last step, `validation_f1` the latest score within the epoch
+    or None, `seconds` the wall time of training and validation, which is not part of equality.
     """
 
     epoch: int
@@ -49,7 +49,8 @@ class EpochRecord:
 class Fitted:
     """Weights on the CPU: after the last step, and at that of the best validation score (the earliest of equals).
 
-    `snapshots`: after one and two thirds of the steps. `collapsed`: the training was ended by its watch.
+    `snapshots`: after one and two thirds of the steps. `collapsed`: the training was ended by its
+    watch.
     """
 
     last: Weights
@@ -78,14 +79,20 @@ class Course:
         warm_up = max(1, round(WARM_UP_FRACTION * self.steps))
         if step < warm_up:
             return self.learning_rate * (step + 1) / warm_up
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (self.steps - warm_up)))
+        return (
+            self.learning_rate
+            * 0.5
+            * (1 + math.cos(math.pi * (step - warm_up) / (self.steps - warm_up)))
+        )
 
     def thirds(self) -> tuple[int, int]:
         """The steps, counted from 1, after which a third and two thirds are done, rounded up."""
         return -(-self.steps // 3), -(-2 * self.steps // 3)
 
     def validates_after(self, done: int) -> bool:
-        """Whether validation follows when `done` steps are done: `validations` times, evenly, the last time at the end.
+        """Whether validation follows when `done` steps are done:
+
+        `validations` times, evenly, the last time at the end.
 
         With fewer steps than validations it follows each step.
         """
@@ -116,17 +123,32 @@ def steps_for(settings: TrainingSettings, *, tiles: int, student: bool) -> int:
     return max(epochs * -(-tiles // settings.batch_size), settings.least_steps)
 
 
-def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: float,  # noqa: PLR0913
-        weight_decay: float, seed: int, iteration: int, device: torch.device, precision: Precision,
-        checkpoint: Checkpoint, validate: Validate, validations: int, report: Report,
-        on_epoch: Callable[[EpochRecord], None], objective: Objective | None = None,
-        watch: Watch | None = None) -> Fitted:
+def fit(  # noqa: PLR0913
+    network: nn.Module,
+    batches: Batches,
+    *,
+    steps: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+    iteration: int,
+    device: torch.device,
+    precision: Precision,
+    checkpoint: Checkpoint,
+    validate: Validate,
+    validations: int,
+    report: Report,
+    on_epoch: Callable[[EpochRecord], None],
+    objective: Objective | None = None,
+    watch: Watch | None = None,
+) -> Fitted:
     """Train the network in place: AdamW, warm-up and cosine, clipped gradients.
 
-    Interrupted at any moment and called again with the same arguments it goes on from the checkpoint; on a CPU the
-    result is the undisturbed one, bit for bit. The last steps before an interruption are done again, and their epochs
-    are told again to `on_epoch`, with the same numbers. `report` is called between two steps: if it raises
-    KeyboardInterrupt, the state is saved first, and no step is lost.
+    Interrupted at any moment and called again with the same arguments it goes on from the
+    checkpoint; on a CPU the result is the undisturbed one, bit for bit. The last steps before an
+    interruption are done again, and their epochs are told again to `on_epoch`, with the same
+    numbers. `report` is called between two steps: if it raises KeyboardInterrupt, the state is
+    saved first, and no step is lost.
 
     Args:
         network: freshly built; its weights are replaced by the checkpoint's if there is one.
@@ -139,16 +161,19 @@ def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: floa
         device: where the network runs.
         precision: of the forward pass; weights and loss are fp32.
         checkpoint: where the state is kept.
-        validate: network in evaluation mode -> validation F1; None or NaN if undefined, which is never the best.
+        validate: network in evaluation mode -> validation F1; None or NaN if undefined, which is
+            never the best.
         validations: how often, evenly spaced, the last time after the last step.
-        report: hears ("train", step, steps, "step"), first of all the step that an earlier start came to.
+        report: hears ("train", step, steps, "step"), first of all the step that an earlier start
+            came to.
         on_epoch: hears each epoch as it ends.
         objective: what a step minimises; cross-entropy and Dice on weak views unless given.
-        watch: network in evaluation mode -> whether it seems to have collapsed; asked with each validation in
-            the second half. Said twice in a row, it ends the training.
+        watch: network in evaluation mode -> whether it seems to have collapsed; asked with each
+            validation in the second half. Said twice in a row, it ends the training.
 
     Raises:
-        NumericError: loss or gradient is not finite; the update was not made, the last checkpoint stands.
+        NumericError: loss or gradient is not finite; the update was not made, the last checkpoint
+            stands.
         StorageError: the checkpoint cannot be written, or belongs to another training.
     """
     course = Course(steps, learning_rate, weight_decay, seed, iteration, precision, validations)
@@ -156,20 +181,36 @@ def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: floa
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective.begin(network)
     optimiser = torch.optim.AdamW(_groups(network, weight_decay), lr=learning_rate, fused=True)
-    identity = {"course": asdict(course), "batches": batches.digest(), "objective": objective.identity()}
+    identity = {
+        "course": asdict(course),
+        "batches": batches.digest(),
+        "objective": objective.identity(),
+    }
     state = _resume(checkpoint, network, optimiser, objective, identity)
     if 0 < state.step < steps:
         report(Progress("train", state.step, steps, "step", resumed=True))
 
     def save() -> None:
-        checkpoint.save({"identity": identity, "network": _snapshot(network), "optimiser": optimiser.state_dict(),
-                         "objective": objective.state(), "state": vars(state)})
+        checkpoint.save(
+            {
+                "identity": identity,
+                "network": _snapshot(network),
+                "optimiser": optimiser.state_dict(),
+                "objective": objective.state(),
+                "state": vars(state),
+            }
+        )
 
-    # Dropout layers draw from torch's own generator: it is seeded per step, and given back as it was.
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
+    # Dropout layers draw from torch's own generator: it is seeded per step, and given back as it
+    # was.
+    with torch.random.fork_rng(
+        devices=[torch.cuda.current_device()] if device.type == "cuda" else []
+    ):
         while state.step < steps and not state.collapsed:
             began = time.perf_counter()
-            state.loss_sum += _update(network, batches.batch(state.step), optimiser, objective, course, state.step, device)
+            state.loss_sum += _update(
+                network, batches.batch(state.step), optimiser, objective, course, state.step, device
+            )
             state.step += 1
             if course.validates_after(state.step):
                 _validate(objective.model(network), validate, watch, state, steps=steps)
@@ -182,8 +223,15 @@ def fit(network: nn.Module, batches: Batches, *, steps: int, learning_rate: floa
                 save()
             _tell(report, Progress("train", state.step, steps, "step"), before_leaving=save)
     last = _snapshot(objective.model(network))
-    return Fitted(last, state.best or last, state.best_step or state.step, state.best_f1,
-                  tuple(EpochRecord(**record) for record in state.history), tuple(state.snapshots), state.collapsed)
+    return Fitted(
+        last,
+        state.best or last,
+        state.best_step or state.step,
+        state.best_f1,
+        tuple(EpochRecord(**record) for record in state.history),
+        tuple(state.snapshots),
+        state.collapsed,
+    )
 
 
 def _tell(report: Report, event: Progress, *, before_leaving: Callable[[], None]) -> None:
@@ -194,54 +242,91 @@ def _tell(report: Report, event: Progress, *, before_leaving: Callable[[], None]
         raise
 
 
-def _update(network: nn.Module, batch: Batch, optimiser: torch.optim.Optimizer, objective: Objective,
-            course: Course, step: int, device: torch.device) -> float:
+def _update(
+    network: nn.Module,
+    batch: Batch,
+    optimiser: torch.optim.Optimizer,
+    objective: Objective,
+    course: Course,
+    step: int,
+    device: torch.device,
+) -> float:
     """One optimiser step. Returns its loss."""
     rate = course.rate(step)
     for group in optimiser.param_groups:
         group["lr"] = rate
     torch.manual_seed(seed_of(course.seed, "dropout", course.iteration, step))
-    if not network.training:  # else the flag of each layer is set anew at every step, half a millisecond
+    if (
+        not network.training
+    ):  # else the flag of each layer is set anew at every step, half a millisecond
         network.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=course.precision == "bf16"):
         loss = objective.loss(network, batch, step=step, device=device)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
-    # One wait for the device, before the update: a network with a NaN in it is never saved or called best.
+    # One wait for the device, before the update: a network with a NaN in it is never saved or
+    # called best.
     loss_value, norm_value = torch.stack((loss.detach(), norm)).tolist()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         named = ", ".join(dict.fromkeys(batch.items))
-        raise NumericError(f"loss {loss_value:g}, gradient norm {norm_value:g} at step {step + 1}, "
-                           f"learning rate {rate:.3g}, tiles {named}", cure="lower --learning-rate")
+        raise NumericError(
+            f"loss {loss_value:g}, gradient norm {norm_value:g} at step {step + 1}, "
+            f"learning rate {rate:.3g}, tiles {named}",
+            cure="lower --learning-rate",
+        )
     optimiser.step()
     objective.stepped(network, step)
     return float(loss_value)
 
 
-def _validate(network: nn.Module, validate: Validate, watch: Watch | None, state: _State, *, steps: int) -> None:
+def _validate(
+    network: nn.Module, validate: Validate, watch: Watch | None, state: _State, *, steps: int
+) -> None:
     network.eval()
     score = validate(network)
-    if watch is not None and 2 * state.step >= steps:  # a network from fresh weights finds nothing at first
+    if (
+        watch is not None and 2 * state.step >= steps
+    ):  # a network from fresh weights finds nothing at first
         state.alarms = state.alarms + 1 if watch(network) else 0
         state.collapsed = state.alarms >= ALARMS_TO_STOP
     state.validation_f1 = None if score is None or math.isnan(score) else float(score)
-    if state.validation_f1 is not None and (state.best_f1 is None or state.validation_f1 > state.best_f1):
-        state.best, state.best_step, state.best_f1 = _snapshot(network), state.step, state.validation_f1
+    if state.validation_f1 is not None and (
+        state.best_f1 is None or state.validation_f1 > state.best_f1
+    ):
+        state.best, state.best_step, state.best_f1 = (
+            _snapshot(network),
+            state.step,
+            state.validation_f1,
+        )
 
 
 def _close_epoch(state: _State, course: Course) -> EpochRecord:
-    record = EpochRecord(epoch=len(state.history) + 1, step=state.step,
-                         loss=state.loss_sum / (state.step - state.epoch_first_step),
-                         learning_rate=course.rate(state.step - 1), validation_f1=state.validation_f1,
-                         seconds=state.epoch_seconds)
+    record = EpochRecord(
+        epoch=len(state.history) + 1,
+        step=state.step,
+        loss=state.loss_sum / (state.step - state.epoch_first_step),
+        learning_rate=course.rate(state.step - 1),
+        validation_f1=state.validation_f1,
+        seconds=state.epoch_seconds,
+    )
     state.history.append(asdict(record))
-    state.epoch_first_step, state.loss_sum, state.epoch_seconds, state.validation_f1 = state.step, 0.0, 0.0, None
+    state.epoch_first_step, state.loss_sum, state.epoch_seconds, state.validation_f1 = (
+        state.step,
+        0.0,
+        0.0,
+        None,
+    )
     return record
 
 
-def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.Optimizer, objective: Objective,
-            identity: dict[str, Any]) -> _State:
+def _resume(
+    checkpoint: Checkpoint,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    objective: Objective,
+    identity: dict[str, Any],
+) -> _State:
     """The state of the checkpoint, with network and optimiser set to it; the initial state without one."""
     saved = checkpoint.load()
     if saved is None:
@@ -261,10 +346,21 @@ def _resume(checkpoint: Checkpoint, network: nn.Module, optimiser: torch.optim.O
 def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameters with and without decay: shrinking a bias or a normalisation's scale regularises nothing."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [{"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": weight_decay},
-            {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0}]
+    return [
+        {
+            "params": [parameter for parameter in parameters if parameter.ndim > 1],
+            "weight_decay": weight_decay,
+        },
+        {
+            "params": [parameter for parameter in parameters if parameter.ndim <= 1],
+            "weight_decay": 0.0,
+        },
+    ]
 
 
 def _snapshot(network: nn.Module) -> Weights:
     """A copy of the weights on the CPU."""
-    return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in network.state_dict().items()}
+    return {
+        name: tensor.detach().to("cpu", copy=True).contiguous()
+        for name, tensor in network.state_dict().items()
+    }

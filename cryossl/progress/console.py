@@ -7,7 +7,14 @@ from types import TracebackType
 from typing import IO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
 
 from cryossl.progress.eta import duration_text
@@ -19,11 +26,14 @@ SECONDS_BETWEEN_LINES = 5.0
 class ProgressConsole:
     """Shows events on `stream`; used as a context manager, it is itself a `progress.Report`.
 
-    On a terminal the phase that goes on is one bar, and a phase that ended stays as a finished bar. Elsewhere (a file,
-    a pipe, a batch job's log) a phase has a line when it starts, a line every few seconds, and a line at its end.
+    On a terminal the phase that goes on is one bar, and a phase that ended stays as a finished bar.
+    Elsewhere (a file, a pipe, a batch job's log) a phase has a line when it starts, a line every
+    few seconds, and a line at its end.
     """
 
-    def __init__(self, stream: IO[str], *, seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
+    def __init__(
+        self, stream: IO[str], *, seconds_between_lines: float = SECONDS_BETWEEN_LINES
+    ) -> None:
         self._stream = stream
         self._between = seconds_between_lines
         self._phase: tuple[str, int] | None = None
@@ -39,13 +49,19 @@ class ProgressConsole:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bars is not None:
             self._bars.stop()
 
     def __call__(self, event: Progress) -> None:
-        """Show one event. A phase of another name or total, or one whose count falls, starts anew."""
+        """Show one event.
+
+        A phase of another name or total, or one whose count falls, starts anew.
+        """
         new = self._phase != (event.phase, event.total) or event.done < self._done
         self._done = event.done
         if new:
@@ -82,7 +98,11 @@ class ProgressConsole:
         first, began = self._started
         if event.done <= first or event.done >= event.total:
             return ""
-        return f", about {duration_text((event.total - event.done) * (now - began) / (event.done - first))} left"
+        return (
+            ", about "
+            f"{duration_text((event.total - event.done) * (now - began) / (event.done - first))} "
+            "left"
+        )
 
 
 def _bars(stream: IO[str]) -> Bars | None:
@@ -90,6 +110,11 @@ def _bars(stream: IO[str]) -> Bars | None:
     if not stream.isatty() or console.is_dumb_terminal:
         return None
     return Bars(
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
     )

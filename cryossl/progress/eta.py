@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class PlannedPhase:
     """One step of a run. `share` is its expected cost relative to the other steps, in any unit.
 
-    `measured_by`: the count inside it that says how far it is, e.g. `train`; without it every count does.
+    `measured_by`: the count inside it that says how far it is, e.g. `train`; without it every count
+    does.
     """
 
     title: str
@@ -35,12 +36,19 @@ class Pace:
         self._worked_seconds += seconds
         self._worked_share += share
         self._origin = None
-        ahead = [index for index, phase in enumerate(self._plan) if index > self._index and phase.title == title]
+        ahead = [
+            index
+            for index, phase in enumerate(self._plan)
+            if index > self._index and phase.title == title
+        ]
         if ahead:
             self._index = ahead[0]
 
     def progress(self, *, fraction: float, seconds: float, anew: bool = False) -> None:
-        """`fraction` of the phase, in [0, 1], is done at `seconds` on a steady clock; `anew`: another count starts."""
+        """`fraction` of the phase, in [0, 1], is done at `seconds` on a steady clock;
+
+        `anew`: another count starts.
+        """
         if self._origin is None or anew or fraction < self._now[0]:
             self._origin = (fraction, seconds)
         self._now = (fraction, seconds)
@@ -51,7 +59,7 @@ class Pace:
 
     def upcoming(self) -> tuple[str, ...]:
         """Titles still to come."""
-        return tuple(phase.title for phase in self._plan[self._index + 1:])
+        return tuple(phase.title for phase in self._plan[self._index + 1 :])
 
     def phase_seconds_left(self) -> float | None:
         """Remaining time of the phase at its own pace; None before a second report of it."""
@@ -66,7 +74,7 @@ class Pace:
         seconds, share = seconds + self._worked_seconds, share + self._worked_share
         if share <= 0:
             return None
-        later = sum(phase.share for phase in self._plan[self._index + 1:])
+        later = sum(phase.share for phase in self._plan[self._index + 1 :])
         here = self.phase_seconds_left()
         if here is None:
             here = (1.0 - self._now[0] if self._origin else 1.0) * self._share() * seconds / share

@@ -21,7 +21,10 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-"""Called between two steps of the work. It may raise KeyboardInterrupt: a step that is done stays done."""
+"""Called between two steps of the work.
+
+It may raise KeyboardInterrupt: a step that is done stays done.
+"""
 
 
 def silent(_event: Progress) -> None:

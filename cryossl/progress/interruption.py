@@ -17,7 +17,10 @@ GRACE_SECONDS = 8.0
 
 
 class Interruption:
-    """Whether somebody asked to stop. A second signal, or none of the work's steps ending in time, interrupts at once."""
+    """Whether somebody asked to stop.
+
+    A second signal, or none of the work's steps ending in time, interrupts at once.
+    """
 
     def __init__(self, *, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
@@ -28,11 +31,17 @@ class Interruption:
         return self._asked
 
     def after(self, report: Report) -> Report:
-        """The same report, for work that reports between its steps: KeyboardInterrupt once it is asked to stop."""
+        """The same report, for work that reports between its steps:
+
+        KeyboardInterrupt once it is asked to stop.
+        """
+
         def report_and_stop(event: Progress) -> None:
             report(event)
             if self._asked:
-                signal.setitimer(signal.ITIMER_REAL, 0)  # what follows is the closing, which is not to be interrupted
+                signal.setitimer(
+                    signal.ITIMER_REAL, 0
+                )  # what follows is the closing, which is not to be interrupted
                 raise KeyboardInterrupt
 
         return report_and_stop
@@ -45,12 +54,16 @@ class Interruption:
         self._asked = True
         signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
         # Not by way of sys.stderr, which this handler may have interrupted in the middle of a line.
-        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"\nstopping behind this step; once more stops at once\n")
+        os.write(
+            sys.__stderr__.fileno() if sys.__stderr__ else 2,
+            b"\nstopping behind this step; once more stops at once\n",
+        )
 
 
 @contextmanager
 def interrupted_at_once() -> Iterator[None]:
     """Turn SIGTERM into the exception that Ctrl-C raises, for a process that has no work of its own to save."""
+
     def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
 
@@ -65,7 +78,10 @@ def interrupted_at_once() -> Iterator[None]:
 def interruptible(*, grace_seconds: float = GRACE_SECONDS) -> Iterator[Interruption]:
     """Hear SIGINT and SIGTERM while the block runs; both leave it as KeyboardInterrupt, so that all is closed in order."""
     interruption = Interruption(grace_seconds=grace_seconds)
-    before = {number: signal.signal(number, interruption.hear) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    before = {
+        number: signal.signal(number, interruption.hear)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    }
     try:
         yield interruption
     finally:

@@ -47,13 +47,20 @@ class Narrator:
 
 
 @contextmanager
-def narrated(folder: Path, *, name: str, plan: Sequence[PlannedPhase],
-             seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> Iterator[Narrator]:
+def narrated(
+    folder: Path,
+    *,
+    name: str,
+    plan: Sequence[PlannedPhase],
+    seconds_between_lines: float = SECONDS_BETWEEN_LINES,
+) -> Iterator[Narrator]:
     """A narrator whose log and live status lie in `folder`; the status says how the run ended."""
     folder.mkdir(parents=True, exist_ok=True)
     status = StatusFile(folder / STATUS_FILE, run=name, plan=plan)
-    with (TrainingLog(folder / f"{name}_training.log") as log,
-          ProgressConsole(sys.stdout, seconds_between_lines=seconds_between_lines) as console):
+    with (
+        TrainingLog(folder / f"{name}_training.log") as log,
+        ProgressConsole(sys.stdout, seconds_between_lines=seconds_between_lines) as console,
+    ):
         narrator = Narrator(console, log, status)
         try:
             yield narrator

@@ -25,7 +25,8 @@ State = Literal["running", "finished", "failed", "stopped"]
 
 SECONDS_BETWEEN_WRITES = 0.5
 MESSAGES_KEPT = 12
-# Two readings of a process's start time differ by the clock's ticks, and by more if the clock is set in between.
+# Two readings of a process's start time differ by the clock's ticks, and by more if the clock is
+# set in between.
 START_TOLERANCE_SECONDS = 2.0
 
 
@@ -50,23 +51,35 @@ class Status:
     whole_seconds_left: float | None = None
     messages: tuple[str, ...] = ()
     alive: bool | None = None
-    """Whether the process lives; None where that cannot be known from this host. Set by `read_status`."""
+    """Whether the process lives;
+
+    None where that cannot be known from this host. Set by `read_status`.
+    """
 
 
 class StatusFile:
     """The live file of one run: written whole or not at all, at most twice a second while a phase goes on.
 
-    It is a view for people: nothing is read back from it by a resumed run, so it is not synced to the disk.
+    It is a view for people: nothing is read back from it by a resumed run, so it is not synced to
+    the disk.
     """
 
     def __init__(self, path: Path, *, run: str, plan: Sequence[PlannedPhase] = ()) -> None:
         now = time.time()
         self._path = path
-        self._pace, self._whole = Pace(plan), Pace(plan)  # of the count that goes on, and of what measures the plan's phases
+        self._pace, self._whole = (
+            Pace(plan),
+            Pace(plan),
+        )  # of the count that goes on, and of what measures the plan's phases
         self._written = float("-inf")
         self._status = Status(
-            run=run, pid=os.getpid(), host=socket.gethostname(), process_started=psutil.Process().create_time(),
-            started=now, updated=now, upcoming=self._pace.upcoming(),
+            run=run,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            process_started=psutil.Process().create_time(),
+            started=now,
+            updated=now,
+            upcoming=self._pace.upcoming(),
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
@@ -87,7 +100,11 @@ class StatusFile:
             if self._whole.measured_by(event.phase):
                 self._whole.progress(fraction=fraction, seconds=now, anew=not same)
         self._status = replace(
-            self._status, phase=event.phase, done=event.done, total=event.total, unit=event.unit,
+            self._status,
+            phase=event.phase,
+            done=event.done,
+            total=event.total,
+            unit=event.unit,
             title=self._status.title or event.phase,
         )
         due = time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES
@@ -96,7 +113,9 @@ class StatusFile:
 
     def message(self, text: str) -> None:
         """Keep a key message; the last dozen are shown."""
-        self._status = replace(self._status, messages=(*self._status.messages, text)[-MESSAGES_KEPT:])
+        self._status = replace(
+            self._status, messages=(*self._status.messages, text)[-MESSAGES_KEPT:]
+        )
         self._write()
 
     def close(self, state: State) -> None:
@@ -108,23 +127,33 @@ class StatusFile:
         self._written = time.monotonic()
         running = self._status.state == "running"
         self._status = replace(
-            self._status, updated=time.time(), upcoming=self._pace.upcoming() if running else (),
+            self._status,
+            updated=time.time(),
+            upcoming=self._pace.upcoming() if running else (),
             phase_seconds_left=self._pace.phase_seconds_left() if running else None,
             whole_seconds_left=self._whole.whole_seconds_left() if running else None,
         )
         part = self._path.with_name(f"{self._path.name}.part")
-        # A run outlives a live file that cannot be written; a full disk stops it at its next checkpoint, with a cure.
+        # A run outlives a live file that cannot be written; a full disk stops it at its next
+        # checkpoint, with a cure.
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps(_as_json(self._status), ensure_ascii=False, indent=1), encoding="utf-8")
+            part.write_text(
+                json.dumps(_as_json(self._status), ensure_ascii=False, indent=1), encoding="utf-8"
+            )
             part.replace(self._path)
 
 
 def read_status(path: Path) -> Status:
-    """The last reading of a run, with `alive` found out now. Raises StorageError if there is none or it is damaged."""
+    """The last reading of a run, with `alive` found out now.
+
+    Raises StorageError if there is none or it is damaged.
+    """
     try:
         status = TypeAdapter(Status).validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise StorageError(f"no run has written {path}", cure="start one with `python cli.py run`") from None
+        raise StorageError(
+            f"no run has written {path}", cure="start one with `python cli.py run`"
+        ) from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError:
@@ -144,7 +173,9 @@ def render_status(status: Status) -> str:
         if status.title:
             lines.append(f"⏳ {_position(status)}{_left(status.phase_seconds_left)}")
         words = ("Next", *("Then" for _ in status.upcoming))
-        lines += [f"⏳ {word}: {title}" for word, title in zip(words, status.upcoming[:3], strict=False)]
+        lines += [
+            f"⏳ {word}: {title}" for word, title in zip(words, status.upcoming[:3], strict=False)
+        ]
         if len(status.upcoming) > 3:
             lines.append(f"⏳ and {len(status.upcoming) - 3} more")
         if status.whole_seconds_left is not None:
@@ -170,13 +201,18 @@ class TrainingLog:
             self._file.write(b"\n")
 
     def line(self, text: str) -> None:
-        """Append a message; each of its lines carries the time. Raises StorageError if the disk refuses."""
+        """Append a message; each of its lines carries the time.
+
+        Raises StorageError if the disk refuses.
+        """
         stamp = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S")
         lines = "".join(f"{stamp}  {part}\n" for part in text.splitlines() or [""])
         try:
             self._file.write(lines.encode())
         except OSError as error:
-            raise StorageError(f"{self.path} cannot be written: {error.strerror}", cure="free some space") from error
+            raise StorageError(
+                f"{self.path} cannot be written: {error.strerror}", cure="free some space"
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -186,7 +222,10 @@ class TrainingLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -194,7 +233,9 @@ class TrainingLog:
 def _as_json(status: Status) -> dict[str, Any]:
     record = asdict(status)
     del record["alive"]
-    return record | {name: list(value) for name, value in record.items() if isinstance(value, tuple)}
+    return record | {
+        name: list(value) for name, value in record.items() if isinstance(value, tuple)
+    }
 
 
 def _alive(status: Status) -> bool | None:
@@ -204,7 +245,8 @@ def _alive(status: Status) -> bool | None:
         process = psutil.Process(status.pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        # The number of a process that ended is given to another one: only number and start time together are it.
+        # The number of a process that ended is given to another one: only number and start time
+        # together are it.
         return abs(process.create_time() - status.process_started) <= START_TOLERANCE_SECONDS
     except psutil.NoSuchProcess:
         return False
@@ -222,7 +264,10 @@ def _headline(status: Status) -> str:
     if status.state == "stopped":
         return f"⏹ Stopped after {took} ({process}); the same command continues it"
     if status.alive is False:
-        return f"❌ Not running: {process} is gone, last heard of after {took}; the same command continues it"
+        return (
+            f"❌ Not running: {process} is gone, last heard of after {took}; the same command "
+            "continues it"
+        )
     if status.alive:
         return f"✅ Running ({process})"
     return f"❔ Running, as far as this host can know ({process}); last heard of {_age(status)} ago"
@@ -242,7 +287,9 @@ def _ends_within_a_line(path: Path) -> bool:
 
 def _position(status: Status) -> str:
     doing = "" if status.phase in ("", status.title) else f": {status.phase}"
-    return f"{status.title}{doing}" + (f" ({status.unit} {status.done}/{status.total})" if status.total else "")
+    return f"{status.title}{doing}" + (
+        f" ({status.unit} {status.done}/{status.total})" if status.total else ""
+    )
 
 
 def _left(seconds: float | None) -> str:

@@ -1,7 +1,7 @@
 """Probabilities -> what a pixel is taken for: cut-offs, portions of a class, rings, and weights of soft targets. Pure.
 
-All of it acts on stored probabilities, p8 = round(255 p), and compares integers. What concerns a whole pool or source
-follows from its histogram of 256 bins.
+All of it acts on stored probabilities, p8 = round(255 p), and compares integers. What concerns a
+whole pool or source follows from its histogram of 256 bins.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ LARGEST_SOFT = 254
 class SoftTargets:
     """What the numbers of a map mean that holds probabilities, p8 up to 254, in place of labels: a weight for each value.
 
-    A pixel of value v is to be learned as p = v / 255 with weight `weights[v]`; 255 is IGNORE, of weight 0.
+    A pixel of value v is to be learned as p = v / 255 with weight `weights[v]`; 255 is IGNORE, of
+    weight 0.
     """
 
     weights: Float32[np.ndarray, "256"]
@@ -37,8 +38,9 @@ class SoftTargets:
 def particle_cutoff(threshold: float) -> int:
     """The smallest p8 with p8 / 255 >= threshold, in exact arithmetic; threshold in [0, 1].
 
-    The threshold means the decimal that was typed: 0.70 is 7/10, so 255 x 0.70 = 178.5 and the cut-off is 179; 0.60
-    gives exactly 153. Since p8 = round(255 p), a cut-off c acts on the network's own probability at (c - 1/2) / 255.
+    The threshold means the decimal that was typed: 0.70 is 7/10, so 255 x 0.70 = 178.5 and the
+    cut-off is 179; 0.60 gives exactly 153. Since p8 = round(255 p), a cut-off c acts on the
+    network's own probability at (c - 1/2) / 255.
     """
     return ceil(255 * decimal_of(threshold))
 
@@ -46,7 +48,8 @@ def particle_cutoff(threshold: float) -> int:
 def background_cutoff(threshold: float) -> int:
     """The largest p8 with 1 - p8 / 255 >= threshold, in exact arithmetic; -1 if there is none; threshold in [0, 1].
 
-    0.80 gives exactly 51, where 255 * (1 - 0.8) in floating point is 50.99999999999999; 0.70 gives 76.
+    0.80 gives exactly 51, where 255 * (1 - 0.8) in floating point is 50.99999999999999; 0.70 gives
+    76.
     """
     return floor(255 * (1 - decimal_of(threshold)))
 
@@ -59,11 +62,12 @@ def probability_counts(probabilities: UInt8[np.ndarray, "height width"]) -> Prob
 def portion_cutoffs(counts: ProbabilityCounts, *, prior: float, portion: float) -> Cutoffs:
     """Cut-offs that label a portion of each class, the classes being as frequent as the prior says.
 
-    BACKGROUND is the bottom portion x (1 - prior) of all pixels, PARTICLE the top portion x prior. Stored probabilities
-    have ties: for BACKGROUND the lowest cut-off is taken that reaches its portion, for its bulk often lies at p8 = 0 and
-    1; PARTICLE then gets the portion that BACKGROUND came to, 1 at most, by the cut-off that comes nearest to it, the
-    higher of equals. So the labelled part sets the ratio of the classes, not the teacher: CBST, Zou et al. (2018), with
-    the prior in place of the teacher's own frequencies.
+    BACKGROUND is the bottom portion x (1 - prior) of all pixels, PARTICLE the top portion x prior.
+    Stored probabilities have ties: for BACKGROUND the lowest cut-off is taken that reaches its
+    portion, for its bulk often lies at p8 = 0 and 1; PARTICLE then gets the portion that BACKGROUND
+    came to, 1 at most, by the cut-off that comes nearest to it, the higher of equals. So the
+    labelled part sets the ratio of the classes, not the teacher: CBST, Zou et al. (2018), with the
+    prior in place of the teacher's own frequencies.
 
     Args:
         counts: pixels of each p8 in a source, at least one.
@@ -90,17 +94,22 @@ def prior_cutoff(counts: ProbabilityCounts, *, prior: float) -> int:
 
 def with_ring(labels: LabelMap, *, ring_px: int) -> LabelMap:
     """The label map with IGNORE on every BACKGROUND pixel within `ring_px` (Chebyshev distance) of a PARTICLE pixel."""
-    near = ndimage.maximum_filter((labels == PARTICLE).astype(np.uint8), size=2 * ring_px + 1, mode="constant")
+    near = ndimage.maximum_filter(
+        (labels == PARTICLE).astype(np.uint8), size=2 * ring_px + 1, mode="constant"
+    )
     ringed: LabelMap = np.where((near == 1) & (labels == BACKGROUND), np.uint8(IGNORE), labels)
     return ringed
 
 
 def soft_weights(counts: ProbabilityCounts) -> Float64[np.ndarray, "256"]:
-    """Weight in [0, 1] of a pixel by its p8: SoftMatch's truncated Gaussian of confidence, for each class its own.
+    """Weight in [0, 1] of a pixel by its p8:
 
-    With c = max(p, 1 - p), and mu_y, v_y mean and variance of c over the pixels of class y (PARTICLE at p8 >= 128):
-    exp(-min(0, c - mu_y)^2 / (2 v_y / 4)). Chen et al. (2023), arXiv 2301.10921, where one mu and v serve all classes: at
-    4% foreground they would be those of the background alone.
+    SoftMatch's truncated Gaussian of confidence, for each class its own.
+
+    With c = max(p, 1 - p), and mu_y, v_y mean and variance of c over the pixels of class y
+    (PARTICLE at p8 >= 128): exp(-min(0, c - mu_y)^2 / (2 v_y / 4)). Chen et al. (2023), arXiv
+    2301.10921, where one mu and v serve all classes: at 4% foreground they would be those of the
+    background alone.
     """
     p = np.arange(256) / 255
     confidence = np.maximum(p, 1 - p)
@@ -115,7 +124,9 @@ def soft_weights(counts: ProbabilityCounts) -> Float64[np.ndarray, "256"]:
     return weights
 
 
-def soft_codes(probabilities: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+def soft_codes(
+    probabilities: UInt8[np.ndarray, "height width"],
+) -> UInt8[np.ndarray, "height width"]:
     """The map of soft targets: p8 up to LARGEST_SOFT."""
     codes: UInt8[np.ndarray, "height width"] = np.minimum(probabilities, np.uint8(LARGEST_SOFT))
     return codes
@@ -130,7 +141,8 @@ def hardened(codes: UInt8[np.ndarray, "height width"]) -> LabelMap:
 def agreement(maps: list[UInt8[np.ndarray, "height width"]], *, cutoff: int) -> float:
     """Mean Dice of the earlier maps with the last one at a p8 cut-off, in [0, 1]; two empty maps agree wholly.
 
-    Yang et al. (2022), ST++ (arXiv 2106.05095), where it is the mean IoU of the checkpoints of a training with its last.
+    Yang et al. (2022), ST++ (arXiv 2106.05095), where it is the mean IoU of the checkpoints of a
+    training with its last.
     """
     *earlier, last = [each >= cutoff for each in maps]
     found = []

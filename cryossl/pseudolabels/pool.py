@@ -44,9 +44,10 @@ Region = tuple[int, int, int, int]
 class Selected:
     """Pseudo-labels that were selected: best first, with what is known of every item of the pool.
 
-    `maps` holds a map for each micrograph of a selected item: labels, or soft targets where `soft` says for its source what
-    their values weigh; a pixel that no selected item answers for is IGNORE. The maps stay on disk until they are looked at.
-    `prior_cutoffs`: source -> the p8 above which the teacher has as many pixels as the prior says, kept near 1/2.
+    `maps` holds a map for each micrograph of a selected item: labels, or soft targets where `soft`
+    says for its source what their values weigh; a pixel that no selected item answers for is
+    IGNORE. The maps stay on disk until they are looked at. `prior_cutoffs`: source -> the p8 above
+    which the teacher has as many pixels as the prior says, kept near 1/2.
     """
 
     stage: Stage
@@ -71,7 +72,10 @@ class Selected:
 
 
 class Pool:
-    """The unlabelled items of a split. It is given no true label; `audit` alone reads the hidden ones."""
+    """The unlabelled items of a split.
+
+    It is given no true label; `audit` alone reads the hidden ones.
+    """
 
     def __init__(self, store: Store, items: Sequence[str]) -> None:
         self._store = store
@@ -81,7 +85,8 @@ class Pool:
     def predict(self, folder: Path, predictor: Predictor, *, report: Report) -> None:
         """Write the p8 maps of the pool's micrographs into `folder`, a chunk of micrographs a file.
 
-        A chunk that is there from an interrupted call is kept, so at most one chunk of work is lost.
+        A chunk that is there from an interrupted call is kept, so at most one chunk of work is
+        lost.
         """
         chunks = self._chunks()
         for number, chunk in enumerate(chunks):
@@ -91,8 +96,16 @@ class Pool:
                 write_durably(path, np.concatenate(maps).tobytes())
             report(Progress("predict", number + 1, len(chunks), "chunk"))
 
-    def select(self, predicted: Path, folder: Path, selection: Selection, *, priors: Priors, report: Report,
-               earlier: Sequence[Path] = ()) -> None:
+    def select(
+        self,
+        predicted: Path,
+        folder: Path,
+        selection: Selection,
+        *,
+        priors: Priors,
+        report: Report,
+        earlier: Sequence[Path] = (),
+    ) -> None:
         """Assess every item, choose, and write the chosen maps one behind the other, with a record of why.
 
         Args:
@@ -101,62 +114,128 @@ class Pool:
             selection: the rules.
             priors: what the labelled part says.
             report: hears "assess" in items.
-            earlier: folders of the p8 maps of the teacher earlier in its training, for the agreement of each item.
+            earlier: folders of the p8 maps of the teacher earlier in its training, for the
+                agreement of each item.
         """
         counts = {}
-        for done, (item, probabilities) in enumerate(self._probabilities(predicted, self.items), start=1):
+        for done, (item, probabilities) in enumerate(
+            self._probabilities(predicted, self.items), start=1
+        ):
             counts[item] = probability_counts(probabilities)
             report(Progress("assess", done, len(self.items), "item"))
         totals = self._by_source(counts)
-        cutoffs = {source: selection.cutoffs(total, priors.of(source)) for source, total in totals.items()}
-        alike = {source: prior_cutoff(total, prior=priors.of(source)) for source, total in totals.items()}
+        cutoffs = {
+            source: selection.cutoffs(total, priors.of(source)) for source, total in totals.items()
+        }
+        alike = {
+            source: prior_cutoff(total, prior=priors.of(source)) for source, total in totals.items()
+        }
         agreements = self._agreements([*earlier, predicted], alike) if earlier else {}
-        assessments = {item: assess_counts(each, selection, cutoffs=cutoffs[self.source(item)],
-                                           target_ratio=priors.target(self.source(item), scope=selection.scope),
-                                           agreement=agreements.get(item)) for item, each in counts.items()}
+        assessments = {
+            item: assess_counts(
+                each,
+                selection,
+                cutoffs=cutoffs[self.source(item)],
+                target_ratio=priors.target(self.source(item), scope=selection.scope),
+                agreement=agreements.get(item),
+            )
+            for item, each in counts.items()
+        }
         sources = {item: self.source(item) for item in self.items}
-        chosen = select(assessments, selection, labelled_count=priors.labelled_count, sources=sources,
-                        labelled_by_source=priors.labelled)
-        ignored = self._write_maps(predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection, cutoffs)
+        chosen = select(
+            assessments,
+            selection,
+            labelled_count=priors.labelled_count,
+            sources=sources,
+            labelled_by_source=priors.labelled,
+        )
+        ignored = self._write_maps(
+            predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection, cutoffs
+        )
         if selection.ring_px:  # which the histogram of an image cannot tell
-            assessments |= {item: replace(assessments[item], ignored_pixels=pixels,
-                                          ignored_fraction=pixels / assessments[item].pixels)
-                            for item, pixels in ignored.items()}
-        summary = summarise(assessments, chosen, selection, labelled_count=priors.labelled_count, target_ratio=priors.ratio,
-                            sources=sources)
-        weights = {source: soft_weights(total).tolist() for source, total in totals.items()} if selection.soft else {}
-        record = {"chosen": list(chosen), "summary": asdict(summary), "soft_weights": weights, "prior_cutoffs": alike,
-                  "assessments": {item: asdict(one) for item, one in assessments.items()}}
+            assessments |= {
+                item: replace(
+                    assessments[item],
+                    ignored_pixels=pixels,
+                    ignored_fraction=pixels / assessments[item].pixels,
+                )
+                for item, pixels in ignored.items()
+            }
+        summary = summarise(
+            assessments,
+            chosen,
+            selection,
+            labelled_count=priors.labelled_count,
+            target_ratio=priors.ratio,
+            sources=sources,
+        )
+        weights = (
+            {source: soft_weights(total).tolist() for source, total in totals.items()}
+            if selection.soft
+            else {}
+        )
+        record = {
+            "chosen": list(chosen),
+            "summary": asdict(summary),
+            "soft_weights": weights,
+            "prior_cutoffs": alike,
+            "assessments": {item: asdict(one) for item, one in assessments.items()},
+        }
         write_durably(folder / "selection.json", json.dumps(record).encode())
 
     def selected(self, stage: Stage) -> Selected:
         """The pseudo-labels of a finished selection."""
         record = json.loads((stage.folder / "selection.json").read_text())
         chosen = tuple(record["chosen"])
-        flat = np.memmap(stage.folder / PSEUDO_LABELS, np.uint8, mode="r") if chosen else np.empty(0, np.uint8)
+        flat = (
+            np.memmap(stage.folder / PSEUDO_LABELS, np.uint8, mode="r")
+            if chosen
+            else np.empty(0, np.uint8)
+        )
         maps: dict[str, LabelMap] = {}
         start = 0
         for micrograph in sorted({micrograph_of(item) for item in chosen}):
             stored = self._store.micrographs[micrograph]
             end = start + stored.height_px * stored.width_px
-            maps[micrograph] = np.asarray(flat[start:end]).reshape(stored.height_px, stored.width_px)
+            maps[micrograph] = np.asarray(flat[start:end]).reshape(
+                stored.height_px, stored.width_px
+            )
             start = end
-        soft = {source: SoftTargets(np.array(weights, np.float32)) for source, weights in record["soft_weights"].items()}
-        return Selected(stage, chosen, {item: Assessment(**one) for item, one in record["assessments"].items()},
-                        SelectionSummary(**record["summary"]), maps,
-                        soft, record["prior_cutoffs"])
+        soft = {
+            source: SoftTargets(np.array(weights, np.float32))
+            for source, weights in record["soft_weights"].items()
+        }
+        return Selected(
+            stage,
+            chosen,
+            {item: Assessment(**one) for item, one in record["assessments"].items()},
+            SelectionSummary(**record["summary"]),
+            maps,
+            soft,
+            record["prior_cutoffs"],
+        )
 
     def audit(self, selected: Selected) -> Counts:
-        """Counts of the pseudo-labels against the hidden truth. For reports alone; unannotated micrographs are left out."""
-        return sum((audit(selected.labels(micrograph), self._store.truth(micrograph, border=True))
-                    for micrograph in selected.maps if self._store.micrographs[micrograph].annotated),
-                   start=Counts(0, 0, 0))
+        """Counts of the pseudo-labels against the hidden truth.
+
+        For reports alone; unannotated micrographs are left out.
+        """
+        return sum(
+            (
+                audit(selected.labels(micrograph), self._store.truth(micrograph, border=True))
+                for micrograph in selected.maps
+                if self._store.micrographs[micrograph].annotated
+            ),
+            start=Counts(0, 0, 0),
+        )
 
     def source(self, item: str) -> str:
         """The source of an item."""
         return self._store.micrographs[micrograph_of(item)].source
 
-    def cut(self, item: str, whole: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "own_height own_width"]:
+    def cut(
+        self, item: str, whole: UInt8[np.ndarray, "height width"]
+    ) -> UInt8[np.ndarray, "own_height own_width"]:
         """The part of its micrograph's map that an item answers for."""
         y0, y1, x0, x1 = self._region(item)
         return whole[y0:y1, x0:x1]
@@ -172,21 +251,37 @@ class Pool:
     def _agreements(self, folders: Sequence[Path], cutoffs: Mapping[str, int]) -> dict[str, float]:
         """How well the teacher's earlier maps of each item agree with its last."""
         streams = zip(*(self._probabilities(folder, self.items) for folder in folders), strict=True)
-        return {views[0][0]: agreement([probabilities for _, probabilities in views], cutoff=cutoffs[self.source(views[0][0])])
-                for views in streams}
+        return {
+            views[0][0]: agreement(
+                [probabilities for _, probabilities in views],
+                cutoff=cutoffs[self.source(views[0][0])],
+            )
+            for views in streams
+        }
 
-    def _write_maps(self, predicted: Path, path: Path, chosen: frozenset[str], selection: Selection,
-                    cutoffs: Mapping[str, Cutoffs]) -> dict[str, int]:
+    def _write_maps(
+        self,
+        predicted: Path,
+        path: Path,
+        chosen: frozenset[str],
+        selection: Selection,
+        cutoffs: Mapping[str, Cutoffs],
+    ) -> dict[str, int]:
         """A map per micrograph of a chosen item, one behind the other, in the order of ids; returns IGNORE pixels by item."""
         ignored = {}
         items = sorted(chosen, key=lambda item: (micrograph_of(item), item))
         with path.open("wb") as stream:
-            for micrograph, members in groupby(self._probabilities(predicted, items), key=lambda pair: micrograph_of(pair[0])):
+            for micrograph, members in groupby(
+                self._probabilities(predicted, items), key=lambda pair: micrograph_of(pair[0])
+            ):
                 stored = self._store.micrographs[micrograph]
                 whole = np.full((stored.height_px, stored.width_px), IGNORE, dtype=np.uint8)
                 for item, probabilities in members:
-                    own = soft_codes(probabilities) if selection.soft else label_map(
-                        probabilities, selection, cutoffs[self.source(item)])
+                    own = (
+                        soft_codes(probabilities)
+                        if selection.soft
+                        else label_map(probabilities, selection, cutoffs[self.source(item)])
+                    )
                     self.cut(item, whole)[...] = own
                     ignored[item] = int(np.count_nonzero(own == IGNORE))
                 stream.write(whole.tobytes())
@@ -200,10 +295,14 @@ class Pool:
         return self._store.tiles(item)[0].own
 
     def _chunks(self) -> list[tuple[str, ...]]:
-        return [self.micrographs[start:start + CHUNK_MICROGRAPHS]
-                for start in range(0, len(self.micrographs), CHUNK_MICROGRAPHS)]
+        return [
+            self.micrographs[start : start + CHUNK_MICROGRAPHS]
+            for start in range(0, len(self.micrographs), CHUNK_MICROGRAPHS)
+        ]
 
-    def _probabilities(self, folder: Path, items: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
+    def _probabilities(
+        self, folder: Path, items: Sequence[str]
+    ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """The p8 map of each item, in the order of micrographs; one chunk is mapped at a time."""
         wanted: dict[str, list[str]] = {}
         for item in items:
@@ -216,7 +315,9 @@ class Pool:
             for micrograph in chunk:
                 stored = self._store.micrographs[micrograph]
                 size = stored.height_px * stored.width_px
-                whole = np.asarray(flat[offset:offset + size]).reshape(stored.height_px, stored.width_px)
+                whole = np.asarray(flat[offset : offset + size]).reshape(
+                    stored.height_px, stored.width_px
+                )
                 offset += size
                 for item in wanted.get(micrograph, ()):
                     yield item, self.cut(item, whole)

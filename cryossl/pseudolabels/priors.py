@@ -32,11 +32,16 @@ class Priors:
         return self.of(source) if scope == "per_source" else self.ratio
 
 
-def shrunk_priors(ratio: float, *, ratios: Mapping[str, float], labelled: Mapping[str, int]) -> Priors:
+def shrunk_priors(
+    ratio: float, *, ratios: Mapping[str, float], labelled: Mapping[str, int]
+) -> Priors:
     """pi_s = (n_s r_s + 5 r) / (n_s + 5): a source's ratio, drawn to the overall one the more, the fewer its labels.
 
     `ratio`: overall; `ratios`: measured, of each source with labelled items; `labelled`: how many.
     """
-    shrunk = {source: (labelled[source] * own + SHRINKAGE_ITEMS * ratio) / (labelled[source] + SHRINKAGE_ITEMS)
-              for source, own in ratios.items()}
+    shrunk = {
+        source: (labelled[source] * own + SHRINKAGE_ITEMS * ratio)
+        / (labelled[source] + SHRINKAGE_ITEMS)
+        for source, own in ratios.items()
+    }
     return Priors(ratio, shrunk, dict(labelled))

@@ -1,8 +1,9 @@
 """Probabilities -> pseudo-labels: the rule for a pixel, the quality of an image, and which images are kept.
 
-Nothing here can see a true label: the inputs are a teacher's stored probabilities, the settings, one target ratio and
-the number of labelled items. All that is measured on an image follows from the 256-bin histogram of its map, so an
-image of 1024 x 1024 takes a few milliseconds and the pool can be streamed.
+Nothing here can see a true label: the inputs are a teacher's stored probabilities, the settings,
+one target ratio and the number of labelled items. All that is measured on an image follows from the
+256-bin histogram of its map, so an image of 1024 x 1024 takes a few milliseconds and the pool can
+be streamed.
 """
 
 from __future__ import annotations
@@ -55,7 +56,10 @@ class BestPerLabelled:
     multiple: float
 
     def limit(self, labelled_count: int) -> int:
-        """Most images that are kept: floor(multiple x labelled), exact in decimal (2 x 258 = 516; 0.29 x 100 = 29)."""
+        """Most images that are kept: floor(multiple x labelled), exact in decimal (2 x 258 = 516;
+
+        0.29 x 100 = 29).
+        """
         return floor(decimal_of(self.multiple) * labelled_count)
 
 
@@ -74,14 +78,17 @@ class BestOfEachSource:
 class Selection:
     """A strategy's rules. A value: two strategies that differ in one field differ in one thing.
 
-    A pixel is PARTICLE at p >= particle_threshold, else BACKGROUND at 1 - p >= background_threshold, else doubtful.
+    A pixel is PARTICLE at p >= particle_threshold, else BACKGROUND at 1 - p >=
+    background_threshold, else doubtful.
 
-    `portion`: of each class, as the labelled part has it in the image's source, that is labelled at most; the thresholds
-    stay as floors. `soft`: the student learns the probabilities themselves, weighted by confidence, and the thresholds
-    only count. `ring_px`: pixels around a pseudo particle that are IGNORE. `scope`: whether target ratio and quota are one
-    for all sources, or each source's own.
+    `portion`: of each class, as the labelled part has it in the image's source, that is labelled at
+    most; the thresholds stay as floors. `soft`: the student learns the probabilities themselves,
+    weighted by confidence, and the thresholds only count. `ring_px`: pixels around a pseudo
+    particle that are IGNORE. `scope`: whether target ratio and quota are one for all sources, or
+    each source's own.
 
-    Raises ConfigError if a threshold is outside [0, 1] or if both together are under 1, so that pixels would be both.
+    Raises ConfigError if a threshold is outside [0, 1] or if both together are under 1, so that
+    pixels would be both.
     """
 
     particle_threshold: float
@@ -98,19 +105,30 @@ class Selection:
         """Refuse thresholds that cannot be meant."""
         thresholds = (self.particle_threshold, self.background_threshold)
         if not all(0 <= threshold <= 1 for threshold in thresholds):
-            raise ConfigError(f"particle and background thresholds {thresholds} are probabilities, 0 to 1")
+            raise ConfigError(
+                f"particle and background thresholds {thresholds} are probabilities, 0 to 1"
+            )
         if sum(decimal_of(threshold) for threshold in thresholds) < 1:
             raise ConfigError(
-                f"particle_threshold {thresholds[0]:g} and background_threshold {thresholds[1]:g} overlap",
+                f"particle_threshold {thresholds[0]:g} and background_threshold {thresholds[1]:g} "
+                "overlap",
                 cure="choose two that add up to 1 or more, or a pixel would be both",
             )
 
-    def cutoffs(self, counts: ProbabilityCounts | None = None, prior: float | None = None) -> Cutoffs:
-        """(a, b): PARTICLE at p8 >= a, BACKGROUND at p8 <= b, doubtful between; b < a, so PARTICLE wins a tie.
+    def cutoffs(
+        self, counts: ProbabilityCounts | None = None, prior: float | None = None
+    ) -> Cutoffs:
+        """(a, b):
 
-        With a portion they follow from the histogram and the prior particle ratio of the image's source as well.
+        PARTICLE at p8 >= a, BACKGROUND at p8 <= b, doubtful between; b < a, so PARTICLE wins a tie.
+
+        With a portion they follow from the histogram and the prior particle ratio of the image's
+        source as well.
         """
-        particle, background = particle_cutoff(self.particle_threshold), background_cutoff(self.background_threshold)
+        particle, background = (
+            particle_cutoff(self.particle_threshold),
+            background_cutoff(self.background_threshold),
+        )
         if self.portion is not None and counts is not None and prior is not None:
             rare, common = portion_cutoffs(counts, prior=prior, portion=self.portion)
             particle, background = max(particle, rare), min(background, common)
@@ -119,7 +137,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known of one image without its truth. Ratios in [0, 1]; the pixel counts add up over images."""
+    """What is known of one image without its truth.
+
+    Ratios in [0, 1]; the pixel counts add up over images.
+    """
 
     quality: float
     particle_confidence: float
@@ -134,12 +155,18 @@ class Assessment:
     agreement: float | None = None
 
 
-def label_map(probabilities: UInt8[np.ndarray, "height width"], selection: Selection,
-              cutoffs: Cutoffs | None = None) -> LabelMap:
-    """The pseudo-label of one image: PARTICLE, BACKGROUND, and the doubtful as `uncertain_pixels` says.
+def label_map(
+    probabilities: UInt8[np.ndarray, "height width"],
+    selection: Selection,
+    cutoffs: Cutoffs | None = None,
+) -> LabelMap:
+    """The pseudo-label of one image:
 
-    `cutoffs` are those of the image's source where it has its own. With `ring_px` the pixels within that distance of a
-    PARTICLE pixel are IGNORE: where a particle ends is where a teacher errs most.
+    PARTICLE, BACKGROUND, and the doubtful as `uncertain_pixels` says.
+
+    `cutoffs` are those of the image's source where it has its own. With `ring_px` the pixels within
+    that distance of a PARTICLE pixel are IGNORE: where a particle ends is where a teacher errs
+    most.
     """
     particle, background = cutoffs or selection.cutoffs()
     doubtful = IGNORE if selection.uncertain_pixels == "ignore" else BACKGROUND
@@ -150,22 +177,43 @@ def label_map(probabilities: UInt8[np.ndarray, "height width"], selection: Selec
     return with_ring(labels, ring_px=selection.ring_px) if selection.ring_px else labels
 
 
-def assess(probabilities: UInt8[np.ndarray, "height width"], selection: Selection, *, target_ratio: float,
-           cutoffs: Cutoffs | None = None, agreement: float | None = None) -> Assessment:
-    """Quality of one image and its terms; target_ratio in (0, 1]. One pass over the map: see `assess_counts`."""
-    return assess_counts(probability_counts(probabilities), selection, target_ratio=target_ratio, cutoffs=cutoffs,
-                         agreement=agreement)
+def assess(
+    probabilities: UInt8[np.ndarray, "height width"],
+    selection: Selection,
+    *,
+    target_ratio: float,
+    cutoffs: Cutoffs | None = None,
+    agreement: float | None = None,
+) -> Assessment:
+    """Quality of one image and its terms; target_ratio in (0, 1].
+
+    One pass over the map: see `assess_counts`.
+    """
+    return assess_counts(
+        probability_counts(probabilities),
+        selection,
+        target_ratio=target_ratio,
+        cutoffs=cutoffs,
+        agreement=agreement,
+    )
 
 
-def assess_counts(counts: ProbabilityCounts, selection: Selection, *, target_ratio: float, cutoffs: Cutoffs | None = None,
-                  agreement: float | None = None) -> Assessment:
+def assess_counts(
+    counts: ProbabilityCounts,
+    selection: Selection,
+    *,
+    target_ratio: float,
+    cutoffs: Cutoffs | None = None,
+    agreement: float | None = None,
+) -> Assessment:
     """Quality of one image from its histogram, as docs/method.md defines it.
 
-    particle_confidence = mean p of PARTICLE pixels, background_confidence = mean 1 - p of the pixels confident to be
-    BACKGROUND, 0 where there is none; mean_confidence = mean max(p, 1 - p) of all pixels;
-    balance = max(0, 1 - |r - t| / t) with r = PARTICLE pixels / all pixels and t = target_ratio; quality = the weighted
-    sum. Doubtful pixels stay in the denominator of r, so that `ignore` and `background` select the same images.
-    Sums are integers and each ratio is divided once, so a mean of exactly 0.70 passes a threshold of 0.70.
+    particle_confidence = mean p of PARTICLE pixels, background_confidence = mean 1 - p of the
+    pixels confident to be BACKGROUND, 0 where there is none; mean_confidence = mean max(p, 1 - p)
+    of all pixels; balance = max(0, 1 - |r - t| / t) with r = PARTICLE pixels / all pixels and t =
+    target_ratio; quality = the weighted sum. Doubtful pixels stay in the denominator of r, so that
+    `ignore` and `background` select the same images. Sums are integers and each ratio is divided
+    once, so a mean of exactly 0.70 passes a threshold of 0.70.
 
     Raises ValueError for an empty image or a target_ratio outside (0, 1].
     """
@@ -186,8 +234,11 @@ def assess_counts(counts: ProbabilityCounts, selection: Selection, *, target_rat
     balance = max(0.0, 1 - abs(particle_ratio - target_ratio) / target_ratio)
     weights = selection.quality
     return Assessment(
-        quality=weights.confidence * mean_confidence + weights.particle * particle_confidence
-        + weights.background * background_confidence + weights.balance * balance + weights.agreement * (agreement or 0.0),
+        quality=weights.confidence * mean_confidence
+        + weights.particle * particle_confidence
+        + weights.background * background_confidence
+        + weights.balance * balance
+        + weights.agreement * (agreement or 0.0),
         particle_confidence=particle_confidence,
         background_confidence=background_confidence,
         mean_confidence=mean_confidence,
@@ -201,8 +252,14 @@ def assess_counts(counts: ProbabilityCounts, selection: Selection, *, target_rat
     )
 
 
-def select(assessments: Mapping[str, Assessment], selection: Selection, *, labelled_count: int,
-           sources: Mapping[str, str] | None = None, labelled_by_source: Mapping[str, int] | None = None) -> tuple[str, ...]:
+def select(
+    assessments: Mapping[str, Assessment],
+    selection: Selection,
+    *,
+    labelled_count: int,
+    sources: Mapping[str, str] | None = None,
+    labelled_by_source: Mapping[str, int] | None = None,
+) -> tuple[str, ...]:
     """Ids of the images that become pseudo-labels, best quality first, ties by id.
 
     The answer does not depend on the order of the mapping, and a larger quota keeps a superset.
@@ -222,7 +279,11 @@ def select(assessments: Mapping[str, Assessment], selection: Selection, *, label
         return tuple(ranked[: keep.limit(labelled_count)])
     if sources is None:
         raise ValueError("a quota of each source needs the sources of the items")
-    counts = Counter(sources[item] for item in ranked) if isinstance(keep, BestOfEachSource) else labelled_by_source or {}
+    counts = (
+        Counter(sources[item] for item in ranked)
+        if isinstance(keep, BestOfEachSource)
+        else labelled_by_source or {}
+    )
     left = {source: keep.limit(count) for source, count in counts.items()}
     chosen = []
     for item in ranked:

@@ -1,8 +1,9 @@
 """The named strategies, each a value: how the teacher is asked, what is selected, how the student learns.
 
-Three factors lead from naive to class_balanced, and each sets one part of the selection and no other: `class_thresholds`
-the rule of a pixel, `balance_quality` the quality of an image, `quota` which images are kept. The strategies beyond them
-are made of the same parts; docs/method.md has their formulas and sources.
+Three factors lead from naive to class_balanced, and each sets one part of the selection and no
+other: `class_thresholds` the rule of a pixel, `balance_quality` the quality of an image, `quota`
+which images are kept. The strategies beyond them are made of the same parts; docs/method.md has
+their formulas and sources.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from dataclasses import dataclass, field, replace
 
 from cryossl.config import SelectionSettings
 from cryossl.pseudolabels.recipe import Consistency, Learning, LossName, Teaching
-from cryossl.pseudolabels.selection import AllAbove, BestOfEachSource, BestPerLabelled, Quality, Selection
+from cryossl.pseudolabels.selection import (
+    AllAbove,
+    BestOfEachSource,
+    BestPerLabelled,
+    Quality,
+    Selection,
+)
 from cryossl.strategy_names import CONTROLS, parse_strategy
 
 RING_PX = 2
@@ -24,7 +31,10 @@ STABLE_SHARE = 0.5  # stability: of each source, in the first iteration
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a strategy decides in one iteration. `iterations`: at most so many, where the strategy itself has a limit."""
+    """All that a strategy decides in one iteration.
+
+    `iterations`: at most so many, where the strategy itself has a limit.
+    """
 
     selection: Selection
     teaching: Teaching = field(default_factory=Teaching)
@@ -35,17 +45,25 @@ class Recipe:
 def recipe_for(name: str, settings: SelectionSettings, *, iteration: int = 1) -> Recipe:
     """The recipe of a strategy in an iteration, counted from 1.
 
-    Raises ValueError for an unknown name and for a control, which selects nothing; ConfigError if thresholds overlap.
+    Raises ValueError for an unknown name and for a control, which selects nothing; ConfigError if
+    thresholds overlap.
     """
     base, factors = parse_strategy(name)
     if base in CONTROLS:
         raise ValueError(f"{base} uses true labels alone: it has no selection")
     if base in ("naive", "class_balanced"):
-        return Recipe(_between(settings, factors), Teaching(calibrated="calibrated" in factors),
-                      Learning(noised="noise" in factors))
+        return Recipe(
+            _between(settings, factors),
+            Teaching(calibrated="calibrated" in factors),
+            Learning(noised="noise" in factors),
+        )
     recipe = _BEYOND[base](settings, iteration)
     if recipe.learning.consistency is not None:
-        chosen = replace(recipe.learning.consistency, paste="labelled_paste" in factors, match_prior="prior_match" in factors)
+        chosen = replace(
+            recipe.learning.consistency,
+            paste="labelled_paste" in factors,
+            match_prior="prior_match" in factors,
+        )
         recipe = replace(recipe, learning=replace(recipe.learning, consistency=chosen))
     return recipe
 
@@ -60,9 +78,13 @@ def rounds_of(name: str, iterations: int) -> int:
 
 def rules_by_iteration(name: str, settings: SelectionSettings, *, iterations: int) -> str:
     """The rules of all iterations of an arm in words: once, or a paragraph for each iteration from which they change."""
-    texts = [rules_text(recipe_for(name, settings, iteration=number).selection)
-             for number in range(1, rounds_of(name, iterations) + 1)]
-    changes = [number for number, text in enumerate(texts) if number == 0 or text != texts[number - 1]]
+    texts = [
+        rules_text(recipe_for(name, settings, iteration=number).selection)
+        for number in range(1, rounds_of(name, iterations) + 1)
+    ]
+    changes = [
+        number for number, text in enumerate(texts) if number == 0 or text != texts[number - 1]
+    ]
     if len(changes) < 2:
         return "".join(texts[:1])
     return "\n\n".join(f"From iteration {number + 1}: {texts[number]}" for number in changes)
@@ -71,30 +93,61 @@ def rules_by_iteration(name: str, settings: SelectionSettings, *, iterations: in
 def rules_text(selection: Selection) -> str:
     """The rules of a selection in words, for the page of its run."""
     quality, keep = selection.quality, selection.keep
-    terms = {"mean confidence": quality.confidence, "particle confidence": quality.particle,
-             "background confidence": quality.background, "balance": quality.balance, "agreement": quality.agreement}
+    terms = {
+        "mean confidence": quality.confidence,
+        "particle confidence": quality.particle,
+        "background confidence": quality.background,
+        "balance": quality.balance,
+        "agreement": quality.agreement,
+    }
     weighted = " + ".join(f"{weight:g} {term}" for term, weight in terms.items() if weight)
-    kept = (f"the best {keep.multiple:g} images per labelled one" if isinstance(keep, BestPerLabelled)
-            else f"the best {100 * keep.share:g}% of each source" if isinstance(keep, BestOfEachSource)
-            else f"every image of quality {keep.threshold:g} or more")
-    scale = (" (naive's bar, which here lies on another scale: it was meant for the mean confidence, and is now one on balance)"
-             if isinstance(keep, AllAbove) and quality.balance else "")
-    pixels = ("A pixel is learned as its probability, weighted by confidence" if selection.soft else
-              f"A pixel is particle from {selection.particle_threshold:g}, background from {selection.background_threshold:g}")
-    portion = ("" if selection.portion is None else
-               f", among the surest {100 * selection.portion:g}% of what the labelled part says is in its class")
-    ring = f"; {selection.ring_px} px of background round a particle are left out" if selection.ring_px else ""
+    kept = (
+        f"the best {keep.multiple:g} images per labelled one"
+        if isinstance(keep, BestPerLabelled)
+        else f"the best {100 * keep.share:g}% of each source"
+        if isinstance(keep, BestOfEachSource)
+        else f"every image of quality {keep.threshold:g} or more"
+    )
+    scale = (
+        " (naive's bar, which here lies on another scale: it was meant for the mean confidence, "
+        "and is now one on balance)"
+        if isinstance(keep, AllAbove) and quality.balance
+        else ""
+    )
+    pixels = (
+        "A pixel is learned as its probability, weighted by confidence"
+        if selection.soft
+        else f"A pixel is particle from {selection.particle_threshold:g}, background from "
+        f"{selection.background_threshold:g}"
+    )
+    portion = (
+        ""
+        if selection.portion is None
+        else f", among the surest {100 * selection.portion:g}% of what the labelled part says is "
+        "in its class"
+    )
+    ring = (
+        f"; {selection.ring_px} px of background round a particle are left out"
+        if selection.ring_px
+        else ""
+    )
     return f"{pixels}{portion}{ring}; quality = {weighted}; kept: {kept}{scale}."
 
 
 def _between(settings: SelectionSettings, factors: frozenset[str]) -> Selection:
-    """naive, class_balanced, or a step between. Without `quota` the keep rule is naive's, whichever quality that is."""
+    """naive, class_balanced, or a step between.
+
+    Without `quota` the keep rule is naive's, whichever quality that is.
+    """
     by_class = "class_thresholds" in factors
     return Selection(
         particle_threshold=settings.particle_threshold if by_class else settings.naive_threshold,
-        background_threshold=settings.background_threshold if by_class else settings.naive_threshold,
+        background_threshold=settings.background_threshold
+        if by_class
+        else settings.naive_threshold,
         quality=_balanced(settings) if "balance_quality" in factors else Quality(confidence=1.0),
-        keep=BestPerLabelled(settings.max_pseudo_per_labelled) if "quota" in factors
+        keep=BestPerLabelled(settings.max_pseudo_per_labelled)
+        if "quota" in factors
         else AllAbove(settings.naive_threshold),
         uncertain_pixels=settings.uncertain_pixels,
         scope=settings.target_scope,
@@ -102,12 +155,18 @@ def _between(settings: SelectionSettings, factors: frozenset[str]) -> Selection:
 
 
 def _balanced(settings: SelectionSettings) -> Quality:
-    return Quality(particle=settings.quality_particle, background=settings.quality_background,
-                   balance=settings.quality_balance)
+    return Quality(
+        particle=settings.quality_particle,
+        background=settings.quality_background,
+        balance=settings.quality_balance,
+    )
 
 
 def _ringed_class_balanced(settings: SelectionSettings) -> Selection:
-    return replace(_between(settings, frozenset(("class_thresholds", "balance_quality", "quota"))), ring_px=RING_PX)
+    return replace(
+        _between(settings, frozenset(("class_thresholds", "balance_quality", "quota"))),
+        ring_px=RING_PX,
+    )
 
 
 def _weighted_loss(settings: SelectionSettings, _iteration: int) -> Recipe:
@@ -115,42 +174,79 @@ def _weighted_loss(settings: SelectionSettings, _iteration: int) -> Recipe:
 
 
 def _curriculum(settings: SelectionSettings, iteration: int) -> Recipe:
-    selection = replace(_ringed_class_balanced(settings), keep=BestPerLabelled(_of_iteration(QUOTA_GROWTH, iteration)))
-    return Recipe(selection, learning=replace(_mixed(settings.loss), pseudo_weight=(FIRST_PSEUDO_WEIGHT, 1.0)))
+    selection = replace(
+        _ringed_class_balanced(settings),
+        keep=BestPerLabelled(_of_iteration(QUOTA_GROWTH, iteration)),
+    )
+    return Recipe(
+        selection, learning=replace(_mixed(settings.loss), pseudo_weight=(FIRST_PSEUDO_WEIGHT, 1.0))
+    )
 
 
 def _quantile(settings: SelectionSettings, iteration: int) -> Recipe:
-    selection = Selection(particle_threshold=0.50, background_threshold=0.70, quality=Quality(confidence=1.0),
-                          keep=AllAbove(0.0), portion=_of_iteration(PORTIONS, iteration), ring_px=RING_PX,
-                          scope="per_source")
+    selection = Selection(
+        particle_threshold=0.50,
+        background_threshold=0.70,
+        quality=Quality(confidence=1.0),
+        keep=AllAbove(0.0),
+        portion=_of_iteration(PORTIONS, iteration),
+        ring_px=RING_PX,
+        scope="per_source",
+    )
     return Recipe(selection, Teaching(calibrated=True), _mixed(settings.loss))
 
 
 def _stability(settings: SelectionSettings, iteration: int) -> Recipe:
-    selection = Selection(particle_threshold=0.50, background_threshold=0.70, quality=Quality(agreement=1.0),
-                          keep=BestOfEachSource(STABLE_SHARE if iteration == 1 else 1.0), ring_px=RING_PX,
-                          scope="per_source")
-    return Recipe(selection, Teaching(calibrated=True, snapshots=True),
-                  replace(_mixed(settings.loss), by_agreement=iteration > 1))
+    selection = Selection(
+        particle_threshold=0.50,
+        background_threshold=0.70,
+        quality=Quality(agreement=1.0),
+        keep=BestOfEachSource(STABLE_SHARE if iteration == 1 else 1.0),
+        ring_px=RING_PX,
+        scope="per_source",
+    )
+    return Recipe(
+        selection,
+        Teaching(calibrated=True, snapshots=True),
+        replace(_mixed(settings.loss), by_agreement=iteration > 1),
+    )
 
 
 def _soft(settings: SelectionSettings, _iteration: int) -> Recipe:
-    selection = Selection(particle_threshold=0.50, background_threshold=0.50, quality=Quality(confidence=1.0),
-                          keep=AllAbove(0.0), soft=True, scope="per_source")
+    selection = Selection(
+        particle_threshold=0.50,
+        background_threshold=0.50,
+        quality=Quality(confidence=1.0),
+        keep=AllAbove(0.0),
+        soft=True,
+        scope="per_source",
+    )
     return Recipe(selection, Teaching(calibrated=True, views=4), _mixed(settings.loss))
 
 
 def _noisy_student(settings: SelectionSettings, iteration: int) -> Recipe:
     soft = _soft(settings, iteration)
-    return replace(soft, teaching=replace(soft.teaching, views=8), learning=Learning(mixed=True, noised=True))
+    return replace(
+        soft, teaching=replace(soft.teaching, views=8), learning=Learning(mixed=True, noised=True)
+    )
 
 
 def _ema_consistency(settings: SelectionSettings, _iteration: int) -> Recipe:
-    # What the teacher would select at the start is recorded; the student hears the moving average instead.
+    # What the teacher would select at the start is recorded; the student hears the moving average
+    # instead.
     online = Consistency()
-    selection = Selection(particle_threshold=online.particle_range[0], background_threshold=online.background_threshold,
-                          quality=Quality(confidence=1.0), keep=AllAbove(0.0), scope="per_source")
-    return Recipe(selection, learning=replace(_mixed(settings.loss), warm_start=True, consistency=online), iterations=1)
+    selection = Selection(
+        particle_threshold=online.particle_range[0],
+        background_threshold=online.background_threshold,
+        quality=Quality(confidence=1.0),
+        keep=AllAbove(0.0),
+        scope="per_source",
+    )
+    return Recipe(
+        selection,
+        learning=replace(_mixed(settings.loss), warm_start=True, consistency=online),
+        iterations=1,
+    )
 
 
 def _mixed(loss: LossName) -> Learning:

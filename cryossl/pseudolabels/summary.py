@@ -14,10 +14,11 @@ from cryossl.pseudolabels.selection import AllAbove, Assessment, Selection
 class SelectionSummary:
     """What one selection did. None where nothing was selected.
 
-    `pool`: images assessed; `candidates`: images that the rules admit before the quota; `count`: images kept.
-    `particle_ratio`: PARTICLE / all pixels of the kept images, pooled, the ratio that `balance` steers; where only a portion
-    of each class is labelled, PARTICLE / labelled pixels, for the rest is left out of both on purpose;
-    `particle_ratio_valid`: PARTICLE / valid pixels, the ratio that the student sees. The means are over kept images.
+    `pool`: images assessed; `candidates`: images that the rules admit before the quota; `count`:
+    images kept. `particle_ratio`: PARTICLE / all pixels of the kept images, pooled, the ratio that
+    `balance` steers; where only a portion of each class is labelled, PARTICLE / labelled pixels,
+    for the rest is left out of both on purpose; `particle_ratio_valid`: PARTICLE / valid pixels,
+    the ratio that the student sees. The means are over kept images.
     """
 
     pool: int
@@ -64,8 +65,11 @@ def summarise(
         target_ratio=target_ratio,
         particle_ratio=_pooled_ratio(kept, of_labelled=of_labelled),
         particle_ratio_valid=particle / (pixels - ignored) if pixels > ignored else None,
-        particle_ratio_by_source={source: ratio for source, images in sorted(by_source.items())
-                                  if (ratio := _pooled_ratio(images, of_labelled=of_labelled)) is not None},
+        particle_ratio_by_source={
+            source: ratio
+            for source, images in sorted(by_source.items())
+            if (ratio := _pooled_ratio(images, of_labelled=of_labelled)) is not None
+        },
         ignored_fraction=ignored / pixels if pixels else None,
         quality=_mean([one.quality for one in kept]),
         mean_confidence=_mean([one.mean_confidence for one in kept]),
@@ -75,25 +79,43 @@ def summarise(
     )
 
 
-def selection_numbers(summary: SelectionSummary, selection: Selection, audit: Counts | None) -> Numbers:
-    """`threshold/...`, `pseudo/...` and `quality/...` of one selection; `audit` where the hidden truth was asked for."""
+def selection_numbers(
+    summary: SelectionSummary, selection: Selection, audit: Counts | None
+) -> Numbers:
+    """`threshold/...`, `pseudo/...` and `quality/...` of one selection;
+
+    `audit` where the hidden truth was asked for.
+    """
     ratio = summary.particle_ratio
     found: Numbers = {
-        "threshold/particle": selection.particle_threshold, "threshold/background": selection.background_threshold,
-        "pseudo/count": summary.count, "pseudo/candidates": summary.candidates, "pseudo/pool": summary.pool,
-        "pseudo/per_labelled": summary.per_labelled, "pseudo/particle_ratio": ratio,
-        "pseudo/particle_ratio_valid": summary.particle_ratio_valid, "pseudo/target_ratio": summary.target_ratio,
+        "threshold/particle": selection.particle_threshold,
+        "threshold/background": selection.background_threshold,
+        "pseudo/count": summary.count,
+        "pseudo/candidates": summary.candidates,
+        "pseudo/pool": summary.pool,
+        "pseudo/per_labelled": summary.per_labelled,
+        "pseudo/particle_ratio": ratio,
+        "pseudo/particle_ratio_valid": summary.particle_ratio_valid,
+        "pseudo/target_ratio": summary.target_ratio,
         "pseudo/f1_cap": None if ratio is None else f1_cap(ratio, summary.target_ratio),
         "pseudo/ignored_fraction": summary.ignored_fraction,
-        "quality/mean": summary.quality, "quality/confidence": summary.mean_confidence,
-        "quality/particle": summary.particle_confidence, "quality/background": summary.background_confidence,
+        "quality/mean": summary.quality,
+        "quality/confidence": summary.mean_confidence,
+        "quality/particle": summary.particle_confidence,
+        "quality/background": summary.background_confidence,
         "quality/balance": summary.balance,
-        **{f"pseudo/particle_ratio/{source}": value for source, value in summary.particle_ratio_by_source.items()},
+        **{
+            f"pseudo/particle_ratio/{source}": value
+            for source, value in summary.particle_ratio_by_source.items()
+        },
     }
     if audit is not None:
         audited = audit.scores()
-        found |= {"pseudo/audit_precision": audited.precision, "pseudo/audit_recall": audited.recall,
-                  "pseudo/audit_f1": audited.f1}
+        found |= {
+            "pseudo/audit_precision": audited.precision,
+            "pseudo/audit_recall": audited.recall,
+            "pseudo/audit_f1": audited.f1,
+        }
     return found
 
 

@@ -1,5 +1,5 @@
 """The experiment: supervised baseline, teacher, pseudo-labels, student, up to three times.
 
-Read `loop` first, the method on one page; then `steps`, `pseudolabels/strategies` and `recorder`. This file imports nothing,
-so that commands without torch stay fast.
+Read `loop` first, the method on one page; then `steps`, `pseudolabels/strategies` and `recorder`.
+This file imports nothing, so that commands without torch stay fast.
 """

@@ -1,6 +1,9 @@
-"""One invocation on one (data set, ratio, seed): the baseline once, then every arm from it. What it does is told and tracked.
+"""One invocation on one (data set, ratio, seed): the baseline once, then every arm from it.
 
-The method is `selftraining.self_train`; here its steps are given their names, and its results to the bookkeeper.
+What it does is told and tracked.
+
+The method is `selftraining.self_train`; here its steps are given their names, and its results to
+the bookkeeper.
 """
 
 from __future__ import annotations
@@ -32,10 +35,15 @@ Result = IterationResult[Model, Evaluation]
 
 def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
     """The phases of an invocation in order, for the estimate of the time that is left."""
-    phases = [PlannedPhase("Load the data", share=0.0), PlannedPhase(f"{BASELINE}: training", measured_by="train")]
+    phases = [
+        PlannedPhase("Load the data", share=0.0),
+        PlannedPhase(f"{BASELINE}: training", measured_by="train"),
+    ]
     for strategy in _ordered(strategies, iterations):
-        phases += [PlannedPhase(_title(strategy, number), measured_by="train")
-                   for number in range(1, rounds_of(strategy, iterations) + 1)]
+        phases += [
+            PlannedPhase(_title(strategy, number), measured_by="train")
+            for number in range(1, rounds_of(strategy, iterations) + 1)
+        ]
     return phases
 
 
@@ -50,15 +58,20 @@ class Campaign:
     def run(self) -> None:
         """The baseline, then every strategy; the controls last, for they take the longest student's steps.
 
-        Raises FailedArmsError at the end if strategies came to numbers that are not finite: they do not stop the others.
+        Raises FailedArmsError at the end if strategies came to numbers that are not finite: they do
+        not stop the others.
         """
         self._narrator.begin(f"{BASELINE}: training")
         with self._books.iteration(BASELINE, 0) as run:
-            model = self._experiment.fit(self._experiment.split.labelled, None, iteration=0, on_epoch=self._books.epochs(run))
+            model = self._experiment.fit(
+                self._experiment.split.labelled, None, iteration=0, on_epoch=self._books.epochs(run)
+            )
             baseline = Trained(0, model, self._scored(model), None, run, accepted=True)
             self._books.record(baseline, strategy=BASELINE, baseline=None)
         faults: dict[str, NumericError] = {}
-        for strategy in _ordered(self._settings.selection.strategies, self._settings.loop.max_iterations):
+        for strategy in _ordered(
+            self._settings.selection.strategies, self._settings.loop.max_iterations
+        ):
             try:
                 if strategy in CONTROLS:
                     self._control(strategy, baseline)
@@ -76,7 +89,9 @@ class Campaign:
         open_runs = ExitStack()
         students: dict[int, _Taught] = {}
 
-        def pseudo_label(teacher: Model, unlabelled: tuple[str, ...], *, iteration: int) -> Selected:
+        def pseudo_label(
+            teacher: Model, unlabelled: tuple[str, ...], *, iteration: int
+        ) -> Selected:
             self._narrator.begin(_title(strategy, iteration))
             recipe = recipe_for(strategy, self._settings.selection, iteration=iteration)
             selected = self._experiment.pseudo_label(teacher, unlabelled, recipe)
@@ -84,16 +99,31 @@ class Campaign:
             self._books.tell_selection(strategy, selected.summary())
             return selected
 
-        def fit(labelled: tuple[str, ...], pseudo_labels: Selected | None, *, iteration: int) -> Model:
+        def fit(
+            labelled: tuple[str, ...], pseudo_labels: Selected | None, *, iteration: int
+        ) -> Model:
             if pseudo_labels is None:
                 return baseline.model
             taught = students[iteration]
             taught.run = open_runs.enter_context(self._books.iteration(strategy, iteration))
             taught.selected = pseudo_labels
-            self._books.selection(taught.run, iteration, pseudo_labels, taught.recipe,
-                                  self._experiment.calibration(taught.teacher) if taught.recipe.teaching.calibrated else None)
-            model = self._experiment.fit(labelled, pseudo_labels, iteration=iteration, on_epoch=self._books.epochs(taught.run),
-                                         learning=taught.recipe.learning, teacher=taught.teacher)
+            self._books.selection(
+                taught.run,
+                iteration,
+                pseudo_labels,
+                taught.recipe,
+                self._experiment.calibration(taught.teacher)
+                if taught.recipe.teaching.calibrated
+                else None,
+            )
+            model = self._experiment.fit(
+                labelled,
+                pseudo_labels,
+                iteration=iteration,
+                on_epoch=self._books.epochs(taught.run),
+                learning=taught.recipe.learning,
+                teacher=taught.teacher,
+            )
             self._longest_steps = max(self._longest_steps, model.steps)
             return model
 
@@ -101,18 +131,34 @@ class Campaign:
             arm = open_runs.enter_context(self._books.open_arm(strategy))
             results: list[Result] = []
             outcome = follow(
-                self_train(self._experiment.split, iterations=rounds_of(strategy, self._settings.loop.max_iterations), fit=fit,
-                           pseudo_label=pseudo_label, accept=self._gate(strategy),
-                           evaluate=lambda model: self._experiment.evaluate(model, "validation")),
-                results.append)
+                self_train(
+                    self._experiment.split,
+                    iterations=rounds_of(strategy, self._settings.loop.max_iterations),
+                    fit=fit,
+                    pseudo_label=pseudo_label,
+                    accept=self._gate(strategy),
+                    evaluate=lambda model: self._experiment.evaluate(model, "validation"),
+                ),
+                results.append,
+            )
             trained = [baseline]
             for result in results[1:]:
                 taught = students[result.iteration]
-                trained.append(Trained(result.iteration, result.model, self._scored(result.model), taught.selected, taught.run,
-                                       accepted=result.accepted))
+                trained.append(
+                    Trained(
+                        result.iteration,
+                        result.model,
+                        self._scored(result.model),
+                        taught.selected,
+                        taught.run,
+                        accepted=result.accepted,
+                    )
+                )
                 self._books.record(trained[-1], strategy=strategy, baseline=baseline)
             if outcome.empty is not None:
-                self._books.nothing_selected(arm, len(trained), outcome.empty, students[len(trained)].recipe.selection)
+                self._books.nothing_selected(
+                    arm, len(trained), outcome.empty, students[len(trained)].recipe.selection
+                )
             reason = "collapsed" if results[-1].model.collapsed else outcome.stop_reason
             self._books.close_arm(arm, strategy, trained, reason, outcome.empty)
 
@@ -122,18 +168,32 @@ class Campaign:
         if strategy == FULL:
             steps, labelled = self._experiment.most_steps(), self._experiment.all_annotated()
         else:
-            steps, labelled = self._longest_steps or self._experiment.most_steps(), self._experiment.split.labelled
+            steps, labelled = (
+                self._longest_steps or self._experiment.most_steps(),
+                self._experiment.split.labelled,
+            )
         # The steps are part of the runs' names: after other students it is another control.
-        with self._books.open_arm(strategy, steps) as arm, self._books.iteration(strategy, 1, steps) as run:
-            model = self._experiment.fit(labelled, None, iteration=1, steps=steps, on_epoch=self._books.epochs(run),
-                                         learning=Learning(noised=strategy == NOISED))
+        with (
+            self._books.open_arm(strategy, steps) as arm,
+            self._books.iteration(strategy, 1, steps) as run,
+        ):
+            model = self._experiment.fit(
+                labelled,
+                None,
+                iteration=1,
+                steps=steps,
+                on_epoch=self._books.epochs(run),
+                learning=Learning(noised=strategy == NOISED),
+            )
             trained = Trained(1, model, self._scored(model), None, run, accepted=True)
             self._books.record(trained, strategy=strategy, baseline=baseline)
             self._books.close_arm(arm, strategy, [baseline, trained], "iterations done", None)
 
     def _scored(self, model: Model) -> Scored:
         validation = self._experiment.evaluate(model, "validation")
-        return Scored(validation, self._experiment.evaluate(model, "test"), validation.decision_threshold())
+        return Scored(
+            validation, self._experiment.evaluate(model, "test"), validation.decision_threshold()
+        )
 
     def _gate(self, strategy: str) -> Callable[[Result, Result], bool]:
         def accept(best: Result, student: Result) -> bool:
@@ -166,7 +226,13 @@ class _Taught:
 
 def _counts(evaluation: Evaluation) -> dict[str, Counts]:
     """Validation micrograph -> counts at the model's own threshold."""
-    return dict(zip(evaluation.ids, evaluation.micrograph_counts(evaluation.decision_threshold()), strict=True))
+    return dict(
+        zip(
+            evaluation.ids,
+            evaluation.micrograph_counts(evaluation.decision_threshold()),
+            strict=True,
+        )
+    )
 
 
 def _ordered(strategies: Sequence[str], iterations: int) -> list[str]:

@@ -26,8 +26,11 @@ from cryossl.strategy_names import CONTROLS
 from cryossl.system.files import write_durably
 
 _TIMED_STEPS = 3
-_COPIES_OF_WEIGHTS = 5  # last, best, after one and two thirds, and the journal's of the one that is the model
-# Network, two moments of AdamW, the best, two snapshots and a moving average, in two generations and the one being written.
+_COPIES_OF_WEIGHTS = (
+    5  # last, best, after one and two thirds, and the journal's of the one that is the model
+)
+# Network, two moments of AdamW, the best, two snapshots and a moving average, in two generations
+# and the one being written.
 _WEIGHTS_IN_CHECKPOINTS = 21
 
 
@@ -44,7 +47,9 @@ class Estimate:
     disk_bytes: int
 
 
-def estimate(config: Config, blueprint: Blueprint, split: Split, *, step_seconds: float, tile_seconds: float) -> Estimate:
+def estimate(
+    config: Config, blueprint: Blueprint, split: Split, *, step_seconds: float, tile_seconds: float
+) -> Estimate:
     """The estimate from seconds per optimiser step and per predicted tile."""
     per_item = _tiles_per_item(config, blueprint)
     labelled = sum(per_item[micrograph_of(item)] for item in split.labelled)
@@ -56,16 +61,28 @@ def estimate(config: Config, blueprint: Blueprint, split: Split, *, step_seconds
     predictions = scored
     for strategy in config.selection.strategies if iterations else ():
         for iteration in range(1, rounds_of(strategy, iterations) + 1):
-            pseudo = pool if strategy in CONTROLS else _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
+            pseudo = (
+                pool
+                if strategy in CONTROLS
+                else _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
+            )
             steps += steps_for(settings, tiles=labelled + pseudo, student=True)
             predictions += scored + (0 if strategy in CONTROLS else pool * _views(strategy, config))
     quota = BestPerLabelled(config.selection.max_pseudo_per_labelled).limit(len(split.labelled))
-    return Estimate(len(split.labelled), len(split.unlabelled), quota, steps, predictions,
-                    steps * step_seconds + predictions * tile_seconds,
-                    bytes_to_write(config, blueprint, split, store_is_there=False, finished=()))
+    return Estimate(
+        len(split.labelled),
+        len(split.unlabelled),
+        quota,
+        steps,
+        predictions,
+        steps * step_seconds + predictions * tile_seconds,
+        bytes_to_write(config, blueprint, split, store_is_there=False, finished=()),
+    )
 
 
-def measure_speed(config: Config, *, tile_px: int, device: torch.device, precision: Precision) -> tuple[float, float]:
+def measure_speed(
+    config: Config, *, tile_px: int, device: torch.device, precision: Precision
+) -> tuple[float, float]:
     """(seconds per optimiser step, seconds per predicted tile) of the config's network on noise, on this machine now."""
     network = networks.build(config.network, seed=0).to(device)
     optimiser = torch.optim.AdamW(network.parameters())
@@ -90,21 +107,27 @@ def measure_speed(config: Config, *, tile_px: int, device: torch.device, precisi
 def choose_threads(config: Config, *, tile_px: int, device: torch.device, memory: Path) -> int:
     """CPU threads for a config: as set, as OMP_NUM_THREADS says, or the faster of one and one per core, tried once.
 
-    On a busy machine two threads wait for each other and can be slower than one by far. Results at another number of
-    threads agree to rounding only, so the choice is kept in the file `memory` and holds for every later start.
+    On a busy machine two threads wait for each other and can be slower than one by far. Results at
+    another number of threads agree to rounding only, so the choice is kept in the file `memory` and
+    holds for every later start.
     """
     settled = config.training.threads or devices.openmp_threads()
     cores = devices.usable_cores()
     if settled or device.type != "cpu" or cores == 1:
         return settled or cores
     precision = devices.resolve_precision(config.training.precision, device)
-    name = f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, {precision}, {cores} cores"
+    name = (
+        f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, "
+        f"{precision}, {cores} cores"
+    )
     known = _remembered(memory)
     if name not in known:
         speeds = {}
         for threads in (cores, 1):
             torch.set_num_threads(threads)
-            speeds[threads] = measure_speed(config, tile_px=tile_px, device=device, precision=precision)[0]
+            speeds[threads] = measure_speed(
+                config, tile_px=tile_px, device=device, precision=precision
+            )[0]
         known[name] = min(speeds, key=lambda threads: speeds[threads])
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_durably(memory, json.dumps(known, indent=1).encode())
@@ -142,16 +165,28 @@ def _tiles_per_item(config: Config, blueprint: Blueprint) -> dict[str, int]:
 def _scored_tiles(config: Config, blueprint: Blueprint, split: Split) -> int:
     """What one training predicts of validation on its way, and of validation and test with its last and its best weights."""
     tiles = {one.id: _tiles(one, blueprint) for one in blueprint.micrographs}
-    validation, test = (sum(tiles[item] for item in part) for part in (split.validation, split.test))
-    return config.training.validations * validation + 2 * config.evaluation.views * (validation + test)
+    validation, test = (
+        sum(tiles[item] for item in part) for part in (split.validation, split.test)
+    )
+    return config.training.validations * validation + 2 * config.evaluation.views * (
+        validation + test
+    )
 
 
 def _tiles(micrograph: StoredMicrograph, blueprint: Blueprint) -> int:
-    return len(tile_grid(micrograph=micrograph.id, height_px=micrograph.height_px, width_px=micrograph.width_px,
-                         tile_px=blueprint.tile_px))
+    return len(
+        tile_grid(
+            micrograph=micrograph.id,
+            height_px=micrograph.height_px,
+            width_px=micrograph.width_px,
+            tile_px=blueprint.tile_px,
+        )
+    )
 
 
-def _most_pseudo_tiles(strategy: str, config: Config, iteration: int, labelled: int, pool: int) -> int:
+def _most_pseudo_tiles(
+    strategy: str, config: Config, iteration: int, labelled: int, pool: int
+) -> int:
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
     return min(pool, keep.limit(labelled)) if isinstance(keep, BestPerLabelled) else pool
 
@@ -166,37 +201,68 @@ def _maps(strategy: str, config: Config) -> int:
     return 3 if recipe_for(strategy, config.selection).teaching.snapshots else 1
 
 
-def bytes_to_write(config: Config, blueprint: Blueprint, split: Split, *, store_is_there: bool,
-                   finished: Collection[str]) -> int:
-    """What a run writes below its work folder at most, from its settings; 0 if all strategies are `finished`.
+def bytes_to_write(
+    config: Config,
+    blueprint: Blueprint,
+    split: Split,
+    *,
+    store_is_there: bool,
+    finished: Collection[str],
+) -> int:
+    """What a run writes below its work folder at most, from its settings;
 
-    The store; probability maps of the pool, each teacher's until the run ends; pseudo-labels; the weights of each
-    training with the journal's copy, and the checkpoints of one.
+    0 if all strategies are `finished`.
+
+    The store; probability maps of the pool, each teacher's until the run ends; pseudo-labels; the
+    weights of each training with the journal's copy, and the checkpoints of one.
     """
-    left = [name for name in config.selection.strategies if name not in finished] if config.loop.max_iterations else []
+    left = (
+        [name for name in config.selection.strategies if name not in finished]
+        if config.loop.max_iterations
+        else []
+    )
     if finished and not left:
         return 0
     sizes = {one.id: one.height_px * one.width_px for one in blueprint.micrographs}
     pool = [sizes[name] for name in {micrograph_of(item) for item in split.unlabelled}]
-    students = [(name, number) for name in left if name not in CONTROLS
-                for number in range(1, rounds_of(name, config.loop.max_iterations) + 1)]
-    first = {recipe_for(name, config.selection).teaching: _maps(name, config) for name, _ in students}  # of one teacher
-    maps = sum(pool) * (sum(first.values()) + sum(_maps(name, config) for name, number in students if number > 1))
-    labels = sum(_most_label_bytes(name, config, number, len(split.labelled), pool) for name, number in students)
+    students = [
+        (name, number)
+        for name in left
+        if name not in CONTROLS
+        for number in range(1, rounds_of(name, config.loop.max_iterations) + 1)
+    ]
+    first = {
+        recipe_for(name, config.selection).teaching: _maps(name, config) for name, _ in students
+    }  # of one teacher
+    maps = sum(pool) * (
+        sum(first.values()) + sum(_maps(name, config) for name, number in students if number > 1)
+    )
+    labels = sum(
+        _most_label_bytes(name, config, number, len(split.labelled), pool)
+        for name, number in students
+    )
     trainings = 1 + sum(rounds_of(name, config.loop.max_iterations) for name in left)
     weights = _weight_bytes(config) * (_COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS)
     store = 0 if store_is_there else blueprint.picture_bytes + blueprint.truth_bytes
     return store + maps + labels + weights
 
 
-def _most_label_bytes(strategy: str, config: Config, iteration: int, labelled: int, pool: Sequence[int]) -> int:
+def _most_label_bytes(
+    strategy: str, config: Config, iteration: int, labelled: int, pool: Sequence[int]
+) -> int:
     """A selected item brings the label map of its whole micrograph."""
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
-    return sum(sorted(pool, reverse=True)[:keep.limit(labelled)] if isinstance(keep, BestPerLabelled) else pool)
+    return sum(
+        sorted(pool, reverse=True)[: keep.limit(labelled)]
+        if isinstance(keep, BestPerLabelled)
+        else pool
+    )
 
 
 def _weight_bytes(config: Config) -> int:
     """Of the network, whose layers are laid out without memory or numbers."""
     with torch.device("meta"):
-        network = networks.build(config.network.model_copy(update={"encoder_weights": "none"}), seed=0)
+        network = networks.build(
+            config.network.model_copy(update={"encoder_weights": "none"}), seed=0
+        )
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())

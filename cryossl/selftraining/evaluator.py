@@ -24,43 +24,100 @@ EVALUATION = 2
 class Evaluator:
     """Scores the models of one experiment against true labels."""
 
-    def __init__(self, config: Config, store: Store, stages: Stages, inference: Inference, report: Report) -> None:
-        self._config, self._store, self._stages, self._inference, self._report = config, store, stages, inference, report
+    def __init__(
+        self, config: Config, store: Store, stages: Stages, inference: Inference, report: Report
+    ) -> None:
+        self._config, self._store, self._stages, self._inference, self._report = (
+            config,
+            store,
+            stages,
+            inference,
+            report,
+        )
 
-    def evaluate(self, model: Model, ids: Sequence[str], *, weights: Weights, phase: str) -> Evaluation:
-        """Probability histograms and picks of a model on annotated micrographs, a durable stage; `phase` names the progress."""
-        inputs = {**self._inference.inputs(model, weights), **self.inputs(ids), "micrographs": list(ids)}
-        stage = self._stages.once("evaluate", inputs, lambda folder: self._evaluate(folder, model, weights, ids, phase))
+    def evaluate(
+        self, model: Model, ids: Sequence[str], *, weights: Weights, phase: str
+    ) -> Evaluation:
+        """Probability histograms and picks of a model on annotated micrographs, a durable stage;
+
+        `phase` names the progress.
+        """
+        inputs = {
+            **self._inference.inputs(model, weights),
+            **self.inputs(ids),
+            "micrographs": list(ids),
+        }
+        stage = self._stages.once(
+            "evaluate", inputs, lambda folder: self._evaluate(folder, model, weights, ids, phase)
+        )
         with np.load(stage.folder / "histograms.npz", allow_pickle=False) as arrays:
             histograms = arrays["histograms"]
         with np.load(stage.folder / "picks.npz", allow_pickle=False) as arrays:
             ends = np.cumsum(arrays["counts"])[:-1]
             centres, scores = np.split(arrays["centres"], ends), np.split(arrays["scores"], ends)
-        picked = tuple(self._picked(name, Picks(*picks)) for name, *picks in zip(ids, centres, scores, strict=True))
-        return Evaluation(tuple(ids), tuple(self._store.micrographs[name].source for name in ids), histograms, picked)
+        picked = tuple(
+            self._picked(name, Picks(*picks))
+            for name, *picks in zip(ids, centres, scores, strict=True)
+        )
+        return Evaluation(
+            tuple(ids),
+            tuple(self._store.micrographs[name].source for name in ids),
+            histograms,
+            picked,
+        )
 
     def inputs(self, ids: Sequence[str]) -> dict[str, Any]:
         """What decides picks, beside the probabilities: the store's key holds all but the diameters."""
-        diameters = {self._store.micrographs[name].source: self._store.diameter_px(name) / self._store.micrographs[name].scale
-                     for name in ids}
-        return {"evaluation": EVALUATION, "diameters_px": diameters, "views": self._config.evaluation.views}
+        diameters = {
+            self._store.micrographs[name].source: self._store.diameter_px(name)
+            / self._store.micrographs[name].scale
+            for name in ids
+        }
+        return {
+            "evaluation": EVALUATION,
+            "diameters_px": diameters,
+            "views": self._config.evaluation.views,
+        }
 
-    def _evaluate(self, folder: Path, model: Model, weights: Weights, ids: Sequence[str], phase: str) -> None:
+    def _evaluate(
+        self, folder: Path, model: Model, weights: Weights, ids: Sequence[str], phase: str
+    ) -> None:
         rows, picks = [], []
-        for name, probabilities in self._inference.predict(self._inference.scored(model, weights), ids):
-            rows.append([histogram(probabilities, self._store.truth(name, border=border)) for border in (True, False)])
-            radius_px = self._config.input.particle_radius_fraction * self._store.diameter_px(name) / 2
+        for name, probabilities in self._inference.predict(
+            self._inference.scored(model, weights), ids
+        ):
+            rows.append(
+                [
+                    histogram(probabilities, self._store.truth(name, border=border))
+                    for border in (True, False)
+                ]
+            )
+            radius_px = (
+                self._config.input.particle_radius_fraction * self._store.diameter_px(name) / 2
+            )
             picks.append(pick(probabilities, radius_px=radius_px))
             self._report(Progress(f"score {phase}", len(rows), len(ids), "micrograph"))
-        np.savez(folder / "histograms.npz", histograms=np.array(rows, np.int64).reshape(-1, 2, 2, 256))
-        np.savez(folder / "picks.npz", counts=np.array([len(one.scores) for one in picks], np.int64),
-                 centres=np.concatenate([np.zeros((0, 2), np.float32), *(one.centres for one in picks)]),
-                 scores=np.concatenate([np.zeros(0, np.uint16), *(one.scores for one in picks)]))
+        np.savez(
+            folder / "histograms.npz", histograms=np.array(rows, np.int64).reshape(-1, 2, 2, 256)
+        )
+        np.savez(
+            folder / "picks.npz",
+            counts=np.array([len(one.scores) for one in picks], np.int64),
+            centres=np.concatenate([np.zeros((0, 2), np.float32), *(one.centres for one in picks)]),
+            scores=np.concatenate([np.zeros(0, np.uint16), *(one.scores for one in picks)]),
+        )
 
     def _picked(self, name: str, picks: Picks) -> Picked:
         """The picks of a micrograph and its particles, those in the band that nobody annotated left out of both."""
         stored = self._store.micrographs[name]
         truths = self._store.centres(name)
-        limits = {"height_px": stored.height_px, "width_px": stored.width_px, "border_px": stored.border_px}
-        return Picked(picks.within(**limits), truths[inside(truths, **limits)],
-                      self._config.evaluation.match_distance * self._store.diameter_px(name))
+        limits = {
+            "height_px": stored.height_px,
+            "width_px": stored.width_px,
+            "border_px": stored.border_px,
+        }
+        return Picked(
+            picks.within(**limits),
+            truths[inside(truths, **limits)],
+            self._config.evaluation.match_distance * self._store.diameter_px(name),
+        )

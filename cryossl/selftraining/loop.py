@@ -37,7 +37,10 @@ PseudoIn = TypeVar("PseudoIn", contravariant=True)
 
 @dataclass(frozen=True)
 class IterationResult(Generic[Model, Validation]):
-    """One trained model. Iteration 0 is the supervised baseline: always accepted, and without a selection."""
+    """One trained model.
+
+    Iteration 0 is the supervised baseline: always accepted, and without a selection.
+    """
 
     iteration: int
     model: Model
@@ -50,7 +53,8 @@ class IterationResult(Generic[Model, Validation]):
 class Outcome(Generic[Model, Validation]):
     """How the loop ended. `best` is the last accepted result: the model to report.
 
-    `empty`: the summary of the selection that found nothing, if that is why the loop stopped; no model belongs to it.
+    `empty`: the summary of the selection that found nothing, if that is why the loop stopped; no
+    model belongs to it.
     """
 
     best: IterationResult[Model, Validation]
@@ -62,16 +66,23 @@ class Outcome(Generic[Model, Validation]):
 class Fit(Protocol[ModelOut, PseudoIn]):
     """Train a network, from fresh weights, on labelled items and pseudo-labels (None for the baseline)."""
 
-    def __call__(self, labelled: tuple[str, ...], pseudo_labels: PseudoIn | None, *, iteration: int) -> ModelOut:
+    def __call__(
+        self, labelled: tuple[str, ...], pseudo_labels: PseudoIn | None, *, iteration: int
+    ) -> ModelOut:
         """The trained model."""
         ...
 
 
 @runtime_checkable
 class PseudoLabel(Protocol[ModelIn, PseudoOut]):
-    """Let the teacher label the pool and select what to believe. It is given ids, never a true label."""
+    """Let the teacher label the pool and select what to believe.
 
-    def __call__(self, teacher: ModelIn, unlabelled: tuple[str, ...], *, iteration: int) -> PseudoOut:
+    It is given ids, never a true label.
+    """
+
+    def __call__(
+        self, teacher: ModelIn, unlabelled: tuple[str, ...], *, iteration: int
+    ) -> PseudoOut:
         """The selected pseudo-labels."""
         ...
 
@@ -83,12 +94,15 @@ def self_train(
     fit: Fit[Model, Pseudo],
     pseudo_label: PseudoLabel[Model, Pseudo],
     evaluate: Callable[[Model], Validation],
-    accept: Callable[[IterationResult[Model, Validation], IterationResult[Model, Validation]], bool],
+    accept: Callable[
+        [IterationResult[Model, Validation], IterationResult[Model, Validation]], bool
+    ],
 ) -> Generator[IterationResult[Model, Validation], None, Outcome[Model, Validation]]:
     """Yield the supervised baseline, then one result per student, until one is not accepted; return the outcome.
 
-    Every result is yielded as soon as it is known. The teacher of an iteration is the best model so far, which is the
-    last accepted one. `evaluate` scores on validation; `accept(best, student)` is asked once per student.
+    Every result is yielded as soon as it is known. The teacher of an iteration is the best model so
+    far, which is the last accepted one. `evaluate` scores on validation; `accept(best, student)` is
+    asked once per student.
     """
     baseline = fit(split.labelled, None, iteration=0)
     best = IterationResult(0, baseline, evaluate(baseline), summary=None, accepted=True)
@@ -98,7 +112,9 @@ def self_train(
         if len(selected) == 0:
             return Outcome(best, "no pseudo-label", empty=selected.summary())
         student = fit(split.labelled, selected, iteration=iteration)
-        result = IterationResult(iteration, student, evaluate(student), selected.summary(), accepted=False)
+        result = IterationResult(
+            iteration, student, evaluate(student), selected.summary(), accepted=False
+        )
         if not accept(best, result):
             yield result
             return Outcome(best, "not accepted")

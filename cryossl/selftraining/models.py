@@ -16,7 +16,13 @@ from cryossl.config import Config
 from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import Histogram, histogram
 from cryossl.network import architecture as networks
-from cryossl.network.calibration import COMPRESSION, Tempered, Views, expected_calibration_error, fit_temperature
+from cryossl.network.calibration import (
+    COMPRESSION,
+    Tempered,
+    Views,
+    expected_calibration_error,
+    fit_temperature,
+)
 from cryossl.network.checkpoints import load_weights
 from cryossl.network.device import Precision
 from cryossl.network.prediction import predict
@@ -45,7 +51,10 @@ def method_versions() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network, by reference, and the story of its training. `collapsed`: its watch ended it."""
+    """A trained network, by reference, and the story of its training.
+
+    `collapsed`: its watch ended it.
+    """
 
     stage: Stage
     steps: int
@@ -72,22 +81,41 @@ class Calibration:
 
 
 class Inference:
-    """The networks of one experiment on one device. It reads true labels of validation micrographs alone."""
+    """The networks of one experiment on one device.
 
-    def __init__(self, config: Config, store: Store, stages: Stages, *, device: torch.device, precision: Precision) -> None:
+    It reads true labels of validation micrographs alone.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        stages: Stages,
+        *,
+        device: torch.device,
+        precision: Precision,
+    ) -> None:
         self._config, self._store, self._stages = config, store, stages
         self.device, self.precision = device, precision
 
     def arithmetic(self) -> dict[str, Any]:
         """What decides the last bits: on the CPU sums over two threads round otherwise than over one."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
-        return {**method_versions(), "device": self.device.type, "precision": self.precision,
-                "threads": threads}
+        return {
+            **method_versions(),
+            "device": self.device.type,
+            "precision": self.precision,
+            "threads": threads,
+        }
 
     def inputs(self, model: Model, weights: Weights) -> dict[str, Any]:
         """What an answer of these weights depends on besides the question."""
         same = weights == "best" and model.best_step == model.steps
-        return {"train": model.stage.key, "weights": "last" if same else weights, **self.arithmetic()}
+        return {
+            "train": model.stage.key,
+            "weights": "last" if same else weights,
+            **self.arithmetic(),
+        }
 
     def load(self, model: Model, weights: Weights) -> torch.nn.Module:
         """The network with these weights, on the device."""
@@ -100,11 +128,19 @@ class Inference:
         network, views = self.load(model, weights), self._config.evaluation.views
         return network if views == 1 else Views(network, views)
 
-    def predict(self, network: torch.nn.Module,
-                ids: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
+    def predict(
+        self, network: torch.nn.Module, ids: Sequence[str]
+    ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """p8 maps of whole micrographs, in the order of ids."""
-        return predict(network, self._store, ids, batch_size=self._config.training.batch_size, device=self.device,
-                       precision=self.precision, report=silent)
+        return predict(
+            network,
+            self._store,
+            ids,
+            batch_size=self._config.training.batch_size,
+            device=self.device,
+            precision=self.precision,
+            report=silent,
+        )
 
     def histogram(self, network: torch.nn.Module, ids: Sequence[str]) -> Histogram:
         """Valid pixels of micrographs by (true class, p8), the unlabelled border left out."""
@@ -122,17 +158,28 @@ class Inference:
         def fit(folder: Path) -> None:
             network = self.load(model, weights)
             temperature = fit_temperature(self.histogram(Tempered(network, COMPRESSION), halves[0]))
-            errors = [expected_calibration_error(self.histogram(asked, halves[1]))
-                      for asked in (network, Tempered(network, temperature))]
+            errors = [
+                expected_calibration_error(self.histogram(asked, halves[1]))
+                for asked in (network, Tempered(network, temperature))
+            ]
             write_durably(folder / "calibration.json", json.dumps([temperature, *errors]).encode())
 
         inputs = {**self.inputs(model, weights), "halves": [list(half) for half in halves]}
         stage = self._stages.once("calibrate", inputs, fit)
         return Calibration(*json.loads((stage.folder / "calibration.json").read_text()))
 
-    def predictor(self, model: Model, weights: Weights, teaching: Teaching, *, temperature: float | None,
-                  pool: Pool, report: Callable[..., None]) -> Callable[[Path], None]:
+    def predictor(
+        self,
+        model: Model,
+        weights: Weights,
+        teaching: Teaching,
+        *,
+        temperature: float | None,
+        pool: Pool,
+        report: Callable[..., None],
+    ) -> Callable[[Path], None]:
         """Writes the p8 maps of a pool into a folder, as a strategy wants its teacher asked."""
+
         def predict_pool(folder: Path) -> None:
             network = self.load(model, weights)
             if temperature is not None:
@@ -146,7 +193,7 @@ class Inference:
     def watch(self, selected: Selected, pool: Pool, priors: Priors) -> Watch:
         """Whether a network has collapsed: its particle share of a fixed probe of the pool, against the priors."""
         names = self._by_source(pool.micrographs)
-        probe = names[::max(1, len(names) // PROBE_MICROGRAPHS)][:PROBE_MICROGRAPHS]
+        probe = names[:: max(1, len(names) // PROBE_MICROGRAPHS)][:PROBE_MICROGRAPHS]
 
         def collapsed(network: torch.nn.Module) -> bool:
             found = expected = 0.0

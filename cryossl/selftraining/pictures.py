@@ -1,7 +1,8 @@
 """Pictures to look at: a micrograph with truth, prediction and errors, and a sheet of pseudo-labels with their quality.
 
-Colours are from Okabe and Ito's palette (jfly.uni-koeln.de/color): they stay apart for every common kind of colour
-blindness, and differ in lightness, so also in grey print. What is not scored is grey and hatched.
+Colours are from Okabe and Ito's palette (jfly.uni-koeln.de/color): they stay apart for every common
+kind of colour blindness, and differ in lightness, so also in grey print. What is not scored is grey
+and hatched.
 """
 
 from __future__ import annotations
@@ -60,9 +61,9 @@ def prediction_picture(
 ) -> Rgb:
     """Image | truth | prediction | errors, under a caption with the name and the pixel scores at p8 >= threshold8.
 
-    Each panel is `side_px` wide or high, whichever side is longer; pictures are reduced but never enlarged. Prediction
-    is shown everywhere; errors only where the truth is valid, its IGNORE pixels are veiled and
-    hatched.
+    Each panel is `side_px` wide or high, whichever side is longer; pictures are reduced but never
+    enlarged. Prediction is shown everywhere; errors only where the truth is valid, its IGNORE
+    pixels are veiled and hatched.
     """
     predicted, there, ignored = probabilities >= threshold8, truth == PARTICLE, truth == IGNORE
     grey = _contrast(_reduce(picture.astype(np.float32), side_px))
@@ -70,19 +71,41 @@ def prediction_picture(
         _paint(grey, []),
         _hatch(_paint(grey, [(there, MASK)]), ignored),
         _paint(grey, [(predicted, MASK)]),
-        _hatch(_paint(grey, [(predicted & there, TRUE_POSITIVE), (predicted & ~there & ~ignored, FALSE_POSITIVE),
-                             (~predicted & there, FALSE_NEGATIVE)]), ignored),
+        _hatch(
+            _paint(
+                grey,
+                [
+                    (predicted & there, TRUE_POSITIVE),
+                    (predicted & ~there & ~ignored, FALSE_POSITIVE),
+                    (~predicted & there, FALSE_NEGATIVE),
+                ],
+            ),
+            ignored,
+        ),
     ]
     scores = audit(predicted.astype(np.uint8), truth).scores()
-    numbers = "  ".join(f"{word} {_percent(value)}" for word, value in (
-        ("F1", scores.f1), ("precision", scores.precision), ("recall", scores.recall)))
+    numbers = "  ".join(
+        f"{word} {_percent(value)}"
+        for word, value in (
+            ("F1", scores.f1),
+            ("precision", scores.precision),
+            ("recall", scores.recall),
+        )
+    )
     strip = _Strip(sum(panel.shape[1] for panel in panels) + 3 * GAP_PX, lines=2)
     strip.text(0, 0, f"{numbers}  at p >= {threshold8 / 255:.3f}   {name}")
     step = panels[0].shape[1] + GAP_PX
     for place, title in enumerate(("image", "truth", "prediction")):
         strip.text(place * step, 1, title, width_px=step)
-    strip.legend(3 * step, 1, (("true pos.", TRUE_POSITIVE), ("false pos.", FALSE_POSITIVE),
-                               ("false neg.", FALSE_NEGATIVE)))
+    strip.legend(
+        3 * step,
+        1,
+        (
+            ("true pos.", TRUE_POSITIVE),
+            ("false pos.", FALSE_POSITIVE),
+            ("false neg.", FALSE_NEGATIVE),
+        ),
+    )
     return _stack([strip.pixels(), _beside(panels)])
 
 
@@ -91,11 +114,16 @@ def pseudo_label_sheet(
 ) -> Rgb:
     """The best pseudo-labels on the left, the worst on the right; each as image and label map over its quality terms.
 
-    PARTICLE is coloured, doubtful (IGNORE) pixels are hatched. Raises ValueError if there is nothing to show.
+    PARTICLE is coloured, doubtful (IGNORE) pixels are hatched. Raises ValueError if there is
+    nothing to show.
     """
     if not best and not worst:
         raise ValueError("there is no pseudo-label to draw")
-    columns = [_column(title, examples, side_px) for title, examples in (("best", best), ("worst", worst)) if examples]
+    columns = [
+        _column(title, examples, side_px)
+        for title, examples in (("best", best), ("worst", worst))
+        if examples
+    ]
     return _beside(columns, gap_px=4 * GAP_PX)
 
 
@@ -105,7 +133,9 @@ def worst_median_best(counts: Mapping[str, Counts]) -> dict[str, str]:
     Empty if no F1 is defined. With fewer than three micrographs one may have several places.
     """
     exact = {item: count.exact_f1() for item, count in counts.items()}
-    ranked = [item for _, item in sorted((f1, item) for item, f1 in exact.items() if f1 is not None)]
+    ranked = [
+        item for _, item in sorted((f1, item) for item, f1 in exact.items() if f1 is not None)
+    ]
     if not ranked:
         return {}
     return {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
@@ -149,24 +179,37 @@ def _column(title: str, examples: Sequence[PseudoLabelExample], side_px: int) ->
 
 def _cell(example: PseudoLabelExample, side_px: int) -> Rgb:
     grey = _contrast(_reduce(example.picture.astype(np.float32), side_px))
-    labels = _hatch(_paint(grey, [(example.label_map == PARTICLE, MASK)]), example.label_map == IGNORE)
+    labels = _hatch(
+        _paint(grey, [(example.label_map == PARTICLE, MASK)]), example.label_map == IGNORE
+    )
     found = example.assessment
     caption = _Strip(2 * side_px + GAP_PX, lines=3)
     caption.text(0, 0, example.name)
-    caption.text(0, 1, f"quality {found.quality:.3f}  confidence {found.mean_confidence:.3f}  "
-                       f"balance {found.balance:.3f}")
-    caption.text(0, 2, f"particle {found.particle_confidence:.3f}  background {found.background_confidence:.3f}  "
-                       f"ratio {_percent(found.particle_ratio)}%  ignored {_percent(found.ignored_fraction)}%")
+    caption.text(
+        0,
+        1,
+        f"quality {found.quality:.3f}  confidence {found.mean_confidence:.3f}  "
+        f"balance {found.balance:.3f}",
+    )
+    caption.text(
+        0,
+        2,
+        f"particle {found.particle_confidence:.3f}  background {found.background_confidence:.3f}  "
+        f"ratio {_percent(found.particle_ratio)}%  ignored {_percent(found.ignored_fraction)}%",
+    )
     return _stack([_beside([_paint(grey, []), labels]), caption.pixels()])
 
 
-def _reduce(picture: Float32[np.ndarray, "height width"], side_px: int) -> Float32[np.ndarray, "rows columns"]:
+def _reduce(
+    picture: Float32[np.ndarray, "height width"], side_px: int
+) -> Float32[np.ndarray, "rows columns"]:
     """Box average to at most side_px on the longer side; as it is if it is no larger."""
     height, width = picture.shape
     scale = min(1.0, side_px / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     reduced: Float32[np.ndarray, "rows columns"] = np.asarray(
-        Image.fromarray(picture).resize(size, Image.Resampling.BOX), dtype=np.float32)
+        Image.fromarray(picture).resize(size, Image.Resampling.BOX), dtype=np.float32
+    )
     return reduced
 
 
@@ -175,7 +218,9 @@ def _contrast(grey: Float32[np.ndarray, "rows columns"]) -> Float32[np.ndarray, 
     low, high = np.percentile(grey, [1, 99])
     if high <= low:
         return np.full_like(grey, 128)
-    stretched: Float32[np.ndarray, "rows columns"] = np.interp(grey, [low, high], [0, 255]).astype(np.float32)
+    stretched: Float32[np.ndarray, "rows columns"] = np.interp(grey, [low, high], [0, 255]).astype(
+        np.float32
+    )
     return stretched
 
 

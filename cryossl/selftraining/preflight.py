@@ -18,10 +18,14 @@ from cryossl.system.stages import Stages
 THREADS_FILE = "threads.json"
 
 
-def require_fit_machine(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> None:
+def require_fit_machine(
+    config: Config, dataset: DataSet, blueprint: Blueprint, split: Split
+) -> None:
     """Refuse to start where the store cannot be written, the tracking store never opened, or the disk is too small."""
     needed_bytes = still_to_write(config, dataset, blueprint, split)
-    for check in preflight(tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes):
+    for check in preflight(
+        tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes
+    ):
         if check.state == "fail":
             fault = TrackingError if check.name == "tracking" else StorageError
             raise fault(f"{check.name}: {check.what}", cure=check.cure)
@@ -29,14 +33,29 @@ def require_fit_machine(config: Config, dataset: DataSet, blueprint: Blueprint, 
 
 def still_to_write(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> int:
     """Bytes that this start writes at most: without what an earlier one of the same settings has left for it."""
-    there = is_built(dataset, config.run.work / "stores", settings=config.input,
-                     network_multiple=networks.multiple(config.network))
-    finished = [name for name in config.selection.strategies if there and is_finished(
-        config.run.results / config.run.name, strategy=name, ratio_percent=config.split.ratio, seed=config.split.seed,
-        split_sha256=split.digest(), settings=config.flat())]
+    there = is_built(
+        dataset,
+        config.run.work / "stores",
+        settings=config.input,
+        network_multiple=networks.multiple(config.network),
+    )
+    finished = [
+        name
+        for name in config.selection.strategies
+        if there
+        and is_finished(
+            config.run.results / config.run.name,
+            strategy=name,
+            ratio_percent=config.split.ratio,
+            seed=config.split.seed,
+            split_sha256=split.digest(),
+            settings=config.flat(),
+        )
+    ]
     at_most = bytes_to_write(config, blueprint, split, store_is_there=there, finished=finished)
     stages, items = Stages(config.run.work / "stages"), list(split.unlabelled)
     pool = sorted({micrograph_of(item) for item in items})
-    left = (stages.size_bytes("predict", lambda inputs: inputs.get("pool") == pool)
-            + stages.size_bytes("select", lambda inputs: inputs.get("items") == items))
+    left = stages.size_bytes(
+        "predict", lambda inputs: inputs.get("pool") == pool
+    ) + stages.size_bytes("select", lambda inputs: inputs.get("items") == items)
     return max(0, at_most - left)

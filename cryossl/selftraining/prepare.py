@@ -24,15 +24,17 @@ SYNTHETIC_SEED = 0
 def load(config: Config, report: Report) -> DataSet:
     """The data set of a config; the embedded one is written first if it is not there.
 
-    Border and particle size are measured on the labels of the validation part alone: they shape the store, which all
-    ratios and seeds share, and the labels that the experiment hides must not shape anything. Where the validation part
-    is test, they are measured on the listed micrographs.
+    Border and particle size are measured on the labels of the validation part alone: they shape the
+    store, which all ratios and seeds share, and the labels that the experiment hides must not shape
+    anything. Where the validation part is test, they are measured on the listed micrographs.
     """
     root = Path(config.input.data)
     if config.input.data == SYNTHETIC:
         root = config.run.work / "data" / f"{SYNTHETIC}-{VERSION}"
         synthesise(root, seed=SYNTHETIC_SEED, report=report)
-    dataset = read_dataset(root, border=config.input.border, max_megapixels=config.input.max_megapixels)
+    dataset = read_dataset(
+        root, border=config.input.border, max_megapixels=config.input.max_megapixels
+    )
     if config.input.sources:
         dataset = only(dataset, config.input.sources)
     visible = set(dataset.validation.particles)
@@ -45,10 +47,13 @@ def load(config: Config, report: Report) -> DataSet:
 def sketch(config: Config, dataset: DataSet) -> Blueprint:
     """What the store of a data set will hold, found without reading a picture; its key means nothing.
 
-    Raises DataError for what no store could hold, and for a border that leaves nothing of a micrograph.
+    Raises DataError for what no store could hold, and for a border that leaves nothing of a
+    micrograph.
     """
     unread = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
-    blueprint = draw_blueprint(dataset, unread, settings=config.input, network_multiple=2**config.network.encoder_depth)
+    blueprint = draw_blueprint(
+        dataset, unread, settings=config.input, network_multiple=2**config.network.encoder_depth
+    )
     for stored in blueprint.micrographs:
         stored.with_border(dataset.border_px[stored.source])
     return blueprint
@@ -66,58 +71,102 @@ def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: in
             continue
         items = [micrograph.id]
         if settings.label_unit == "tile":
-            items = [tile.id for tile in tile_grid(micrograph=micrograph.id, height_px=micrograph.height_px,
-                                                   width_px=micrograph.width_px, tile_px=tile_px)]
+            items = [
+                tile.id
+                for tile in tile_grid(
+                    micrograph=micrograph.id,
+                    height_px=micrograph.height_px,
+                    width_px=micrograph.width_px,
+                    tile_px=tile_px,
+                )
+            ]
         parts["train"].update(dict.fromkeys(items, micrograph.source))
         labelable.update(items if micrograph.annotated else ())
     names = None if settings.labelled is None else _listed(settings.labelled)
-    alone = settings.validation_from == "labelled"  # then all that is annotated outside train is test
-    return draw_split(parts["train"], labelable, None if alone else parts["validation"],
-                      parts["test"] | (parts["validation"] if alone else {}) or None,
-                      ratio_percent=settings.ratio, seed=settings.seed, labelled=names)
+    alone = (
+        settings.validation_from == "labelled"
+    )  # then all that is annotated outside train is test
+    return draw_split(
+        parts["train"],
+        labelable,
+        None if alone else parts["validation"],
+        parts["test"] | (parts["validation"] if alone else {}) or None,
+        ratio_percent=settings.ratio,
+        seed=settings.seed,
+        labelled=names,
+    )
 
 
 def parts_text(config: Config, split: Split, *, tested: bool) -> str:
-    """How much there is of each part, and where it is from. `tested`: the data set has a test part."""
-    return (f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled {config.split.label_unit}s, "
-            f"{len(split.validation)} validation and {len(split.test)} test micrographs{roles_text(config, tested=tested)}")
+    """How much there is of each part, and where it is from.
+
+    `tested`: the data set has a test part.
+    """
+    return (
+        f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled "
+        f"{config.split.label_unit}s, "
+        f"{len(split.validation)} validation and {len(split.test)} test "
+        f"micrographs{roles_text(config, tested=tested)}"
+    )
 
 
 def roles_text(config: Config, *, tested: bool) -> str:
     """A line about what validation and test are where they are not the parts of these names, else nothing."""
     if config.split.validation_from == "labelled":
-        return "\n   thresholds and gate are chosen on the labelled micrographs; the validation part is test"
-    return "" if tested else "\n   the data set has no test part: half of the validation micrographs were set aside as test"
+        return (
+            "\n   thresholds and gate are chosen on the labelled micrographs; the validation "
+            "part is test"
+        )
+    return (
+        ""
+        if tested
+        else "\n   the data set has no test part: half of the validation micrographs were set "
+        "aside as test"
+    )
 
 
 def with_counted_ratio(config: Config, split: Split) -> Config:
     """The config; where a list replaced the draw, with the ratio that the list amounts to, to two decimals."""
     if config.split.labelled is None:
         return config
-    ratio = max(0.01, round(100 * len(split.labelled) / (len(split.labelled) + len(split.unlabelled)), 2))
+    ratio = max(
+        0.01, round(100 * len(split.labelled) / (len(split.labelled) + len(split.unlabelled)), 2)
+    )
     return config.model_copy(update={"split": config.split.model_copy(update={"ratio": ratio})})
 
 
 def check(config: Config, split: Split, *, tile_px: int) -> None:
     """Refuse now what would fail after hours. Raises ConfigError."""
     if config.training.batch_size * (tile_px // 2**config.network.encoder_depth) ** 2 < 2:
-        raise ConfigError(f"one tile of {tile_px} px a step leaves a single value to normalise by",
-                          cure="raise --batch-size, --tile-px or --image-px")
+        raise ConfigError(
+            f"one tile of {tile_px} px a step leaves a single value to normalise by",
+            cure="raise --batch-size, --tile-px or --image-px",
+        )
     for strategy in config.selection.strategies:
         mixed = strategy not in CONTROLS and recipe_for(strategy, config.selection).learning.mixed
         if mixed and config.training.batch_size < 2:
-            raise ConfigError(f"{strategy} puts labelled and pseudo-labelled tiles into each batch, which has room for one",
-                              cure="raise --batch-size to 2 or more")
+            raise ConfigError(
+                f"{strategy} puts labelled and pseudo-labelled tiles into each batch, which has "
+                "room for one",
+                cure="raise --batch-size to 2 or more",
+            )
     if config.loop.accept == "confident" and len(split.validation) < 2:
-        raise ConfigError("accept=confident resamples validation micrographs and there is only one",
-                          cure="use accept=improved, or add validation micrographs")
+        raise ConfigError(
+            "accept=confident resamples validation micrographs and there is only one",
+            cure="use accept=improved, or add validation micrographs",
+        )
 
 
 def _list_of(config: Config) -> Path:
-    """The list of labelled micrographs that `validation_from=labelled` needs. Raises ConfigError without one."""
+    """The list of labelled micrographs that `validation_from=labelled` needs.
+
+    Raises ConfigError without one.
+    """
     if config.split.labelled is None or config.split.label_unit != "micrograph":
-        raise ConfigError("validation_from=labelled needs whole micrographs that a list names",
-                          cure="give --labelled FILE and --label-unit micrograph")
+        raise ConfigError(
+            "validation_from=labelled needs whole micrographs that a list names",
+            cure="give --labelled FILE and --label-unit micrograph",
+        )
     return config.split.labelled
 
 

@@ -18,27 +18,45 @@ def file_prefix(strategy: str) -> str:
     return strategy.replace("class_balanced", "balanced", 1)
 
 
-def write_arm(folder: Path, *, strategy: str, ratio_percent: float, seed: int, arm: Mapping[str, Any]) -> Path:
+def write_arm(
+    folder: Path, *, strategy: str, ratio_percent: float, seed: int, arm: Mapping[str, Any]
+) -> Path:
     """Write one arm into `<prefix>_pseudolabel_ratio_<ratio>.json`; other seeds in the file stay as they are."""
     path = folder / f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
     seeds = {**_read(path).get("seeds", {}), str(seed): dict(arm)}
-    document = {"schema": SCHEMA, "strategy": strategy, "ratio_percent": ratio_percent,
-                "seeds": {key: seeds[key] for key in sorted(seeds, key=int)}}
+    document = {
+        "schema": SCHEMA,
+        "strategy": strategy,
+        "ratio_percent": ratio_percent,
+        "seeds": {key: seeds[key] for key in sorted(seeds, key=int)},
+    }
     write_durably(path, _text(document))
     return path
 
 
-def is_finished(folder: Path, *, strategy: str, ratio_percent: float, seed: int, split_sha256: str,
-                settings: Mapping[str, Any]) -> bool:
+def is_finished(
+    folder: Path,
+    *,
+    strategy: str,
+    ratio_percent: float,
+    seed: int,
+    split_sha256: str,
+    settings: Mapping[str, Any],
+) -> bool:
     """Whether an arm of these settings is written already; where things lie and which other strategies run is no matter."""
     name = f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
     arm = _read(folder / name).get("seeds", {}).get(str(seed), {})
-    return arm.get("split_sha256") == split_sha256 and _deciding(arm.get("settings", {})) == _deciding(settings)
+    return arm.get("split_sha256") == split_sha256 and _deciding(
+        arm.get("settings", {})
+    ) == _deciding(settings)
 
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in settings.items()
-            if not name.startswith("run.") and name != "selection.strategies"}
+    return {
+        name: value
+        for name, value in settings.items()
+        if not name.startswith("run.") and name != "selection.strategies"
+    }
 
 
 def write_summary(folder: Path, *, strategy: str) -> Path:
@@ -48,7 +66,9 @@ def write_summary(folder: Path, *, strategy: str) -> Path:
     for path in sorted(folder.glob(f"{prefix}_pseudolabel_ratio_*.json")):
         document = _read(path)
         for seed, arm in document.get("seeds", {}).items():
-            rows.append({"ratio_percent": document["ratio_percent"], "seed": int(seed), **arm["summary"]})
+            rows.append(
+                {"ratio_percent": document["ratio_percent"], "seed": int(seed), **arm["summary"]}
+            )
     rows.sort(key=lambda row: (row["ratio_percent"], row["seed"]))
     target = folder / f"{prefix}_pseudolabel_summary.json"
     write_durably(target, _text({"schema": SCHEMA, "strategy": strategy, "rows": rows}))
@@ -61,7 +81,13 @@ def gather(cell: Path, into: Path, *, strategies: Iterable[str]) -> None:
         for path in sorted(cell.glob(f"{file_prefix(strategy)}_pseudolabel_ratio_*.json")):
             document = _read(path)
             for seed, arm in document.get("seeds", {}).items():
-                write_arm(into, strategy=strategy, ratio_percent=document["ratio_percent"], seed=int(seed), arm=arm)
+                write_arm(
+                    into,
+                    strategy=strategy,
+                    ratio_percent=document["ratio_percent"],
+                    seed=int(seed),
+                    arm=arm,
+                )
             write_summary(into, strategy=strategy)
 
 
@@ -90,7 +116,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         return {}
     seeds = document.get("seeds", {})
-    whole = isinstance(seeds, dict) and all(isinstance(arm, dict) and "summary" in arm for arm in seeds.values())
+    whole = isinstance(seeds, dict) and all(
+        isinstance(arm, dict) and "summary" in arm for arm in seeds.values()
+    )
     return document if whole else {}
 
 

@@ -1,8 +1,9 @@
 """The steps of one experiment (one data set, ratio and seed), each a durable stage: train, predict, select, evaluate.
 
-What a step depends on goes into its stage's key, so a finished step is found again by any later start, and two
-strategies that share a teacher share its predictions. True labels are read here in three places only: the labelled
-part for training, validation and test for scores, and the hidden part for the audit.
+What a step depends on goes into its stage's key, so a finished step is found again by any later
+start, and two strategies that share a teacher share its predictions. True labels are read here in
+three places only: the labelled part for training, validation and test for scores, and the hidden
+part for the audit.
 """
 
 from __future__ import annotations
@@ -48,10 +49,22 @@ OnEpoch = Callable[[training.EpochRecord], None]
 
 
 class Experiment:
-    """One data set, ratio and seed. Every method returns a finished stage, computed now or long ago."""
+    """One data set, ratio and seed.
 
-    def __init__(self, config: Config, store: Store, split: Split, stages: Stages, *, device: torch.device,
-                 precision: Precision, report: Report) -> None:
+    Every method returns a finished stage, computed now or long ago.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        split: Split,
+        stages: Stages,
+        *,
+        device: torch.device,
+        precision: Precision,
+        report: Report,
+    ) -> None:
         self.config, self.store, self.split = config, store, split
         self._stages, self._report = stages, report
         self._inference = Inference(config, store, stages, device=device, precision=precision)
@@ -59,29 +72,55 @@ class Experiment:
         self.pool = Pool(store, split.unlabelled)
         self._predicted: set[str] = set()
         given = config.selection.target_particle_ratio
-        self.target_ratio = store.particle_ratio(split.labelled) if given == "measured" else float(given)
+        self.target_ratio = (
+            store.particle_ratio(split.labelled) if given == "measured" else float(given)
+        )
         if self.target_ratio == 0:
-            raise DataError("the labelled part has no particle pixel at this scale",
-                            cure="label more, or give --target-particle-ratio a number")
+            raise DataError(
+                "the labelled part has no particle pixel at this scale",
+                cure="label more, or give --target-particle-ratio a number",
+            )
         by_source: dict[str, list[str]] = {}
         for item in split.labelled:
             by_source.setdefault(store.micrographs[micrograph_of(item)].source, []).append(item)
-        self.priors = shrunk_priors(self.target_ratio, labelled={source: len(items) for source, items in by_source.items()},
-                                    ratios={source: store.particle_ratio(items) for source, items in by_source.items()})
+        self.priors = shrunk_priors(
+            self.target_ratio,
+            labelled={source: len(items) for source, items in by_source.items()},
+            ratios={source: store.particle_ratio(items) for source, items in by_source.items()},
+        )
 
     def fingerprint(self) -> str:
         """Names all that decides a number, except which strategies are run: equal fingerprints can be compared."""
         selection = self.config.selection.model_dump(mode="json", exclude={"strategies"})
         scored = self._evaluator.inputs((*self.split.validation, *self.split.test))
-        return digest({**self._training_inputs(), "selection": selection, "evaluation": scored,
-                       "match_distance": self.config.evaluation.match_distance, "split": self.split.digest(),
-                       "loop": self.config.loop.model_dump(mode="json", exclude={"audit"}),
-                       "epochs": [self.config.training.baseline_epochs, self.config.training.student_epochs],
-                       "least_steps": self.config.training.least_steps,
-                       "model": self.config.training.model})[:20]
+        return digest(
+            {
+                **self._training_inputs(),
+                "selection": selection,
+                "evaluation": scored,
+                "match_distance": self.config.evaluation.match_distance,
+                "split": self.split.digest(),
+                "loop": self.config.loop.model_dump(mode="json", exclude={"audit"}),
+                "epochs": [
+                    self.config.training.baseline_epochs,
+                    self.config.training.student_epochs,
+                ],
+                "least_steps": self.config.training.least_steps,
+                "model": self.config.training.model,
+            }
+        )[:20]
 
-    def fit(self, labelled: Sequence[str], selected: Selected | None, *, iteration: int, on_epoch: OnEpoch,
-            steps: int | None = None, learning: Learning | None = None, teacher: Model | None = None) -> Model:
+    def fit(
+        self,
+        labelled: Sequence[str],
+        selected: Selected | None,
+        *,
+        iteration: int,
+        on_epoch: OnEpoch,
+        steps: int | None = None,
+        learning: Learning | None = None,
+        teacher: Model | None = None,
+    ) -> Model:
         """Train on labelled items and pseudo-labels, from the seed's initial weights or the teacher's.
 
         Args:
@@ -96,53 +135,116 @@ class Experiment:
         learning = learning or Learning()
         settings = self.config.training
         items = labelled if selected is None else (*labelled, *selected.ids)
-        steps = steps or training.steps_for(settings, tiles=self._tiles(items), student=iteration > 0)
-        batches = student_batches(self.store, labelled, selected, learning, batch_size=settings.batch_size,
-                                  seed=self.config.split.seed, iteration=iteration, steps=steps,
-                                  shift_px=round(settings.tile_shift * self.store.tile_px),
-                                  pinned=self._inference.device.type == "cuda")
+        steps = steps or training.steps_for(
+            settings, tiles=self._tiles(items), student=iteration > 0
+        )
+        batches = student_batches(
+            self.store,
+            labelled,
+            selected,
+            learning,
+            batch_size=settings.batch_size,
+            seed=self.config.split.seed,
+            iteration=iteration,
+            steps=steps,
+            shift_px=round(settings.tile_shift * self.store.tile_px),
+            pinned=self._inference.device.type == "cuda",
+        )
         objective = self._objective(learning, iteration)
         warm = teacher if learning.warm_start else None
-        inputs = {**self._training_inputs(), "labelled": list(labelled), "iteration": iteration, "steps": steps,
-                  "pseudo": selected.stage.key if selected else None, "validation": list(self.split.validation),
-                  "learning": asdict(learning), "objective": objective.identity(),
-                  "warm_start": None if warm is None else self._inference.inputs(warm, settings.model)}
+        inputs = {
+            **self._training_inputs(),
+            "labelled": list(labelled),
+            "iteration": iteration,
+            "steps": steps,
+            "pseudo": selected.stage.key if selected else None,
+            "validation": list(self.split.validation),
+            "learning": asdict(learning),
+            "objective": objective.identity(),
+            "warm_start": None if warm is None else self._inference.inputs(warm, settings.model),
+        }
         heard: set[int] = set()
 
         def hear(record: training.EpochRecord) -> None:
             heard.add(record.epoch)
             on_epoch(record)
 
-        stage = self._stages.once("train", inputs, lambda folder: self._train(
-            folder, batches, steps=steps, iteration=iteration, on_epoch=hear, objective=objective, warm=warm,
-            watch=None if selected is None else self._inference.watch(selected, self.pool, self.priors)))
+        stage = self._stages.once(
+            "train",
+            inputs,
+            lambda folder: self._train(
+                folder,
+                batches,
+                steps=steps,
+                iteration=iteration,
+                on_epoch=hear,
+                objective=objective,
+                warm=warm,
+                watch=None
+                if selected is None
+                else self._inference.watch(selected, self.pool, self.priors),
+            ),
+        )
         record = json.loads((stage.folder / "training.json").read_text())
         history = tuple(training.EpochRecord(**entry) for entry in record["history"])
         for entry in history:
             if entry.epoch not in heard:
                 on_epoch(entry)
-        return Model(stage, record["steps"], record["best_step"], history, collapsed=record["collapsed"])
+        return Model(
+            stage, record["steps"], record["best_step"], history, collapsed=record["collapsed"]
+        )
 
     def pseudo_label(self, teacher: Model, unlabelled: Sequence[str], recipe: Recipe) -> Selected:
-        """Let the teacher label items of the pool, and select by the rules of a strategy. Sees no true label."""
+        """Let the teacher label items of the pool, and select by the rules of a strategy.
+
+        Sees no true label.
+        """
         pool = Pool(self.store, unlabelled)
         model = self.config.training.model
-        times: tuple[Weights, ...] = ("first_third", "second_third", model) if recipe.teaching.snapshots else (model,)
+        times: tuple[Weights, ...] = (
+            ("first_third", "second_third", model) if recipe.teaching.snapshots else (model,)
+        )
         asked = [self._asked(teacher, weights, recipe.teaching, pool) for weights in times]
-        # Also maps that an interrupted start left behind are removed at the end, though nothing here may need them again.
+        # Also maps that an interrupted start left behind are removed at the end, though nothing
+        # here may need them again.
         self._predicted.update(key_of("predict", each) for each in asked)
-        inputs = {"predicted": [key_of("predict", each) for each in asked], "items": list(pool.items),
-                  "selection": {**asdict(recipe.selection), "keep": repr(recipe.selection.keep)}, "priors": asdict(self.priors)}
+        inputs = {
+            "predicted": [key_of("predict", each) for each in asked],
+            "items": list(pool.items),
+            "selection": {**asdict(recipe.selection), "keep": repr(recipe.selection.keep)},
+            "priors": asdict(self.priors),
+        }
 
         def choose(folder: Path) -> None:
-            # Only here, for the maps are removed at the end of a run: a finished selection does not need them again.
-            # Held, for another run below this work folder may share the teacher and end meanwhile.
+            # Only here, for the maps are removed at the end of a run: a finished selection does not
+            # need them again. Held, for another run below this work folder may share the teacher
+            # and end meanwhile.
             with ExitStack() as stack:
-                *earlier, predicted = [stack.enter_context(self._stages.held("predict", each, self._inference.predictor(
-                    teacher, weights, recipe.teaching, temperature=each["temperature"], pool=pool, report=self._report)))
-                    for each, weights in zip(asked, times, strict=True)]
-                pool.select(predicted.folder, folder, recipe.selection, priors=self.priors, report=self._report,
-                            earlier=[stage.folder for stage in earlier])
+                *earlier, predicted = [
+                    stack.enter_context(
+                        self._stages.held(
+                            "predict",
+                            each,
+                            self._inference.predictor(
+                                teacher,
+                                weights,
+                                recipe.teaching,
+                                temperature=each["temperature"],
+                                pool=pool,
+                                report=self._report,
+                            ),
+                        )
+                    )
+                    for each, weights in zip(asked, times, strict=True)
+                ]
+                pool.select(
+                    predicted.folder,
+                    folder,
+                    recipe.selection,
+                    priors=self.priors,
+                    report=self._report,
+                    earlier=[stage.folder for stage in earlier],
+                )
 
         return pool.selected(self._stages.once("select", inputs, choose))
 
@@ -151,13 +253,22 @@ class Experiment:
         return self._inference.calibration(model, self.split.validation)
 
     def evaluate(self, model: Model, part: Part, *, weights: Weights | None = None) -> Evaluation:
-        """Probability histograms and picks of a model on validation or test; `weights` of the config unless given."""
-        ids = self.split.validation if part == "validation" else self.split.test
-        return self._evaluator.evaluate(model, ids, weights=weights or self.config.training.model, phase=part)
+        """Probability histograms and picks of a model on validation or test;
 
-    def probabilities(self, model: Model, ids: Sequence[str]) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
+        `weights` of the config unless given.
+        """
+        ids = self.split.validation if part == "validation" else self.split.test
+        return self._evaluator.evaluate(
+            model, ids, weights=weights or self.config.training.model, phase=part
+        )
+
+    def probabilities(
+        self, model: Model, ids: Sequence[str]
+    ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """p8 maps of a model, to be looked at."""
-        return self._inference.predict(self._inference.scored(model, self.config.training.model), ids)
+        return self._inference.predict(
+            self._inference.scored(model, self.config.training.model), ids
+        )
 
     def most_steps(self) -> int:
         """Optimiser steps of a student that learns from the labelled part and the whole pool."""
@@ -166,7 +277,11 @@ class Experiment:
 
     def all_annotated(self) -> tuple[str, ...]:
         """The labelled part, and the pool where it has annotations: what only the ceiling may learn from."""
-        hidden = (item for item in self.split.unlabelled if self.store.micrographs[micrograph_of(item)].annotated)
+        hidden = (
+            item
+            for item in self.split.unlabelled
+            if self.store.micrographs[micrograph_of(item)].annotated
+        )
         return (*self.split.labelled, *hidden)
 
     def finish(self) -> None:
@@ -179,48 +294,114 @@ class Experiment:
 
     def _training_inputs(self) -> dict[str, Any]:
         settings = self.config.training
-        return {"store": self.store.key, "network": self.config.network.model_dump(mode="json"),
-                "seed": self.config.split.seed, "unit": self.config.split.label_unit,
-                "training": settings.model_dump(mode="json", include={"batch_size", "tile_shift", "learning_rate",
-                                                                      "weight_decay", "validations"}),
-                **self._inference.arithmetic()}
+        return {
+            "store": self.store.key,
+            "network": self.config.network.model_dump(mode="json"),
+            "seed": self.config.split.seed,
+            "unit": self.config.split.label_unit,
+            "training": settings.model_dump(
+                mode="json",
+                include={
+                    "batch_size",
+                    "tile_shift",
+                    "learning_rate",
+                    "weight_decay",
+                    "validations",
+                },
+            ),
+            **self._inference.arithmetic(),
+        }
 
-    def _asked(self, teacher: Model, weights: Weights, teaching: Teaching, pool: Pool) -> dict[str, Any]:
+    def _asked(
+        self, teacher: Model, weights: Weights, teaching: Teaching, pool: Pool
+    ) -> dict[str, Any]:
         """What a teacher's maps of the pool depend on."""
         temperature = self.calibration(teacher).temperature if teaching.calibrated else None
-        return {**self._inference.inputs(teacher, weights), "pool": list(pool.micrographs), "views": teaching.views,
-                "temperature": temperature}
+        return {
+            **self._inference.inputs(teacher, weights),
+            "pool": list(pool.micrographs),
+            "views": teaching.views,
+            "temperature": temperature,
+        }
 
     def _objective(self, learning: Learning, iteration: int) -> Objective:
         seed = self.config.split.seed
         if learning.consistency is None:
-            return Supervised(seed=seed, iteration=iteration, loss=learning.loss, prior=self.priors.ratio,
-                              noise=learning.noised)
-        return OnlineTeacher(seed=seed, iteration=iteration, loss=learning.loss, settings=learning.consistency,
-                             priors=self.priors.by_source, prior=self.priors.ratio)
+            return Supervised(
+                seed=seed,
+                iteration=iteration,
+                loss=learning.loss,
+                prior=self.priors.ratio,
+                noise=learning.noised,
+            )
+        return OnlineTeacher(
+            seed=seed,
+            iteration=iteration,
+            loss=learning.loss,
+            settings=learning.consistency,
+            priors=self.priors.by_source,
+            prior=self.priors.ratio,
+        )
 
-    def _train(self, folder: Path, batches: Batches, *, steps: int, iteration: int, on_epoch: OnEpoch,
-               objective: Objective, warm: Model | None, watch: training.Watch | None) -> None:
+    def _train(
+        self,
+        folder: Path,
+        batches: Batches,
+        *,
+        steps: int,
+        iteration: int,
+        on_epoch: OnEpoch,
+        objective: Objective,
+        warm: Model | None,
+        watch: training.Watch | None,
+    ) -> None:
         settings = self.config.training
-        network = (networks.build(self.config.network, seed=self.config.split.seed) if warm is None
-                   else self._inference.load(warm, settings.model))
-        checkpoint = Checkpoint(folder / "checkpoint", every_seconds=self.config.run.checkpoint_seconds)
+        network = (
+            networks.build(self.config.network, seed=self.config.split.seed)
+            if warm is None
+            else self._inference.load(warm, settings.model)
+        )
+        checkpoint = Checkpoint(
+            folder / "checkpoint", every_seconds=self.config.run.checkpoint_seconds
+        )
         fitted = training.fit(
-            network, batches, steps=steps, learning_rate=settings.learning_rate, weight_decay=settings.weight_decay,
-            seed=self.config.split.seed, iteration=iteration, device=self._inference.device,
+            network,
+            batches,
+            steps=steps,
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            seed=self.config.split.seed,
+            iteration=iteration,
+            device=self._inference.device,
             precision=self._inference.precision,
-            checkpoint=checkpoint, validate=self._validation_f1,
-            validations=settings.validations, report=self._report, on_epoch=on_epoch, objective=objective, watch=watch)
-        named: dict[Weights, Mapping[str, torch.Tensor]] = {"last": fitted.last, "best": fitted.best}
+            checkpoint=checkpoint,
+            validate=self._validation_f1,
+            validations=settings.validations,
+            report=self._report,
+            on_epoch=on_epoch,
+            objective=objective,
+            watch=watch,
+        )
+        named: dict[Weights, Mapping[str, torch.Tensor]] = {
+            "last": fitted.last,
+            "best": fitted.best,
+        }
         named |= dict(zip(("first_third", "second_third"), fitted.snapshots, strict=False))
         for name, weights in named.items():
             save_weights(weights, folder / f"{name}.safetensors")
-        record = {"steps": fitted.history[-1].step, "best_step": fitted.best_step, "collapsed": fitted.collapsed,
-                  "history": [asdict(entry) for entry in fitted.history]}
+        record = {
+            "steps": fitted.history[-1].step,
+            "best_step": fitted.best_step,
+            "collapsed": fitted.collapsed,
+            "history": [asdict(entry) for entry in fitted.history],
+        }
         write_durably(folder / "training.json", json.dumps(record).encode())
         checkpoint.discard()
 
     def _validation_f1(self, network: torch.nn.Module) -> float | None:
-        """Pooled F1 on validation at the threshold that is best there; None where it is undefined."""
+        """Pooled F1 on validation at the threshold that is best there;
+
+        None where it is undefined.
+        """
         total = self._inference.histogram(network, self.split.validation)
         return counts_at(total, best_threshold(total)).scores().f1

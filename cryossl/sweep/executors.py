@@ -39,33 +39,58 @@ class Executor(Protocol):
     """Starts cells."""
 
     def start(self, settings: Path, log: Path) -> Job:
-        """Start `cryossl run` on a file of settings; what it says goes to `log`. Raises CryosslError if it cannot."""
+        """Start `cryossl run` on a file of settings; what it says goes to `log`.
+
+        Raises CryosslError if it cannot.
+        """
 
 
 class LocalExecutor:
     """Each cell is a process of its own."""
 
     def start(self, settings: Path, log: Path) -> Job:
-        """Start the process. It has a group of its own: Ctrl-C in a terminal reaches the sweep alone, which passes it on."""
+        """Start the process.
+
+        It has a group of its own: Ctrl-C in a terminal reaches the sweep alone, which passes it on.
+        """
         try:
             with log.open("wb") as said:
-                return _Process(subprocess.Popen(command(settings), env=environment(os.environ), stdin=subprocess.DEVNULL,
-                                                 stdout=said, stderr=subprocess.STDOUT, process_group=0))
+                return _Process(
+                    subprocess.Popen(
+                        command(settings),
+                        env=environment(os.environ),
+                        stdin=subprocess.DEVNULL,
+                        stdout=said,
+                        stderr=subprocess.STDOUT,
+                        process_group=0,
+                    )
+                )
         except OSError as error:
-            raise StorageError(f"cannot start a cell: {error.filename or command(settings)[0]}: {error.strerror}",
-                               cure="check memory and permissions") from None
+            raise StorageError(
+                f"cannot start a cell: {error.filename or command(settings)[0]}: {error.strerror}",
+                cure="check memory and permissions",
+            ) from None
 
 
 class SlurmExecutor:
     """Each cell is a job that submitit submits."""
 
-    def __init__(self, folder: Path, *, threads: int, options: Mapping[str, str | int], cluster: str = "slurm") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        threads: int,
+        options: Mapping[str, str | int],
+        cluster: str = "slurm",
+    ) -> None:
         """Prepare to submit; submitit keeps its files in `folder`, which the nodes must see at the same place.
 
         Args:
             folder: of job scripts and logs.
-            threads: CPU threads of a cell, so many CPUs are asked for; 0: four, or `cpus_per_task` of the options.
-            options: submitit's parameters by its names, e.g. slurm_partition, timeout_min, gpus_per_node.
+            threads: CPU threads of a cell, so many CPUs are asked for; 0: four, or `cpus_per_task`
+                of the options.
+            options: submitit's parameters by its names, e.g. slurm_partition, timeout_min,
+                gpus_per_node.
             cluster: another one of submitit's clusters.
 
         Raises:
@@ -74,28 +99,50 @@ class SlurmExecutor:
         try:
             import submitit
         except ImportError:
-            raise ConfigError("--executor slurm needs the package submitit",
-                              cure=".venv/bin/pip install -e '.[slurm]', or use --executor local") from None
-        wanted: dict[str, Any] = {"name": "cryossl", "timeout_min": MINUTES_OF_A_JOB,
-                                  "cpus_per_task": threads or CPUS_OF_A_JOB, **options}
+            raise ConfigError(
+                "--executor slurm needs the package submitit",
+                cure=".venv/bin/pip install -e '.[slurm]', or use --executor local",
+            ) from None
+        wanted: dict[str, Any] = {
+            "name": "cryossl",
+            "timeout_min": MINUTES_OF_A_JOB,
+            "cpus_per_task": threads or CPUS_OF_A_JOB,
+            **options,
+        }
         self.cpus = wanted["cpus_per_task"]
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._executor.update_parameters(**wanted)
         except (RuntimeError, NameError, AssertionError, TypeError) as error:
-            raise ConfigError(f"submitit refuses: {' '.join(str(error).split())[:200]}",
-                              cure="check --slurm, and that sbatch and srun are on the path") from None
+            raise ConfigError(
+                f"submitit refuses: {' '.join(str(error).split())[:200]}",
+                cure="check --slurm, and that sbatch and srun are on the path",
+            ) from None
 
     def start(self, settings: Path, log: Path) -> Job:
         """Submit the job; what it said is written to `log` when it has ended."""
         try:
-            # A function of the standard library: a node needs this environment, not this checkout on its module path.
-            return _Submitted(self._executor.submit(
-                subprocess.run, command(settings.absolute()), env=environment(os.environ), cwd=Path.cwd(), text=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False), log)
+            # A function of the standard library: a node needs this environment, not this checkout
+            # on its module path.
+            return _Submitted(
+                self._executor.submit(
+                    subprocess.run,
+                    command(settings.absolute()),
+                    env=environment(os.environ),
+                    cwd=Path.cwd(),
+                    text=True,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    check=False,
+                ),
+                log,
+            )
         except Exception as error:  # submitit lets through whatever sbatch and its parsing raise
-            raise CryosslError(f"the job cannot be submitted: {' '.join(str(error).split())[:300]}",
-                               cure="see the message of sbatch") from None
+            raise CryosslError(
+                f"the job cannot be submitted: {' '.join(str(error).split())[:300]}",
+                cure="see the message of sbatch",
+            ) from None
 
 
 def slurm_options(text: str | None) -> dict[str, str | int]:
@@ -106,7 +153,10 @@ def slurm_options(text: str | None) -> dict[str, str | int]:
         if name and equals and value:
             options[name] = int(value) if value.isdecimal() else value
         elif part.strip():
-            raise ConfigError(f"--slurm: {part.strip()!r} is not NAME=VALUE", cure="e.g. --slurm slurm_partition=gpu,mem_gb=16")
+            raise ConfigError(
+                f"--slurm: {part.strip()!r} is not NAME=VALUE",
+                cure="e.g. --slurm slurm_partition=gpu,mem_gb=16",
+            )
     return options
 
 
@@ -122,7 +172,9 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """
     dropped = {"MLFLOW_RUN_ID"} if "MLFLOW_RUN_ID" in ours else set()
     if dropped and ours.get("MLFLOW_EXPERIMENT_ID"):
-        dropped.add("MLFLOW_EXPERIMENT_NAME")  # beside MLFLOW_RUN_ID the id counts; alone the name would
+        dropped.add(
+            "MLFLOW_EXPERIMENT_NAME"
+        )  # beside MLFLOW_RUN_ID the id counts; alone the name would
     return {name: value for name, value in ours.items() if name not in dropped}
 
 
@@ -134,7 +186,9 @@ def last_line(log: Path) -> str:
             lines = stream.read().decode("utf-8", errors="replace").split("\n")
     except OSError:
         return "it left no log"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing").removeprefix("cryossl: error: ")
+    return next(
+        (line.strip() for line in reversed(lines) if line.strip()), "it said nothing"
+    ).removeprefix("cryossl: error: ")
 
 
 class _Process:
@@ -164,7 +218,9 @@ class _Submitted:
             return None
         fault = self._job.exception()
         with suppress(OSError):
-            self._log.write_text(str(fault) if fault else self._job.result().stdout, encoding="utf-8")
+            self._log.write_text(
+                str(fault) if fault else self._job.result().stdout, encoding="utf-8"
+            )
         return FAILED if fault else int(self._job.result().returncode)
 
     def terminate(self) -> None:

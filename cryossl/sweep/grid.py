@@ -1,4 +1,7 @@
-"""The cells of a sweep: which settings each has, what it is called, and what decides its numbers. Pure."""
+"""The cells of a sweep: which settings each has, what it is called, and what decides its numbers.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -28,51 +31,86 @@ class Cell:
     def within(self, sweep: Config, *, device: str, threads: int) -> Cell:
         """The cell with its results folder below the sweep's, and with what is chosen once for all cells.
 
-        The path of a labelled list is absolute in it, for the cell's settings file lies in a folder of its own.
+        The path of a labelled list is absolute in it, for the cell's settings file lies in a folder
+        of its own.
         """
         split = self.config.split
         if split.labelled is not None:
             split = split.model_copy(update={"labelled": split.labelled.absolute()})
-        run = sweep.run.model_copy(update={"results": sweep.run.results / sweep.run.name,
-                                           "name": f"ratio_{split.ratio:g}_seed_{split.seed}"})
+        run = sweep.run.model_copy(
+            update={
+                "results": sweep.run.results / sweep.run.name,
+                "name": f"ratio_{split.ratio:g}_seed_{split.seed}",
+            }
+        )
         training = self.config.training.model_copy(update={"device": device, "threads": threads})
-        return Cell(self.config.model_copy(update={"run": run, "split": split, "training": training}))
+        return Cell(
+            self.config.model_copy(update={"run": run, "split": split, "training": training})
+        )
 
-    def key(self, *, data: str, split: str, versions: Mapping[str, Any], tracked_in: Sequence[str]) -> str:
+    def key(
+        self, *, data: str, split: str, versions: Mapping[str, Any], tracked_in: Sequence[str]
+    ) -> str:
         """Digest of what decides the cell's numbers and where they are tracked: one that has finished need not run again.
 
         Args:
-            data: names the content of the data set as the network sees it; where it lies decides nothing.
-            split: names which items are labelled; in which file a list of them stands decides nothing.
+            data: names the content of the data set as the network sees it; where it lies decides
+                nothing.
+            split: names which items are labelled; in which file a list of them stands decides
+                nothing.
             versions: of the method and of the libraries whose change moves numbers.
-            tracked_in: names the tracking store and experiment: another one has not heard of the cell yet.
+            tracked_in: names the tracking store and experiment: another one has not heard of the
+                cell yet.
         """
-        settings = self.config.model_dump(mode="json", exclude={"run": True, "input": {"data"}, "split": {"labelled"}})
+        settings = self.config.model_dump(
+            mode="json", exclude={"run": True, "input": {"data"}, "split": {"labelled"}}
+        )
         settings["selection"]["strategies"].sort()  # the order of strategies moves no number
-        return digest({"settings": settings, "data": data, "split": split, "versions": dict(versions),
-                       "tracked_in": list(tracked_in)})
+        return digest(
+            {
+                "settings": settings,
+                "data": data,
+                "split": split,
+                "versions": dict(versions),
+                "tracked_in": list(tracked_in),
+            }
+        )
 
 
-def named_ratios(config: Config, *, ratio: str | None, ratios: str | None, default_yields: bool) -> str | None:
-    """The labelled parts of a grid as text; None: the config says it, by its ratio or a labelled list.
+def named_ratios(
+    config: Config, *, ratio: str | None, ratios: str | None, default_yields: bool
+) -> str | None:
+    """The labelled parts of a grid as text;
+
+    None: the config says it, by its ratio or a labelled list.
 
     Args:
         config: of the grid, with `ratio` in it.
         ratio: option --ratio as typed.
         ratios: option --ratios as typed.
-        default_yields: ratios that are MLproject's default give way to a ratio or a labelled list that was given.
+        default_yields: ratios that are MLproject's default give way to a ratio or a labelled list
+            that was given.
 
     Raises:
         ConfigError: two of --ratio, --ratios and a labelled list.
     """
     labelled = config.split.labelled
-    if default_yields and ratios == RATIOS and (labelled is not None or "ratio" in config.split.model_fields_set):
+    if (
+        default_yields
+        and ratios == RATIOS
+        and (labelled is not None or "ratio" in config.split.model_fields_set)
+    ):
         ratios = None
     if ratio is not None and ratios is not None:
-        raise ConfigError("--ratio and --ratios both name the labelled part", cure="leave one of them out")
+        raise ConfigError(
+            "--ratio and --ratios both name the labelled part", cure="leave one of them out"
+        )
     if labelled is not None and (ratio, ratios) != (None, None):
-        raise ConfigError(f"the labelled list {labelled} says what is labelled, and so does "
-                          f"{'--ratios' if ratio is None else '--ratio'}", cure="leave one of them out")
+        raise ConfigError(
+            f"the labelled list {labelled} says what is labelled, and so does "
+            f"{'--ratios' if ratio is None else '--ratio'}",
+            cure="leave one of them out",
+        )
     return ratios
 
 
@@ -80,21 +118,34 @@ def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
     """All cells of a grid, seed by seed, so that a sweep that is stopped early has the same seeds at every ratio.
 
     Args:
-        config: of the sweep; its seed is the first one, and its ratio the only one where `ratios` is None.
+        config: of the sweep; its seed is the first one, and its ratio the only one where `ratios`
+            is None.
         ratios: labelled parts in percent, separated by commas.
         seeds: how many in a row.
 
     Raises:
         ConfigError: a ratio or seed that is none or out of range, a ratio named twice.
     """
-    chosen = [config.split.ratio] if ratios is None else [build({"ratio": text.strip()}).split.ratio
-                                                          for text in ratios.split(",")]
+    chosen = (
+        [config.split.ratio]
+        if ratios is None
+        else [build({"ratio": text.strip()}).split.ratio for text in ratios.split(",")]
+    )
     if len(set(chosen)) != len(chosen):
-        raise ConfigError(f"ratios {ratios!r} names a ratio twice", cure="give each once, e.g. --ratios 5,10")
+        raise ConfigError(
+            f"ratios {ratios!r} names a ratio twice", cure="give each once, e.g. --ratios 5,10"
+        )
     first = config.split.seed
     build({"seed": first + seeds - 1})
-    return [Cell(config.model_copy(update={"split": config.split.model_copy(update={"ratio": ratio, "seed": seed})}))
-            for seed in range(first, first + seeds) for ratio in chosen]
+    return [
+        Cell(
+            config.model_copy(
+                update={"split": config.split.model_copy(update={"ratio": ratio, "seed": seed})}
+            )
+        )
+        for seed in range(first, first + seeds)
+        for ratio in chosen
+    ]
 
 
 def threads_each(*, cores: int, jobs: int) -> int:
@@ -103,11 +154,19 @@ def threads_each(*, cores: int, jobs: int) -> int:
 
 
 def exit_code(codes: Iterable[int]) -> int:
-    """The exit code of a sweep: 0 if every cell's is, else the highest. A process ended by signal n counts as 128 + n."""
+    """The exit code of a sweep:
+
+    0 if every cell's is, else the highest. A process ended by signal n counts as 128 + n.
+    """
     return max((code if code >= 0 else _SIGNALLED - code for code in codes), default=0)
 
 
 def fraction_done(*, elapsed_seconds: float, seconds_left: float | None) -> float:
-    """Fraction of a cell's work that is behind it, in [0, 1]; 0 while nobody can say what is left."""
+    """Fraction of a cell's work that is behind it, in [0, 1];
+
+    0 while nobody can say what is left.
+    """
     whole = elapsed_seconds + (seconds_left or 0.0)
-    return 0.0 if seconds_left is None or whole <= 0 else min(1.0, max(0.0, elapsed_seconds / whole))
+    return (
+        0.0 if seconds_left is None or whole <= 0 else min(1.0, max(0.0, elapsed_seconds / whole))
+    )

@@ -61,8 +61,15 @@ class _AtWork:
 class Schedule:
     """Starts cells as places become free, until all have ended."""
 
-    def __init__(self, todo: Sequence[Planned], executor: Executor, *, jobs: int, narrator: Narrator,
-                 finished: Callable[[Planned, float], None]) -> None:
+    def __init__(
+        self,
+        todo: Sequence[Planned],
+        executor: Executor,
+        *,
+        jobs: int,
+        narrator: Narrator,
+        finished: Callable[[Planned, float], None],
+    ) -> None:
         """Plan the cells.
 
         Args:
@@ -73,14 +80,22 @@ class Schedule:
             finished: hears each cell that ended well, and the seconds it took.
         """
         self._waiting = deque(todo)
-        self._executor, self._jobs, self._narrator, self._finished = executor, jobs, narrator, finished
+        self._executor, self._jobs, self._narrator, self._finished = (
+            executor,
+            jobs,
+            narrator,
+            finished,
+        )
         self._at_work: list[_AtWork] = []
         self._failures: list[Failure] = []
         self._count, self._ended_count, self._behind = len(todo), 0, 0.0
         self._total = max(1, round(sum(one.cost for one in todo)))
 
     def work(self) -> list[Failure]:
-        """Run all cells; those that failed. Left by an exception, it ends what it started: each cell keeps a checkpoint."""
+        """Run all cells; those that failed.
+
+        Left by an exception, it ends what it started: each cell keeps a checkpoint.
+        """
         told = float("-inf")
         try:
             while self._waiting or self._at_work:
@@ -109,8 +124,11 @@ class Schedule:
             except CryosslError as error:
                 self._end(planned, error.exit_code, str(error))
                 continue
-            self._narrator.say(f"⏳ {title} is held by {holder}, left by an earlier start; waiting for it" if holder
-                               else f"▸ {title}")
+            self._narrator.say(
+                f"⏳ {title} is held by {holder}, left by an earlier start; waiting for it"
+                if holder
+                else f"▸ {title}"
+            )
             self._at_work.append(_AtWork(planned, job, time.time()))
 
     def _collect(self) -> None:
@@ -118,14 +136,20 @@ class Schedule:
             if one.job is None:
                 if held_by(one.planned.folder) is None:
                     self._at_work.remove(one)
-                    self._waiting.appendleft(one.planned)  # a start of its own finds what is finished, and says how it ended
+                    self._waiting.appendleft(
+                        one.planned
+                    )  # a start of its own finds what is finished, and says how it ended
                 continue
             code = one.job.poll()
             if code is None:
                 continue
             self._at_work.remove(one)
             if code:
-                self._end(one.planned, code, f"{last_line(one.planned.folder / LOG_FILE)} ({one.planned.folder / LOG_FILE})")
+                self._end(
+                    one.planned,
+                    code,
+                    f"{last_line(one.planned.folder / LOG_FILE)} ({one.planned.folder / LOG_FILE})",
+                )
                 continue
             seconds = time.time() - one.began
             self._finished(one.planned, seconds)
@@ -136,11 +160,15 @@ class Schedule:
         settings = planned.folder / SETTINGS_FILE
         try:
             planned.folder.mkdir(parents=True, exist_ok=True)
-            content = yaml.safe_dump(planned.cell.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+            content = yaml.safe_dump(
+                planned.cell.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+            )
             write_durably(settings, content.encode())
         except OSError as error:
-            raise StorageError(f"cannot write {error.filename or settings}: {error.strerror}",
-                               cure="remove what is in its place, or free space") from None
+            raise StorageError(
+                f"cannot write {error.filename or settings}: {error.strerror}",
+                cure="remove what is in its place, or free space",
+            ) from None
         return self._executor.start(settings, planned.folder / LOG_FILE)
 
     def _end(self, planned: Planned, code: int, said: str) -> None:
@@ -148,14 +176,18 @@ class Schedule:
         self._behind += planned.cost
         if code:
             self._failures.append(Failure(planned, code, said))
-        self._narrator.say(f"{'❌' if code else '✅'} {planned.cell.title} {'failed: ' if code else ''}{said} "
-                           f"[{self._ended_count}/{self._count}]")
+        self._narrator.say(
+            f"{'❌' if code else '✅'} {planned.cell.title} {'failed: ' if code else ''}{said} "
+            f"[{self._ended_count}/{self._count}]"
+        )
 
     def _tell(self) -> None:
         for one in self._at_work:
             one.fraction = max(one.fraction, _fraction(one))
         done = self._behind + sum(one.planned.cost * one.fraction for one in self._at_work)
-        most = self._total - bool(self._waiting or self._at_work)  # the last tile is done when the last cell has ended
+        most = self._total - bool(
+            self._waiting or self._at_work
+        )  # the last tile is done when the last cell has ended
         self._narrator(Progress("sweep", min(most, round(done)), self._total, "tile"))
 
 
@@ -167,4 +199,6 @@ def _fraction(one: _AtWork) -> float:
         return 0.0
     if status.state != "running" or (one.job is not None and status.started < one.began):
         return 0.0  # an earlier start's
-    return fraction_done(elapsed_seconds=status.updated - status.started, seconds_left=status.whole_seconds_left)
+    return fraction_done(
+        elapsed_seconds=status.updated - status.started, seconds_left=status.whole_seconds_left
+    )

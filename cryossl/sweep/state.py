@@ -16,7 +16,8 @@ SCHEMA = "cryossl-sweep/1"
 class Ledger:
     """The file of one sweep's memory; the caller holds the sweep's folder.
 
-    One that is damaged counts as empty: the cells that it named are run again, and find their stages finished.
+    One that is damaged counts as empty: the cells that it named are run again, and find their
+    stages finished.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,13 +30,19 @@ class Ledger:
         return self._threads
 
     def keep_threads(self, count: int) -> None:
-        """Remember the choice: results at another number of threads agree to rounding only. Raises StorageError."""
+        """Remember the choice: results at another number of threads agree to rounding only.
+
+        Raises StorageError.
+        """
         if count != self._threads:
             self._threads = count
             self._write()
 
     def fingerprint(self, key: str) -> str | None:
-        """The fingerprint that the tracked runs of a finished cell carry; None if the cell has not finished."""
+        """The fingerprint that the tracked runs of a finished cell carry;
+
+        None if the cell has not finished.
+        """
         return self._finished.get(key, {}).get("fingerprint")
 
     def record(self, key: str, *, fingerprint: str, facts: Mapping[str, Any]) -> None:
@@ -51,8 +58,10 @@ class Ledger:
         try:
             write_durably(self._path, (json.dumps(document, indent=1) + "\n").encode())
         except OSError as error:
-            raise StorageError(f"cannot write {self._path}: {error.strerror or error}",
-                               cure="free space, or choose another folder with --results") from None
+            raise StorageError(
+                f"cannot write {self._path}: {error.strerror or error}",
+                cure="free space, or choose another folder with --results",
+            ) from None
 
 
 def _read(path: Path) -> tuple[int | None, dict[str, dict[str, Any]]]:
@@ -64,5 +73,11 @@ def _read(path: Path) -> tuple[int | None, dict[str, dict[str, Any]]]:
         return None, {}
     threads, finished = document.get("threads"), document.get("finished")
     entries = finished.items() if isinstance(finished, dict) else ()
-    return (threads if isinstance(threads, int) and threads > 0 else None,
-            {key: entry for key, entry in entries if isinstance(entry, dict) and isinstance(entry.get("fingerprint"), str)})
+    return (
+        threads if isinstance(threads, int) and threads > 0 else None,
+        {
+            key: entry
+            for key, entry in entries
+            if isinstance(entry, dict) and isinstance(entry.get("fingerprint"), str)
+        },
+    )

@@ -1,4 +1,5 @@
 """Files that are whole or absent, locks, processes, durable stages: what the other wings rest on.
 
-Read `files` first, then `stages`: a stage is a folder that appears only when every file in it is complete.
+Read `files` first, then `stages`: a stage is a folder that appears only when every file in it is
+complete.
 """

@@ -7,6 +7,9 @@ import json
 
 
 def digest(value: object) -> str:
-    """SHA-256 in hex of a value's canonical JSON. Equal values, equal digests, on any machine; NaN is refused."""
+    """SHA-256 in hex of a value's canonical JSON.
+
+    Equal values, equal digests, on any machine; NaN is refused.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -9,7 +9,8 @@ from pathlib import Path
 def write_durably(path: Path, content: bytes) -> None:
     """Replace a file so that a reader sees the old content or the new one. Raises OSError.
 
-    The temporary file has a fixed name, so that a killed writer's is overwritten by the next; the caller holds a lock.
+    The temporary file has a fixed name, so that a killed writer's is overwritten by the next; the
+    caller holds a lock.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with temporary.open("wb") as stream:
@@ -21,7 +22,10 @@ def write_durably(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable: a rename may otherwise be lost with the power. Raises OSError."""
+    """Make a folder's entries durable: a rename may otherwise be lost with the power.
+
+    Raises OSError.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

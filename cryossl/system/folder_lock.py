@@ -25,10 +25,14 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise BusyError(f"{folder} is in use by {_named(folder)}", cure="wait for it, or choose another --name") from None
+        raise BusyError(
+            f"{folder} is in use by {_named(folder)}", cure="wait for it, or choose another --name"
+        ) from None
     except OSError as error:
-        raise StorageError(f"cannot write the results folder {folder}: {error.strerror}",
-                           cure="choose another with --results") from None
+        raise StorageError(
+            f"cannot write the results folder {folder}: {error.strerror}",
+            cure="choose another with --results",
+        ) from None
     holder = folder / _HOLDER
     try:
         tags = process_tags()
@@ -53,7 +57,10 @@ def held_by(folder: Path) -> str | None:
 
 
 def _named(folder: Path) -> str:
-    """Who holds the folder. One that has just begun may not have written its name yet, above all over that of a killed one."""
+    """Who holds the folder.
+
+    One that has just begun may not have written its name yet, above all over that of a killed one.
+    """
     deadline = time.monotonic() + _SECONDS_TO_SIGN
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):

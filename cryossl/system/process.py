@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 
 PROJECT = Path(__file__).resolve().parents[2]
-# A process id alone says little: the number is given out again. Clocks of boot time drift by about a second.
+# A process id alone says little: the number is given out again. Clocks of boot time drift by about
+# a second.
 _START_TOLERANCE_SECONDS = 5.0
 _GIT_SECONDS = 10
 
@@ -22,8 +23,12 @@ _GIT_SECONDS = 10
 @cache
 def code_tags() -> dict[str, str]:
     """The code: user, program, git commit, and `cryossl.git_dirty` = true | false | unknown (no checkout, no git)."""
-    tags = {"mlflow.user": _user(), "mlflow.source.name": Path(sys.argv[0]).name or "python",
-            "mlflow.source.type": "LOCAL", "cryossl.git_dirty": "unknown"}
+    tags = {
+        "mlflow.user": _user(),
+        "mlflow.source.name": Path(sys.argv[0]).name or "python",
+        "mlflow.source.type": "LOCAL",
+        "cryossl.git_dirty": "unknown",
+    }
     commit = _git("rev-parse", "HEAD")
     if commit:
         changes = _git("status", "--porcelain", "--untracked-files=no")
@@ -34,12 +39,18 @@ def code_tags() -> dict[str, str]:
 
 def process_tags() -> dict[str, str]:
     """The process that writes a run: host, process id, and when that process started (seconds since 1970)."""
-    return {"cryossl.host": platform.node(), "cryossl.pid": str(os.getpid()),
-            "cryossl.process_started": f"{psutil.Process().create_time():.2f}"}
+    return {
+        "cryossl.host": platform.node(),
+        "cryossl.pid": str(os.getpid()),
+        "cryossl.process_started": f"{psutil.Process().create_time():.2f}",
+    }
 
 
 def is_dead(tags: Mapping[str, str]) -> bool:
-    """True if the process named by these tags was on this host and is gone; False if it lives or cannot be known."""
+    """True if the process named by these tags was on this host and is gone;
+
+    False if it lives or cannot be known.
+    """
     if tags.get("cryossl.host") != platform.node() or not tags.get("cryossl.pid", "").isdecimal():
         return False
     try:
@@ -63,8 +74,13 @@ def _user() -> str:
 def _git(*arguments: str) -> str | None:
     """What git says about the project's checkout, or None."""
     try:
-        done = subprocess.run(["git", "-C", str(PROJECT), *arguments], capture_output=True, text=True,
-                              timeout=_GIT_SECONDS, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(PROJECT), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -1,7 +1,8 @@
 """Durable, content-addressed results of finished stages: what resume and sharing rest on.
 
-A stage is named by what it depends on. Its folder appears under its final name only when every file in it is complete,
-so a folder that is there can be trusted, and a killed run leaves nothing that another could mistake for a result.
+A stage is named by what it depends on. Its folder appears under its final name only when every file
+in it is complete, so a folder that is there can be trusted, and a killed run leaves nothing that
+another could mistake for a result.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Stages:
         Args:
             kind: what the stage is, e.g. `train`; the name of its shelf.
             inputs: all that its content depends on, as JSON values; their digest is the key.
-            compute: fills the folder it is given. The folder may hold what an interrupted computation left there.
+            compute: fills the folder it is given. The folder may hold what an interrupted
+                computation left there.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -63,7 +65,9 @@ class Stages:
             return stage
 
     @contextmanager
-    def held(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]) -> Iterator[Stage]:
+    def held(
+        self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]
+    ) -> Iterator[Stage]:
         """As `once`, for a stage that is discarded one day: nobody can do so before the block ends."""
         key = key_of(kind, inputs)
         folder = self._root / kind / key
@@ -75,14 +79,19 @@ class Stages:
                 if not reused:
                     _make(folder, {"kind": kind, "inputs": dict(inputs)}, compute)
             except OSError as error:
-                raise StorageError(f"cannot write the stage {folder}: {error.strerror or error}",
-                                   cure="free space or choose another folder with --work") from None
+                raise StorageError(
+                    f"cannot write the stage {folder}: {error.strerror or error}",
+                    cure="free space or choose another folder with --work",
+                ) from None
             yield Stage(kind, key, folder, reused)
 
     def size_bytes(self, kind: str, fits: Callable[[Mapping[str, Any]], bool]) -> int:
         """What lies on disk of the finished stages of a kind whose inputs fit, and of unfinished ones, whose are not known."""
-        return sum(_size_bytes(path) for path in (self._root / kind).glob("*/")
-                   if path.suffix == ".partial" or fits(_inputs(path)))
+        return sum(
+            _size_bytes(path)
+            for path in (self._root / kind).glob("*/")
+            if path.suffix == ".partial" or fits(_inputs(path))
+        )
 
     def discard(self, kind: str, key: str) -> None:
         """Remove a stage that only served others (the probability maps behind selections), finished or not, if it is there.

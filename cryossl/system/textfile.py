@@ -7,8 +7,13 @@ from pathlib import Path
 from cryossl.errors import CryosslError
 
 
-def read_text(path: Path, *, called: str, fault: type[CryosslError], most_bytes: int | None = None) -> str:
-    """The UTF-8 text of a file, without a byte-order mark. Raises `fault`, which names the file as it is `called`."""
+def read_text(
+    path: Path, *, called: str, fault: type[CryosslError], most_bytes: int | None = None
+) -> str:
+    """The UTF-8 text of a file, without a byte-order mark.
+
+    Raises `fault`, which names the file as it is `called`.
+    """
     if path.exists() and not path.is_file():  # a pipe would be waited for
         raise fault(f"{called} {path} is no regular file")
     try:

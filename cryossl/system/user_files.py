@@ -18,14 +18,17 @@ class _Refused(ValueError):
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
     """The parsed document.
 
-    Raises DataError, with line and column where there is one, for text that is not JSON, not UTF-8, longer than
-    `max_bytes`, nested too deeply, or that holds NaN, Infinity or the same key twice in one object.
+    Raises DataError, with line and column where there is one, for text that is not JSON, not UTF-8,
+    longer than `max_bytes`, nested too deeply, or that holds NaN, Infinity or the same key twice in
+    one object.
     """
     cure = "export the file again"
     try:
         size = path.stat().st_size
         if size > max_bytes:
-            raise DataError(f"{path}: {size} bytes of JSON, more than {max_bytes}", cure="split the data set")
+            raise DataError(
+                f"{path}: {size} bytes of JSON, more than {max_bytes}", cure="split the data set"
+            )
         # utf-8-sig: Windows programs begin a file with a byte-order mark.
         text = path.read_bytes().decode("utf-8-sig")
         return json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
@@ -37,10 +40,14 @@ def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
     except RecursionError:
         raise DataError(f"{path}: JSON nested too deeply", cure=cure) from None
     except ValueError as error:
-        reason = error if isinstance(error, _Refused) else "it holds a number of thousands of digits"
+        reason = (
+            error if isinstance(error, _Refused) else "it holds a number of thousands of digits"
+        )
         raise DataError(f"{path}: broken JSON: {reason}", cure=cure) from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})", cure="check its permissions") from None
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror})", cure="check its permissions"
+        ) from None
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

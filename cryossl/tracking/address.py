@@ -1,4 +1,7 @@
-"""Which tracking store and experiment are meant: MLflow's environment variables come before the config."""
+"""Which tracking store and experiment are meant:
+
+MLflow's environment variables come before the config.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,20 @@ from cryossl.config import redacted
 from cryossl.errors import ConfigError
 from cryossl.system.process import PROJECT
 
-__all__ = ["DATABASE_PORTS", "LOG_IN", "artifact_folder", "experiment_choice", "knock", "read_only", "redacted",
-           "refuse_other_files", "sqlite_fault", "sqlite_path", "store_uri", "tables_of"]
+__all__ = [
+    "DATABASE_PORTS",
+    "LOG_IN",
+    "artifact_folder",
+    "experiment_choice",
+    "knock",
+    "read_only",
+    "redacted",
+    "refuse_other_files",
+    "sqlite_fault",
+    "sqlite_path",
+    "store_uri",
+    "tables_of",
+]
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
@@ -27,10 +42,13 @@ DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 def experiment_choice(configured: str) -> tuple[str, str | None]:
     """(name, None), or (name, id) where `mlflow run` or the user chose by id; the id counts then.
 
-    Of what is set the first holds: MLFLOW_RUN_ID with MLFLOW_EXPERIMENT_ID (both from `mlflow run`),
-    MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, the configured name.
+    Of what is set the first holds: MLFLOW_RUN_ID with MLFLOW_EXPERIMENT_ID (both from `mlflow
+    run`), MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, the configured name.
     """
-    name, identifier = os.environ.get("MLFLOW_EXPERIMENT_NAME"), os.environ.get("MLFLOW_EXPERIMENT_ID") or None
+    name, identifier = (
+        os.environ.get("MLFLOW_EXPERIMENT_NAME"),
+        os.environ.get("MLFLOW_EXPERIMENT_ID") or None,
+    )
     chosen_by_id = identifier is not None and (not name or bool(os.environ.get("MLFLOW_RUN_ID")))
     return name or configured, identifier if chosen_by_id else None
 
@@ -38,8 +56,9 @@ def experiment_choice(configured: str) -> tuple[str, str | None]:
 def store_uri(configured: str) -> str:
     """MLFLOW_TRACKING_URI if it is set, else the configured URI; the path of a sqlite file made absolute.
 
-    A relative path counts from the current folder in the environment variable, as MLflow has it, and from the project
-    in the config. Postgres gets the driver that comes with the extra `postgres`. Raises ConfigError for what is no address.
+    A relative path counts from the current folder in the environment variable, as MLflow has it,
+    and from the project in the config. Postgres gets the driver that comes with the extra
+    `postgres`. Raises ConfigError for what is no address.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     uri, base = (given, Path.cwd()) if given else (configured, PROJECT)
@@ -59,12 +78,18 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def artifact_folder(uri: str, experiment: str) -> str | None:
-    """Where an experiment's files go. A server decides itself; MLflow would take a database's from the current folder."""
+    """Where an experiment's files go.
+
+    A server decides itself; MLflow would take a database's from the current folder.
+    """
     if urlsplit(uri).scheme in ("http", "https", "databricks"):
         return None
     path = sqlite_path(uri)
     folder = (PROJECT if path is None else path.parent) / "mlruns"
-    return (folder / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in experiment)).as_uri()
+    return (
+        folder
+        / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in experiment)
+    ).as_uri()
 
 
 def refuse_other_files(uri: str) -> None:
@@ -72,11 +97,17 @@ def refuse_other_files(uri: str) -> None:
     path = sqlite_path(uri)
     fault = "" if path is None else sqlite_fault(path)
     if fault:
-        raise ConfigError(f"tracking store {path} {fault}", cure="sqlite:///FILE names one, which may not exist yet")
+        raise ConfigError(
+            f"tracking store {path} {fault}",
+            cure="sqlite:///FILE names one, which may not exist yet",
+        )
 
 
 def sqlite_fault(path: Path) -> str:
-    """Why a sqlite store cannot be here, if something else is: MLflow would try for minutes, or make its tables in there."""
+    """Why a sqlite store cannot be here, if something else is:
+
+    MLflow would try for minutes, or make its tables in there.
+    """
     if not path.exists():
         return ""
     if not path.is_file():
@@ -89,7 +120,10 @@ def sqlite_fault(path: Path) -> str:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether there are tables and not MLflow's. What cannot be read is left to whoever writes to it."""
+    """Whether there are tables and not MLflow's.
+
+    What cannot be read is left to whoever writes to it.
+    """
     try:
         with closing(read_only(path)) as store:
             tables = tables_of(store)
@@ -105,14 +139,16 @@ def read_only(path: Path) -> sqlite3.Connection:
 
 def tables_of(store: sqlite3.Connection) -> set[str]:
     """The names of a database's tables. Raises sqlite3.Error."""
-    return {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return {
+        name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    }
 
 
 def knock(uri: str, *, seconds: float | None = None) -> None:
     """Try a server or a database once, where MLflow would try a silent one three times, or for an hour.
 
-    It has so many seconds, by default those of MLFLOW_HTTP_REQUEST_TIMEOUT. Raises OSError, ImportError or what SQLAlchemy
-    raises.
+    It has so many seconds, by default those of MLFLOW_HTTP_REQUEST_TIMEOUT. Raises OSError,
+    ImportError or what SQLAlchemy raises.
     """
     limit = float(os.environ[_TIMEOUT]) if seconds is None else seconds
     address = urlsplit(uri)
@@ -126,10 +162,15 @@ def knock(uri: str, *, seconds: float | None = None) -> None:
     try:
         socket.create_connection((address.hostname, address.port or port), timeout=limit).close()
     except OSError as error:
-        raise OSError(f"no database at {address.hostname}:{address.port or port} ({error})") from None
+        raise OSError(
+            f"no database at {address.hostname}:{address.port or port} ({error})"
+        ) from None
     from sqlalchemy import create_engine
 
-    engine = create_engine(uri, connect_args={"timeout" if kind == "mssql" else "connect_timeout": max(1, round(limit))})
+    engine = create_engine(
+        uri,
+        connect_args={"timeout" if kind == "mssql" else "connect_timeout": max(1, round(limit))},
+    )
     try:
         engine.connect().close()
     finally:
@@ -137,10 +178,12 @@ def knock(uri: str, *, seconds: float | None = None) -> None:
 
 
 def _knock_at_server(uri: str, seconds: float) -> None:
-    """Any answer will do, and a broken one: MLflow tells of that. Raises OSError for silence, and where nobody listens.
+    """Any answer will do, and a broken one:
 
-    It is asked what it must look up: with a stuck database it still says that it is well. In a thread, for a client's limit
-    is one of each byte, and a server may trickle.
+    MLflow tells of that. Raises OSError for silence, and where nobody listens.
+
+    It is asked what it must look up: with a stuck database it still says that it is well. In a
+    thread, for a client's limit is one of each byte, and a server may trickle.
     """
     import requests
     from urllib3.exceptions import NewConnectionError
@@ -149,8 +192,13 @@ def _knock_at_server(uri: str, seconds: float) -> None:
 
     def ask() -> None:
         try:
-            requests.get(f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get", params={"experiment_id": "0"},
-                         timeout=seconds, allow_redirects=False, stream=True).close()
+            requests.get(
+                f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get",
+                params={"experiment_id": "0"},
+                timeout=seconds,
+                allow_redirects=False,
+                stream=True,
+            ).close()
         except requests.Timeout:
             return
         except requests.RequestException as error:
@@ -168,17 +216,29 @@ def _knock_at_server(uri: str, seconds: float) -> None:
 
 
 def _check_address(uri: str) -> None:
-    """Refuse here what a socket, urllib or SQLAlchemy would stumble over later. Raises ConfigError."""
+    """Refuse here what a socket, urllib or SQLAlchemy would stumble over later.
+
+    Raises ConfigError.
+    """
     head, separator, rest = uri.partition("://")
     try:
         address = urlsplit(uri)
         (address.hostname or "").encode("idna")  # as a socket will
-        wrong = (address.port == 0 or re.search(r"[\x00-\x1f\x7f]", uri) or " " in address.netloc
-                 or (address.scheme in ("http", "https") and (not address.hostname or " " in uri))
-                 or (address.scheme == "sqlite" and sqlite_path(uri) is None))
-    except ValueError:  # a port that is no number, half an IPv6 address, a host name with an empty part
+        wrong = (
+            address.port == 0
+            or re.search(r"[\x00-\x1f\x7f]", uri)
+            or " " in address.netloc
+            or (address.scheme in ("http", "https") and (not address.hostname or " " in uri))
+            or (address.scheme == "sqlite" and sqlite_path(uri) is None)
+        )
+    except (
+        ValueError
+    ):  # a port that is no number, half an IPv6 address, a host name with an empty part
         wrong = True
     if wrong:
-        # The last @ counts: a password that is not quoted may hold what made the address unreadable.
-        raise ConfigError(f"{head + separator + rest.rpartition('@')[2]!r} is no tracking address",
-                          cure="sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST:PORT/DATABASE is one")
+        # The last @ counts: a password that is not quoted may hold what made the address
+        # unreadable.
+        raise ConfigError(
+            f"{head + separator + rest.rpartition('@')[2]!r} is no tracking address",
+            cure="sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST:PORT/DATABASE is one",
+        )

@@ -1,7 +1,8 @@
 """What a run has recorded, line by line on disk: the truth that a tracking store is a view of.
 
-Every line carries its own timestamp and checksum. A point keeps the timestamp of its first writing, and a store keeps
-one row per (key, value, timestamp, step), so sending the whole journal again changes nothing: each point is there once.
+Every line carries its own timestamp and checksum. A point keeps the timestamp of its first writing,
+and a store keeps one row per (key, value, timestamp, step), so sending the whole journal again
+changes nothing: each point is there once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ Kind = Literal["start", "parent", "status", "tag", "param", "metric", "artifact"
 LOCK_SECONDS = 120.0
 _TEMPORARY = ".*.tmp"
 
-# A point or a param that is there stays as it is (a store could not forget the old one); of these the newest holds.
+# A point or a param that is there stays as it is (a store could not forget the old one); of these
+# the newest holds.
 _LAST_WINS = frozenset({"parent", "status", "tag", "artifact"})
 
 
@@ -57,9 +59,9 @@ def now_ms() -> int:
 class Journal:
     """The journal of one run: `journal.jsonl`, the files it names in `artifacts/`, and `sent.json`.
 
-    Several processes may hold the same journal; each operation takes the kernel's lock for its short duration, so a
-    killed holder leaves nothing to clear away. A last line without its newline is the mark of a killed writer and is
-    dropped; a line that fails its checksum counts as absent.
+    Several processes may hold the same journal; each operation takes the kernel's lock for its
+    short duration, so a killed holder leaves nothing to clear away. A last line without its newline
+    is the mark of a killed writer and is dropped; a line that fails its checksum counts as absent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -89,9 +91,10 @@ class Journal:
     def append(self, candidates: Iterable[Entry]) -> tuple[Entry, ...]:
         """Write down what is new and make it durable; returns what was new.
 
-        Metrics, params and datasets: the first writing wins, later ones are dropped, whatever their value. Tags, files,
-        status and parent: one that says what holds already is dropped. A timestamp of 0 becomes the present.
-        Raises StorageError, with the journal as it was, if it cannot be written.
+        Metrics, params and datasets: the first writing wins, later ones are dropped, whatever their
+        value. Tags, files, status and parent: one that says what holds already is dropped. A
+        timestamp of 0 becomes the present. Raises StorageError, with the journal as it was, if it
+        cannot be written.
         """
         with self._holding(self._lock):
             self._refresh()
@@ -124,7 +127,10 @@ class Journal:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Hold the right to send this journal. Raises BusyError if another process has it for two minutes."""
+        """Hold the right to send this journal.
+
+        Raises BusyError if another process has it for two minutes.
+        """
         with self._holding(self._send_lock):
             with self._holding(self._lock):
                 self._refresh()
@@ -138,7 +144,9 @@ class Journal:
     def pending(self, store: str) -> tuple[tuple[Entry, ...], int]:
         """What this store has not been told yet, oldest first, and the bytes of the journal up to there."""
         after_bytes = (self.sent(store) or Sent()).end_bytes
-        return tuple(entry for end_bytes, entry in self._entries if end_bytes > after_bytes), self._read_bytes
+        return tuple(
+            entry for end_bytes, entry in self._entries if end_bytes > after_bytes
+        ), self._read_bytes
 
     def mark_sent(self, store: str, sent: Sent) -> None:
         """Note how far this store has followed."""
@@ -163,19 +171,24 @@ class Journal:
             place = (entry.kind, entry.key, entry.step)
             old = fresh.get(place) or self._newest.get(place)
             if old is None or (entry.kind in _LAST_WINS and old.value != entry.value):
-                fresh[place] = entry if entry.timestamp_ms else Entry(**{**asdict(entry), "timestamp_ms": now_ms()})
+                fresh[place] = (
+                    entry
+                    if entry.timestamp_ms
+                    else Entry(**{**asdict(entry), "timestamp_ms": now_ms()})
+                )
         return list(fresh.values())
 
     def _write(self, entries: Sequence[Entry]) -> None:
         """Append in one write; a torn end is cut off first, and a failed write is undone."""
         try:
-            # Without a buffer: closing a buffered file would try the refused rest once more, after it was undone.
+            # Without a buffer: closing a buffered file would try the refused rest once more, after
+            # it was undone.
             with self._path.open("ab", buffering=0) as stream:
                 stream.truncate(self._read_bytes)
                 rest = memoryview("".join(map(_line, entries)).encode())
                 try:
                     while rest:
-                        rest = rest[stream.write(rest):]
+                        rest = rest[stream.write(rest) :]
                     os.fsync(stream.fileno())
                 except OSError:
                     os.ftruncate(stream.fileno(), self._read_bytes)
@@ -195,7 +208,7 @@ class Journal:
             return
         except OSError as error:
             raise _storage(self._path, error) from None
-        for line in block[:block.rfind(b"\n") + 1].splitlines(keepends=True):
+        for line in block[: block.rfind(b"\n") + 1].splitlines(keepends=True):
             self._read_bytes += len(line)
             entry = _parse(line)
             if entry is not None:
@@ -209,7 +222,9 @@ class Journal:
         try:
             lock.acquire()
         except Timeout:
-            raise BusyError(f"{lock.lock_file} is held by another process", cure="wait for it, or end it") from None
+            raise BusyError(
+                f"{lock.lock_file} is held by another process", cure="wait for it, or end it"
+            ) from None
         try:
             yield
         finally:
@@ -254,4 +269,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _storage(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"cannot write {path}: {error.strerror}", cure="free space, or check the permissions")
+    return StorageError(
+        f"cannot write {path}: {error.strerror}", cure="free space, or check the permissions"
+    )

@@ -1,4 +1,7 @@
-"""How MLflow's client behaves: quiet, quick to give up, safe. It reads that from the environment."""
+"""How MLflow's client behaves: quiet, quick to give up, safe.
+
+It reads that from the environment.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,20 @@ _WHOLE_NUMBERS = {  # default, least, most; the last two mosts are MLflow's own
     _RETRIES: (2, 0, 10),
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": (1, 0, 120),
 }
-_SWITCHES = (*(name for name, value in _MANNERS.items() if value in ("true", "false")),
-             "MLFLOW_TRACKING_INSECURE_TLS", "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER")
+_SWITCHES = (
+    *(name for name, value in _MANNERS.items() if value in ("true", "false")),
+    "MLFLOW_TRACKING_INSECURE_TLS",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER",
+)
 _JITTER = "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"
 _LEVEL = "MLFLOW_LOGGING_LEVEL"
 
 
 def set_manners() -> None:
-    """Where the user has not chosen otherwise. Raises ConfigError for a value that MLflow would stumble over."""
+    """Where the user has not chosen otherwise.
+
+    Raises ConfigError for a value that MLflow would stumble over.
+    """
     for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
     for name, (default, least, most) in _WHOLE_NUMBERS.items():
@@ -55,7 +64,9 @@ def _is_size(text: str) -> bool:
 
 
 def _refusal(name: str, legal: str, *, such_as: str) -> ConfigError:
-    return ConfigError(f"{name} = {os.environ[name]!r:.40} is not {legal}", cure=f"unset it, or set e.g. {such_as}")
+    return ConfigError(
+        f"{name} = {os.environ[name]!r:.40} is not {legal}", cure=f"unset it, or set e.g. {such_as}"
+    )
 
 
 @contextmanager

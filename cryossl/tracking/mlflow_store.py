@@ -1,7 +1,7 @@
 """The only module that imports mlflow: one experiment in one tracking store, and what is asked of it.
 
-mlflow is imported when a store is first asked, not with this module: that takes seconds, and the settings that keep it
-quiet, quick to give up and safe have to be in the environment before.
+mlflow is imported when a store is first asked, not with this module: that takes seconds, and the
+settings that keep it quiet, quick to give up and safe have to be in the environment before.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from cryossl.errors import NoExperimentError, TrackingError
-from cryossl.tracking.address import artifact_folder, knock, redacted, refuse_other_files, sqlite_path
+from cryossl.tracking.address import (
+    artifact_folder,
+    knock,
+    redacted,
+    refuse_other_files,
+    sqlite_path,
+)
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import set_manners, without_retries
 from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError, StrangerError
@@ -32,11 +38,23 @@ FINGERPRINT = "cryossl.fingerprint"
 PARENT = "mlflow.parentRunId"
 DEFAULT_EXPERIMENT_ID = "0"
 
-_REFUSALS = frozenset({
-    "INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS", "ENDPOINT_NOT_FOUND",
-    "INVALID_STATE", "FEATURE_DISABLED", "MALFORMED_REQUEST"})
+_REFUSALS = frozenset(
+    {
+        "INVALID_PARAMETER_VALUE",
+        "BAD_REQUEST",
+        "RESOURCE_DOES_NOT_EXIST",
+        "RESOURCE_ALREADY_EXISTS",
+        "ENDPOINT_NOT_FOUND",
+        "INVALID_STATE",
+        "FEATURE_DISABLED",
+        "MALFORMED_REQUEST",
+    }
+)
 _STRANGERS = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
-_METRICS_PER_CALL, _TAGS_PER_CALL = 800, 80  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
+_METRICS_PER_CALL, _TAGS_PER_CALL = (
+    800,
+    80,
+)  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
 _RUNS_PER_PAGE = 1000
 _NAMES_TOLD = 10
 
@@ -54,11 +72,15 @@ class StoredRun:
 
 
 class MlflowStore:
-    """One experiment of one tracking store. Making it may raise ConfigError, every method StoreAwayError or RefusedError."""
+    """One experiment of one tracking store.
+
+    Making it may raise ConfigError, every method StoreAwayError or RefusedError.
+    """
 
     def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
         refuse_other_files(uri)
-        set_manners()  # MLflow reads most of it once, when it is imported, which no method works without
+        # MLflow reads most of it once, when it is imported, which no method works without
+        set_manners()
         self.uri = uri
         self._experiment = experiment
         self._given_id = experiment_id
@@ -67,19 +89,26 @@ class MlflowStore:
     @property
     def identity(self) -> str:
         """Names the store and the experiment, without a password."""
-        return f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
+        return (
+            f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
+        )
 
     def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
         """Make sure that the store and the experiment are there; of an adopted run, which is named by its id, its experiment.
 
-        `locks` is the folder of the lock for a store that is no file. Raises NoExperimentError, unless it
-        `makes_experiment`.
+        `locks` is the folder of the lock for a store that is no file. Raises NoExperimentError,
+        unless it `makes_experiment`.
         """
         with self._alone(locks):
-            # Children are shown below their parent only within one experiment, so an adopted parent's it is.
-            self.experiment_id = (self._client.get_run(adopted).info.experiment_id if adopted
-                                  else self._given_experiment(self._given_id) if self._given_id
-                                  else self._named_experiment(makes=makes_experiment))
+            # Children are shown below their parent only within one experiment, so an adopted
+            # parent's it is.
+            self.experiment_id = (
+                self._client.get_run(adopted).info.experiment_id
+                if adopted
+                else self._given_experiment(self._given_id)
+                if self._given_id
+                else self._named_experiment(makes=makes_experiment)
+            )
 
     def knock(self, *, seconds: float) -> None:
         """Raise StoreAwayError unless the store answers within so many seconds."""
@@ -100,7 +129,9 @@ class MlflowStore:
 
     def find(self, tags: Mapping[str, str], *, status: str | None = None) -> list[StoredRun]:
         """Runs of the experiment that are not deleted and have these tags (and status), the oldest first."""
-        query = " and ".join(filter(None, (tag_filter(tags), f"attributes.status = '{status}'" if status else "")))
+        query = " and ".join(
+            filter(None, (tag_filter(tags), f"attributes.status = '{status}'" if status else ""))
+        )
         return [_stored(run) for run in self.search([self.experiment_id], query)]
 
     def search(self, experiment_ids: Sequence[str], query: str) -> Iterator[Run]:
@@ -108,8 +139,13 @@ class MlflowStore:
         token = None
         while True:
             with _translated():
-                page = self._client.search_runs(list(experiment_ids), query, max_results=_RUNS_PER_PAGE,
-                                                order_by=["attributes.start_time ASC"], page_token=token)
+                page = self._client.search_runs(
+                    list(experiment_ids),
+                    query,
+                    max_results=_RUNS_PER_PAGE,
+                    order_by=["attributes.start_time ASC"],
+                    page_token=token,
+                )
             yield from page
             token = page.token
             if not token:
@@ -117,29 +153,64 @@ class MlflowStore:
 
     def create(self, *, tags: Mapping[str, str], started_ms: int) -> StoredRun:
         """A new run; `mlflow.runName` among the tags names it."""
-        with _translated(), without_retries():  # a request whose answer was lost, sent again, would make a second run
-            return _stored(self._client.create_run(self.experiment_id, start_time=started_ms, tags=dict(tags),
-                                                   run_name=tags.get("mlflow.runName")))
+        with (
+            _translated(),
+            without_retries(),
+        ):  # a request whose answer was lost, sent again, would make a second run
+            return _stored(
+                self._client.create_run(
+                    self.experiment_id,
+                    start_time=started_ms,
+                    tags=dict(tags),
+                    run_name=tags.get("mlflow.runName"),
+                )
+            )
 
     def history(self, run_id: str) -> list[Entry]:
         """The params and points that a run holds already, without `system/`."""
         with _translated():
             data = self._client.get_run(run_id).data
-            points = [point for key in data.metrics if not key.startswith("system/")
-                      for point in self._client.get_metric_history(run_id, key)]
-        return [*(Entry("param", key, value) for key, value in data.params.items()),
-                *(Entry("metric", point.key, point.value, point.step, point.timestamp) for point in points
-                  if math.isfinite(point.value))]
+            points = [
+                point
+                for key in data.metrics
+                if not key.startswith("system/")
+                for point in self._client.get_metric_history(run_id, key)
+            ]
+        return [
+            *(Entry("param", key, value) for key, value in data.params.items()),
+            *(
+                Entry("metric", point.key, point.value, point.step, point.timestamp)
+                for point in points
+                if math.isfinite(point.value)
+            ),
+        ]
 
-    def log(self, run_id: str, *, metrics: Sequence[Entry], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+    def log(
+        self,
+        run_id: str,
+        *,
+        metrics: Sequence[Entry],
+        params: Mapping[str, str],
+        tags: Mapping[str, str],
+    ) -> None:
         """Write values in as few calls as MLflow allows; a single refused one is left out with a warning."""
         from mlflow.entities import Metric, Param, RunTag
-        points = [Metric(entry.key, float(entry.value), entry.timestamp_ms, entry.step) for entry in metrics]
+
+        points = [
+            Metric(entry.key, float(entry.value), entry.timestamp_ms, entry.step)
+            for entry in metrics
+        ]
         texts = [Param(key, value) for key, value in params.items()]
         labels = [RunTag(key, value) for key, value in tags.items()]
         while points or texts or labels:
-            self._log_batch(run_id, points[:_METRICS_PER_CALL], texts[:_TAGS_PER_CALL], labels[:_TAGS_PER_CALL])
-            points, texts, labels = points[_METRICS_PER_CALL:], texts[_TAGS_PER_CALL:], labels[_TAGS_PER_CALL:]
+            self._log_batch(
+                run_id, points[:_METRICS_PER_CALL], texts[:_TAGS_PER_CALL], labels[:_TAGS_PER_CALL]
+            )
+            points, texts, labels = (
+                points[_METRICS_PER_CALL:],
+                texts[_TAGS_PER_CALL:],
+                labels[_TAGS_PER_CALL:],
+            )
 
     def set_status(self, run_id: str, status: str, *, timestamp_ms: int) -> None:
         """Open a run again (RUNNING), or end it at this time."""
@@ -158,19 +229,32 @@ class MlflowStore:
     def files(self, run_id: str, folder: str) -> dict[str, int]:
         """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
         with _translated():
-            return {one.path: one.file_size or 0 for one in self._client.list_artifacts(run_id, folder or None)}
+            return {
+                one.path: one.file_size or 0
+                for one in self._client.list_artifacts(run_id, folder or None)
+            }
 
     def download(self, run_id: str, name: str, folder: Path) -> Path:
-        """Copy a file of a run into a folder. MLflow refuses a path that leads out of the run's own."""
+        """Copy a file of a run into a folder.
+
+        MLflow refuses a path that leads out of the run's own.
+        """
         with _translated():
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
     def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
         """Note a data set that a run read. The same name and digest twice is once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+
         with _translated():
-            self._client.log_inputs(run_id, datasets=[DatasetInput(
-                Dataset(**dataset), tags=[InputTag("mlflow.data.context", context)])])
+            self._client.log_inputs(
+                run_id,
+                datasets=[
+                    DatasetInput(
+                        Dataset(**dataset), tags=[InputTag("mlflow.data.context", context)]
+                    )
+                ],
+            )
 
     def watch_machine(self, run_id: str) -> Callable[[], None]:
         """Start the thread that logs `system/` metrics; returns what ends it.
@@ -178,6 +262,7 @@ class MlflowStore:
         Its steps go on behind those that the run has already, so that a resumed run has none twice.
         """
         from mlflow.system_metrics import system_metrics_monitor
+
         make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
         with _translated():
             monitor = make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
@@ -188,8 +273,17 @@ class MlflowStore:
     @cached_property
     def _client(self) -> MlflowClient:
         """Made at the first call: MLflow opens the store then, and makes a fresh one in seconds."""
-        from mlflow import MlflowClient  # each outage is told once, by us; alembic recites its migrations
-        for name in ("urllib3.connectionpool", "alembic", "mlflow.store", "mlflow.system_metrics", "mlflow.utils"):
+        from mlflow import (
+            MlflowClient,
+        )  # each outage is told once, by us; alembic recites its migrations
+
+        for name in (
+            "urllib3.connectionpool",
+            "alembic",
+            "mlflow.store",
+            "mlflow.system_metrics",
+            "mlflow.utils",
+        ):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         return MlflowClient(self.uri, registry_uri=self.uri)
 
@@ -202,12 +296,16 @@ class MlflowStore:
             knock(self.uri)
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(FileLock(folder / (f"{path.name}.lock" if path else "store.lock"), LOCK_SECONDS))
+                stack.enter_context(
+                    FileLock(folder / (f"{path.name}.lock" if path else "store.lock"), LOCK_SECONDS)
+                )
             if path is not None and not path.exists():
                 _make_database(path)
             yield
 
-    def _log_batch(self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]) -> None:
+    def _log_batch(
+        self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]
+    ) -> None:
         try:
             with _translated():
                 self._client.log_batch(run_id, metrics=points, params=params, tags=tags)
@@ -215,11 +313,16 @@ class MlflowStore:
             if self.run(run_id).deleted:
                 raise
             if len(points) + len(params) + len(tags) > 1:
-                for single in (*(([point], [], []) for point in points), *(([], [param], []) for param in params),
-                               *(([], [], [tag]) for tag in tags)):
+                for single in (
+                    *(([point], [], []) for point in points),
+                    *(([], [param], []) for param in params),
+                    *(([], [], [tag]) for tag in tags),
+                ):
                     self._log_batch(run_id, *single)
             else:
-                _LOG.warning("the tracking store refuses %s: %s", (points + params + tags)[0].key, error)
+                _LOG.warning(
+                    "the tracking store refuses %s: %s", (points + params + tags)[0].key, error
+                )
 
     def _given_experiment(self, identifier: str) -> str:
         try:
@@ -230,33 +333,46 @@ class MlflowStore:
         except RefusedError:
             active = False
         if not active:
-            raise TrackingError(f"there is no experiment with id {identifier!r:.50} in {redacted(self.uri)}",
-                                cure="unset MLFLOW_EXPERIMENT_ID, or give it the id of one that is there")
+            raise TrackingError(
+                f"there is no experiment with id {identifier!r:.50} in {redacted(self.uri)}",
+                cure="unset MLFLOW_EXPERIMENT_ID, or give it the id of one that is there",
+            )
         return identifier
 
     def _named_experiment(self, *, makes: bool) -> str:
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None and not makes:
-            there = ", ".join(f"{one.name:.40}" for one in self._client.search_experiments(max_results=_NAMES_TOLD))
-            raise NoExperimentError(f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
-                                    cure=f"of those that are there, some are: {there or 'none'}")
+            there = ", ".join(
+                f"{one.name:.40}"
+                for one in self._client.search_experiments(max_results=_NAMES_TOLD)
+            )
+            raise NoExperimentError(
+                f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
+                cure=f"of those that are there, some are: {there or 'none'}",
+            )
         if experiment is None:
             try:
                 return self._client.create_experiment(
-                    self._experiment, artifact_location=artifact_folder(self.uri, self._experiment))
-            except Exception:  # another process may have been quicker, through a lock that it does not share
+                    self._experiment, artifact_location=artifact_folder(self.uri, self._experiment)
+                )
+            except (
+                Exception
+            ):  # another process may have been quicker, through a lock that it does not share
                 experiment = self._client.get_experiment_by_name(self._experiment)
                 if experiment is None:
                     raise
         if experiment.lifecycle_stage != "active":
-            raise TrackingError(f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
-                                cure="restore it in MLflow, or choose another name")
+            raise TrackingError(
+                f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
+                cure="restore it in MLflow, or choose another name",
+            )
         return experiment.experiment_id
 
 
 def _make_database(path: Path) -> None:
     """Make a fresh sqlite store, which takes seconds, under another name: one left half made would never open."""
     from mlflow.store.tracking import sqlalchemy_store
+
     make_store: Any = sqlalchemy_store.SqlAlchemyStore
     half = path.with_name(f".{path.name}.half")
     for left in path.parent.glob(f"{half.name}*"):
@@ -271,21 +387,32 @@ def _translated() -> Iterator[None]:
     from mlflow.exceptions import MlflowException
     from requests import HTTPError
     from sqlalchemy.exc import SQLAlchemyError
+
     try:
         yield
     except MlflowException as error:
-        raise (StrangerError if error.error_code in _STRANGERS else RefusedError if error.error_code in _REFUSALS
-               else StoreAwayError)(_told(error)) from error
+        raise (
+            StrangerError
+            if error.error_code in _STRANGERS
+            else RefusedError
+            if error.error_code in _REFUSALS
+            else StoreAwayError
+        )(_told(error)) from error
     except HTTPError as error:
         code = error.response.status_code if error.response is not None else 500
         gone = 400 <= code < 500 and code not in (408, 429)
-        raise (StrangerError if code in (401, 403) else RefusedError if gone else StoreAwayError)(_told(error)) from error
+        raise (StrangerError if code in (401, 403) else RefusedError if gone else StoreAwayError)(
+            _told(error)
+        ) from error
     except ImportError as error:  # no driver for such a database
         raise RefusedError(_told(error)) from error
     except (SQLAlchemyError, OSError) as error:
         raise StoreAwayError(_told(error)) from error
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in ("alembic", "google"):  # a schema or an answer of something else
+        if type(error).__module__.partition(".")[0] not in (
+            "alembic",
+            "google",
+        ):  # a schema or an answer of something else
             raise
         raise StoreAwayError(_told(error)) from error
 
@@ -296,4 +423,6 @@ def _told(error: Exception) -> str:
 
 
 def _stored(run: Run) -> StoredRun:
-    return StoredRun(run.info.run_id, run.info.status, run.info.lifecycle_stage != "active", dict(run.data.tags))
+    return StoredRun(
+        run.info.run_id, run.info.status, run.info.lifecycle_stage != "active", dict(run.data.tags)
+    )

@@ -24,25 +24,37 @@ MAX_JSON_BYTES = 32 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20
 MAX_PICTURE_PIXELS = 16_000_000
 _AT_ONCE = 8
-_PICTURE = re.compile(r"images/(?P<key>[A-Za-z0-9_.~ -]+?)\+step\+(?P<step>\d+)\+timestamp\+\d+\+[0-9a-f-]+\.png")
+_PICTURE = re.compile(
+    r"images/(?P<key>[A-Za-z0-9_.~ -]+?)\+step\+(?P<step>\d+)\+timestamp\+\d+\+[0-9a-f-]+\.png"
+)
 
 
 class Artifacts:
-    """The files of the runs of one store. What a run has not got, or what cannot be read, is None or left out."""
+    """The files of the runs of one store.
+
+    What a run has not got, or what cannot be read, is None or left out.
+    """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # one per file, on the terminal
+        os.environ.setdefault(
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
+        )  # one per file, on the terminal
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
 
     def json(self, run_ids: Sequence[str], name: str) -> dict[str, Any]:
-        """Run id -> the JSON document of this name at the top of the run's files; None where there is none, or a broken one.
+        """Run id -> the JSON document of this name at the top of the run's files;
+
+        None where there is none, or a broken one.
 
         Raises TrackingError if the store does not answer.
         """
         wanted = list(dict.fromkeys(run_ids))
         if not wanted:
             return {}
-        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, ThreadPoolExecutor(_AT_ONCE) as pool:
+        with (
+            tempfile.TemporaryDirectory(prefix="cryossl-") as folder,
+            ThreadPoolExecutor(_AT_ONCE) as pool,
+        ):
             # The first one alone: it opens the store, which threads must not do together.
             first = self._json(wanted[0], name, Path(folder))
             rest = pool.map(lambda run_id: self._json(run_id, name, Path(folder)), wanted[1:])
@@ -94,8 +106,10 @@ class Artifacts:
         try:
             yield
         except StoreAwayError as error:
-            raise TrackingError(f"files of the tracking store {redacted(self._store.uri)} cannot be read ({error})",
-                                cure="start the server, or check the folder of the artifacts") from None
+            raise TrackingError(
+                f"files of the tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                cure="start the server, or check the folder of the artifacts",
+            ) from None
 
 
 def _newest(files: Mapping[str, int], keys: Sequence[str]) -> dict[str, str]:

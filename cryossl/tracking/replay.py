@@ -54,7 +54,8 @@ class Replay:
             try:
                 self._send(journal, live=live, extra_tags=extra_tags)
             except RefusedError:
-                # Somebody may have deleted the run while it was written: then it gets a new one, with all its history.
+                # Somebody may have deleted the run while it was written: then it gets a new one,
+                # with all its history.
                 attached = self._attached.pop(journal.folder, None)
                 if attached is None or not self._is_gone(attached.run_id):
                     raise
@@ -81,7 +82,9 @@ class Replay:
         self._send_values(attached, entries, extra_tags)
         self._send_files(attached, journal, entries)
         if status is not None and not live and status.value not in ("RUNNING", attached.status):
-            attached = self._set_status(attached, str(status.value), timestamp_ms=status.timestamp_ms)
+            attached = self._set_status(
+                attached, str(status.value), timestamp_ms=status.timestamp_ms
+            )
         self._attached[journal.folder] = attached
         if entries:
             journal.mark_sent(self._store.identity, Sent(attached.run_id, end_bytes))
@@ -93,7 +96,11 @@ class Replay:
         found = [self._store.run(key)] if how == RUN_ID else self._store.find({FINGERPRINT: key})
         sent = journal.sent(self._store.identity) or Sent()
         held: list[Entry] = []
-        run = found[0] if found else self._create(journal, key, start.timestamp_ms if start else now_ms())
+        run = (
+            found[0]
+            if found
+            else self._create(journal, key, start.timestamp_ms if start else now_ms())
+        )
         if found and sent.run_id != run.run_id:
             held = self._store.history(run.run_id)
             if run.status == "FINISHED" and journal.newest("status", "status") is None:
@@ -124,7 +131,10 @@ class Replay:
         return run_id or ""
 
     def _send_parent(self, attached: _Attached, entries: Sequence[Entry]) -> _Attached:
-        """Show the run below its newest parent. The parent it leaves is ended if its process is gone."""
+        """Show the run below its newest parent.
+
+        The parent it leaves is ended if its process is gone.
+        """
         moves = [entry for entry in entries if entry.kind == "parent"]
         if not moves:
             return attached
@@ -142,13 +152,19 @@ class Replay:
         if old.tags.get(SUPERSEDED_BY) != new_id:
             self._store.log(old.run_id, metrics=[], params={}, tags={SUPERSEDED_BY: new_id})
 
-    def _send_values(self, attached: _Attached, entries: Sequence[Entry], extra_tags: Mapping[str, str]) -> None:
-        new = [entry for entry in entries if (entry.kind, entry.key, entry.step) not in attached.known]
+    def _send_values(
+        self, attached: _Attached, entries: Sequence[Entry], extra_tags: Mapping[str, str]
+    ) -> None:
+        new = [
+            entry for entry in entries if (entry.kind, entry.key, entry.step) not in attached.known
+        ]
         metrics = [entry for entry in new if entry.kind == "metric"]
         params = {entry.key: str(entry.value) for entry in new if entry.kind == "param"}
         tags = {entry.key: str(entry.value) for entry in entries if entry.kind == "tag"}
         if metrics or params or tags or extra_tags:
-            self._store.log(attached.run_id, metrics=metrics, params=params, tags={**tags, **extra_tags})
+            self._store.log(
+                attached.run_id, metrics=metrics, params=params, tags={**tags, **extra_tags}
+            )
 
     def _send_files(self, attached: _Attached, journal: Journal, entries: Sequence[Entry]) -> None:
         for name in dict.fromkeys(entry.key for entry in entries if entry.kind == "artifact"):
@@ -164,7 +180,9 @@ class Replay:
                 _LOG.warning("the tracking store refuses the file %s: %s", name, error)
         for entry in entries:
             if entry.kind == "dataset":
-                self._store.add_dataset(attached.run_id, json.loads(str(entry.value)), context=entry.key.split("/")[0])
+                self._store.add_dataset(
+                    attached.run_id, json.loads(str(entry.value)), context=entry.key.split("/")[0]
+                )
 
     def _set_status(self, attached: _Attached, status: str, *, timestamp_ms: int) -> _Attached:
         self._store.set_status(attached.run_id, status, timestamp_ms=timestamp_ms)

@@ -29,13 +29,23 @@ _SIGNAL_EXITS = frozenset({130, 143})  # 128 + SIGINT, 128 + SIGTERM
 
 
 class TrackedRun:
-    """A run that is being written. Leaving its `with` block ends it: FINISHED, FAILED, or KILLED for an interruption.
+    """A run that is being written.
 
-    Nothing here fails or waits for long when the store is away; StorageError if the journal itself cannot be written.
+    Leaving its `with` block ends it: FINISHED, FAILED, or KILLED for an interruption.
+
+    Nothing here fails or waits for long when the store is away; StorageError if the journal itself
+    cannot be written.
     """
 
-    def __init__(self, journal: Journal, *, key: str, store: str, push: Callable[[], None],
-                 ended: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        *,
+        key: str,
+        store: str,
+        push: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
         self.key = key
         self._journal = journal
         self._store = store
@@ -61,19 +71,25 @@ class TrackedRun:
     def metrics(self, values: Mapping[str, float | None], *, step: int) -> None:
         """One point per metric at this step, all in one call. None, NaN and infinity are not sent.
 
-        A (metric, step) that the run has keeps its first value and time. Letters that MLflow refuses in names become _.
+        A (metric, step) that the run has keeps its first value and time. Letters that MLflow
+        refuses in names become _.
         """
-        self._record(Entry("metric", _name(key), float(value), step) for key, value in values.items()
-                     if value is not None and math.isfinite(value))
+        self._record(
+            Entry("metric", _name(key), float(value), step)
+            for key, value in values.items()
+            if value is not None and math.isfinite(value)
+        )
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Facts that may change; the newest holds. A finished run stays finished."""
-        if self._journal.append(Entry("tag", _name(key), _text(value)) for key, value in values.items()):
+        if self._journal.append(
+            Entry("tag", _name(key), _text(value)) for key, value in values.items()
+        ):
             self._push()
 
     def describe(self, markdown: str) -> None:
         """The words at the top of the run's page."""
-        whole = markdown if len(markdown) <= _NOTE_LETTERS else f"{markdown[:_NOTE_LETTERS - 2]} …"
+        whole = markdown if len(markdown) <= _NOTE_LETTERS else f"{markdown[: _NOTE_LETTERS - 2]} …"
         self.tags({"mlflow.note.content": whole})
 
     def text(self, text: str, name: str) -> None:
@@ -81,11 +97,17 @@ class TrackedRun:
         self._artifact(name, text.encode())
 
     def json(self, value: Any, name: str) -> None:
-        """A JSON file, in place of an older one of this name. Raises ValueError for NaN and infinity."""
+        """A JSON file, in place of an older one of this name.
+
+        Raises ValueError for NaN and infinity.
+        """
         self.text(json.dumps(value, indent=2, allow_nan=False) + "\n", name)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """A table that the UI shows, in place of an older one; `name` ends in .json. What is not finite is blank."""
+        """A table that the UI shows, in place of an older one;
+
+        `name` ends in .json. What is not finite is blank.
+        """
         if not name.endswith(".json"):
             raise TrackingError(f"table {name}: the name must end in .json")
         columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -94,13 +116,16 @@ class TrackedRun:
         old = self._journal.newest("tag", "mlflow.loggedArtifacts")
         tables = json.loads(str(old.value)) if old else []
         if {"path": name, "type": "table"} not in tables:
-            self.tags({"mlflow.loggedArtifacts": json.dumps([*tables, {"path": name, "type": "table"}])})
+            self.tags(
+                {"mlflow.loggedArtifacts": json.dumps([*tables, {"path": name, "type": "table"}])}
+            )
 
     def image(self, picture: UInt8[np.ndarray, "height width 3"], *, key: str, step: int) -> None:
         """A picture for the UI's image grid: one per (key, step), the newest holds.
 
-        The file names are those of MLflow's log_image, whose random part and time are made from run, key and step here,
-        so that a resumed run writes the same files again instead of a second set.
+        The file names are those of MLflow's log_image, whose random part and time are made from
+        run, key and step here, so that a resumed run writes the same files again instead of a
+        second set.
         """
         shown = _name(key).replace("/", "~")
         born = self._journal.newest("start", "start")
@@ -119,7 +144,9 @@ class TrackedRun:
         """A file under its own name, in this folder of the run's artifacts, in place of an older one."""
         self._artifact(f"{folder}/{path.name}" if folder else path.name, path)
 
-    def dataset(self, rows: Iterable[Mapping[str, object]], *, name: str, digest: str, context: str) -> None:
+    def dataset(
+        self, rows: Iterable[Mapping[str, object]], *, name: str, digest: str, context: str
+    ) -> None:
         """A data set that the run read: a small table (written to datasets/), not the pixels.
 
         Args:
@@ -130,10 +157,18 @@ class TrackedRun:
         """
         listed = [dict(row) for row in rows]
         file = f"datasets/{_slug(name)}.json"
-        columns = [{"type": "string", "name": column, "required": True}
-                   for column in dict.fromkeys(key for row in listed for key in row)]
-        record = {"name": name, "digest": digest[:36], "source_type": "local", "source": json.dumps({"uri": file}),
-                  "schema": json.dumps({"mlflow_colspec": columns}), "profile": json.dumps({"num_rows": len(listed)})}
+        columns = [
+            {"type": "string", "name": column, "required": True}
+            for column in dict.fromkeys(key for row in listed for key in row)
+        ]
+        record = {
+            "name": name,
+            "digest": digest[:36],
+            "source_type": "local",
+            "source": json.dumps({"uri": file}),
+            "schema": json.dumps({"mlflow_colspec": columns}),
+            "profile": json.dumps({"num_rows": len(listed)}),
+        }
         self.table(listed, file)
         self._record([Entry("dataset", f"{context}/{name}/{record['digest']}", json.dumps(record))])
 
@@ -150,13 +185,21 @@ class TrackedRun:
     def __enter__(self) -> TrackedRun:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.finish(_status_after(error))
 
     def _artifact(self, name: str, content: bytes | Path, *, push: bool = True) -> None:
         _check_path(name)
-        digest = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else _file_digest(content)
+        digest = (
+            hashlib.sha256(content).hexdigest()
+            if isinstance(content, bytes)
+            else _file_digest(content)
+        )
         old = self._journal.newest("artifact", name)
         if old is None or old.value != digest:
             self._journal.keep_file(name, content)
@@ -173,15 +216,24 @@ class TrackedRun:
 
     def mark_running(self) -> None:
         """Note that this process writes the run now."""
-        self._journal.append([Entry("status", "status", "RUNNING"),
-                              *(Entry("tag", key, value) for key, value in process_tags().items())])
+        self._journal.append(
+            [
+                Entry("status", "status", "RUNNING"),
+                *(Entry("tag", key, value) for key, value in process_tags().items()),
+            ]
+        )
 
 
 def _status_after(error: BaseException | None) -> Status:
-    """What leaving by this exception means. A signal comes as a non-Exception, or as its exit code."""
+    """What leaving by this exception means.
+
+    A signal comes as a non-Exception, or as its exit code.
+    """
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "FINISHED"
-    if isinstance(error, Exception) or (isinstance(error, SystemExit) and error.code not in _SIGNAL_EXITS):
+    if isinstance(error, Exception) or (
+        isinstance(error, SystemExit) and error.code not in _SIGNAL_EXITS
+    ):
         return "FAILED"
     return "KILLED"
 
@@ -197,8 +249,16 @@ def _slug(name: str) -> str:
 
 def _check_path(name: str) -> None:
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or str(path) != name or re.search(r"[\"',:\[\]{}\\]", name):
-        raise TrackingError(f"{name!r} cannot name an artifact", cure="use a relative path of plain letters")
+    if (
+        not name
+        or path.is_absolute()
+        or ".." in path.parts
+        or str(path) != name
+        or re.search(r"[\"',:\[\]{}\\]", name)
+    ):
+        raise TrackingError(
+            f"{name!r} cannot name an artifact", cure="use a relative path of plain letters"
+        )
 
 
 def _text(value: object) -> str:

@@ -1,7 +1,7 @@
 """Write tracked runs, and read them back.
 
-The journals on disk are the truth, the tracking store is a view of them: it may be away for as long as it likes, or be
-another one next time, and in the end holds each run and each point once.
+The journals on disk are the truth, the tracking store is a view of them: it may be away for as long
+as it likes, or be another one next time, and in the end holds each run and each point once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from cryossl.tracking.runquery import tag_filter
 
 HEARTBEAT_SECONDS = 60.0
 _LEAST_WAIT_SECONDS = 5.0
-_WAIT_PER_COST = 39.0  # a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
+# a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
+_WAIT_PER_COST = 39.0
 _SLOW_SECONDS = 5.0
 _LAST_KNOCK_SECONDS = 1.0  # for a store that was away a moment ago
 _FULL = "disk is full"  # sqlite's words
@@ -41,20 +42,31 @@ _LOG = logging.getLogger(__name__)
 class Tracker:
     """Finds or makes the runs of one invocation, in one experiment of one store.
 
-    An outage costs at most a twentieth of a quarter of an hour: after a call that failed, or took long, the store is left alone
-    for 39 times as long as the call took, after a failure for five seconds at least. The end of a run, unless the failure was a
-    silence that took long, and `sync` try before, if the store then answers a knock within a second.
+    An outage costs at most a twentieth of a quarter of an hour: after a call that failed, or took
+    long, the store is left alone for 39 times as long as the call took, after a failure for five
+    seconds at least. The end of a run, unless the failure was a silence that took long, and `sync`
+    try before, if the store then answers a knock within a second.
     """
 
-    def __init__(self, uri: str, experiment: str, journal_root: Path, *, warn: Callable[..., None] = _LOG.warning,
-                 makes_experiment: Literal["always", "for journals", "never"] = "always") -> None:
-        """Open the store; MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        journal_root: Path,
+        *,
+        warn: Callable[..., None] = _LOG.warning,
+        makes_experiment: Literal["always", "for journals", "never"] = "always",
+    ) -> None:
+        """Open the store;
 
-        `warn` is told, as a logger is, when the store goes and when it comes back. An experiment that is not there is made
-        always, where journals wait for it, or never; it is a NoExperimentError then.
+        MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
 
-        Raises TrackingError if the store can never be written as it is, StorageError if its disk is full. One that is merely
-        away is waited for.
+        `warn` is told, as a logger is, when the store goes and when it comes back. An experiment
+        that is not there is made always, where journals wait for it, or never; it is a
+        NoExperimentError then.
+
+        Raises TrackingError if the store can never be written as it is, StorageError if its disk is
+        full. One that is merely away is waited for.
         """
         self._root = journal_root
         self._warn = warn
@@ -72,19 +84,28 @@ class Tracker:
             self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
             self._replay = Replay(self._store, journal_root)
             self._makes_experiment = makes_experiment == "always" or (
-                makes_experiment == "for journals" and self.backlog(everything=True) > 0)
+                makes_experiment == "for journals" and self.backlog(everything=True) > 0
+            )
             self._connect()
         except StoreAwayError as error:
             if sqlite_path(self._store.uri) is not None:
                 fault = StorageError if _FULL in str(error) else TrackingError
-                raise fault(f"tracking store {self._store.uri} cannot be opened ({error})",
-                            cure="check the path, its permissions and the free space; a file whose making was interrupted "
-                                 "(`already exists`) holds nothing yet: remove it") from None
+                raise fault(
+                    f"tracking store {self._store.uri} cannot be opened ({error})",
+                    cure="check the path, its permissions and the free space; a file whose making "
+                    "was interrupted "
+                    "(`already exists`) holds nothing yet: remove it",
+                ) from None
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
         except RefusedError as error:
             another = self._adopted and not isinstance(error, StrangerError)
-            raise TrackingError(f"tracking store {redacted(store_uri(uri))}: {error}", cure=error.cure + (
-                ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else "")) from None
+            raise TrackingError(
+                f"tracking store {redacted(store_uri(uri))}: {error}",
+                cure=error.cure
+                + (
+                    ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else ""
+                ),
+            ) from None
 
     @property
     def away(self) -> str:
@@ -94,8 +115,8 @@ class Tracker:
     def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """The parent run of this invocation: the one that `mlflow run` made, else a new one.
 
-        Runs of this host that the store shows as RUNNING though their process is gone are ended as KILLED before, and what
-        killed writers left in the journals is removed.
+        Runs of this host that the store shows as RUNNING though their process is gone are ended as
+        KILLED before, and what killed writers left in the journals is removed.
         """
         remove_leftovers(self._root)
         self._attempt(self._end_dead)
@@ -104,7 +125,10 @@ class Tracker:
             run = self.run(f"invocation-{uuid.uuid4().hex}", name=name, parent=None, tags=tags)
         else:
             run.tags({**tags, "mlflow.runName": name})
-        wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() in ("true", "1")
+        wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() in (
+            "true",
+            "1",
+        )
         if wanted:
             self._attempt(lambda: self._watch_machine(run))
         return run
@@ -113,29 +137,42 @@ class Tracker:
         """The run that MLFLOW_RUN_ID names, which `mlflow run` made; None without one."""
         if self._adopted is None:
             return None
-        return self._opened(f"run-{self._adopted}", [Entry("start", "start", f"{RUN_ID}={self._adopted}")])
+        return self._opened(
+            f"run-{self._adopted}", [Entry("start", "start", f"{RUN_ID}={self._adopted}")]
+        )
 
-    def run(self, key: str, *, name: str, parent: TrackedRun | None, tags: Mapping[str, str]) -> TrackedRun:
+    def run(
+        self, key: str, *, name: str, parent: TrackedRun | None, tags: Mapping[str, str]
+    ) -> TrackedRun:
         """The run with this fingerprint: found and resumed, else made.
 
-        A resumed run moves below the given parent. One that is finished stays so until something new is recorded.
+        A resumed run moves below the given parent. One that is finished stays so until something
+        new is recorded.
 
         Args:
-            key: the fingerprint of what the run computes; the same key is the same run, in any process, at any time.
+            key: the fingerprint of what the run computes; the same key is the same run, in any
+                process, at any time.
             name: shown in the UI.
             parent: the run it is shown below.
             tags: repeated on every run, so that a filter finds it.
         """
         below = [Entry("parent", "parent", parent.key)] if parent is not None else []
-        return self._opened(key, [Entry("start", "start", f"{FINGERPRINT}={key}"), *below,
-                                  Entry("tag", "mlflow.runName", name),
-                                  *(Entry("tag", tag, value) for tag, value in tags.items())])
+        return self._opened(
+            key,
+            [
+                Entry("start", "start", f"{FINGERPRINT}={key}"),
+                *below,
+                Entry("tag", "mlflow.runName", name),
+                *(Entry("tag", tag, value) for tag, value in tags.items()),
+            ],
+        )
 
     def sync(self, *, everything: bool = False) -> int:
         """Send what the store has not got; returns how many entries it still lacks (0: all is there).
 
         Args:
-            everything: all journals that were meant for this store, not only the runs of this tracker.
+            everything: all journals that were meant for this store, not only the runs of this
+                tracker.
         """
         if self._fault:
             try:
@@ -151,25 +188,37 @@ class Tracker:
 
     def backlog(self, *, everything: bool = False) -> int:
         """How many entries the store has not got. Arguments as for `sync`."""
-        return sum(len(journal.pending(self._store.identity)[0]) for journal in self._lagging(everything=everything))
+        return sum(
+            len(journal.pending(self._store.identity)[0])
+            for journal in self._lagging(everything=everything)
+        )
 
     def reap(self) -> list[tuple[StoredRun, bool]]:
-        """The runs that the store shows as RUNNING, each with whether it was ended as KILLED. Raises TrackingError."""
+        """The runs that the store shows as RUNNING, each with whether it was ended as KILLED.
+
+        Raises TrackingError.
+        """
         try:
             if not self._connected:
                 raise StoreAwayError(self._fault)
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
-            raise TrackingError(f"tracking store {redacted(self._store.uri)} cannot be read ({error})",
-                                cure=error.cure) from None
+            raise TrackingError(
+                f"tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                cure=error.cure,
+            ) from None
 
     def _lagging(self, *, everything: bool) -> list[Journal]:
         """Journals meant for this store that it has not got whole."""
         if everything:
             for path in sorted(self._root.glob("*/journal.jsonl")):
                 self._journals.setdefault(path.parent, Journal(path.parent))
-        return [journal for journal in self._journals.values()
-                if journal.sent(self._store.identity) is not None and journal.pending(self._store.identity)[0]]
+        return [
+            journal
+            for journal in self._journals.values()
+            if journal.sent(self._store.identity) is not None
+            and journal.pending(self._store.identity)[0]
+        ]
 
     def _opened(self, key: str, entries: list[Entry]) -> TrackedRun:
         folder = journal_folder(self._root, key)
@@ -177,8 +226,13 @@ class Tracker:
         journal.append(entries)
         if journal.sent(self._store.identity) is None:
             journal.mark_sent(self._store.identity, Sent())
-        run = TrackedRun(journal, key=key, store=self._store.identity, push=lambda: self._push(journal),
-                         ended=lambda: self._ended(journal))
+        run = TrackedRun(
+            journal,
+            key=key,
+            store=self._store.identity,
+            push=lambda: self._push(journal),
+            ended=lambda: self._ended(journal),
+        )
         self._open.add(folder)
         self._push(journal)
         if not run.finished:
@@ -223,7 +277,9 @@ class Tracker:
 
     def _connect(self) -> None:
         if not self._connected:
-            self._store.connect(self._root, adopted=self._adopted, makes_experiment=self._makes_experiment)
+            self._store.connect(
+                self._root, adopted=self._adopted, makes_experiment=self._makes_experiment
+            )
             self._connected = True
 
     def _attempt(self, action: Callable[[], None], *, insist: bool = False) -> None:
@@ -246,14 +302,25 @@ class Tracker:
             self._warn("tracking store %s is back", redacted(self._store.uri))
         cost_seconds = time.monotonic() - begun
         self._fault, self._was_silent = "", False
-        self._wait_until = time.monotonic() + _WAIT_PER_COST * cost_seconds if cost_seconds > _SLOW_SECONDS else 0.0
+        self._wait_until = (
+            time.monotonic() + _WAIT_PER_COST * cost_seconds
+            if cost_seconds > _SLOW_SECONDS
+            else 0.0
+        )
 
     def _leave_alone(self, fault: str, *, cost_seconds: float) -> None:
         if not self._fault:
-            self._warn("tracking store %s is away (%s); going on without it, the journals in %s hold everything",
-                       redacted(self._store.uri), fault, self._root)
+            self._warn(
+                "tracking store %s is away (%s); going on without it, the journals in %s hold "
+                "everything",
+                redacted(self._store.uri),
+                fault,
+                self._root,
+            )
         self._fault, self._was_silent = fault, cost_seconds > _SLOW_SECONDS
-        self._wait_until = time.monotonic() + max(_LEAST_WAIT_SECONDS, _WAIT_PER_COST * cost_seconds)
+        self._wait_until = time.monotonic() + max(
+            _LEAST_WAIT_SECONDS, _WAIT_PER_COST * cost_seconds
+        )
 
 
 def read_iteration_runs(uri: str, experiment: str, *, tags: Mapping[str, str]) -> pd.DataFrame:
@@ -264,13 +331,15 @@ def read_iteration_runs(uri: str, experiment: str, *, tags: Mapping[str, str]) -
 def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) -> pd.DataFrame:
     """The runs of this kind (experiment, arm, iteration) that have all these tags, the oldest first.
 
-    One filtered search, since a store's answer costs by the run. The experiment that `mlflow run .` writes to when none
-    is named is read too. Of runs with the same fingerprint (the same work tracked in both) the newest finished is kept.
+    One filtered search, since a store's answer costs by the run. The experiment that `mlflow run .`
+    writes to when none is named is read too. Of runs with the same fingerprint (the same work
+    tracked in both) the newest finished is kept.
 
     Returns:
-        run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its own name. Metrics
-        have their last value. Before the tags: experiment_id, and of each data set that a run noted, `dataset <name>`
-        with its digest. No rows if the store or the experiment is not there yet.
+        run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its
+        own name. Metrics have their last value. Before the tags: experiment_id, and of each data
+        set that a run noted, `dataset <name>` with its digest. No rows if the store or the
+        experiment is not there yet.
 
     Raises:
         TrackingError: the store cannot be read.
@@ -284,7 +353,9 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
         query = tag_filter({"cryossl.kind": kind, **tags})
         found = [_row(run) for run in store.search(store.existing_experiments(), query)]
     except (StoreAwayError, RefusedError) as error:
-        raise TrackingError(f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure) from None
+        raise TrackingError(
+            f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure
+        ) from None
     best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
     kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
     rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]
@@ -294,7 +365,14 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
 
 def _row(run: Any) -> dict[str, Any]:
     datasets = [entry.dataset for entry in run.inputs.dataset_inputs] if run.inputs else []
-    return {"run_id": run.info.run_id, "parent_id": run.data.tags.get(PARENT), "status": run.info.status,
-            "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
-            "experiment_id": run.info.experiment_id, **{f"dataset {one.name}": one.digest for one in datasets},
-            **run.data.tags, **run.data.params, **run.data.metrics}
+    return {
+        "run_id": run.info.run_id,
+        "parent_id": run.data.tags.get(PARENT),
+        "status": run.info.status,
+        "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+        "experiment_id": run.info.experiment_id,
+        **{f"dataset {one.name}": one.digest for one in datasets},
+        **run.data.tags,
+        **run.data.params,
+        **run.data.metrics,
+    }

@@ -64,13 +64,38 @@ def postgres_uri() -> Iterator[str]:
 class Lab:
     """A folder of its own with a tracking store, and the commands that run in it, each in this process through `cli.main`.
 
-    `tiny` are options with which a training takes a second; a later option of the same name wins over an earlier one.
+    `tiny` are options with which a training takes a second; a later option of the same name wins
+    over an earlier one.
     """
 
-    tiny = ("--ratio", "30", "--batch-size", "2", "--learning-rate", "0.01", "--decoder-width", "4", "--threads", "1",
-            "--least-steps", "0", "--baseline-epochs", "8", "--student-epochs", "4", "--max-iterations", "1",
-            "--validations", "2", "--naive-threshold", "0.5", "--particle-threshold", "0.5",
-            "--background-threshold", "0.5")
+    tiny = (
+        "--ratio",
+        "30",
+        "--batch-size",
+        "2",
+        "--learning-rate",
+        "0.01",
+        "--decoder-width",
+        "4",
+        "--threads",
+        "1",
+        "--least-steps",
+        "0",
+        "--baseline-epochs",
+        "8",
+        "--student-epochs",
+        "4",
+        "--max-iterations",
+        "1",
+        "--validations",
+        "2",
+        "--naive-threshold",
+        "0.5",
+        "--particle-threshold",
+        "0.5",
+        "--background-threshold",
+        "0.5",
+    )
 
     def __init__(self, folder: Path, data: Path, template: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,8 +107,16 @@ class Lab:
 
     def places(self) -> list[str]:
         """Options that keep a run inside this folder."""
-        return ["--data", str(self.data), "--work", str(self.work), "--results", str(self.results),
-                "--tracking-uri", f"sqlite:///{self.database}"]
+        return [
+            "--data",
+            str(self.data),
+            "--work",
+            str(self.work),
+            "--results",
+            str(self.results),
+            "--tracking-uri",
+            f"sqlite:///{self.database}",
+        ]
 
     def run(self, *options: str, command: str = "run") -> Done:
         """A tiny run with these options."""
@@ -115,7 +148,10 @@ class Lab:
             for arm in document["seeds"].values():
                 for entry in arm["iterations"]:
                     found[f"{document['strategy']} {entry['iteration']}"] = {
-                        name: value for name, value in entry["numbers"].items() if not name.startswith("time/")}
+                        name: value
+                        for name, value in entry["numbers"].items()
+                        if not name.startswith("time/")
+                    }
         return found
 
 

@@ -18,7 +18,9 @@ from cryossl.strategy_names import FACTORS
 def audits(lab):
     """A run whose model is the best on validation, with the audit: an entry for each count against the hidden truth."""
     with watched_calls("pseudolabels.py", "audit", lambda: "an audit") as counted:
-        done = lab.run("--model", "best", "--audit", "true", "--strategies", "naive", "--validations", "4")
+        done = lab.run(
+            "--model", "best", "--audit", "true", "--strategies", "naive", "--validations", "4"
+        )
     assert done.code == 0, done.err
     return counted
 
@@ -41,14 +43,20 @@ def test_the_weights_that_are_filed_are_those_of_the_model(lab, audits):
 @pytest.fixture(scope="module")
 def nothing_kept(lab, audits):
     """A run whose threshold no image reaches; the baseline is the one that is there."""
-    done = lab.run("--strategies", "naive", "--validations", "4", "--naive-threshold", "1", "--name", "nothing")
+    done = lab.run(
+        "--strategies", "naive", "--validations", "4", "--naive-threshold", "1", "--name", "nothing"
+    )
     assert done.code == 0, done.err
     return done
 
 
-def test_an_arm_that_selected_nothing_has_zero_pseudo_labels_in_store_table_and_verdict(lab, nothing_kept):
-    tracked = lab.asked("SELECT m.key FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'cryossl.kind' AND "
-                        "t.value = 'arm' AND m.key LIKE 'pseudo/%' AND m.step = 1 AND m.value = 0")
+def test_an_arm_that_selected_nothing_has_zero_pseudo_labels_in_store_table_and_verdict(
+    lab, nothing_kept
+):
+    tracked = lab.asked(
+        "SELECT m.key FROM metrics m JOIN tags t USING (run_uuid) WHERE t.key = 'cryossl.kind' AND "
+        "t.value = 'arm' AND m.key LIKE 'pseudo/%' AND m.step = 1 AND m.value = 0"
+    )
     assert {name for (name,) in tracked} >= {"pseudo/count", "pseudo/per_labelled"}
     verdict = lab.file("naive_pseudolabel_ratio_30.json", of="nothing")["seeds"]["0"]["verdict"]
     (count,) = [one for one in verdict["criteria"] if one["name"] == "pseudo-label count"]
@@ -58,22 +66,49 @@ def test_an_arm_that_selected_nothing_has_zero_pseudo_labels_in_store_table_and_
 
 
 def test_the_page_of_an_arm_says_by_which_rules_it_selected(lab, audits):
-    pages = [text for (text,) in lab.asked("SELECT n.value FROM tags n JOIN tags k USING (run_uuid) WHERE k.value = 'arm' AND "
-                                           "k.key = 'cryossl.kind' AND n.key = 'mlflow.note.content'")]
+    pages = [
+        text
+        for (text,) in lab.asked(
+            "SELECT n.value FROM tags n JOIN tags k USING (run_uuid) WHERE k.value = 'arm' AND "
+            "k.key = 'cryossl.kind' AND n.key = 'mlflow.note.content'"
+        )
+    ]
     assert any("kept: every image of quality 0.5 or more" in page for page in pages)
 
 
-def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_store_is_there(lab, audits):
+def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_store_is_there(
+    lab, audits
+):
     """Nobody has the disk for a thousand students of this size; a start that has everything already needs no room at all."""
     again = ("--model", "best", "--audit", "true", "--strategies", "naive", "--validations", "4")
-    strategies = ",".join(["naive", "class_balanced"] + [f"{base}{factor}" for base in ("naive+", "class_balanced-")
-                                                         for factor in FACTORS] + ["naive+quota+class_thresholds"])
-    done = lab.run("--strategies", strategies, "--max-iterations", "100", "--encoder-depth", "5", "--decoder-width", "256",
-                   "--name", "large")
+    strategies = ",".join(
+        ["naive", "class_balanced"]
+        + [f"{base}{factor}" for base in ("naive+", "class_balanced-") for factor in FACTORS]
+        + ["naive+quota+class_thresholds"]
+    )
+    done = lab.run(
+        "--strategies",
+        strategies,
+        "--max-iterations",
+        "100",
+        "--encoder-depth",
+        "5",
+        "--decoder-width",
+        "256",
+        "--name",
+        "large",
+    )
     assert done.code == 6
     assert done.err.startswith("cryossl: error: disk: ")
     assert "needed" in done.err
-    config = build({"data": str(lab.data), "work": str(lab.work), "results": str(lab.results), **settings_of(lab.tiny + again)})
+    config = build(
+        {
+            "data": str(lab.data),
+            "work": str(lab.work),
+            "results": str(lab.results),
+            **settings_of(lab.tiny + again),
+        }
+    )
     dataset = preparation.load(config, silent)
     blueprint = preparation.sketch(config, dataset)
     split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
@@ -84,18 +119,39 @@ def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_stor
 
 
 def settings_of(options):
-    return {name.removeprefix("--").replace("-", "_"): value for name, value in zip(options[::2], options[1::2], strict=True)}
+    return {
+        name.removeprefix("--").replace("-", "_"): value
+        for name, value in zip(options[::2], options[1::2], strict=True)
+    }
 
 
-def test_a_run_judged_on_the_labelled_micrographs_never_says_that_it_is_on_validation(new_lab, tiny_data):
+def test_a_run_judged_on_the_labelled_micrographs_never_says_that_it_is_on_validation(
+    new_lab, tiny_data
+):
     lab = new_lab()
     listed = lab.folder / "labelled.txt"
-    listed.write_text("\n".join(sorted(path.stem for path in (tiny_data / "train").iterdir())[1:9]))  # the first is bare
+    listed.write_text(
+        "\n".join(sorted(path.stem for path in (tiny_data / "train").iterdir())[1:9])
+    )  # the first is bare
     at = lab.tiny.index("--ratio")
-    done = lab.call("run", *lab.places(), *lab.tiny[:at], *lab.tiny[at + 2:], "--labelled", str(listed),
-                    "--validation-from", "labelled", "--strategies", "naive", "--baseline-epochs", "16")
+    done = lab.call(
+        "run",
+        *lab.places(),
+        *lab.tiny[:at],
+        *lab.tiny[at + 2 :],
+        "--labelled",
+        str(listed),
+        "--validation-from",
+        "labelled",
+        "--strategies",
+        "naive",
+        "--baseline-epochs",
+        "16",
+    )
     assert done.code == 0, done.err
-    log = (lab.results / "pseudolabel_balanced" / "pseudolabel_balanced_training.log").read_text(encoding="utf-8")
+    log = (lab.results / "pseudolabel_balanced" / "pseudolabel_balanced_training.log").read_text(
+        encoding="utf-8"
+    )
     assert re.search(r"epoch \d+  loss \d\S+  F1 on the labelled micrographs \d", log)
     assert re.search(r"naive iteration 1: F1 on the labelled micrographs \d\S+ → \d", log)
     assert "validation F1" not in log

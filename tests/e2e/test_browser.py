@@ -38,7 +38,8 @@ GRIDS = """[...document.querySelectorAll('[role=grid]')].map(
 # How many points each curve has, a colour per run: MLflow draws it twice, smoothed and pale.
 CORNERS = """[...new Map([...document.querySelectorAll('.scatterlayer .js-line')].map(
     line => [line.style.stroke, line.getAttribute('d').split('L').length])).values()]"""
-NO_ACCOUNTS = "mlflow/users/current"  # a server without accounts has no such page, and MLflow's own asks for it
+# a server without accounts has no such page, and MLflow's own asks for it
+NO_ACCOUNTS = "mlflow/users/current"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,14 @@ class Scene:
 
 
 def typed(uri: str, *words: str, cwd: Path) -> str:
-    return subprocess.run([sys.executable, str(PROJECT / "cli.py"), *words], cwd=cwd, capture_output=True, text=True,
-                          check=True, env=os.environ | {"MLFLOW_TRACKING_URI": uri}).stdout
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "cli.py"), *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"MLFLOW_TRACKING_URI": uri},
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,10 @@ def program() -> str:
 def scene(program, store_template, tmp_path_factory) -> Iterator[Scene]:
     """Words from outside (data set, settings, micrographs, proteins, run names) try to run a script."""
     rows, documents = grid(seeds=[0, 1], micrographs=10)
-    rows = [row | {"cryossl.dataset": f"data {EVIL}", "network.encoder": EVIL, f"test/f1/{EVIL}": 0.5} for row in rows]
+    rows = [
+        row | {"cryossl.dataset": f"data {EVIL}", "network.encoder": EVIL, f"test/f1/{EVIL}": 0.5}
+        for row in rows
+    ]
     for document in documents.values():
         for one in document["test"]:
             one |= {"id": one["id"] + EVIL, "source": one["source"] + EVIL}
@@ -104,7 +114,10 @@ def test_the_browser_tells_of_a_request_an_error_and_a_script_that_ran(page, tmp
 def test_the_report_asks_nobody_and_runs_nothing_that_it_was_given(scene, page):
     page.open(scene.report.as_uri())
     page.ask("document.querySelectorAll('details').forEach(one => { one.open = true })")
-    assert page.ask("[document.scripts.length, document.querySelectorAll('[onerror], iframe, object, link').length]") == [0, 0]
+    assert page.ask(
+        "[document.scripts.length, document.querySelectorAll('[onerror], iframe, object, "
+        "link').length]"
+    ) == [0, 0]
     assert EVIL in page.text()
     assert (page.hosts, page.errors, page.dialogs) == (set(), [], [])
 
@@ -119,21 +132,29 @@ def test_the_tables_on_the_page_are_those_of_compare(scene, page):
         for row, cells in zip(table["rows"], seen, strict=True):
             for name, text in zip(row, cells, strict=True):
                 mark = r"(?:[✓~✗·?] )?" if name == "verdict" else ""
-                assert re.fullmatch(mark + re.escape(row[name]["text"]), text), (table["name"], name)
+                assert re.fullmatch(mark + re.escape(row[name]["text"]), text), (
+                    table["name"],
+                    name,
+                )
                 if isinstance(row[name]["value"], float):
                     number = re.match(r"[-+]?[\d.]+", text)
                     assert number
                     digits = len(number[0].partition(".")[2])
-                    assert float(number[0]) == pytest.approx(row[name]["value"], abs=0.51 * 10**-digits)
+                    assert float(number[0]) == pytest.approx(
+                        row[name]["value"], abs=0.51 * 10**-digits
+                    )
 
 
 def test_every_figure_of_the_report_is_drawn(scene, page):
     page.open(scene.report.as_uri())
-    page.ask("[...document.images].forEach(one => one.scrollIntoView())")  # those far below load when they are come near
+    page.ask(
+        "[...document.images].forEach(one => one.scrollIntoView())"
+    )  # those far below load when they are come near
     page.wait("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
     colours = page.ask(COLOURS)
     assert len(colours) == len(re.findall("<figcaption>", scene.report.read_text())) - page.ask(
-        "document.querySelectorAll('.pictures img').length")
+        "document.querySelectorAll('.pictures img').length"
+    )
     assert min(colours) > 20
 
 
@@ -152,15 +173,22 @@ def test_mlflow_shows_the_arms_side_by_side_with_their_curves(scene, page):
     client = MlflowClient(scene.server)
     recorded = [client.get_run(arm).data.metrics for arm in arms]
 
-    page.open(f"{scene.server}/#/compare-runs?runs={json.dumps(arms, separators=(',', ':'))}&experiments=%5B%221%22%5D")
+    page.open(
+        f"{scene.server}/#/compare-runs?runs={json.dumps(arms, separators=(',', ':'))}&experiments=%5B%221%22%5D"
+    )
     page.wait("document.querySelectorAll('.js-plotly-plot .axis').length > 0")
     page.wait("document.querySelectorAll('[role=grid]').length > 1")
     assert all(name in page.text() for name in names)
     keys, values = page.ask(GRIDS)[:2]
     row = keys.index("test/f1")
-    assert [float(one) for one in values[2 * row:2 * row + 2]] == [round(one["test/f1"], 3) for one in recorded]
+    assert [float(one) for one in values[2 * row : 2 * row + 2]] == [
+        round(one["test/f1"], 3) for one in recorded
+    ]
 
-    page.ask("[...document.querySelectorAll('[role=grid] a')].find(one => one.textContent === 'test/f1').click()")
+    page.ask(
+        "[...document.querySelectorAll('[role=grid] a')].find(one => one.textContent === "
+        "'test/f1').click()"
+    )
     page.wait("document.querySelectorAll('.scatterlayer .js-line').length > 1")
     steps = [len(client.get_metric_history(arm, "test/f1")) for arm in arms]
     assert page.ask(CORNERS) == steps
@@ -179,4 +207,9 @@ def test_a_number_of_the_report_leads_to_its_runs_in_mlflow(scene, page):
     assert address.startswith(scene.server)
     page.open(address)
     page.wait(f"document.body.innerText.includes('Comparing {len(runs)} Runs')")
-    assert page.ask(f"{json.dumps(runs)}.filter(run => !document.querySelector(`a[href*='runs/${{run}}']`))") == []
+    assert (
+        page.ask(
+            f"{json.dumps(runs)}.filter(run => !document.querySelector(`a[href*='runs/${{run}}']`))"
+        )
+        == []
+    )

@@ -12,8 +12,11 @@ from cryossl.network.checkpoints import Checkpoint
 
 def key_of_the_student(lab) -> str:
     """The training of the one student that there is."""
-    (found,) = [path.parent.name for path in lab.work.glob("stages/train/*/stage.json")
-                if json.loads(path.read_text())["inputs"]["iteration"] == 1]
+    (found,) = [
+        path.parent.name
+        for path in lab.work.glob("stages/train/*/stage.json")
+        if json.loads(path.read_text())["inputs"]["iteration"] == 1
+    ]
     return found
 
 
@@ -57,24 +60,47 @@ def test_the_others_run_and_the_table_is_printed(lab, failed):
 
 def test_the_arm_and_the_invocation_are_failed_runs_and_the_arm_says_why(lab, failed):
     statuses = dict(lab.asked("SELECT name, status FROM runs WHERE name NOT LIKE 'pseudolabel%'"))
-    assert statuses == {"supervised 30% seed 0": "FINISHED", "naive 30% seed 0": "FAILED",
-                        "naive 30% seed 0 iteration 1": "FAILED", "class_balanced 30% seed 0": "FINISHED",
-                        "class_balanced 30% seed 0 iteration 1": "FINISHED"}
-    ((invocation,),) = lab.asked("SELECT status FROM runs WHERE name LIKE 'pseudolabel%' ORDER BY start_time DESC LIMIT 1")
+    assert statuses == {
+        "supervised 30% seed 0": "FINISHED",
+        "naive 30% seed 0": "FAILED",
+        "naive 30% seed 0 iteration 1": "FAILED",
+        "class_balanced 30% seed 0": "FINISHED",
+        "class_balanced 30% seed 0 iteration 1": "FINISHED",
+    }
+    ((invocation,),) = lab.asked(
+        "SELECT status FROM runs WHERE name LIKE 'pseudolabel%' ORDER BY start_time DESC LIMIT 1"
+    )
     assert invocation == "FAILED"
-    ((name, fault),) = lab.asked("SELECT r.name, t.value FROM tags t JOIN runs r USING (run_uuid) "
-                                 "WHERE t.key = 'cryossl.failure'")
+    ((name, fault),) = lab.asked(
+        "SELECT r.name, t.value FROM tags t JOIN runs r USING (run_uuid) "
+        "WHERE t.key = 'cryossl.failure'"
+    )
     assert name == "naive 30% seed 0"
     assert fault.startswith("loss nan")
 
 
 def test_a_sweep_keeps_what_the_other_arms_of_such_a_cell_came_to(lab, failed):
     at = lab.tiny.index("--ratio")
-    done = lab.call("sweep", *lab.places(), *lab.tiny[:at], *lab.tiny[at + 2:], "--name", "grid", "--ratios", "30",
-                    "--seeds", "1", "--strategies", "naive,class_balanced")
+    done = lab.call(
+        "sweep",
+        *lab.places(),
+        *lab.tiny[:at],
+        *lab.tiny[at + 2 :],
+        "--name",
+        "grid",
+        "--ratios",
+        "30",
+        "--seeds",
+        "1",
+        "--strategies",
+        "naive,class_balanced",
+    )
     assert done.code == 5
     assert "0 of 1 cells have finished, 1 failed" in done.out
     assert "Naive against class-balanced" in done.out
     gathered = json.loads((lab.results / "grid" / "balanced_pseudolabel_ratio_30.json").read_text())
-    assert gathered["seeds"]["0"]["summary"] == lab.file("balanced_pseudolabel_ratio_30.json")["seeds"]["0"]["summary"]
+    assert (
+        gathered["seeds"]["0"]["summary"]
+        == lab.file("balanced_pseudolabel_ratio_30.json")["seeds"]["0"]["summary"]
+    )
     assert not (lab.results / "grid" / "naive_pseudolabel_ratio_30.json").exists()

@@ -27,17 +27,30 @@ def refused(done, *, code: int) -> str:
     return done.err
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (["--ratio", "abc"], "ratio"), (["--ratio", "0"], "ratio"), (["--ratio", "101"], "ratio"), (["--ratio", "nan"], "ratio"),
-    (["--strategies", "clever"], "unknown strategy 'clever'"), (["--strategies", ""], "strategies"),
-    (["--strategies", "naive-quota"], "naive takes +balance_quality, +calibrated"), (["--seed", "-1"], "seed"),
-    (["--tile-px", "-8"], "tile_px"),
-    (["--name", "../elsewhere"], "name"), (["--ratoi", "5"], "--ratoi"), (["--data", ""], "data"),
-    (["--config", "absent.yaml"], "absent.yaml"), (["--data", "absent"], "absent: no such folder"),
-    (["--labelled", "absent.txt"], "absent.txt"), (["--encoder", "resnet1801"], "resnet1801"),
-    (["--device", "gpu"], "device"), (["surplus"], "surplus"),
-    (["--particle-threshold", "0.1", "--background-threshold", "0.2"], "threshold"),
-])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--ratio", "abc"], "ratio"),
+        (["--ratio", "0"], "ratio"),
+        (["--ratio", "101"], "ratio"),
+        (["--ratio", "nan"], "ratio"),
+        (["--strategies", "clever"], "unknown strategy 'clever'"),
+        (["--strategies", ""], "strategies"),
+        (["--strategies", "naive-quota"], "naive takes +balance_quality, +calibrated"),
+        (["--seed", "-1"], "seed"),
+        (["--tile-px", "-8"], "tile_px"),
+        (["--name", "../elsewhere"], "name"),
+        (["--ratoi", "5"], "--ratoi"),
+        (["--data", ""], "data"),
+        (["--config", "absent.yaml"], "absent.yaml"),
+        (["--data", "absent"], "absent: no such folder"),
+        (["--labelled", "absent.txt"], "absent.txt"),
+        (["--encoder", "resnet1801"], "resnet1801"),
+        (["--device", "gpu"], "device"),
+        (["surplus"], "surplus"),
+        (["--particle-threshold", "0.1", "--background-threshold", "0.2"], "threshold"),
+    ],
+)
 def test_a_wrong_setting_is_one_line_that_names_it(lab, options, said):
     assert said in refused(lab.run(*options), code=2)
 
@@ -79,22 +92,39 @@ def no_pictures(folder: Path) -> None:
 
 def dummies_for(part: str) -> Callable[[Path], None]:
     """Make every micrograph of a part one that was never annotated: a box of zeros, as CryoTransformer has it."""
+
     def spoil(folder: Path) -> None:
         file = folder / "annotations" / f"instances_{part}.json"
         content = json.loads(file.read_text())
         content["annotations"] = [
-            {**content["annotations"][0], "id": number, "image_id": image["id"], "bbox": [0, 0, 0, 0], "area": 0}
-            for number, image in enumerate(content["images"], start=1)]
+            {
+                **content["annotations"][0],
+                "id": number,
+                "image_id": image["id"],
+                "bbox": [0, 0, 0, 0],
+                "area": 0,
+            }
+            for number, image in enumerate(content["images"], start=1)
+        ]
         file.write_text(json.dumps(content))
 
     return spoil
 
 
-@pytest.mark.parametrize(("spoil", "said"), [
-    (no_annotations, "no annotation file"), (nothing, "empty"), (half_a_json, "instances_train.json"),
-    (half_a_picture, "train/"), (a_text_for_a_picture, "val/"), (no_pictures, "train"),
-    (dummies_for("train"), "label"), (dummies_for("val"), "validation"),
-], ids=lambda one: getattr(one, "__name__", None))
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (no_annotations, "no annotation file"),
+        (nothing, "empty"),
+        (half_a_json, "instances_train.json"),
+        (half_a_picture, "train/"),
+        (a_text_for_a_picture, "val/"),
+        (no_pictures, "train"),
+        (dummies_for("train"), "label"),
+        (dummies_for("val"), "validation"),
+    ],
+    ids=lambda one: getattr(one, "__name__", None),
+)
 def test_a_fault_of_the_data_is_one_line_and_leaves_no_run(new_lab, data, spoil, said):
     spoil(data)
     lab = new_lab(data)
@@ -130,14 +160,28 @@ def test_pictures_and_labels_are_checked_and_drawn_as_a_run_would_read_them(lab,
     shown = tmp_path / "shown"
     limit = ("--max-megapixels", "0.004")  # a picture has 64 x 64 px
     assert "20 faults" in refused(lab.call("data", "check", str(data), *limit), code=2)
-    assert "max_megapixels" in refused(lab.call("data", "show", str(data), "--to", str(shown), *limit), code=2)
+    assert "max_megapixels" in refused(
+        lab.call("data", "show", str(data), "--to", str(shown), *limit), code=2
+    )
     ratios = []
     for fraction in ("1.0", "0.4"):
-        done = lab.call("data", "check", str(data), "--particle-radius-fraction", fraction, "--json")
+        done = lab.call(
+            "data", "check", str(data), "--particle-radius-fraction", fraction, "--json"
+        )
         ratios.append([source["particle_ratio"] for source in json.loads(done.out)["sources"]])
     assert all(small < 0.5 * whole for whole, small in zip(*ratios, strict=True))
     assert "nine" in refused(lab.call("data", "check", str(data), "--border", "nine"), code=2)
-    done = lab.call("data", "show", str(data), "--to", str(shown), "--count", "2", "--particle-radius-fraction", "0.4")
+    done = lab.call(
+        "data",
+        "show",
+        str(data),
+        "--to",
+        str(shown),
+        "--count",
+        "2",
+        "--particle-radius-fraction",
+        "0.4",
+    )
     assert (done.code, done.out.count("\n"), len(list(shown.iterdir()))) == (0, 2, 2)
 
 
@@ -148,7 +192,14 @@ def test_a_border_that_leaves_nothing_is_found_before_a_picture_is_decoded(new_l
     assert list(lab.work.glob("store*")) == []
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////proc/no/such/folder/mlflow.db", "nonsense://somewhere", "sqlite:///{file}/mlflow.db"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:////proc/no/such/folder/mlflow.db",
+        "nonsense://somewhere",
+        "sqlite:///{file}/mlflow.db",
+    ],
+)
 def test_a_tracking_store_that_cannot_be_opened_is_found_before_training(new_lab, tmp_path, uri):
     lab = new_lab()
     file = tmp_path / "file"
@@ -173,19 +224,30 @@ def test_a_fault_in_the_middle_leaves_runs_failed_and_the_next_start_mends_them(
     obstacle.parent.mkdir(parents=True)
     obstacle.write_text("a file is in the way")
     refused(lab.run(), code=6)
-    assert sorted(lab.statuses()) == ["FAILED", "FAILED", "FINISHED"]  # invocation, arm; the baseline is well
+    assert sorted(lab.statuses()) == [
+        "FAILED",
+        "FAILED",
+        "FINISHED",
+    ]  # invocation, arm; the baseline is well
     obstacle.unlink()
     assert lab.run().code == 0
-    assert sorted(lab.statuses()) == ["FAILED"] + 6 * ["FINISHED"]  # the invocation that failed stays
+    assert sorted(lab.statuses()) == ["FAILED"] + 6 * [
+        "FINISHED"
+    ]  # the invocation that failed stays
 
 
 def test_a_second_start_beside_the_first_is_told_who_holds_the_folder(lab):
     folder = lab.results / "held"
     folder.mkdir(parents=True)
-    code = ("import sys; from filelock import FileLock\n"
-            "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code, str(folder / ".lock")], stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as holder:
+    code = (
+        "import sys; from filelock import FileLock\n"
+        "with FileLock(sys.argv[1]): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
         holder.stdout.readline()
         (folder / "running").write_text(f"process {holder.pid} on this machine")
         line = refused(lab.run("--name", "held"), code=6)

@@ -14,7 +14,10 @@ from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
 
 OPTIONS = ("--max-iterations", "2", "--particle-diameter-px", "12")
-STRATEGIES = ("--strategies", "naive,class_balanced,stability,ema_consistency+labelled_paste+prior_match")
+STRATEGIES = (
+    "--strategies",
+    "naive,class_balanced,stability,ema_consistency+labelled_paste+prior_match",
+)
 
 
 def micrographs_of(lab, kind: str) -> set[str]:
@@ -26,12 +29,14 @@ def micrographs_of(lab, kind: str) -> set[str]:
 def with_noise_for_labels(data: Path, hidden: set[str], to: Path) -> Path:
     """A copy in which the particles of the hidden micrographs lie anywhere and have any size.
 
-    Their number stays, and the source of each micrograph is stated: what may be known of a micrograph that nobody
-    annotated does not change.
+    Their number stays, and the source of each micrograph is stated: what may be known of a
+    micrograph that nobody annotated does not change.
     """
     shutil.copytree(data, to)
     sources = json.loads((data / "simulation.json").read_text())["micrographs"]
-    (to / "sources.csv").write_text("file,source\n" + "".join(f"{name},{one['source']}\n" for name, one in sources.items()))
+    (to / "sources.csv").write_text(
+        "file,source\n" + "".join(f"{name},{one['source']}\n" for name, one in sources.items())
+    )
     file = to / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
     names = {image["id"]: f"train/{image['file_name']}" for image in content["images"]}
@@ -66,7 +71,9 @@ def labs(new_lab, tiny_data, tmp_path_factory):
     true = new_lab(with_noise_for_labels(tiny_data, set(), folder / "true"))
     options = (*OPTIONS, *STRATEGIES)
     assert true.run(*options).code == 0
-    noise = new_lab(with_noise_for_labels(true.data, micrographs_of(true, "unlabelled"), folder / "noise"))
+    noise = new_lab(
+        with_noise_for_labels(true.data, micrographs_of(true, "unlabelled"), folder / "noise")
+    )
     assert noise.run(*options).code == 0
     for lab in (true, noise):
         assert lab.run(*options, "--audit", "true", "--name", "audited").code == 0
@@ -78,8 +85,13 @@ def weights(lab) -> list[bytes]:
 
 
 def test_the_hidden_labels_differ(labs):
-    true, noise = (json.loads((lab.data / "annotations" / "instances_train.json").read_text()) for lab in labs)
-    changed = sum(a["bbox"] != b["bbox"] for a, b in zip(true["annotations"], noise["annotations"], strict=True))
+    true, noise = (
+        json.loads((lab.data / "annotations" / "instances_train.json").read_text()) for lab in labs
+    )
+    changed = sum(
+        a["bbox"] != b["bbox"]
+        for a, b in zip(true["annotations"], noise["annotations"], strict=True)
+    )
     assert changed >= 8
 
 
@@ -92,10 +104,15 @@ def test_noise_in_place_of_the_hidden_labels_changes_no_number_and_no_weight(lab
 
 def test_noise_changes_no_tracked_number_either(labs):
     def tracked(lab):
-        return sorted(lab.asked(
-            "SELECT t.value, m.key, m.step, m.value FROM metrics m JOIN tags t USING (run_uuid) "
-            "WHERE t.key = 'mlflow.runName' AND m.key NOT LIKE 'time/%' AND m.key NOT LIKE '%/seconds' "
-            "AND m.key NOT LIKE 'pseudo/audit%'"))
+        return sorted(
+            lab.asked(
+                "SELECT t.value, m.key, m.step, m.value FROM metrics m JOIN tags t USING "
+                "(run_uuid) "
+                "WHERE t.key = 'mlflow.runName' AND m.key NOT LIKE 'time/%' AND m.key NOT LIKE "
+                "'%/seconds' "
+                "AND m.key NOT LIKE 'pseudo/audit%'"
+            )
+        )
 
     true, noise = map(tracked, labs)
     assert len(true) > 100
@@ -116,7 +133,9 @@ def test_the_audit_sees_the_hidden_truth_and_moves_nothing_else(labs):
     assert [model for model, (a, b) in moved.items() if a != b] != []
 
 
-def test_noise_changes_neither_sources_nor_measures_nor_the_split_where_nothing_names_a_source(tiny_data, tmp_path):
+def test_noise_changes_neither_sources_nor_measures_nor_the_split_where_nothing_names_a_source(
+    tiny_data, tmp_path
+):
     """The last resort, when a source has to be guessed, must not look at hidden labels either."""
     drawn = []
     every = {f"train/{path.name}" for path in (tiny_data / "train").iterdir()}
@@ -125,8 +144,15 @@ def test_noise_changes_neither_sources_nor_measures_nor_the_split_where_nothing_
         config = build({"data": str(data), "ratio": 30})
         dataset = preparation.load(config, silent)
         blueprint = preparation.sketch(config, dataset)
-        drawn.append((preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px), dataset.border_px,
-                      dataset.diameter_px, dataset.notes, [(one.id, one.source) for one in blueprint.micrographs]))
+        drawn.append(
+            (
+                preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px),
+                dataset.border_px,
+                dataset.diameter_px,
+                dataset.notes,
+                [(one.id, one.source) for one in blueprint.micrographs],
+            )
+        )
         assert any("picture size alone" in note for note in dataset.notes)
     assert drawn[0] == drawn[1]
 

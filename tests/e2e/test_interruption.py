@@ -12,13 +12,24 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-LONG = ("--baseline-epochs", "4000", "--validations", "1", "--checkpoint-seconds", "3600", "--strategies", "naive")
+LONG = (
+    "--baseline-epochs",
+    "4000",
+    "--validations",
+    "1",
+    "--checkpoint-seconds",
+    "3600",
+    "--strategies",
+    "naive",
+)
 
 
 def stopped_when(lab, log: Path, wanted: str) -> tuple[int, str, float]:
     """Start the command, send SIGTERM once the log has a line that fits; exit code, standard error, seconds until it ended."""
     command = [sys.executable, str(PROJECT / "cli.py"), "run", *lab.places(), *lab.tiny, *LONG]
-    with subprocess.Popen(command, cwd=lab.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command, cwd=lab.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as run:
         while not (log.exists() and re.search(wanted, log.read_text(encoding="utf-8"))):
             assert run.poll() is None, run.stderr.read()
             time.sleep(0.05)
@@ -42,7 +53,10 @@ def test_a_stopped_run_ends_within_ten_seconds_with_exit_code_130(stops):
     for code, said, seconds in stops[:2]:
         assert code == 130
         assert seconds < 10
-        assert said.splitlines()[-1] == "cryossl: error: interrupted; the same command continues from the last checkpoint"
+        assert (
+            said.splitlines()[-1]
+            == "cryossl: error: interrupted; the same command continues from the last checkpoint"
+        )
 
 
 def test_its_runs_are_killed_in_the_tracking_store(stops, lab):

@@ -17,7 +17,9 @@ from analysis.report import document
 from analysis.report.report import Origin, Picture, build_report
 from analysis.tables.rendering import render
 
-EVIL = r"\input{/etc/passwd} 5% & $x_1$ {#} ~^ -- \end{document}" + " <é ł Å \x01\u2013 ± µ 粒子 🔬>"
+EVIL = (
+    r"\input{/etc/passwd} 5% & $x_1$ {#} ~^ -- \end{document}" + " <é ł Å \x01\u2013 ± µ 粒子 🔬>"
+)
 ALONE = r"""\documentclass{article}
 \usepackage{booktabs}
 \begin{document}
@@ -32,9 +34,19 @@ def compiled(text: str, folder: Path) -> str:
     if program is None:
         pytest.skip("no LaTeX: apt-get install texlive-latex-base texlive-latex-recommended")
     (folder / "paper.tex").write_text(text, encoding="utf-8")
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if program.endswith("pdflatex") else ["--keep-logs"]
-    done = subprocess.run([program, *options, "paper.tex"], cwd=folder, capture_output=True, text=True, check=False,
-                          errors="replace")
+    options = (
+        ["-interaction=nonstopmode", "-halt-on-error"]
+        if program.endswith("pdflatex")
+        else ["--keep-logs"]
+    )
+    done = subprocess.run(
+        [program, *options, "paper.tex"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        errors="replace",
+    )
     assert done.returncode == 0, done.stdout[-3000:]
     assert (folder / "paper.pdf").read_bytes().startswith(b"%PDF")
     return (folder / "paper.log").read_text(encoding="utf-8", errors="replace")
@@ -42,7 +54,10 @@ def compiled(text: str, folder: Path) -> str:
 
 def outside(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """The same runs with words from outside that mean something to LaTeX."""
-    return [row | {"cryossl.dataset": EVIL, "network.encoder": EVIL, f"test/f1/{EVIL}": 0.5} for row in rows]
+    return [
+        row | {"cryossl.dataset": EVIL, "network.encoder": EVIL, f"test/f1/{EVIL}": 0.5}
+        for row in rows
+    ]
 
 
 def test_the_report_compiles_with_its_figures(tmp_path):
@@ -50,8 +65,14 @@ def test_the_report_compiles_with_its_figures(tmp_path):
     rows, pixels = outside(rows), io.BytesIO()
     Image.new("RGB", (32, 8)).save(pixels, "JPEG")
     comparison = counted(rows, documents)
-    made = build_report(comparison, frame(*rows), [Picture("run_1", EVIL, pixels.getvalue())],
-                        Origin("2026-01-01", "python cli.py report", "sqlite:///a_b.db", {}, EVIL, {"python": "3.11"}))
+    made = build_report(
+        comparison,
+        frame(*rows),
+        [Picture("run_1", EVIL, pixels.getvalue())],
+        Origin(
+            "2026-01-01", "python cli.py report", "sqlite:///a_b.db", {}, EVIL, {"python": "3.11"}
+        ),
+    )
     folder = tmp_path / "report_figures"
     folder.mkdir()
     for name, content in document.figure_files(made).items():
@@ -62,9 +83,20 @@ def test_the_report_compiles_with_its_figures(tmp_path):
 
 
 def test_every_table_that_compare_prints_compiles_in_a_document_with_booktabs_alone(tmp_path):
-    rows, documents = grid(seeds=[0, 1], micrographs=5, more=("naive+quota", "class_balanced-quality", "supervised_long"))
-    others = [row | {"run_id": row["run_id"] + "b", "loop.max_iterations": "2", "cryossl.experiment_fingerprint":
-                     row["cryossl.experiment_fingerprint"] + "b"} for row in rows]
+    rows, documents = grid(
+        seeds=[0, 1],
+        micrographs=5,
+        more=("naive+quota", "class_balanced-quality", "supervised_long"),
+    )
+    others = [
+        row
+        | {
+            "run_id": row["run_id"] + "b",
+            "loop.max_iterations": "2",
+            "cryossl.experiment_fingerprint": row["cryossl.experiment_fingerprint"] + "b",
+        }
+        for row in rows
+    ]
     rows = [*outside(rows), *others]
     text = render(counted(rows, documents), "latex")
     assert text.count(r"\toprule") > 10

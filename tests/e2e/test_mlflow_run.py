@@ -13,8 +13,16 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-TINY = ("strategies=class_balanced", "max_iterations=1", "least_steps=0", "baseline_epochs=2", "student_epochs=1",
-        "validations=1", "decoder_width=4", "threads=1")
+TINY = (
+    "strategies=class_balanced",
+    "max_iterations=1",
+    "least_steps=0",
+    "baseline_epochs=2",
+    "student_epochs=1",
+    "validations=1",
+    "decoder_width=4",
+    "threads=1",
+)
 
 
 class Checkout:
@@ -23,8 +31,13 @@ class Checkout:
     def __init__(self, folder: Path, template: Path) -> None:
         self.folder = folder
         self.database = folder / "mlflow.db"
-        listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT,
-                                 capture_output=True, text=True, check=False)
+        listing = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if listing.returncode != 0:
             pytest.skip("not a git checkout")
         for name in listing.stdout.split("\0"):
@@ -35,12 +48,24 @@ class Checkout:
 
     def run(self, *parameters: str, entry: str = "main") -> subprocess.CompletedProcess[str]:
         binaries = Path(sys.executable).parent
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")} | {
-            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "MLFLOW_TRACKING_URI": f"sqlite:///{self.database}",
-            "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_EXPERIMENT_NAME": "cryossl"}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
+        } | {
+            "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+            "MLFLOW_TRACKING_URI": f"sqlite:///{self.database}",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_EXPERIMENT_NAME": "cryossl",
+        }
         words = [word for parameter in parameters for word in ("-P", parameter)]
-        return subprocess.run([str(binaries / "mlflow"), "run", ".", "--env-manager", "local", "-e", entry, *words],
-                              cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=500)
+        return subprocess.run(
+            [str(binaries / "mlflow"), "run", ".", "--env-manager", "local", "-e", entry, *words],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
 
     def asked(self, query: str) -> list[tuple]:
         with contextlib.closing(sqlite3.connect(self.database)) as database:
@@ -56,19 +81,31 @@ def test_the_run_that_mlflow_made_is_the_parent_of_all_others(checkout, tiny_dat
     done = checkout.run("ratio=30", f"data={tiny_data}", *TINY)
     assert done.returncode == 0, done.stderr
     assert "Class-balanced F1" in done.stdout
-    (made,) = checkout.asked("SELECT run_uuid, status FROM runs WHERE entry_point_name = 'main' OR run_uuid IN "
-                             "(SELECT run_uuid FROM tags WHERE key = 'mlflow.project.entryPoint')")
+    (made,) = checkout.asked(
+        "SELECT run_uuid, status FROM runs WHERE entry_point_name = 'main' OR run_uuid IN "
+        "(SELECT run_uuid FROM tags WHERE key = 'mlflow.project.entryPoint')"
+    )
     assert made[1] == "FINISHED"
     wanted = "pseudolabel_balanced 30% seed 0"
     assert checkout.asked(f"SELECT name FROM runs WHERE run_uuid = '{made[0]}'") == [(wanted,)]
-    assert checkout.asked(f"SELECT value FROM tags WHERE key = 'mlflow.runName' AND run_uuid = '{made[0]}'") == [(wanted,)]
+    assert checkout.asked(
+        f"SELECT value FROM tags WHERE key = 'mlflow.runName' AND run_uuid = '{made[0]}'"
+    ) == [(wanted,)]
     kinds = dict(checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'cryossl.kind'"))
     assert kinds.pop(made[0]) == "experiment"
     assert sorted(kinds.values()) == ["arm", "iteration", "iteration"]
-    assert dict(checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'mlflow.parentRunId'")) == dict.fromkeys(
-        kinds, made[0])
-    assert checkout.asked("SELECT value FROM params WHERE key = 'training.baseline_epochs' LIMIT 1") == [("2",)]
-    assert (checkout.folder / "experiments" / "pseudolabel_balanced" / "balanced_pseudolabel_ratio_30.json").is_file()
+    assert dict(
+        checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'mlflow.parentRunId'")
+    ) == dict.fromkeys(kinds, made[0])
+    assert checkout.asked(
+        "SELECT value FROM params WHERE key = 'training.baseline_epochs' LIMIT 1"
+    ) == [("2",)]
+    assert (
+        checkout.folder
+        / "experiments"
+        / "pseudolabel_balanced"
+        / "balanced_pseudolabel_ratio_30.json"
+    ).is_file()
     assert (checkout.folder / "work" / "stages").is_dir()
 
 
@@ -82,5 +119,7 @@ def test_a_wrong_parameter_is_one_line_of_ours_and_the_run_ends_failed(checkout,
     assert parameter.partition("=")[0] in said[0]
     assert "Traceback" not in done.stderr + done.stdout
     assert not (checkout.folder / "here").exists()
-    statuses = [status for (status,) in checkout.asked("SELECT status FROM runs ORDER BY start_time")]
+    statuses = [
+        status for (status,) in checkout.asked("SELECT status FROM runs ORDER BY start_time")
+    ]
     assert statuses[before:] == ["FAILED"]

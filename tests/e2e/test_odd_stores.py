@@ -30,18 +30,28 @@ Spoil = Callable[[MlflowClient, Mapping[str, str], Path], None]
 
 
 def schema(name: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((PROJECT / "docs" / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
+    loaded: dict[str, Any] = json.loads(
+        (PROJECT / "docs" / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+    )
     return loaded
 
 
 def of(*strategies: str, seeds: tuple[str, ...] = ("0", "1")) -> list[dict[str, Any]]:
-    return [row for row in ROWS if row["cryossl.strategy"] in strategies and row["cryossl.seed"] in seeds]
+    return [
+        row
+        for row in ROWS
+        if row["cryossl.strategy"] in strategies and row["cryossl.seed"] in seeds
+    ]
 
 
 def ended(rows: list[dict[str, Any]], status: str, **which: str) -> list[dict[str, Any]]:
     """The rows, those that have all these tags with another status."""
-    return [row | {"status": status} if all(row[f"cryossl.{name}"] == value for name, value in which.items()) else row
-            for row in rows]
+    return [
+        row | {"status": status}
+        if all(row[f"cryossl.{name}"] == value for name, value in which.items())
+        else row
+        for row in rows
+    ]
 
 
 def nan(client: MlflowClient, ids: Mapping[str, str], store: Path) -> None:
@@ -67,8 +77,15 @@ def foreign(client: MlflowClient, ids: Mapping[str, str], store: Path) -> None:
     there = client.get_run(ids["naive-5-0"]).info.experiment_id
     for experiment in (there, client.create_experiment("somebody else's")):
         client.create_run(experiment)
-        run = client.create_run(experiment, tags={"cryossl.kind": "iteration", "cryossl.strategy": "naive",
-                                                  "cryossl.ratio_percent": "abc", "cryossl.seed": "x"})
+        run = client.create_run(
+            experiment,
+            tags={
+                "cryossl.kind": "iteration",
+                "cryossl.strategy": "naive",
+                "cryossl.ratio_percent": "abc",
+                "cryossl.seed": "x",
+            },
+        )
         client.log_metric(run.info.run_id, "loss", 1.0)
 
 
@@ -78,17 +95,48 @@ def untouched(client: MlflowClient, ids: Mapping[str, str], store: Path) -> None
 
 CASES: dict[str, tuple[list[dict[str, Any]], Spoil, str]] = {
     "one arm only": (of("supervised"), untouched, ""),
-    "one student without its baseline": (of("class_balanced", seeds=("0",)), untouched, "supervised at 5%: missing"),
-    "unequal seeds": (of("supervised", "class_balanced") + of("naive", seeds=("0",)), untouched, "naive at 5%: missing"),
-    "a failed run": (ended(ROWS, "FAILED", strategy="class_balanced", seed="1", iteration="1"), untouched,
-                     "class_balanced at 5%: failed"),
-    "a run that never ended": (ended(ROWS, "RUNNING", strategy="naive", seed="0"), untouched, "naive at 5%: unfinished"),
-    "a failed baseline": (ended(ROWS, "FAILED", strategy="supervised", seed="0"), untouched, "supervised at 5%: failed"),
+    "one student without its baseline": (
+        of("class_balanced", seeds=("0",)),
+        untouched,
+        "supervised at 5%: missing",
+    ),
+    "unequal seeds": (
+        of("supervised", "class_balanced") + of("naive", seeds=("0",)),
+        untouched,
+        "naive at 5%: missing",
+    ),
+    "a failed run": (
+        ended(ROWS, "FAILED", strategy="class_balanced", seed="1", iteration="1"),
+        untouched,
+        "class_balanced at 5%: failed",
+    ),
+    "a run that never ended": (
+        ended(ROWS, "RUNNING", strategy="naive", seed="0"),
+        untouched,
+        "naive at 5%: unfinished",
+    ),
+    "a failed baseline": (
+        ended(ROWS, "FAILED", strategy="supervised", seed="0"),
+        untouched,
+        "supervised at 5%: failed",
+    ),
     "nothing finished": (ended(ROWS[:2], "FAILED"), untouched, "no run has finished"),
     "a NaN": (ROWS, nan, "class_balanced at 5%: finished without a finite test F1"),
-    "runs deleted half-way": (ROWS, deleted, "class_balanced at 5%: missing (iteration 1 is not in the store)"),
-    "the model that was kept deleted": (ROWS, kept_deleted, "class_balanced at 5%: missing (iteration 3 is not in the store)"),
-    "all models of an arm deleted": (ROWS, all_deleted, "class_balanced at 5%: missing (none of its iterations"),
+    "runs deleted half-way": (
+        ROWS,
+        deleted,
+        "class_balanced at 5%: missing (iteration 1 is not in the store)",
+    ),
+    "the model that was kept deleted": (
+        ROWS,
+        kept_deleted,
+        "class_balanced at 5%: missing (iteration 3 is not in the store)",
+    ),
+    "all models of an arm deleted": (
+        ROWS,
+        all_deleted,
+        "class_balanced at 5%: missing (none of its iterations",
+    ),
     "foreign runs": (ROWS, foreign, "1 run of something else"),
 }
 
@@ -116,7 +164,9 @@ def refused(done: Done) -> bool:
 
 def test_an_odd_store_is_told_of_by_every_command(odd, tmp_path):
     _, said = odd
-    shown = {words: call(*words) for words in (*FORMS, *REPORTS, EXPLAIN, ("runs",), ("runs", "--json"))}
+    shown = {
+        words: call(*words) for words in (*FORMS, *REPORTS, EXPLAIN, ("runs",), ("runs", "--json"))
+    }
     nothing = {words: refused(done) for words, done in shown.items()}
     assert not nothing["runs",]
     assert not nothing["runs", "--json"]
@@ -129,9 +179,13 @@ def test_an_odd_store_is_told_of_by_every_command(odd, tmp_path):
     assert list(faults(content, schema("comparison"))) == []
     assert any(said in fault for fault in content["faults"]) or not said
     texts = [done.out for done in shown.values()] + [
-        (tmp_path / name).read_text(encoding="utf-8") for name in ("report.html", "report.md", "report.tex")]
+        (tmp_path / name).read_text(encoding="utf-8")
+        for name in ("report.html", "report.md", "report.tex")
+    ]
     plain = [re.sub(r'base64,[^"]+', "", text) for text in texts]
-    assert [found for text in plain for found in re.findall(r"\b(?:nan|NaN|None)\b.{20}", text)] == []
+    assert [
+        found for text in plain for found in re.findall(r"\b(?:nan|NaN|None)\b.{20}", text)
+    ] == []
 
 
 def test_a_store_of_an_unknown_schema_is_one_line(tmp_path):
@@ -158,14 +212,18 @@ def test_an_empty_store_is_one_line(sqlite_uri, tmp_path, monkeypatch, words):
     assert list(faults(json.loads(call("runs", "--json").out), schema("runs"))) == []
 
 
-def test_a_ratio_is_asked_of_the_store_and_one_without_a_finished_run_names_those_that_have(sqlite_uri, tmp_path, monkeypatch):
+def test_a_ratio_is_asked_of_the_store_and_one_without_a_finished_run_names_those_that_have(
+    sqlite_uri, tmp_path, monkeypatch
+):
     rows, documents = grid(seeds=[0], ratios=("5", "10"), micrographs=5)
     record_grid(sqlite_uri, tmp_path, ended(rows, "FAILED", ratio_percent="10"), documents)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)
     at_five = json.loads(call("compare", "--ratio", "5", "--format", "json").out)
     every = json.loads(call("compare", "--format", "json").out)
     assert at_five["verdicts"] == [one for one in every["verdicts"] if one["ratio_percent"] == 5]
-    assert {row["labelled"]["text"] for row in at_five["tables"]["by_ratio"]["rows"]} == {"5% (258)"}
+    assert {row["labelled"]["text"] for row in at_five["tables"]["by_ratio"]["rows"]} == {
+        "5% (258)"
+    }
     for ratio in ("10", "7"):
         done = call("compare", "--ratio", ratio)
         assert refused(done)

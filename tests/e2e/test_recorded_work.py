@@ -14,23 +14,39 @@ def recorded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recorded").resolve() / "place"
     recorded_work.unpack(folder)
     if recorded_work.versions(folder) != recorded_work.present_versions():
-        pytest.skip(f"recorded with {recorded_work.versions(folder)}, here is {recorded_work.present_versions()}")
+        pytest.skip(
+            f"recorded with {recorded_work.versions(folder)}, here is "
+            f"{recorded_work.present_versions()}"
+        )
     return folder
 
 
-def test_a_start_over_an_older_work_folder_computes_no_stage_logs_no_point_and_prints_the_same_table(recorded):
+def test_a_start_over_an_older_work_folder_computes_no_stage_logs_no_point_and_prints_the_same_table(
+    recorded,
+):
     stages_before, points_before = stages(recorded), points(recorded)
     printed = start(recorded)
-    assert {stage.split("/")[0] for stage in stages_before} >= {"train", "evaluate", "select", "calibrate"}
+    assert {stage.split("/")[0] for stage in stages_before} >= {
+        "train",
+        "evaluate",
+        "select",
+        "calibrate",
+    }
     assert stages(recorded) == stages_before
     assert points(recorded) == points_before
     assert len(points_before) > 100
     assert tables(printed) == (recorded / "table.txt").read_text().rstrip()
 
 
-def test_a_stage_whose_key_has_changed_is_computed_anew_so_the_check_above_can_fail(recorded, tmp_path):
+def test_a_stage_whose_key_has_changed_is_computed_anew_so_the_check_above_can_fail(
+    recorded, tmp_path
+):
     folder = tmp_path / "place"
     shutil.copytree(recorded, folder)
     before = stages(folder)
-    start(folder, program="from cryossl.selftraining import models; models.METHOD += 1; sys.argv += ['--max-iterations', '0']")
+    start(
+        folder,
+        program="from cryossl.selftraining import models; models.METHOD += 1; sys.argv += "
+        "['--max-iterations', '0']",
+    )
     assert {stage.split("/")[0] for stage in stages(folder) - before} >= {"train", "evaluate"}

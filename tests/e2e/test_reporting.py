@@ -25,13 +25,20 @@ ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
 
 
 def typed(uri: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(PROJECT / "cli.py"), *arguments], cwd=cwd, capture_output=True, text=True,
-                          check=False,
-                          env=os.environ | {"MLFLOW_TRACKING_URI": uri})
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "cli.py"), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"MLFLOW_TRACKING_URI": uri},
+    )
 
 
 def schema(name: str) -> dict[str, object]:
-    loaded: dict[str, object] = json.loads((PROJECT / "docs" / "schemas" / f"{name}.json").read_text(encoding="utf-8"))
+    loaded: dict[str, object] = json.loads(
+        (PROJECT / "docs" / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+    )
     return loaded
 
 
@@ -42,7 +49,9 @@ def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
     assert (compared.returncode, compared.stderr) == (0, "")
     content = json.loads(compared.stdout)
     assert list(faults(content, schema("comparison"))) == []
-    assert {row["interval"]["text"] for row in content["tables"]["evidence"]["rows"]} == {"seeds, sources"}
+    assert {row["interval"]["text"] for row in content["tables"]["evidence"]["rows"]} == {
+        "seeds, sources"
+    }
 
     listed = typed(sqlite_uri, "runs", "--json", cwd=tmp_path)
     assert list(faults(json.loads(listed.stdout), schema("runs"))) == []
@@ -58,14 +67,26 @@ def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
     assert "report.html" in {one.path for one in client.list_artifacts(logged.info.run_id)}
     assert f"logged as run {logged.info.run_id}" in made.stdout
 
-    explained = typed(sqlite_uri, "compare", "--explain", "F1", "--arm", "class_balanced", "--ratio", "5", cwd=tmp_path)
+    explained = typed(
+        sqlite_uri,
+        "compare",
+        "--explain",
+        "F1",
+        "--arm",
+        "class_balanced",
+        "--ratio",
+        "5",
+        cwd=tmp_path,
+    )
     assert f"run {ids['class_balanced-5-0-3']}" in explained.stdout
 
     # A run that is deleted half-way, another experiment in the same store, files that are gone.
     client.delete_run(ids["class_balanced-5-1-1"])
     client.create_run(client.create_experiment("foreign"))
     shutil.rmtree(tmp_path / "store" / "mlruns" / "cryossl" / ids["naive-5-0-1"])
-    again = typed(sqlite_uri, "report", "--format", "markdown", "--output", "deep/r.md", cwd=tmp_path)
+    again = typed(
+        sqlite_uri, "report", "--format", "markdown", "--output", "deep/r.md", cwd=tmp_path
+    )
     assert (again.returncode, again.stderr) == (0, "")
     assert (tmp_path / "deep" / "r_figures" / "gains.png").exists()
 
@@ -76,7 +97,11 @@ def test_external_results_are_read_from_no_pipe_device_or_folder(sqlite_uri, tmp
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null"), tmp_path):
         done = call("compare", "--tracking-uri", sqlite_uri, "--external", str(place))
-        assert (done.code, done.out, done.err) == (2, "", f"cryossl: error: {place} is no regular file; check the path\n")
+        assert (done.code, done.out, done.err) == (
+            2,
+            "",
+            f"cryossl: error: {place} is no regular file; check the path\n",
+        )
 
 
 def test_a_report_takes_no_pipes_and_no_links_place(sqlite_uri, tmp_path):
@@ -85,9 +110,13 @@ def test_a_report_takes_no_pipes_and_no_links_place(sqlite_uri, tmp_path):
     os.mkfifo(pipe)
     link.symlink_to("target.md")
     with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
-        piped = typed(sqlite_uri, "report", "--format", "markdown", "--output", "pipe", cwd=tmp_path)
+        piped = typed(
+            sqlite_uri, "report", "--format", "markdown", "--output", "pipe", cwd=tmp_path
+        )
         content = reader.communicate()[0]
-    linked = typed(sqlite_uri, "report", "--format", "markdown", "--output", "link.md", cwd=tmp_path)
+    linked = typed(
+        sqlite_uri, "report", "--format", "markdown", "--output", "link.md", cwd=tmp_path
+    )
     assert (piped.returncode, linked.returncode, piped.stderr, linked.stderr) == (0, 0, "", "")
     assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
     assert content.startswith("# ")
@@ -106,11 +135,22 @@ def test_artifacts_are_read_and_nothing_outside_is(sqlite_uri, tmp_path):
     (folder / "link.json").symlink_to(secret)
     (folder / "folder.json").mkdir()
     artifacts = Artifacts(sqlite_uri, "cryossl")
-    assert artifacts.json([run.run_id, "0" * 32], "counts.json") == {run.run_id: {"a": 1}, "0" * 32: None}
-    for name in ("missing.json", "broken.json", "folder.json", "link.json", "../artifacts/counts.json",
-                 "../../../../../secret.json"):
+    assert artifacts.json([run.run_id, "0" * 32], "counts.json") == {
+        run.run_id: {"a": 1},
+        "0" * 32: None,
+    }
+    for name in (
+        "missing.json",
+        "broken.json",
+        "folder.json",
+        "link.json",
+        "../artifacts/counts.json",
+        "../../../../../secret.json",
+    ):
         assert artifacts.json([run.run_id], name) == {run.run_id: None}
-    assert list(artifacts.pictures(run.run_id, ["validation_worst", "validation_best"])) == ["validation_worst"]
+    assert list(artifacts.pictures(run.run_id, ["validation_worst", "validation_best"])) == [
+        "validation_worst"
+    ]
     picture = next(path for path in (folder / "images").iterdir() if path.suffix == ".png")
     picture.write_bytes(b"<svg onload=alert(1)>")
     assert artifacts.pictures(run.run_id, ["validation_worst"]) == {}
@@ -122,5 +162,8 @@ def test_a_server_hands_out_the_same_files(server, tmp_path):
     with tracker.run("fp", name="n", parent=None, tags={}) as run:
         run.json({"a": 1}, "counts.json")
     artifacts = Artifacts(server.uri, "cryossl")
-    assert artifacts.json([run.run_id, run.run_id, "0" * 32], "counts.json") == {run.run_id: {"a": 1}, "0" * 32: None}
+    assert artifacts.json([run.run_id, run.run_id, "0" * 32], "counts.json") == {
+        run.run_id: {"a": 1},
+        "0" * 32: None,
+    }
     assert artifacts.json([run.run_id], "missing.json") == {run.run_id: None}

@@ -16,23 +16,78 @@ import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
 STRATEGIES = ("naive", "class_balanced")
-SUMMARY = {"labelled", "unlabelled", "baseline_f1", "f1", "gain_f1", "best_iteration", "stop_reason", "verdict"}
-ARM = {"summary", "verdict", "iterations", "empty_selection", "fingerprint", "split_sha256", "settings"}
-FACTS = {"test/f1", "test/precision", "test/recall", "test/f1_at_half", "validation/f1", "validation/precision",
-         "validation/recall", "validation/f1_at_half", "threshold/decision", "time/seconds", "train/steps", "test/particle_f1",
-         "test/particle_precision", "test/particle_recall", "test/particle_ap", "validation/particle_f1", "threshold/pick"}
-FACTS_OF_PSEUDO_LABELS = {"pseudo/count", "pseudo/candidates", "pseudo/per_labelled", "pseudo/particle_ratio",
-                          "pseudo/target_ratio", "pseudo/f1_cap", "quality/mean", "quality/particle", "quality/background",
-                          "quality/balance", "threshold/particle", "threshold/background", "gain/f1", "gain/recall",
-                          "gain/particle_f1"}
+SUMMARY = {
+    "labelled",
+    "unlabelled",
+    "baseline_f1",
+    "f1",
+    "gain_f1",
+    "best_iteration",
+    "stop_reason",
+    "verdict",
+}
+ARM = {
+    "summary",
+    "verdict",
+    "iterations",
+    "empty_selection",
+    "fingerprint",
+    "split_sha256",
+    "settings",
+}
+FACTS = {
+    "test/f1",
+    "test/precision",
+    "test/recall",
+    "test/f1_at_half",
+    "validation/f1",
+    "validation/precision",
+    "validation/recall",
+    "validation/f1_at_half",
+    "threshold/decision",
+    "time/seconds",
+    "train/steps",
+    "test/particle_f1",
+    "test/particle_precision",
+    "test/particle_recall",
+    "test/particle_ap",
+    "validation/particle_f1",
+    "threshold/pick",
+}
+FACTS_OF_PSEUDO_LABELS = {
+    "pseudo/count",
+    "pseudo/candidates",
+    "pseudo/per_labelled",
+    "pseudo/particle_ratio",
+    "pseudo/target_ratio",
+    "pseudo/f1_cap",
+    "quality/mean",
+    "quality/particle",
+    "quality/background",
+    "quality/balance",
+    "threshold/particle",
+    "threshold/background",
+    "gain/f1",
+    "gain/recall",
+    "gain/particle_f1",
+}
 
 
 @pytest.fixture(scope="module")
 def first(lab) -> subprocess.CompletedProcess[str]:
     """The run itself, in a process of its own, with everything switched on as a user has it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    return subprocess.run([sys.executable, str(PROJECT / "cli.py"), "run", *lab.places(), *lab.tiny], cwd=lab.folder,
-                          env=environment, capture_output=True, text=True, check=False, timeout=500)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
+    }
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "cli.py"), "run", *lab.places(), *lab.tiny],
+        cwd=lab.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +99,19 @@ def lab_of_the_run(lab, first):
 
 def points(lab) -> list[tuple]:
     """Every point of every run that a start of the command does not make anew."""
-    return sorted(lab.asked("SELECT run_uuid, key, step, value, timestamp FROM metrics WHERE key NOT LIKE 'system/%'"))
+    return sorted(
+        lab.asked(
+            "SELECT run_uuid, key, step, value, timestamp FROM metrics WHERE key NOT LIKE "
+            "'system/%'"
+        )
+    )
 
 
-def test_the_command_ends_well_with_nothing_on_standard_error_and_the_tables_last(lab_of_the_run, first):
+def test_the_command_ends_well_with_nothing_on_standard_error_and_the_tables_last(
+    lab_of_the_run, first
+):
     assert first.stderr == ""
-    tail = first.stdout[first.stdout.index("Naive against class-balanced"):]
+    tail = first.stdout[first.stdout.index("Naive against class-balanced") :]
     assert "Class-balanced F1" in tail
     assert "Verdict" in tail
     assert re.search(r"^Next: .*`python cli.py compare`", tail.splitlines()[-1])
@@ -62,7 +124,10 @@ def test_the_notes_files_are_there_with_the_documented_schema(lab_of_the_run):
         ratio_file = lab.file(f"{prefix}_pseudolabel_ratio_30.json")
         assert set(ratio_file) == {"schema", "strategy", "ratio_percent", "seeds"}
         assert (ratio_file["schema"], ratio_file["strategy"], ratio_file["ratio_percent"]) == (
-            "cryossl-results/1", strategy, 30)
+            "cryossl-results/1",
+            strategy,
+            30,
+        )
         (arm,) = ratio_file["seeds"].values()
         assert set(arm) == ARM
         assert set(arm["summary"]) == SUMMARY
@@ -73,7 +138,9 @@ def test_the_notes_files_are_there_with_the_documented_schema(lab_of_the_run):
         assert [entry["iteration"] for entry in arm["iterations"]] == list(range(1 + len(students)))
         assert baseline["accepted"]
         for entry in arm["iterations"]:
-            assert set(entry["numbers"]) >= FACTS | (FACTS_OF_PSEUDO_LABELS if entry["iteration"] else set())
+            assert set(entry["numbers"]) >= FACTS | (
+                FACTS_OF_PSEUDO_LABELS if entry["iteration"] else set()
+            )
         best = arm["iterations"][arm["summary"]["best_iteration"]]
         assert best["accepted"]
         assert arm["summary"]["f1"] == best["numbers"]["test/f1"]
@@ -81,7 +148,9 @@ def test_the_notes_files_are_there_with_the_documented_schema(lab_of_the_run):
 
 
 def test_the_log_has_the_notes_key_messages_each_with_its_time(lab_of_the_run):
-    log = (lab_of_the_run.results / "pseudolabel_balanced" / "pseudolabel_balanced_training.log").read_text(encoding="utf-8")
+    log = (
+        lab_of_the_run.results / "pseudolabel_balanced" / "pseudolabel_balanced_training.log"
+    ).read_text(encoding="utf-8")
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in log.splitlines())
     count = lab_of_the_run.numbers()["class_balanced 1"]["pseudo/count"]
     assert f"Generated {count:.0f} class-balanced pseudo-labels" in log
@@ -103,7 +172,14 @@ def test_every_run_is_finished_and_arms_and_models_lie_below_the_invocation(lab_
     kinds = dict(lab.asked("SELECT run_uuid, value FROM tags WHERE key = 'cryossl.kind'"))
     parents = dict(lab.asked("SELECT run_uuid, value FROM tags WHERE key = 'mlflow.parentRunId'"))
     (invocation,) = [run for run, kind in kinds.items() if kind == "experiment"]
-    assert sorted(kinds.values()) == ["arm", "arm", "experiment", "iteration", "iteration", "iteration"]
+    assert sorted(kinds.values()) == [
+        "arm",
+        "arm",
+        "experiment",
+        "iteration",
+        "iteration",
+        "iteration",
+    ]
     assert parents == {run: invocation for run in kinds if run != invocation}
     assert set(lab.statuses()) == {"FINISHED"}
 
@@ -114,8 +190,12 @@ def test_the_tracked_numbers_are_those_of_the_files(lab_of_the_run):
         prefix = "balanced" if strategy == "class_balanced" else strategy
         (arm,) = lab.file(f"{prefix}_pseudolabel_ratio_30.json")["seeds"].values()
         for entry in arm["iterations"]:
-            tracked = dict(lab.asked("SELECT key, value FROM metrics WHERE key NOT LIKE 'epoch/%' AND run_uuid = "
-                                     f"'{entry['mlflow_run_id']}'"))
+            tracked = dict(
+                lab.asked(
+                    "SELECT key, value FROM metrics WHERE key NOT LIKE 'epoch/%' AND run_uuid = "
+                    f"'{entry['mlflow_run_id']}'"
+                )
+            )
             written = {name: value for name, value in entry["numbers"].items() if value is not None}
             assert tracked == pytest.approx(written, abs=0)
 
@@ -124,22 +204,30 @@ def test_compare_speaks_all_formats_from_the_store_alone(lab_of_the_run, tmp_pat
     lab = lab_of_the_run
     alone = tmp_path / "moved.db"
     shutil.copyfile(lab.database, alone)
-    shown = {form: lab.call("compare", "--format", form, "--tracking-uri", f"sqlite:///{alone}")
-             for form in ("table", "markdown", "csv", "json", "latex")}
-    assert {form: (done.code, done.err) for form, done in shown.items()} == dict.fromkeys(shown, (0, ""))
+    shown = {
+        form: lab.call("compare", "--format", form, "--tracking-uri", f"sqlite:///{alone}")
+        for form in ("table", "markdown", "csv", "json", "latex")
+    }
+    assert {form: (done.code, done.err) for form, done in shown.items()} == dict.fromkeys(
+        shown, (0, "")
+    )
     f1 = lab.numbers()["naive 0"]["test/f1"]
     for form in ("table", "markdown", "latex"):
         assert f"{100 * f1:.2f}" in shown[form].out
         for strategy in STRATEGIES:
             assert strategy in shown[form].out.replace("\\_", "_")
-    rows = {row["strategy"]: row for row in csv.DictReader(io.StringIO(shown["csv"].out.rstrip("\n")))}
+    rows = {
+        row["strategy"]: row for row in csv.DictReader(io.StringIO(shown["csv"].out.rstrip("\n")))
+    }
     assert sorted(rows) == ["class_balanced", "naive", "supervised"]
     assert float(rows["supervised"]["score_percent"]) == pytest.approx(100 * f1)
     assert json.loads(shown["json"].out)["schema"].startswith("cryossl.comparison/")
 
 
 def test_compare_of_a_ratio_that_was_never_run_says_so_in_one_line(lab_of_the_run):
-    done = lab_of_the_run.call("compare", "--ratio", "77", "--tracking-uri", f"sqlite:///{lab_of_the_run.database}")
+    done = lab_of_the_run.call(
+        "compare", "--ratio", "77", "--tracking-uri", f"sqlite:///{lab_of_the_run.database}"
+    )
     assert "Traceback" not in done.out + done.err
     assert "77" in done.out + done.err or "no" in (done.out + done.err).lower()
 
@@ -150,7 +238,9 @@ def test_a_second_start_reuses_everything_and_adds_nothing_but_its_own_run(lab_o
     numbers, before, runs = lab.numbers(), points(lab), len(lab.statuses())
     again = lab.run()
     assert (again.code, again.err) == (0, "")
-    assert not re.search(r"^(train|predict|assess|score \w+|decode):", again.out, flags=re.MULTILINE)
+    assert not re.search(
+        r"^(train|predict|assess|score \w+|decode):", again.out, flags=re.MULTILINE
+    )
     assert {path: path.stat().st_mtime_ns for path in lab.work.rglob("stage.json")} == stages
     assert lab.numbers() == numbers
     assert points(lab) == before
@@ -168,7 +258,9 @@ def test_zero_iterations_are_the_supervised_baseline(lab_of_the_run):
     done = lab.run("--max-iterations", "0", "--name", "nothing")
     assert (done.code, done.err) == (0, "")
     assert "pseudo-label" not in done.out
-    assert sorted(lab.work.glob("stages/train/*/last.safetensors")) == weights  # the same stage, so the same bytes
+    assert (
+        sorted(lab.work.glob("stages/train/*/last.safetensors")) == weights
+    )  # the same stage, so the same bytes
     baseline = lab.numbers()["naive 0"]
     shown = re.search(r"supervised: test F1 ([\d.]+)", done.out)
     assert shown

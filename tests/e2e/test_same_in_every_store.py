@@ -12,9 +12,13 @@ from typed_commands import call
 from cryossl.tracking.address import redacted, store_uri
 
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
-READING = (("compare", "--format", "json"), ("compare", "--ratio", "5", "--metric", "test/recall", "--format", "json"),
-           ("compare", "--explain", "F1", "--arm", "class_balanced", "--ratio", "5"), ("runs", "--json"),
-           ("report", "--format", "markdown"))
+READING = (
+    ("compare", "--format", "json"),
+    ("compare", "--ratio", "5", "--metric", "test/recall", "--format", "json"),
+    ("compare", "--explain", "F1", "--arm", "class_balanced", "--ratio", "5"),
+    ("runs", "--json"),
+    ("report", "--format", "markdown"),
+)
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -25,7 +29,12 @@ def answers(uri: str, folder) -> list[str]:
     said = []
     for words in READING:
         written = folder / "report.md"
-        done = call(*words, "--tracking-uri", uri, *(("--output", str(written)) if words[0] == "report" else ()))
+        done = call(
+            *words,
+            "--tracking-uri",
+            uri,
+            *(("--output", str(written)) if words[0] == "report" else ()),
+        )
         assert (done.code, done.err) == (0, "")
         text = written.read_text() if words[0] == "report" else done.out
         for name, run_id in ids.items():

@@ -41,10 +41,17 @@ def test_the_same_settings_give_the_same_numbers(lab, usual):
     assert numbers(lab, "again") == usual
 
 
-@pytest.mark.parametrize(("option", "value"), [
-    ("label-unit", "tile"), ("tile-px", "0"), ("border", "6"), ("particle-radius-fraction", "0.5"), ("seed", "1"),
-    ("learning-rate", "0.002"),
-])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("label-unit", "tile"),
+        ("tile-px", "0"),
+        ("border", "6"),
+        ("particle-radius-fraction", "0.5"),
+        ("seed", "1"),
+        ("learning-rate", "0.002"),
+    ],
+)
 def test_a_word_that_shapes_data_or_training_changes_the_baseline(lab, usual, option, value):
     options = [f"--{option}", value]
     if option in ("label-unit", "tile-px"):
@@ -60,12 +67,26 @@ def test_the_model_is_the_last_one_or_the_best_on_validation(lab, usual):
         if last["best_step/step"] < last["train/steps"]:
             break
     best = numbers(lab, "best", *often, "--model", "best")["class_balanced 0"]
-    assert best["test/f1"] == best["best_step/test_f1"] == last["best_step/test_f1"] != last["test/f1"]
+    assert (
+        best["test/f1"] == best["best_step/test_f1"] == last["best_step/test_f1"] != last["test/f1"]
+    )
 
 
 def test_tiles_are_counted_where_tiles_are_the_unit(lab, usual):
-    done = lab.run(*BALANCED, "--name", "tiles", "--label-unit", "tile", "--tile-px", "32", "--max-iterations", "0")
-    labelled, unlabelled = map(int, re.search(r"(\d+) labelled and (\d+) unlabelled tiles", done.out).groups())
+    done = lab.run(
+        *BALANCED,
+        "--name",
+        "tiles",
+        "--label-unit",
+        "tile",
+        "--tile-px",
+        "32",
+        "--max-iterations",
+        "0",
+    )
+    labelled, unlabelled = map(
+        int, re.search(r"(\d+) labelled and (\d+) unlabelled tiles", done.out).groups()
+    )
     assert labelled + unlabelled > 4 * 11
     assert labelled == (labelled + unlabelled) * 30 // 100
 
@@ -84,9 +105,13 @@ def test_a_list_of_labelled_micrographs_replaces_the_draw(lab, usual, tmp_path):
 def test_a_run_says_that_its_students_were_judged_on_the_labelled_micrographs(lab, usual, tmp_path):
     file = tmp_path / "labelled.txt"
     file.write_text("\n".join(sorted(path.name for path in (lab.data / "train").iterdir())[1:5]))
-    done = lab.run(*BALANCED, "--name", "judged", "--labelled", str(file), "--validation-from", "labelled")
+    done = lab.run(
+        *BALANCED, "--name", "judged", "--labelled", str(file), "--validation-from", "labelled"
+    )
     assert (done.code, done.err) == (0, "")
-    notes = [note for (note,) in lab.asked("SELECT value FROM tags WHERE key = 'mlflow.note.content'")]
+    notes = [
+        note for (note,) in lab.asked("SELECT value FROM tags WHERE key = 'mlflow.note.content'")
+    ]
     assert any("accepted on the labelled micrographs." in note for note in notes)
 
 
@@ -95,7 +120,11 @@ def test_a_config_file_is_read_and_options_win_over_it(lab, usual, tmp_path):
     file.write_text("seed: 1\nselection:\n  max_pseudo_per_labelled: 1\n")
     found = numbers(lab, "filed", "--config", str(file), "--seed", "0")
     assert found["class_balanced 0"] == usual["class_balanced 0"]
-    assert found["class_balanced 1"]["pseudo/count"] == 3 == usual["class_balanced 1"]["pseudo/count"] / 2
+    assert (
+        found["class_balanced 1"]["pseudo/count"]
+        == 3
+        == usual["class_balanced 1"]["pseudo/count"] / 2
+    )
 
 
 def test_doubtful_pixels_are_ignored_or_background_in_the_same_images(lab, usual):
@@ -108,15 +137,20 @@ def test_doubtful_pixels_are_ignored_or_background_in_the_same_images(lab, usual
     doubtful = np.fromfile(with_ignore, np.uint8) == IGNORE
     assert doubtful.any()
     assert not (np.fromfile(without, np.uint8) == IGNORE).any()
-    assert ignored["class_balanced 1"]["pseudo/count"] == background["class_balanced 1"]["pseudo/count"]
+    assert (
+        ignored["class_balanced 1"]["pseudo/count"]
+        == background["class_balanced 1"]["pseudo/count"]
+    )
     assert ignored["class_balanced 1"]["test/f1"] != background["class_balanced 1"]["test/f1"]
 
 
 def test_the_confident_gate_asks_for_more(lab, usual):
     found = numbers(lab, "confident", "--accept", "confident")
     assert found == usual  # the same models; only the decision may differ
-    arms = [next(iter(lab.file("balanced_pseudolabel_ratio_30.json", of=name)["seeds"].values()))
-            for name in ("pseudolabel_balanced", "confident")]
+    arms = [
+        next(iter(lab.file("balanced_pseudolabel_ratio_30.json", of=name)["seeds"].values()))
+        for name in ("pseudolabel_balanced", "confident")
+    ]
     improved, confident = (arm["iterations"][1]["accepted"] for arm in arms)
     assert improved or not confident
     assert arms[0]["fingerprint"] != arms[1]["fingerprint"]
@@ -125,29 +159,73 @@ def test_the_confident_gate_asks_for_more(lab, usual):
 def test_the_gate_that_accepts_always_keeps_a_student_that_is_worse(lab, usual):
     decisions = {}
     for gate in ("improved", "always"):
-        numbers(lab, f"short-{gate}", "--accept", gate, "--student-epochs", "1", "--baseline-epochs", "20",
-                "--validations", "1")
-        (arm,) = lab.file("balanced_pseudolabel_ratio_30.json", of=f"short-{gate}")["seeds"].values()
+        numbers(
+            lab,
+            f"short-{gate}",
+            "--accept",
+            gate,
+            "--student-epochs",
+            "1",
+            "--baseline-epochs",
+            "20",
+            "--validations",
+            "1",
+        )
+        (arm,) = lab.file("balanced_pseudolabel_ratio_30.json", of=f"short-{gate}")[
+            "seeds"
+        ].values()
         decisions[gate] = arm["iterations"][1]["accepted"]
-        assert arm["iterations"][1]["numbers"]["validation/f1"] < arm["iterations"][0]["numbers"]["validation/f1"]
+        assert (
+            arm["iterations"][1]["numbers"]["validation/f1"]
+            < arm["iterations"][0]["numbers"]["validation/f1"]
+        )
     assert decisions == {"improved": False, "always": True}
 
 
 def test_each_ablation_is_an_arm_of_its_own_and_shares_the_baseline(lab, usual):
-    names = ["naive", "class_balanced", "supervised_long", *(f"naive+{factor}" for factor in FACTORS),
-             *(f"class_balanced-{factor}" for factor in FACTORS)]
+    names = [
+        "naive",
+        "class_balanced",
+        "supervised_long",
+        *(f"naive+{factor}" for factor in FACTORS),
+        *(f"class_balanced-{factor}" for factor in FACTORS),
+    ]
     # Thresholds so that each rule cuts otherwise; no iteration is needed beyond the first.
-    done = lab.run("--name", "ablations", "--strategies", ",".join(names), "--naive-threshold", "0.55",
-                   "--particle-threshold", "0.5", "--background-threshold", "0.58")
+    done = lab.run(
+        "--name",
+        "ablations",
+        "--strategies",
+        ",".join(names),
+        "--naive-threshold",
+        "0.55",
+        "--particle-threshold",
+        "0.5",
+        "--background-threshold",
+        "0.58",
+    )
     assert (done.code, done.err) == (0, "")
     found = lab.numbers(of="ablations")
     assert {name.partition(" ")[0] for name in found} == set(names)
-    assert {str(numbers) for name, numbers in found.items() if name.endswith(" 0")} == {str(usual["class_balanced 0"])}
+    assert {str(numbers) for name, numbers in found.items() if name.endswith(" 0")} == {
+        str(usual["class_balanced 0"])
+    }
     asked = {name: found.get(f"{name} 1", {}) for name in names if name != "supervised_long"}
-    cuts = {name: (one.get("threshold/particle"), one.get("threshold/background")) for name, one in asked.items() if one}
+    cuts = {
+        name: (one.get("threshold/particle"), one.get("threshold/background"))
+        for name, one in asked.items()
+        if one
+    }
     for name, cut in cuts.items():
-        by_class = "class_thresholds" in name if name.startswith("naive") else "class_thresholds" not in name
+        by_class = (
+            "class_thresholds" in name
+            if name.startswith("naive")
+            else "class_thresholds" not in name
+        )
         assert cut == ((0.5, 0.58) if by_class else (0.55, 0.55))
-    longest = max(numbers["train/steps"] for name, numbers in found.items() if not name.startswith("supervised_long"))
+    longest = max(
+        numbers["train/steps"]
+        for name, numbers in found.items()
+        if not name.startswith("supervised_long")
+    )
     assert found["supervised_long 1"]["train/steps"] == longest
     assert "pseudo/count" not in found["supervised_long 1"]

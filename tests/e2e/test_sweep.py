@@ -29,7 +29,7 @@ def ledger(lab) -> dict:
 
 def without_ratio(words: tuple[str, ...]) -> list[str]:
     at = words.index("--ratio")
-    return [*words[:at], *words[at + 2:]]
+    return [*words[:at], *words[at + 2 :]]
 
 
 def sweep(lab, *options: str):
@@ -63,7 +63,11 @@ def mended(lab, grid, hampered):
 def test_a_cell_that_fails_stops_no_other_and_decides_the_exit_code(lab, hampered):
     assert (hampered.code, hampered.err) == (6, "")
     assert "1 of 2 cells have finished, 1 failed; the same command tries again:" in hampered.out
-    (line,) = [line for line in hampered.out.splitlines() if line.startswith("❌ 50% seed 0 (exit code 6): ")]
+    (line,) = [
+        line
+        for line in hampered.out.splitlines()
+        if line.startswith("❌ 50% seed 0 (exit code 6): ")
+    ]
     assert "ratio_50_seed_0_training.log" in line
     assert "30% (" in hampered.out
     assert [entry["folder"] for entry in ledger(lab)["finished"].values()] == ["ratio_30_seed_0"]
@@ -97,7 +101,10 @@ def test_a_finished_sweep_starts_no_process_and_tells_the_same(lab, grid, mended
     assert (done.code, done.err) == (0, "")
     assert "▸ 30%" not in done.out
     assert (cell_folder(lab, 30, 0) / "output.log").stat().st_mtime_ns == before
-    assert done.out[done.out.index("Strategies at each"):] == mended.out[mended.out.index("Strategies at each"):]
+    assert (
+        done.out[done.out.index("Strategies at each") :]
+        == mended.out[mended.out.index("Strategies at each") :]
+    )
     listed = sweep(lab, *grid[:-1], "2", "--dry-run")
     assert listed.code == 0
     assert "30% seed 0: finished\n50% seed 0: finished\n30% seed 1: about " in listed.out
@@ -108,23 +115,38 @@ def test_a_cell_has_the_numbers_of_a_run_with_its_settings(lab, mended):
     done = lab.run(*ONE_STRATEGY, "--name", "alone")
     assert (done.code, done.err) == (0, "")
     assert lab.numbers(of="alone") == lab.numbers(of=f"{NAME}/ratio_30_seed_0")
-    (ours,), (theirs,) = (lab.file("balanced_pseudolabel_ratio_30.json", of=name)["seeds"].values() for name in ("alone", NAME))
+    (ours,), (theirs,) = (
+        lab.file("balanced_pseudolabel_ratio_30.json", of=name)["seeds"].values()
+        for name in ("alone", NAME)
+    )
     assert ours["fingerprint"] == theirs["fingerprint"]
 
 
 # --- refusals
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (["--ratios", "30,40,30"], "names a ratio twice"), (["--ratios", "abc"], "ratio"),
-    (["--ratios", "20,30"], "label the same 3"),
-    (["--ratio", "5", "--ratios", "5,10"], "leave one of them out"),
-    (["--labelled", "mine.txt", "--ratio", "77"], "the labelled list mine.txt says what is labelled, and so does --ratio;"),
-    (["--labelled", "mine.txt", "--ratios", "5"], "the labelled list mine.txt says what is labelled, and so does --ratios;"),
-    (["--slurm", "a=1"], "add --executor slurm"),
-    (["--executor", "slurm", "--slurm", "nonsense"], "NAME=VALUE"), (["--strategies", "clever"], "unknown strategy"),
-    (["--data", "absent"], "absent: no such folder"), (["--seed", "2147483647", "--seeds", "2"], "seed"),
-])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--ratios", "30,40,30"], "names a ratio twice"),
+        (["--ratios", "abc"], "ratio"),
+        (["--ratios", "20,30"], "label the same 3"),
+        (["--ratio", "5", "--ratios", "5,10"], "leave one of them out"),
+        (
+            ["--labelled", "mine.txt", "--ratio", "77"],
+            "the labelled list mine.txt says what is labelled, and so does --ratio;",
+        ),
+        (
+            ["--labelled", "mine.txt", "--ratios", "5"],
+            "the labelled list mine.txt says what is labelled, and so does --ratios;",
+        ),
+        (["--slurm", "a=1"], "add --executor slurm"),
+        (["--executor", "slurm", "--slurm", "nonsense"], "NAME=VALUE"),
+        (["--strategies", "clever"], "unknown strategy"),
+        (["--data", "absent"], "absent: no such folder"),
+        (["--seed", "2147483647", "--seeds", "2"], "seed"),
+    ],
+)
 def test_a_sweep_that_cannot_be_is_one_line_before_anything_runs(new_lab, options, said):
     lab = new_lab()
     done = lab.call("sweep", *lab.places(), *options)
@@ -143,23 +165,48 @@ def test_a_labelled_list_names_its_cells_by_the_ratio_that_it_amounts_to(new_lab
     file.write_text("\n".join(sorted(path.name for path in (lab.data / "train").iterdir())[1:5]))
     done = sweep(lab, *ONE_STRATEGY, "--labelled", str(file), "--seeds", "2", "--dry-run")
     assert (done.code, done.err) == (0, "")
-    assert re.findall(r"^.*% seed \d", done.out, flags=re.MULTILINE) == ["33.33% seed 0", "33.33% seed 1"]
-    done = sweep(lab, *ONE_STRATEGY, "--labelled", str(file), "--seeds", "1", "--max-iterations", "0")
+    assert re.findall(r"^.*% seed \d", done.out, flags=re.MULTILINE) == [
+        "33.33% seed 0",
+        "33.33% seed 1",
+    ]
+    done = sweep(
+        lab, *ONE_STRATEGY, "--labelled", str(file), "--seeds", "1", "--max-iterations", "0"
+    )
     assert (done.code, done.err) == (0, "")
-    assert [folder.name for folder in (lab.results / NAME).glob("ratio_*")] == ["ratio_33.33_seed_0"]
+    assert [folder.name for folder in (lab.results / NAME).glob("ratio_*")] == [
+        "ratio_33.33_seed_0"
+    ]
     (cell,) = ledger(lab)["finished"].values()
     assert cell["ratio_percent"] == 33.33
 
 
-@pytest.mark.parametrize(("given", "listed"), [
-    ({"label_unit": "tile", "tile_px": 32}, ["5% seed 0", "10% seed 0"]), ({"ratio": 40}, ["40% seed 0"]),
-    ({"labelled": "mine.txt"}, ["8.33% seed 0"])])
+@pytest.mark.parametrize(
+    ("given", "listed"),
+    [
+        ({"label_unit": "tile", "tile_px": 32}, ["5% seed 0", "10% seed 0"]),
+        ({"ratio": 40}, ["40% seed 0"]),
+        ({"labelled": "mine.txt"}, ["8.33% seed 0"]),
+    ],
+)
 def test_the_default_ratios_of_mlproject_give_way(given, listed, new_lab, tmp_path):
     lab = new_lab()
-    (tmp_path / "mine.txt").write_text(sorted(path.name for path in (lab.data / "train").iterdir())[1])
+    (tmp_path / "mine.txt").write_text(
+        sorted(path.name for path in (lab.data / "train").iterdir())[1]
+    )
     file = tmp_path / "settings.yaml"
     file.write_text(json.dumps(given))
-    done = sweep(lab, *ONE_STRATEGY, "--defaults-yield", "--config", str(file), "--ratios", "5,10", "--seeds", "1", "--dry-run")
+    done = sweep(
+        lab,
+        *ONE_STRATEGY,
+        "--defaults-yield",
+        "--config",
+        str(file),
+        "--ratios",
+        "5,10",
+        "--seeds",
+        "1",
+        "--dry-run",
+    )
     assert (done.code, done.err) == (0, "")
     assert re.findall(r"^.*% seed \d", done.out, flags=re.MULTILINE) == listed
 
@@ -170,14 +217,30 @@ def test_the_default_ratios_of_mlproject_give_way(given, listed, new_lab, tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_sweep_that_is_interrupted_and_killed_ends_as_if_nothing_had_been(new_lab):
-    grid = (*ONE_STRATEGY, "--ratios", "30,50", "--seeds", "2", "--baseline-epochs", "60", "--checkpoint-seconds", "0.05")
+    grid = (
+        *ONE_STRATEGY,
+        "--ratios",
+        "30,50",
+        "--seeds",
+        "2",
+        "--baseline-epochs",
+        "60",
+        "--checkpoint-seconds",
+        "0.05",
+    )
     calm, lab = new_lab(), new_lab()
     assert sweep(calm, *grid).code == 0
 
     def start(*options: str) -> subprocess.Popen[str]:
         words = ["sweep", *lab.places(), *without_ratio(lab.tiny), *grid, "--jobs", "2", *options]
-        return subprocess.Popen([sys.executable, str(PROJECT / "cli.py"), *words], cwd=lab.folder, text=True, env=os.environ,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            [sys.executable, str(PROJECT / "cli.py"), *words],
+            cwd=lab.folder,
+            text=True,
+            env=os.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     first = start()
     wait_for(lambda: training(cell_folder(lab, 30, 0)) or training(cell_folder(lab, 50, 0)), first)
@@ -187,7 +250,9 @@ def test_a_sweep_that_is_interrupted_and_killed_ends_as_if_nothing_had_been(new_
     first.send_signal(signal.SIGTERM)
     _, complaint = first.communicate(timeout=120)
     assert first.returncode == 130
-    assert re.fullmatch(r"cryossl: error: interrupted; the same command continues [^\n]+", complaint.strip())
+    assert re.fullmatch(
+        r"cryossl: error: interrupted; the same command continues [^\n]+", complaint.strip()
+    )
     assert not any(held(cell_folder(lab, ratio, 0)) for ratio in (30, 50))
 
     second = start()
@@ -204,9 +269,13 @@ def test_a_sweep_that_is_interrupted_and_killed_ends_as_if_nothing_had_been(new_
             assert lab.numbers(of=name) == calm.numbers(of=name) != {}
     assert "RUNNING" not in lab.statuses()
     fingerprints = lab.asked(
-        "SELECT value, count(*) FROM tags WHERE key = 'cryossl.fingerprint' AND run_uuid IN (SELECT run_uuid FROM tags "
-        "WHERE key = 'cryossl.kind' AND value IN ('iteration', 'arm')) GROUP BY value")
-    assert [count for _, count in fingerprints] == [1] * 12  # an arm and two models in each of four cells
+        "SELECT value, count(*) FROM tags WHERE key = 'cryossl.fingerprint' AND run_uuid IN "
+        "(SELECT run_uuid FROM tags "
+        "WHERE key = 'cryossl.kind' AND value IN ('iteration', 'arm')) GROUP BY value"
+    )
+    assert [count for _, count in fingerprints] == [
+        1
+    ] * 12  # an arm and two models in each of four cells
 
 
 def training(folder: Path) -> bool:

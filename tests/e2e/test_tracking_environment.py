@@ -17,7 +17,9 @@ pytestmark = pytest.mark.usefixtures("unwatched")
 
 
 class TestEnvironment:
-    def test_the_run_that_mlflow_run_made_is_adopted_with_its_experiment(self, sqlite_uri, tmp_path, monkeypatch):
+    def test_the_run_that_mlflow_run_made_is_adopted_with_its_experiment(
+        self, sqlite_uri, tmp_path, monkeypatch
+    ):
         made = MlflowClient(sqlite_uri).create_run("0")
         monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
         monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
@@ -33,7 +35,9 @@ class TestEnvironment:
         assert {one.info.status for one in stored} == {"FINISHED"}
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
             monkeypatch.delenv(name)
-        assert read_iteration_runs("sqlite:///nowhere.db", "cryossl", tags={})["test/f1"].tolist() == [0.5]
+        assert read_iteration_runs("sqlite:///nowhere.db", "cryossl", tags={})[
+            "test/f1"
+        ].tolist() == [0.5]
 
     def test_an_invocation_without_mlflow_run_adopts_nothing(self, sqlite_uri, tmp_path):
         assert Tracker(sqlite_uri, "cryossl", tmp_path / "j").adopt() is None
@@ -43,14 +47,20 @@ class TestEnvironment:
         with pytest.raises(TrackingError, match="unset MLFLOW_RUN_ID"):
             Tracker(sqlite_uri, "cryossl", tmp_path / "j")
 
-    def test_the_experiment_name_of_the_environment_comes_first(self, sqlite_uri, tmp_path, monkeypatch):
+    def test_the_experiment_name_of_the_environment_comes_first(
+        self, sqlite_uri, tmp_path, monkeypatch
+    ):
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "from the environment")
-        Tracker(sqlite_uri, "cryossl", tmp_path / "j").run("fp", name="n", parent=None, tags=TAGS).finish()
+        Tracker(sqlite_uri, "cryossl", tmp_path / "j").run(
+            "fp", name="n", parent=None, tags=TAGS
+        ).finish()
         client = MlflowClient(sqlite_uri)
         assert client.get_experiment_by_name("cryossl") is None
         assert client.get_experiment_by_name("from the environment") is not None
 
-    def test_a_deleted_experiment_and_an_impossible_store_are_one_clear_line(self, sqlite_uri, tmp_path):
+    def test_a_deleted_experiment_and_an_impossible_store_are_one_clear_line(
+        self, sqlite_uri, tmp_path
+    ):
         client = MlflowClient(sqlite_uri)
         client.delete_experiment(client.create_experiment("cryossl"))
         with pytest.raises(TrackingError, match="is deleted"):
@@ -66,9 +76,13 @@ class TestEnvironment:
 
     def test_importing_the_module_does_not_import_mlflow(self):
         code = "import cryossl.tracking.tracker, sys; sys.exit('mlflow' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
+        assert (
+            subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
+        )
 
-    def test_system_metrics_of_a_resumed_parent_are_never_doubled(self, sqlite_uri, tmp_path, monkeypatch):
+    def test_system_metrics_of_a_resumed_parent_are_never_doubled(
+        self, sqlite_uri, tmp_path, monkeypatch
+    ):
         made = MlflowClient(sqlite_uri).create_run("0")
         monkeypatch.setenv("MLFLOW_RUN_ID", made.info.run_id)
         monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
@@ -76,6 +90,11 @@ class TestEnvironment:
         for _ in range(2):
             with Tracker(sqlite_uri, "cryossl", tmp_path / "j").invocation(name="e", tags={}):
                 time.sleep(1.5)
-        steps = [step for step, _, _ in points(sqlite_uri, made.info.run_id, "system/cpu_utilization_percentage")]
+        steps = [
+            step
+            for step, _, _ in points(
+                sqlite_uri, made.info.run_id, "system/cpu_utilization_percentage"
+            )
+        ]
         assert len(steps) > 2
         assert sorted(steps) == list(range(len(steps)))

@@ -18,11 +18,14 @@ pytestmark = pytest.mark.usefixtures("unwatched")
 
 class TestServer:
     def test_a_server_that_is_away_from_start_to_end_costs_little_and_is_filled_by_a_later_sync(
-            self, server, tmp_path, caplog):
+        self, server, tmp_path, caplog
+    ):
         begun = time.monotonic()
         tracker = Tracker(server.uri, "cryossl", tmp_path / "j")
-        with (tracker.invocation(name="e", tags={"cryossl.kind": "experiment"}) as parent,
-              tracker.run("fp", name="n", parent=parent, tags=TAGS) as run):
+        with (
+            tracker.invocation(name="e", tags={"cryossl.kind": "experiment"}) as parent,
+            tracker.run("fp", name="n", parent=parent, tags=TAGS) as run,
+        ):
             record(run, epochs=range(50))
         assert time.monotonic() - begun < 30
         assert run.run_id is None
@@ -34,7 +37,9 @@ class TestServer:
         by_name = {stored.info.run_name: stored for stored in runs_of(server.uri)}
         assert {stored.info.status for stored in by_name.values()} == {"FINISHED"}
         assert by_name["n"].data.tags["mlflow.parentRunId"] == by_name["e"].info.run_id
-        assert [step for step, _, _ in points(server.uri, by_name["n"].info.run_id, "train/loss")] == list(range(50))
+        assert [
+            step for step, _, _ in points(server.uri, by_name["n"].info.run_id, "train/loss")
+        ] == list(range(50))
         assert len(files(MlflowClient(server.uri), by_name["n"].info.run_id)) == 5
 
 
@@ -47,7 +52,10 @@ def _open_fresh(uri: str, journals: Path, name: str) -> None:
 def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(tmp_path):
     uri = f"sqlite:///{tmp_path}/fresh/mlflow.db"
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_open_fresh, args=(uri, tmp_path / "j", f"own{index}")) for index in range(4)]
+    workers = [
+        context.Process(target=_open_fresh, args=(uri, tmp_path / "j", f"own{index}"))
+        for index in range(4)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -59,10 +67,14 @@ def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(
         assert [step for step, _, _ in points(uri, run.info.run_id, name)] == list(range(5))
 
 
-def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(postgres_uri, tmp_path, monkeypatch):
+def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(
+    postgres_uri, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for epochs in (range(3), range(5)):
-        run = Tracker(postgres_uri, "cryossl", tmp_path / "j").run("fp", name="n", parent=None, tags=TAGS)
+        run = Tracker(postgres_uri, "cryossl", tmp_path / "j").run(
+            "fp", name="n", parent=None, tags=TAGS
+        )
         run.metrics({"test/f1": 0.5}, step=1)
         for epoch in epochs:
             run.metrics({"train/loss": 1.0 / (epoch + 1)}, step=epoch)

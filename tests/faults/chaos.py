@@ -2,8 +2,9 @@
 
     scripts/chaos --minutes 10
 
-While the minutes last a worker is killed every 5 to 20 s, and then by turns the MLflow server is killed and started again, its
-sqlite file is held locked, or (as root) the disk becomes full for a moment. The sweep is started again until it ends well.
+While the minutes last a worker is killed every 5 to 20 s, and then by turns the MLflow server is
+killed and started again, its sqlite file is held locked, or (as root) the disk becomes full for a
+moment. The sweep is started again until it ends well.
 """
 
 from __future__ import annotations
@@ -44,15 +45,34 @@ class Sweep:
         given = dict(zip(TINY[::2], TINY[1::2], strict=True))
         given.pop("--ratio")
         options = [word for pair in given.items() for word in pair]
-        self._command = [sys.executable, str(PROJECT / "cli.py"), "sweep", "--data", str(data), "--work", str(folder / "work"),
-                         "--results", str(folder / "results"), "--tracking-uri", uri, *options, *GRID, *cells]
+        self._command = [
+            sys.executable,
+            str(PROJECT / "cli.py"),
+            "sweep",
+            "--data",
+            str(data),
+            "--work",
+            str(folder / "work"),
+            "--results",
+            str(folder / "results"),
+            "--tracking-uri",
+            uri,
+            *options,
+            *GRID,
+            *cells,
+        ]
 
     def start(self) -> subprocess.Popen[bytes]:
         """One start of the command."""
         quiet = {"MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false"}
         with self.place.log.open("ab") as said:
-            return subprocess.Popen(self._command, stdout=said, stderr=said, stdin=subprocess.DEVNULL,
-                                    env=environment(**quiet))
+            return subprocess.Popen(
+                self._command,
+                stdout=said,
+                stderr=said,
+                stdin=subprocess.DEVNULL,
+                env=environment(**quiet),
+            )
 
     def found(self) -> dict[str, object]:
         """All numbers, digests and points."""
@@ -83,7 +103,11 @@ class Controller:
     def kill_worker(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL for a cell at work."""
         with contextlib.suppress(psutil.Error):
-            workers = [child for child in psutil.Process(process.pid).children() if "run" in child.cmdline()]
+            workers = [
+                child
+                for child in psutil.Process(process.pid).children()
+                if "run" in child.cmdline()
+            ]
             if workers:
                 self._rng.choice(workers).kill()
                 self.done["workers killed"] += 1
@@ -97,7 +121,9 @@ class Controller:
 
     def lock_store(self, _process: subprocess.Popen[bytes]) -> None:
         """Nobody can read or write the server's database for a while."""
-        store = sqlite3.connect(self._sweep.place.folder / "mlflow.db", timeout=30, isolation_level=None)
+        store = sqlite3.connect(
+            self._sweep.place.folder / "mlflow.db", timeout=30, isolation_level=None
+        )
         with contextlib.closing(store), contextlib.suppress(sqlite3.OperationalError):
             store.execute("BEGIN EXCLUSIVE")
             time.sleep(self._rng.uniform(1, 12))
@@ -129,8 +155,9 @@ def cells_of(given: argparse.Namespace) -> list[str]:
     return ["--ratios", given.ratios, "--seeds", str(given.seeds)]
 
 
-def troubled(folder: Path, data: Path, empty: Path, given: argparse.Namespace,
-             disk: Path | None) -> tuple[Sweep, Counter[str], int]:
+def troubled(
+    folder: Path, data: Path, empty: Path, given: argparse.Namespace, disk: Path | None
+) -> tuple[Sweep, Counter[str], int]:
     """The sweep with trouble, until it ends well; what was done to it, and how often it was started."""
     folder.mkdir()
     shutil.copyfile(empty, folder / "mlflow.db")
@@ -148,8 +175,20 @@ def troubled(folder: Path, data: Path, empty: Path, given: argparse.Namespace,
             code = process.wait()
             if code < 0 and -code != signal.SIGKILL:
                 break
-        subprocess.run([sys.executable, str(PROJECT / "cli.py"), "sync", "--tracking-uri", server.uri, "--work",
-                        str(folder / "work")], env=environment(), check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                str(PROJECT / "cli.py"),
+                "sync",
+                "--tracking-uri",
+                server.uri,
+                "--work",
+                str(folder / "work"),
+            ],
+            env=environment(),
+            check=True,
+            capture_output=True,
+        )
     finally:
         server.kill()
     if code:
@@ -172,19 +211,37 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = (given.folder or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        synthesise(folder / "data", seed=0, train=64, validation=4, test=4, size_px=64, report=silent)
+        synthesise(
+            folder / "data", seed=0, train=64, validation=4, test=4, size_px=64, report=silent
+        )
         make_empty_store(folder / "empty.db")
         (folder / "quiet").mkdir()
         shutil.copyfile(folder / "empty.db", folder / "quiet" / "mlflow.db")
-        quiet = Sweep(folder / "quiet", folder / "data", f"sqlite:///{folder / 'quiet' / 'mlflow.db'}", cells_of(given))
+        quiet = Sweep(
+            folder / "quiet",
+            folder / "data",
+            f"sqlite:///{folder / 'quiet' / 'mlflow.db'}",
+            cells_of(given),
+        )
         if quiet.start().wait():
             raise SystemExit(f"the quiet sweep failed: {quiet.place.said()[-3000:]}")
         with place_for_trouble(folder / "disk") as (disk, mounted):
-            sweep, done, starts = troubled(disk / "troubled", folder / "data", folder / "empty.db", given,
-                                           disk if mounted else None)
+            sweep, done, starts = troubled(
+                disk / "troubled",
+                folder / "data",
+                folder / "empty.db",
+                given,
+                disk if mounted else None,
+            )
             ours, theirs = quiet.found(), sweep.found()
-            wrong = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
-            wrong += sweep.place.doubled(failures=True) + [f"left behind: {name}" for name in sweep.place.leftovers()]
+            wrong = [
+                name
+                for name in sorted(ours.keys() | theirs.keys())
+                if ours.get(name) != theirs.get(name)
+            ]
+            wrong += sweep.place.doubled(failures=True) + [
+                f"left behind: {name}" for name in sweep.place.leftovers()
+            ]
     tell({"starts": starts, "done": dict(done), "compared": len(ours), "wrong": wrong})
     sys.exit(1 if wrong else 0)
 

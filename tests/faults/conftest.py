@@ -36,7 +36,9 @@ def size(request) -> Callable[..., int]:
 def quick_folder(tmp_path) -> Iterator[Path]:
     """A folder in memory where there is such a disk: thousands of fsyncs would take minutes elsewhere."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+    with tempfile.TemporaryDirectory(
+        dir=memory if os.access(memory, os.W_OK) else tmp_path
+    ) as folder:
         yield Path(folder)
 
 
@@ -47,7 +49,9 @@ def note(record_property) -> figures.Note:
 
 
 def pytest_terminal_summary(terminalreporter, config) -> None:
-    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])
+    ]
     found = figures.rows(reports)
     if found:
         terminalreporter.section("figures of faults")

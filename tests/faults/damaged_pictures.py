@@ -35,7 +35,9 @@ def originals(folder: Path) -> dict[str, bytes]:
     deep = grey.astype(np.uint16) * 200
     made: dict[str, Callable[[Path], object]] = {
         "grey.jpg": lambda path: Image.fromarray(grey).save(path, quality=90),
-        "colour.jpg": lambda path: Image.fromarray(np.stack([grey] * 3, -1)).save(path, progressive=True),
+        "colour.jpg": lambda path: Image.fromarray(np.stack([grey] * 3, -1)).save(
+            path, progressive=True
+        ),
         "grey.png": lambda path: Image.fromarray(grey).save(path),
         "deep.png": lambda path: Image.fromarray(deep).save(path),
         "plain.tif": lambda path: tifffile.imwrite(path, deep),
@@ -43,7 +45,8 @@ def originals(folder: Path) -> dict[str, bytes]:
         "deflated.tif": lambda path: tifffile.imwrite(path, grey, compression="zlib"),
         "lzw.tif": lambda path: Image.fromarray(grey).save(path, compression="tiff_lzw"),
         "float.mrc": lambda path: _mrc(path, grey.astype(np.float32)),
-        "short.mrc": lambda path: _mrc(path, deep.astype(np.int16))}
+        "short.mrc": lambda path: _mrc(path, deep.astype(np.int16)),
+    }
     for name, make in made.items():
         make(folder / name)
     return {name: (folder / name).read_bytes() for name in made}
@@ -61,11 +64,14 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     if kind == 0:
         return content[:place]
     if kind == 1:
-        return content[:place] + bytes(rng.randint(1, 64)) + content[place + rng.randint(0, 64):]
+        return content[:place] + bytes(rng.randint(1, 64)) + content[place + rng.randint(0, 64) :]
     if kind == 2:
-        return content[:place] + content[place // 2:place] + content[place:]
+        return content[:place] + content[place // 2 : place] + content[place:]
     if kind == 3:
-        return bytes(rng.randrange(256) for _ in range(rng.randint(0, 16))) + content[rng.randint(1, 16):]
+        return (
+            bytes(rng.randrange(256) for _ in range(rng.randint(0, 16)))
+            + content[rng.randint(1, 16) :]
+        )
     spoiled = bytearray(content)
     reach = min(HEADER_BYTES, len(content)) if kind == 4 else len(content)
     for _ in range(rng.randint(1, 6)):
@@ -77,31 +83,45 @@ def bombs() -> dict[str, bytes]:
     """Small files whose headers promise far more than they hold."""
     header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
     first = b"IHDR" + header
-    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + first + struct.pack(">I", zlib.crc32(first))
+    png = (
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + first + struct.pack(">I", zlib.crc32(first))
+    )
     whole = io.BytesIO()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(whole, "PNG")
     place = whole.getvalue().index(b"IDAT") - 4
-    chunk = whole.getvalue()[:place] + b"\x7f\xff\xff\xff" + whole.getvalue()[place + 4:]
+    chunk = whole.getvalue()[:place] + b"\x7f\xff\xff\xff" + whole.getvalue()[place + 4 :]
     samples = io.BytesIO()
-    tifffile.imwrite(samples, np.zeros((8, 8, 4), np.uint8), photometric="rgb", extrasamples=("unspecified",))
+    tifffile.imwrite(
+        samples, np.zeros((8, 8, 4), np.uint8), photometric="rgb", extrasamples=("unspecified",)
+    )
     many = bytearray(samples.getvalue())
-    for tag, value in ((277, 65_000), (256, 1000), (257, 1000)):  # samples of a pixel, width, height
+    for tag, value in (
+        (277, 65_000),
+        (256, 1000),
+        (257, 1000),
+    ):  # samples of a pixel, width, height
         place = many.find(struct.pack("<HH", tag, 3))
         place = place if place >= 0 else many.find(struct.pack("<HH", tag, 4))
-        many[place + 8:place + 12] = struct.pack("<I", value)
+        many[place + 8 : place + 12] = struct.pack("<I", value)
     strips = io.BytesIO()
     tifffile.imwrite(strips, np.zeros((8, 8), np.uint8), compression="zlib")
     long = bytearray(strips.getvalue())
     place = long.find(struct.pack("<H", 279))  # bytes of a strip
-    long[place + 2:place + 12] = struct.pack("<HII", 4, 1, 2**31 - 1)
+    long[place + 2 : place + 12] = struct.pack("<HII", 4, 1, 2**31 - 1)
     mrc = bytearray(1024)
     struct.pack_into("<iiii", mrc, 0, 2**30, 2**30, 1, 2)
     mrc[208:212], mrc[212:216] = b"MAP ", b"\x44\x44\0\0"
     extended = bytearray(mrc)
     struct.pack_into("<iiii", extended, 0, 64, 48, 1, 2)
     struct.pack_into("<i", extended, 92, 2**31 - 1)
-    return {"bomb.png": png, "chunk.png": chunk, "samples.tif": bytes(many), "strip.tif": bytes(long),
-            "bomb.mrc": bytes(mrc), "extended.mrc": bytes(extended)}
+    return {
+        "bomb.png": png,
+        "chunk.png": chunk,
+        "samples.tif": bytes(many),
+        "strip.tif": bytes(long),
+        "bomb.mrc": bytes(mrc),
+        "extended.mrc": bytes(extended),
+    }
 
 
 def limit_memory() -> None:
@@ -116,8 +136,12 @@ def main() -> None:
     whole = originals(folder)
     for name in whole:
         read_picture(folder / name, max_megapixels=MEGAPIXELS)
-    hashes = {hashed.sha256 for hashed in hash_files([folder / name for name in whole], memory=folder / "memory.json",
-                                                     report=silent).values()}
+    hashes = {
+        hashed.sha256
+        for hashed in hash_files(
+            [folder / name for name in whole], memory=folder / "memory.json", report=silent
+        ).values()
+    }
     limit_memory()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     made = list(bombs().items())
@@ -132,7 +156,10 @@ def main() -> None:
         path.write_bytes(content)
         (folder / LAST_CASE).write_text(f"{name}, damaged: {content[:700].hex()}")
         if content not in whole.values():
-            unnoticed += hash_files([path], memory=folder / "other.json", report=silent)[path].sha256 in hashes
+            unnoticed += (
+                hash_files([path], memory=folder / "other.json", report=silent)[path].sha256
+                in hashes
+            )
         try:
             size = read_size(path, max_megapixels=MEGAPIXELS)
             picture = read_picture(path, max_megapixels=MEGAPIXELS)
@@ -140,8 +167,14 @@ def main() -> None:
             if "\n" in str(error):
                 raise ValueError(f"a message of two lines: {error}") from None
             return "refused"
-        if picture.shape != size or picture.size > MEGAPIXELS * 1e6 or not np.isfinite(picture).all():
-            raise ValueError(f"{name}: a picture of shape {picture.shape} where the header says {size}")
+        if (
+            picture.shape != size
+            or picture.size > MEGAPIXELS * 1e6
+            or not np.isfinite(picture).all()
+        ):
+            raise ValueError(
+                f"{name}: a picture of shape {picture.shape} where the header says {size}"
+            )
         return "read"
 
     found = judged(folder, cases, read)

@@ -1,8 +1,8 @@
 """The whole command on a disk of a few megabytes that becomes full again and again: python -m faults.disk_full.
 
-A tmpfs of its own, so root only. When a start has written so much, all that is left is taken by another file; the start has to
-end with exit code 6 and one line. The space is freed and the next start goes on. In the end everything is compared with the
-undisturbed run.
+A tmpfs of its own, so root only. When a start has written so much, all that is left is taken by
+another file; the start has to end with exit code 6 and one line. The space is freed and the next
+start goes on. In the end everything is compared with the undisturbed run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ PATIENCE_SECONDS = 300.0
 def small_disk(folder: Path, *, megabytes: int = DISK_MB) -> Iterator[Path]:
     """A disk of its own."""
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "cryossl-fault-test", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "cryossl-fault-test", str(folder)],
+        check=True,
+    )
     try:
         yield folder
     finally:
@@ -52,7 +55,10 @@ def fill(ballast: Path) -> None:
 
 
 def interrupted(place: Place, disk: Path, limit: int) -> int | None:
-    """The exit code of a start whose disk becomes full when so many bytes are used; None if it ended before."""
+    """The exit code of a start whose disk becomes full when so many bytes are used;
+
+    None if it ended before.
+    """
     child = place.start()
     filled, deadline = False, time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -97,7 +103,13 @@ class Filling:
         self.full += code is not None
         self.passed += code == 0
         said = place.said()[before:]
-        problem = f"exit code {code}" if code not in (None, 0, STORAGE_EXIT) else complaint(said) if code else ""
+        problem = (
+            f"exit code {code}"
+            if code not in (None, 0, STORAGE_EXIT)
+            else complaint(said)
+            if code
+            else ""
+        )
         if problem:
             self.wrong.append(f"at {limit} bytes: {problem}: {said[-300:]}")
         return code
@@ -117,8 +129,16 @@ def main() -> None:
             if filling.wrong:
                 shutil.copytree(place.folder, folder / f"kept-{runs}")
         runs += 1
-    tell({"full": filling.full, "runs": runs, "passed": filling.passed, "disk_mb": DISK_MB,
-          "taken_mb": round(filling.taken / 2**20, 1), "wrong": filling.wrong})
+    tell(
+        {
+            "full": filling.full,
+            "runs": runs,
+            "passed": filling.passed,
+            "disk_mb": DISK_MB,
+            "taken_mb": round(filling.taken / 2**20, 1),
+            "wrong": filling.wrong,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -19,11 +19,14 @@ _HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "content-length", "k
 
 
 class FaultProxy(ThreadingHTTPServer):
-    """Requests go to a port of this machine; `share` of them, chosen by the seed, meet a fault of one of the `KINDS`.
+    """Requests go to a port of this machine;
 
-    `500` and `429` never reach the server; `reset` breaks the connection before it does, `reset after the work` when the server
-    has done it, `cut` in the middle of the answer; `stall` holds the answer back for some seconds. `only` names the end of the
-    paths that are meant, `most` how many requests.
+    `share` of them, chosen by the seed, meet a fault of one of the `KINDS`.
+
+    `500` and `429` never reach the server; `reset` breaks the connection before it does, `reset
+    after the work` when the server has done it, `cut` in the middle of the answer; `stall` holds
+    the answer back for some seconds. `only` names the end of the paths that are meant, `most` how
+    many requests.
     """
 
     daemon_threads = True
@@ -43,7 +46,11 @@ class FaultProxy(ThreadingHTTPServer):
         """What the next request meets."""
         with self._lock:
             self.requests += 1
-            meant = path.endswith(self.only) and self.met.total() < self.most and self._rng.random() < self.share
+            meant = (
+                path.endswith(self.only)
+                and self.met.total() < self.most
+                and self._rng.random() < self.share
+            )
             kind = self._rng.choice(self.kinds) if meant else None
             if kind:
                 self.met[kind] += 1
@@ -57,7 +64,9 @@ class FaultProxy(ThreadingHTTPServer):
 def proxied(target_port: int, *, seed: int = 0, stall_seconds: float = 3.0) -> Iterator[FaultProxy]:
     """A proxy at work."""
     proxy = FaultProxy(target_port, seed=seed, stall_seconds=stall_seconds)
-    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread = threading.Thread(
+        target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+    )
     thread.start()
     try:
         yield proxy
@@ -87,7 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.server.fault(self.path)
         if kind in ("500", "429"):
-            self._answer(int(kind), b'{"error_code": "INTERNAL_ERROR", "message": "a fault of the test"}', {})
+            self._answer(
+                int(kind), b'{"error_code": "INTERNAL_ERROR", "message": "a fault of the test"}', {}
+            )
             return
         if kind == "reset":
             self._break()
@@ -103,7 +114,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.target_port, timeout=60)
         try:
-            sent = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+            sent = {
+                name: value
+                for name, value in self.headers.items()
+                if name.lower() not in _HOP_BY_HOP
+            }
             connection.request(self.command, self.path, body=body, headers=sent)
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
@@ -112,14 +127,16 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             connection.close()
 
-    def _answer(self, status: int, content: bytes, headers: dict[str, str], *, cut: bool = False) -> None:
+    def _answer(
+        self, status: int, content: bytes, headers: dict[str, str], *, cut: bool = False
+    ) -> None:
         self.send_response(status)
         for name, value in headers.items():
             if name.lower() not in _HOP_BY_HOP:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[:len(content) // 2] if cut else content)
+        self.wfile.write(content[: len(content) // 2] if cut else content)
         if cut:
             self._break()
 

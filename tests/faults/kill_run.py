@@ -1,10 +1,11 @@
 """The real command, killed with SIGKILL at random moments and started again until it ends; then everything is compared.
 
-    scripts/kill-test --kills 20              forks of one process that has imported everything: quick
-    scripts/kill-test --kills 20 --real       a new interpreter for each start, as a user has it: minutes
+    scripts/kill-test --kills 20              forks of one process that has imported everything:
+    quick scripts/kill-test --kills 20 --real       a new interpreter for each start, as a user has
+    it: minutes
 
-Half of the kills come at any moment, half within a phase that has had the fewest so far. Options behind `--` go to the
-command. Exit code 1 and one line per difference if there is one.
+Half of the kills come at any moment, half within a phase that has had the fewest so far. Options
+behind `--` go to the command. Exit code 1 and one line per difference if there is one.
 """
 
 from __future__ import annotations
@@ -24,13 +25,24 @@ from typing import Any
 
 from faults.whole_runs import Bench, Place, differences, exit_code, import_everything
 
-PHASES = ("supervised: train", "iteration: predict", "iteration: assess", "iteration: train", "iteration: score validation")
+PHASES = (
+    "supervised: train",
+    "iteration: predict",
+    "iteration: assess",
+    "iteration: train",
+    "iteration: score validation",
+)
 MOST_KILLS_PER_RUN = 10
 MOST_RUNS_PER_KILL = 4  # a kill comes too late where the undisturbed run was slowed by others
 
 
-def disturbed(place: Place, *, most_kills: int, seconds: float, hits: Counter[str], rng: random.Random) -> None:
-    """Start and kill until it ends by itself, or let it after so many kills. Counts what each kill interrupted."""
+def disturbed(
+    place: Place, *, most_kills: int, seconds: float, hits: Counter[str], rng: random.Random
+) -> None:
+    """Start and kill until it ends by itself, or let it after so many kills.
+
+    Counts what each kill interrupted.
+    """
     kills = 0
     while kills < most_kills:
         child = place.start()
@@ -46,8 +58,13 @@ def disturbed(place: Place, *, most_kills: int, seconds: float, hits: Counter[st
         raise SystemExit(f"the last start failed; see {place.log}")
 
 
-def _ended_before(place: Place, child: int, limit: float, phase: str | None, rng: random.Random) -> bool:
-    """Wait for the moment of the kill: the limit, or soon after a phase began. True if the process ended before."""
+def _ended_before(
+    place: Place, child: int, limit: float, phase: str | None, rng: random.Random
+) -> bool:
+    """Wait for the moment of the kill: the limit, or soon after a phase began.
+
+    True if the process ended before.
+    """
     while phase or time.monotonic() < limit:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -62,7 +79,13 @@ def _ended_before(place: Place, child: int, limit: float, phase: str | None, rng
 
 def compared(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
     """An undisturbed run, then runs that are killed until so many kills have hit; what was found."""
-    bench = Bench(folder, shared=given.shared, empty_store=given.empty_store, options=given.options, real=given.real)
+    bench = Bench(
+        folder,
+        shared=given.shared,
+        empty_store=given.empty_store,
+        options=given.options,
+        real=given.real,
+    )
     rng = random.Random(given.seed)
     hits: Counter[str] = Counter()
     found: list[str] = []
@@ -76,20 +99,38 @@ def compared(folder: Path, given: argparse.Namespace) -> dict[str, Any]:
             shutil.rmtree(killed.folder)
         found += unlike
         runs += 1
-    return {"kills": hits.total(), "runs": runs, "undisturbed_seconds": round(bench.seconds, 2), "interrupted": dict(hits),
-            "differences": found}
+    return {
+        "kills": hits.total(),
+        "runs": runs,
+        "undisturbed_seconds": round(bench.seconds, 2),
+        "interrupted": dict(hits),
+        "differences": found,
+    }
 
 
 def main() -> None:
     """Run it; print what was interrupted how often, and the differences."""
-    parser = argparse.ArgumentParser(description="kill -9 of the real command until it ends, and compare")
+    parser = argparse.ArgumentParser(
+        description="kill -9 of the real command until it ends, and compare"
+    )
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action="store_true", help="a new interpreter for each start")
-    parser.add_argument("--empty-store", type=Path, help="an empty sqlite store to copy, for making one takes a while")
-    parser.add_argument("--shared", type=Path, help="where data and undisturbed run are kept for several calls")
+    parser.add_argument(
+        "--empty-store",
+        type=Path,
+        help="an empty sqlite store to copy, for making one takes a while",
+    )
+    parser.add_argument(
+        "--shared", type=Path, help="where data and undisturbed run are kept for several calls"
+    )
     parser.add_argument("--folder", type=Path, help="keep everything here")
-    parser.add_argument("options", nargs="*", default=[], help="options of `cryossl run`, behind --; otherwise tiny ones")
+    parser.add_argument(
+        "options",
+        nargs="*",
+        default=[],
+        help="options of `cryossl run`, behind --; otherwise tiny ones",
+    )
     given = parser.parse_args()
     import_everything()
     with tempfile.TemporaryDirectory() as temporary:

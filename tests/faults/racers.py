@@ -64,14 +64,19 @@ def on_a_fresh_store(folder: Path, rounds: int) -> dict[str, Any]:
         codes = [exit_code(racer) for racer in racers]
         with closing(sqlite3.connect(place / "mlflow.db")) as database:
             runs = database.execute("SELECT count(*) FROM runs").fetchone()[0]
-            points = database.execute("SELECT count(*), count(DISTINCT key || ' ' || step) FROM metrics").fetchone()
+            points = database.execute(
+                "SELECT count(*), count(DISTINCT key || ' ' || step) FROM metrics"
+            ).fetchone()
         if any(codes) or runs != 1 or points != ((RACERS + 1) * STEPS,) * 2:
             wrong.append(f"round {number}: exit codes {codes}, {runs} runs, {points} points")
     return {"rounds": rounds, "racers": RACERS, "wrong": wrong}
 
 
 def with_the_same_command(folder: Path, shared: Path, rounds: int) -> dict[str, Any]:
-    """Two starts at once: one works, the other names it. The one that works is then killed, and its lock is free."""
+    """Two starts at once: one works, the other names it.
+
+    The one that works is then killed, and its lock is free.
+    """
     import_everything()
     bench = Bench(folder, shared=shared)
     place = bench.place("raced")
@@ -85,7 +90,11 @@ def with_the_same_command(folder: Path, shared: Path, rounds: int) -> dict[str, 
         said = place.said()[before:]
         named = re.search(r"in use by process (\d+) on (\S+);", said)
         code = os.waitstatus_to_exitcode(status)
-        if code != BUSY_EXIT or named is None or named.groups() != (str(worker), os.uname().nodename):
+        if (
+            code != BUSY_EXIT
+            or named is None
+            or named.groups() != (str(worker), os.uname().nodename)
+        ):
             wrong.append(f"round {number}: exit code {code}, process {worker} works: {said[-200:]}")
         os.kill(worker, signal.SIGKILL)
         os.waitpid(worker, 0)

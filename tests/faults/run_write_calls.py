@@ -1,8 +1,8 @@
 """The whole command with a fault at every write call that it makes, one start after the other.
 
-`python -m faults.run_write_calls`. A start fails at the first call that no start has failed at before; the next one goes on
-from what that left. When a start passes without a new call, everything is compared with the undisturbed run. With a stride one
-call in so many is tried.
+`python -m faults.run_write_calls`. A start fails at the first call that no start has failed at
+before; the next one goes on from what that left. When a start passes without a new call, everything
+is compared with the undisturbed run. With a stride one call in so many is tried.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ STORAGE_EXIT = 6
 def one_start(place: Place, act: str, memory: Path, stride: int) -> tuple[int, str]:
     """Exit code of a start with a fault, and what is wrong with the way it ended."""
     before = len(place.said())
-    code = exit_code(place.start(lambda: WriteFaults(place.folder, act, untried(memory, stride=stride)).install()))
+    code = exit_code(
+        place.start(
+            lambda: WriteFaults(place.folder, act, untried(memory, stride=stride)).install()
+        )
+    )
     if act not in ERRORS:
         return code, "" if code in (0, -9) else f"a start ended with {code}"
     if code not in (0, STORAGE_EXIT):
@@ -52,7 +56,14 @@ def main() -> None:
         starts += 1
         refused += code == STORAGE_EXIT
     wrong += differences(bench.calm, place, failures=given.act in ERRORS)
-    tell({"calls": len(memory.read_text().splitlines()), "starts": starts, "refused": refused, "wrong": wrong})
+    tell(
+        {
+            "calls": len(memory.read_text().splitlines()),
+            "starts": starts,
+            "refused": refused,
+            "wrong": wrong,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A whole run whose tracking server is away from start to end, then there for `sync`: python -m faults.server_away.
 
-"silent": the server is not away, but takes every connection and says nothing. "again": the same run with a store of its own
-goes beside it, for the time that the outage costs.
+"silent": the server is not away, but takes every connection and says nothing. "again": the same run
+with a store of its own goes beside it, for the time that the outage costs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def main() -> None:
     store = ["--tracking-uri", server.uri, "--work", str(place.folder / "work")]
     with contextlib.ExitStack() as stack:
         if "silent" in sys.argv[3:]:
-            stack.enter_context(socket.create_server(("127.0.0.1", server.port), backlog=64))  # nobody accepts
+            stack.enter_context(
+                socket.create_server(("127.0.0.1", server.port), backlog=64)
+            )  # nobody accepts
         code, seconds = timed(place)
         said = place.said()
         early = exit_code(place.start(words=["sync", *store]))
@@ -44,9 +46,18 @@ def main() -> None:
         late = exit_code(place.start(words=["sync", *store]))
     finally:
         server.kill()
-    tell({"code": code, "extra_seconds": round(seconds - calm_seconds, 1), "warned": said.count("is away"),
-          "lacks": said.count("the tracking store lacks"), "sync": [early, late],
-          "wrong": list(differences(bench.calm, place)), "points": len(place.points()), "said": said[-1500:]})
+    tell(
+        {
+            "code": code,
+            "extra_seconds": round(seconds - calm_seconds, 1),
+            "warned": said.count("is away"),
+            "lacks": said.count("the tracking store lacks"),
+            "sync": [early, late],
+            "wrong": list(differences(bench.calm, place)),
+            "points": len(place.points()),
+            "said": said[-1500:],
+        }
+    )
 
 
 if __name__ == "__main__":

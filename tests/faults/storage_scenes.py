@@ -24,7 +24,8 @@ from cryossl.tracking.journal import Entry, Journal, Sent
 class Scene:
     """`before` makes the old state, `write` turns it into the new one, `found` is what a reader sees.
 
-    With `stepwise` both are lists and the new one is reached entry by entry, each of them old or new, in their order.
+    With `stepwise` both are lists and the new one is reached entry by entry, each of them old or
+    new, in their order.
     """
 
     before: Callable[[Path], object]
@@ -34,7 +35,11 @@ class Scene:
 
     def allowed(self, old: Any, new: Any) -> list[Any]:
         """What may be found after a fault."""
-        return [old, new, *([new[:done] + old[done:] for done in range(len(new))] if self.stepwise else [])]
+        return [
+            old,
+            new,
+            *([new[:done] + old[done:] for done in range(len(new))] if self.stepwise else []),
+        ]
 
 
 def nothing(_folder: Path) -> None:
@@ -64,7 +69,9 @@ def _loaded(folder: Path) -> Any:
 
 
 def _weights(number: float) -> Callable[[Path], object]:
-    return lambda folder: save_weights({"w": torch.full((40, 50), number)}, folder / "w" / "last.safetensors")
+    return lambda folder: save_weights(
+        {"w": torch.full((40, 50), number)}, folder / "w" / "last.safetensors"
+    )
 
 
 def _weights_found(folder: Path) -> Any:
@@ -86,8 +93,11 @@ def _stage(folder: Path) -> None:
 def _stage_found(folder: Path) -> Any:
     """Of the stage that is trusted; it is computed where it is not."""
     stage = Stages(folder / "stages").once("train", {"seed": 1}, _compute)
-    return [content(stage.folder / "first"), content(stage.folder / "sub" / "second"),
-            sorted(path.name for path in stage.folder.parent.iterdir())]
+    return [
+        content(stage.folder / "first"),
+        content(stage.folder / "sub" / "second"),
+        sorted(path.name for path in stage.folder.parent.iterdir()),
+    ]
 
 
 POINTS = [Entry("metric", "test/f1", 0.25 * step, step, timestamp_ms=1 + step) for step in range(4)]
@@ -111,7 +121,13 @@ def _kept(folder: Path) -> Any:
 
 def _arm(number: float) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
-        write_arm(folder, strategy="naive", ratio_percent=5.0, seed=0, arm={"summary": {"f1": number}, "text": "x" * 3000})
+        write_arm(
+            folder,
+            strategy="naive",
+            ratio_percent=5.0,
+            seed=0,
+            arm={"summary": {"f1": number}, "text": "x" * 3000},
+        )
         write_summary(folder, strategy="naive")
         write_outcome(folder, fingerprint=f"f{number}")
 
@@ -119,8 +135,14 @@ def _arm(number: float) -> Callable[[Path], object]:
 
 
 def _filed(folder: Path) -> Any:
-    return [content(path) for path in (folder / "naive_pseudolabel_ratio_5.json", folder / "naive_pseudolabel_summary.json",
-                                       folder / "finished.json")]
+    return [
+        content(path)
+        for path in (
+            folder / "naive_pseudolabel_ratio_5.json",
+            folder / "naive_pseudolabel_summary.json",
+            folder / "finished.json",
+        )
+    ]
 
 
 def _store(folder: Path) -> None:
@@ -143,25 +165,44 @@ def _recorded(folder: Path) -> Any:
 
 
 SCENES: dict[str, Scene] = {
-    "one file": Scene(lambda folder: write_durably(folder / "f", b"old"),
-                      lambda folder: write_durably(folder / "f", b"new" * 4000), lambda folder: content(folder / "f")),
-    "checkpoint": Scene(_checkpoints, lambda folder: Checkpoint(folder / "c").save(_state(3)), _loaded),
-    "first checkpoint": Scene(nothing, lambda folder: Checkpoint(folder / "c").save(_state(0)), _loaded),
+    "one file": Scene(
+        lambda folder: write_durably(folder / "f", b"old"),
+        lambda folder: write_durably(folder / "f", b"new" * 4000),
+        lambda folder: content(folder / "f"),
+    ),
+    "checkpoint": Scene(
+        _checkpoints, lambda folder: Checkpoint(folder / "c").save(_state(3)), _loaded
+    ),
+    "first checkpoint": Scene(
+        nothing, lambda folder: Checkpoint(folder / "c").save(_state(0)), _loaded
+    ),
     "weights": Scene(_weights(1.0), _weights(2.0), _weights_found),
     "stage": Scene(nothing, _stage, _stage_found),
     "journal": Scene(_begin, _append, _journalled, stepwise=True),
     "fresh journal": Scene(nothing, _append, _journalled, stepwise=True),
-    "file of a journal": Scene(_begin, lambda folder: Journal(folder / "j").keep_file("a/file.json", b"{}" * 3000), _kept),
-    "what was sent": Scene(_begin, lambda folder: Journal(folder / "j").mark_sent("store", Sent("run", 7)),
-                           lambda folder: Journal(folder / "j").sent("store")),
+    "file of a journal": Scene(
+        _begin, lambda folder: Journal(folder / "j").keep_file("a/file.json", b"{}" * 3000), _kept
+    ),
+    "what was sent": Scene(
+        _begin,
+        lambda folder: Journal(folder / "j").mark_sent("store", Sent("run", 7)),
+        lambda folder: Journal(folder / "j").sent("store"),
+    ),
     "result files": Scene(_arm(1.0), _arm(2.0), _filed, stepwise=True),
-    "ledger": Scene(lambda folder: Ledger(folder / "sweep.json").record("a", fingerprint="old", facts={}), _ledger,
-                    _recorded),
+    "ledger": Scene(
+        lambda folder: Ledger(folder / "sweep.json").record("a", fingerprint="old", facts={}),
+        _ledger,
+        _recorded,
+    ),
     "store": Scene(nothing, _store, _stored),
 }
-CARELESS = {"written in place": Scene(lambda folder: (folder / "f").write_bytes(b"old"),
-                                      lambda folder: (folder / "f").write_bytes(b"new" * 4000),
-                                      lambda folder: content(folder / "f"))}
+CARELESS = {
+    "written in place": Scene(
+        lambda folder: (folder / "f").write_bytes(b"old"),
+        lambda folder: (folder / "f").write_bytes(b"new" * 4000),
+        lambda folder: content(folder / "f"),
+    )
+}
 """What must be found out."""
 
 STORAGE_ERRORS = (StorageError, OSError)

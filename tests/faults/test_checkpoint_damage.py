@@ -21,10 +21,22 @@ def damaged(content: bytes, other: bytes, rng: random.Random) -> bytes:
     end = min(len(content), place + length)
     # Without bytes that may be zero or equal already: what is not changed is not damaged.
     flipped = bytes(value ^ rng.randint(1, 255) for value in content[place:end])
-    return rng.choice([
-        content[:place], content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1:],
-        content[:place] + flipped + content[end:], content[:place] + content[end:], content[:place] + b"x" + content[place:],
-        content + bytes(length), b"", bytes(len(content)) + b"x", other, rng.randbytes(length)])
+    return rng.choice(
+        [
+            content[:place],
+            content[:place]
+            + bytes([content[place] ^ 1 << rng.randrange(8)])
+            + content[place + 1 :],
+            content[:place] + flipped + content[end:],
+            content[:place] + content[end:],
+            content[:place] + b"x" + content[place:],
+            content + bytes(length),
+            b"",
+            bytes(len(content)) + b"x",
+            other,
+            rng.randbytes(length),
+        ]
+    )
 
 
 def same(first: object, second: object) -> bool:
@@ -34,13 +46,18 @@ def same(first: object, second: object) -> bool:
     if isinstance(first, dict):
         return isinstance(second, dict) and same([*first.items()], [*second.items()])
     if isinstance(first, list | tuple):
-        return isinstance(second, list | tuple) and len(first) == len(second) and all(map(same, first, second))
+        return (
+            isinstance(second, list | tuple)
+            and len(first) == len(second)
+            and all(map(same, first, second))
+        )
     return first == second
 
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory) -> Path:
     """The folder of a training that ended behind its seventh step: the checkpoints of the sixth and the seventh."""
+
     def stop(progress) -> None:
         if progress.done == 7:
             raise Stopped
@@ -57,7 +74,9 @@ def generations(folder: Path) -> list[Path]:
     return sorted(folder.glob("checkpoint-*.pt"), reverse=True)
 
 
-def test_a_damaged_checkpoint_is_never_loaded_and_the_one_before_takes_its_place(interrupted, size, note, tmp_path):
+def test_a_damaged_checkpoint_is_never_loaded_and_the_one_before_takes_its_place(
+    interrupted, size, note, tmp_path
+):
     newest, older = (path.read_bytes() for path in generations(interrupted))
     shutil.copytree(interrupted, tmp_path / "older")
     generations(tmp_path / "older")[0].unlink()
@@ -69,15 +88,21 @@ def test_a_damaged_checkpoint_is_never_loaded_and_the_one_before_takes_its_place
     for case in range(cases):
         name.write_bytes(damaged(newest, older, random.Random(case)))
         silent += not same(Checkpoint(folder).load(), expected)
-    note("checkpoint damaged", ran=f"{cases:,} ways: cut, flipped, zeroed, moved, grown, emptied, exchanged",
-         found=f"{silent} loaded silently, {cases - silent:,} fell back a generation", bar="0 silent loads")
+    note(
+        "checkpoint damaged",
+        ran=f"{cases:,} ways: cut, flipped, zeroed, moved, grown, emptied, exchanged",
+        found=f"{silent} loaded silently, {cases - silent:,} fell back a generation",
+        bar="0 silent loads",
+    )
     assert silent == 0
 
 
 @pytest.mark.parametrize("generation", ["newest", "both"])
-def test_a_training_whose_checkpoint_was_damaged_ends_with_the_undisturbed_weights(interrupted, tmp_path, generation):
+def test_a_training_whose_checkpoint_was_damaged_ends_with_the_undisturbed_weights(
+    interrupted, tmp_path, generation
+):
     folder = Path(shutil.copytree(interrupted, tmp_path / "tried"))
-    for path in generations(folder)[:1 if generation == "newest" else 2]:
+    for path in generations(folder)[: 1 if generation == "newest" else 2]:
         path.write_bytes(damaged(path.read_bytes(), b"", random.Random(generation)))
     first_steps: list[int] = []
     resumed = train(folder, report=lambda event: first_steps.append(event.done))
@@ -105,13 +130,18 @@ def test_damaged_weights_of_a_finished_training_are_made_again(size, note, tmp_p
         path.write_bytes(damaged(whole, b"", random.Random(case)))
         silent += Stages(tmp_path).once("train", {"seed": 0}, compute).reused
         assert equal(load_weights(path), weights)
-    note("weights of a finished training damaged", ran=f"{cases:,} ways", found=f"{silent} used, {cases - silent:,} made again",
-         bar="0 silent loads")
+    note(
+        "weights of a finished training damaged",
+        ran=f"{cases:,} ways",
+        found=f"{silent} used, {cases - silent:,} made again",
+        bar="0 silent loads",
+    )
     assert silent == 0
 
 
 def test_a_flipped_bit_in_weights_of_any_size_is_noticed(tmp_path):
     """Large files of a stage are compared by their size alone, but not weights: a flipped bit in them loads silently."""
+
     def compute(folder: Path) -> None:
         save_weights({"kernel": torch.zeros(17 * 2**20)}, folder / "last.safetensors")
 

@@ -49,7 +49,9 @@ def wrong_points(uri: str, key: str, steps: int) -> tuple[int, int]:
     run = only_run(uri, key)
     lost = doubled = 0
     for number, name in enumerate(NAMES):
-        found = Counter((step, value) for step, value, _ in points(uri, run.info.run_id, f"train/{name}"))
+        found = Counter(
+            (step, value) for step, value, _ in points(uri, run.info.run_id, f"train/{name}")
+        )
         expected = {(step, (step + number) / 8) for step in range(steps)}
         lost += len(expected - found.keys())
         doubled += sum(found.values()) - len(expected & found.keys())
@@ -63,7 +65,9 @@ def recorded(tracker: Tracker, key: str, steps: int, *, meanwhile=None) -> None:
     for step in range(steps):
         if meanwhile is not None:
             meanwhile(step)
-        run.metrics({f"train/{name}": (step + number) / 8 for number, name in enumerate(NAMES)}, step=step)
+        run.metrics(
+            {f"train/{name}": (step + number) / 8 for number, name in enumerate(NAMES)}, step=step
+        )
         if step % 10 == 9:
             tracker.sync()
     run.json({"ok": True}, "result.json")
@@ -71,7 +75,9 @@ def recorded(tracker: Tracker, key: str, steps: int, *, meanwhile=None) -> None:
 
 
 @pytest.mark.parametrize("percent", [10, 50, 90])
-def test_a_server_behind_faults_has_each_point_once_in_the_end(server, size, note, tmp_path, percent):
+def test_a_server_behind_faults_has_each_point_once_in_the_end(
+    server, size, note, tmp_path, percent
+):
     steps = size(bounded=50, long=300)
     key = f"faults-{percent}"
     with proxied(server.port, seed=percent, stall_seconds=size(bounded=2, long=30)) as proxy:
@@ -83,18 +89,29 @@ def test_a_server_behind_faults_has_each_point_once_in_the_end(server, size, not
             left = tracker.sync()
     lost, doubled = wrong_points(server.uri, key, steps)
     met = ", ".join(f"{kind} {count}" for kind, count in sorted(proxy.met.items()))
-    note(f"faults in {percent}% of the requests to the tracking server",
-         ran=f"{steps * len(NAMES):,} points through a proxy in front of a real server, {proxy.requests} requests ({met})",
-         found=f"{lost} lost, {doubled} doubled", bar="0 lost, 0 doubled of 1,000 points or more")
+    note(
+        f"faults in {percent}% of the requests to the tracking server",
+        ran=f"{steps * len(NAMES):,} points through a proxy in front of a real server, "
+        f"{proxy.requests} requests ({met})",
+        found=f"{lost} lost, {doubled} doubled",
+        bar="0 lost, 0 doubled of 1,000 points or more",
+    )
     assert (left, lost, doubled) == (0, 0, 0)
     assert proxy.met.total() > 0
-    assert [entry.path for entry in MlflowClient(server.uri).list_artifacts(only_run(server.uri, key).info.run_id)] == [
-        "result.json"]
+    assert [
+        entry.path
+        for entry in MlflowClient(server.uri).list_artifacts(only_run(server.uri, key).info.run_id)
+    ] == ["result.json"]
 
 
 def test_an_answer_that_is_lost_after_the_work_makes_no_second_run(server, tmp_path):
     with proxied(server.port) as proxy:
-        proxy.share, proxy.kinds, proxy.only, proxy.most = 1.0, ("reset after the work",), "runs/create", 1
+        proxy.share, proxy.kinds, proxy.only, proxy.most = (
+            1.0,
+            ("reset after the work",),
+            "runs/create",
+            1,
+        )
         tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
         recorded(tracker, "created-twice", 5)
         tracker.sync()
@@ -102,7 +119,9 @@ def test_an_answer_that_is_lost_after_the_work_makes_no_second_run(server, tmp_p
     assert wrong_points(server.uri, "created-twice", 5) == (0, 0)
 
 
-def test_a_server_killed_and_restarted_again_and_again_has_each_point_once(server, size, note, tmp_path):
+def test_a_server_killed_and_restarted_again_and_again_has_each_point_once(
+    server, size, note, tmp_path
+):
     steps, kills = size(bounded=250, long=500), size(bounded=1, long=10)
     every = steps // (kills + 1)
 
@@ -118,9 +137,12 @@ def test_a_server_killed_and_restarted_again_and_again_has_each_point_once(serve
         server.start()
     left = tracker.sync()
     lost, doubled = wrong_points(server.uri, "killed", steps)
-    note("MLflow server killed and restarted during a run",
-         ran=f"{steps * len(NAMES):,} points, {kills} times kill -9 and restart",
-         found=f"{lost} lost, {doubled} doubled", bar="0 lost, 0 doubled of 1,000 points or more")
+    note(
+        "MLflow server killed and restarted during a run",
+        ran=f"{steps * len(NAMES):,} points, {kills} times kill -9 and restart",
+        found=f"{lost} lost, {doubled} doubled",
+        bar="0 lost, 0 doubled of 1,000 points or more",
+    )
     assert (left, lost, doubled) == (0, 0, 0)
 
 
@@ -134,25 +156,39 @@ def is_up(server: Server) -> bool:
 
 @pytest.mark.parametrize("kind", ["away", "silent"])
 def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes_it(
-        kind, size, note, bench_folder, monkeypatch, tmp_path):
+    kind, size, note, bench_folder, monkeypatch, tmp_path
+):
     for name in ("MAX_RETRIES", "BACKOFF_FACTOR", "TIMEOUT"):
         monkeypatch.delenv(f"MLFLOW_HTTP_REQUEST_{name}")
-    found = apart("server_away", bench_folder, kind, *["again"][:size(bounded=0, long=1)], folder=tmp_path)
-    note(f"server {kind} from start to end", ran="a whole run of naive and class_balanced, then `cryossl sync`",
-         found=f"exit code {found['code']} with a warning, {found['extra_seconds']:g} s of extra delay; sync sent all "
-               f"{found['points']:,} points, {len(found['wrong'])} differ from the undisturbed run",
-         bar="exit 0, within 15 s of extra delay, sync completes it")
+    found = apart(
+        "server_away", bench_folder, kind, *["again"][: size(bounded=0, long=1)], folder=tmp_path
+    )
+    note(
+        f"server {kind} from start to end",
+        ran="a whole run of naive and class_balanced, then `cryossl sync`",
+        found=f"exit code {found['code']} with a warning, {found['extra_seconds']:g} s of extra "
+        "delay; sync sent all "
+        f"{found['points']:,} points, {len(found['wrong'])} differ from the undisturbed run",
+        bar="exit 0, within 15 s of extra delay, sync completes it",
+    )
     assert found["wrong"] == []
-    assert (found["code"], found["sync"], found["warned"], found["lacks"]) == (0, [3, 0], 1, 1), found["said"]
+    assert (found["code"], found["sync"], found["warned"], found["lacks"]) == (0, [3, 0], 1, 1), (
+        found["said"]
+    )
     assert found["extra_seconds"] < 120
 
 
-def test_a_server_that_falls_silent_is_waited_for_once_however_many_runs_end(server, monkeypatch, tmp_path):
+def test_a_server_that_falls_silent_is_waited_for_once_however_many_runs_end(
+    server, monkeypatch, tmp_path
+):
     """Their ends insist, but not on a store whose silence has cost more than five seconds; the last word is a short knock."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with proxied(server.port, stall_seconds=30) as proxy:
         tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
-        runs = [tracker.run(f"silence {number}", name="silence", parent=None, tags=TAGS) for number in range(4)]
+        runs = [
+            tracker.run(f"silence {number}", name="silence", parent=None, tags=TAGS)
+            for number in range(4)
+        ]
         proxy.share, proxy.kinds = 1.0, ("stall",)
         for run in runs:
             run.metrics({f"train/{name}": number / 8 for number, name in enumerate(NAMES)}, step=0)
@@ -178,7 +214,9 @@ def test_training_goes_on_when_the_server_comes_back_without_the_experiment(serv
         assert "experiment 'gone' is deleted" in tracker.away
 
 
-def test_an_outage_slows_a_training_by_a_twentieth_at_most(request, size, note, monkeypatch, tmp_path):
+def test_an_outage_slows_a_training_by_a_twentieth_at_most(
+    request, size, note, monkeypatch, tmp_path
+):
     """With the settings that users have: three tries of ten seconds each, then the store is left alone 39 times as long."""
     seconds = size(bounded=0, long=900)
     if not seconds:
@@ -200,7 +238,11 @@ def test_an_outage_slows_a_training_by_a_twentieth_at_most(request, size, note, 
         proxy.share = 0.0
         run.finish()
     waited = sum(wait for wait in waits if wait > 1)  # a journal's line takes milliseconds
-    note("30 s stalls in 90% of the requests", ran=f"{step:,} steps of 0.2 s, {proxy.met.total()} stalls",
-         found=f"{100 * waited / whole:.1f}% of {whole:.0f} s spent waiting, in {sum(wait > 1 for wait in waits)} calls",
-         bar="training slowed by at most 5%")
+    note(
+        "30 s stalls in 90% of the requests",
+        ran=f"{step:,} steps of 0.2 s, {proxy.met.total()} stalls",
+        found=f"{100 * waited / whole:.1f}% of {whole:.0f} s spent waiting, in "
+        f"{sum(wait > 1 for wait in waits)} calls",
+        bar="training slowed by at most 5%",
+    )
     assert waited / whole <= 0.05

@@ -1,8 +1,8 @@
 """The real command on a tiny data set, started by forks of one process that has imported everything, and what it leaves.
 
-Whatever is done to a run, what must be in the end as in the run that nobody disturbed: every number of the result files, every
-weight, pseudo-label and histogram byte for byte, and in MLflow each run (by fingerprint) once, each point once, nothing left
-RUNNING.
+Whatever is done to a run, what must be in the end as in the run that nobody disturbed: every number
+of the result files, every weight, pseudo-label and histogram byte for byte, and in MLflow each run
+(by fingerprint) once, each point once, nothing left RUNNING.
 """
 
 from __future__ import annotations
@@ -26,21 +26,59 @@ from filelock import FileLock
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAME = "pseudolabel_balanced"
-TINY = ("--ratio", "5", "--batch-size", "4", "--learning-rate", "0.01", "--decoder-width", "4", "--threads", "1",
-        "--least-steps", "0", "--baseline-epochs", "20", "--student-epochs", "2", "--max-iterations", "2", "--validations", "3",
-        "--naive-threshold", "0.5", "--particle-threshold", "0.5", "--background-threshold", "0.5",
-        "--checkpoint-seconds", "0.05")
+TINY = (
+    "--ratio",
+    "5",
+    "--batch-size",
+    "4",
+    "--learning-rate",
+    "0.01",
+    "--decoder-width",
+    "4",
+    "--threads",
+    "1",
+    "--least-steps",
+    "0",
+    "--baseline-epochs",
+    "20",
+    "--student-epochs",
+    "2",
+    "--max-iterations",
+    "2",
+    "--validations",
+    "3",
+    "--naive-threshold",
+    "0.5",
+    "--particle-threshold",
+    "0.5",
+    "--background-threshold",
+    "0.5",
+    "--checkpoint-seconds",
+    "0.05",
+)
 _CALM = "calm.json"
 
 
 class Place:
     """A folder for the same command: its results, its work and its tracking store."""
 
-    def __init__(self, folder: Path, data: Path, options: list[str], *, real: bool, uri: str = "") -> None:
+    def __init__(
+        self, folder: Path, data: Path, options: list[str], *, real: bool, uri: str = ""
+    ) -> None:
         self.folder, self.log = folder, folder / "said.log"
         self._real = real
-        self._words = ["run", "--data", str(data), "--work", str(folder / "work"), "--results", str(folder / "results"),
-                       "--tracking-uri", uri or f"sqlite:///{folder / 'mlflow.db'}", *options]
+        self._words = [
+            "run",
+            "--data",
+            str(data),
+            "--work",
+            str(folder / "work"),
+            "--results",
+            str(folder / "results"),
+            "--tracking-uri",
+            uri or f"sqlite:///{folder / 'mlflow.db'}",
+            *options,
+        ]
         folder.mkdir(parents=True, exist_ok=True)
 
     def start(self, prepare: Callable[[], object] = bool, words: Sequence[str] = ()) -> int:
@@ -49,7 +87,9 @@ class Place:
         with self.log.open("ab") as said:
             if self._real:
                 command = [sys.executable, str(PROJECT / "cli.py"), *words]
-                return subprocess.Popen(command, cwd=self.folder, stdout=said, stderr=said, stdin=subprocess.DEVNULL).pid
+                return subprocess.Popen(
+                    command, cwd=self.folder, stdout=said, stderr=said, stdin=subprocess.DEVNULL
+                ).pid
             child = os.fork()
             if child:
                 return child
@@ -65,7 +105,9 @@ class Place:
     def phase(self) -> str:
         """What the run is doing, as its live file says: the word before the phase tells baseline from students."""
         try:
-            status = json.loads((self.folder / "results" / NAME / "status.json").read_text(encoding="utf-8"))
+            status = json.loads(
+                (self.folder / "results" / NAME / "status.json").read_text(encoding="utf-8")
+            )
         except (OSError, ValueError):
             return ""
         title = "iteration" if "iteration" in status["title"] else status["title"].partition(":")[0]
@@ -78,14 +120,26 @@ class Place:
     def digests(self) -> dict[str, str]:
         """File of a finished stage -> SHA-256; stages are named by what they depend on, so names must agree too."""
         stages = self.folder / "work" / "stages"
-        wanted = [path for pattern in ("*.safetensors", "pseudo.u8", "selection.json", "histograms.npz")
-                  for path in stages.rglob(pattern)]
-        return {path.relative_to(stages).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in wanted}
+        wanted = [
+            path
+            for pattern in ("*.safetensors", "pseudo.u8", "selection.json", "histograms.npz")
+            for path in stages.rglob(pattern)
+        ]
+        return {
+            path.relative_to(stages).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in wanted
+        }
 
     def leftovers(self) -> list[str]:
         """What a run must not leave: half stages, temporary files, checkpoints, probability maps of the pool."""
         patterns = ("*.partial", ".*.tmp", "*.part", "checkpoint-*.pt", "probabilities-*")
-        return sorted({path.relative_to(self.folder).as_posix() for one in patterns for path in self.folder.rglob(one)})
+        return sorted(
+            {
+                path.relative_to(self.folder).as_posix()
+                for one in patterns
+                for path in self.folder.rglob(one)
+            }
+        )
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         """What the tracking database answers."""
@@ -94,8 +148,12 @@ class Place:
 
     def points(self) -> dict[tuple[str, str, int], float]:
         """(run by its fingerprint, metric, step) -> value, without times and the invocations themselves."""
-        rows = self.asked("SELECT t.value, m.key, m.step, m.value FROM metrics m JOIN tags t USING (run_uuid) WHERE "
-                          "t.key = 'cryossl.fingerprint' AND t.value NOT LIKE 'invocation-%' AND m.key NOT LIKE '%seconds'")
+        rows = self.asked(
+            "SELECT t.value, m.key, m.step, m.value FROM metrics m JOIN tags t USING (run_uuid) "
+            "WHERE "
+            "t.key = 'cryossl.fingerprint' AND t.value NOT LIKE 'invocation-%' AND m.key NOT LIKE "
+            "'%seconds'"
+        )
         return {(run, key, step): value for run, key, step, value in rows}
 
     def doubled(self, *, failures: bool) -> list[str]:
@@ -104,13 +162,29 @@ class Place:
         Invocations may have ended as FAILED where there were `failures`, and as KILLED always.
         """
         ends = "'FINISHED', 'KILLED'" + (", 'FAILED'" if failures else "")
-        runs = self.asked("SELECT value, count(*) FROM tags WHERE key = 'cryossl.fingerprint' GROUP BY 1 HAVING count(*) > 1")
-        points = self.asked("SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY 1, 2, 3 HAVING count(*) > 1")
+        runs = self.asked(
+            "SELECT value, count(*) FROM tags WHERE key = 'cryossl.fingerprint' GROUP BY 1 HAVING "
+            "count(*) > 1"
+        )
+        points = self.asked(
+            "SELECT run_uuid, key, step, count(*) FROM metrics GROUP BY 1, 2, 3 HAVING count(*) > 1"
+        )
         running = self.asked(f"SELECT name, status FROM runs WHERE status NOT IN ({ends})")
-        unfinished = self.asked("SELECT r.name, r.status FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = 'cryossl.kind' "
-                                "AND t.value != 'experiment' AND r.status != 'FINISHED'")
-        return [f"{what}: {row}" for what, rows in (("run twice", runs), ("point twice", points), ("run left open", running),
-                                                    ("run not finished", unfinished)) for row in rows]
+        unfinished = self.asked(
+            "SELECT r.name, r.status FROM runs r JOIN tags t USING (run_uuid) WHERE t.key = "
+            "'cryossl.kind' "
+            "AND t.value != 'experiment' AND r.status != 'FINISHED'"
+        )
+        return [
+            f"{what}: {row}"
+            for what, rows in (
+                ("run twice", runs),
+                ("point twice", points),
+                ("run left open", running),
+                ("run not finished", unfinished),
+            )
+            for row in rows
+        ]
 
 
 def _be_the_command(folder: Path, words: list[str], prepare: Callable[[], object]) -> None:
@@ -134,22 +208,37 @@ def _be_the_command(folder: Path, words: list[str], prepare: Callable[[], object
 
 def numbers_below(folder: Path) -> dict[str, Any]:
     """File -> its content without times, of all result files; a sweep's cells have folders of their own."""
-    return {path.relative_to(folder).as_posix(): _without_times(json.loads(path.read_text(encoding="utf-8")))
-            for path in sorted(folder.rglob("*.json")) if path.name not in ("status.json", "sweep.json")}
+    return {
+        path.relative_to(folder).as_posix(): _without_times(
+            json.loads(path.read_text(encoding="utf-8"))
+        )
+        for path in sorted(folder.rglob("*.json"))
+        if path.name not in ("status.json", "sweep.json")
+    }
 
 
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_times(entry) for key, entry in value.items()
-                if not key.startswith("time/") and key != "mlflow_run_id" and key not in ("run.results", "run.work",
-                                                                                          "run.tracking_uri")}
+        return {
+            key: _without_times(entry)
+            for key, entry in value.items()
+            if not key.startswith("time/")
+            and key != "mlflow_run_id"
+            and key not in ("run.results", "run.work", "run.tracking_uri")
+        }
     return [_without_times(entry) for entry in value] if isinstance(value, list) else value
 
 
 def differences(calm: Place, killed: Place, *, failures: bool = False) -> Iterator[str]:
-    """All that is not as it was in the undisturbed run; `failures`: starts of it failed, and may have said so."""
-    for what, ours, theirs in (("file", calm.numbers(), killed.numbers()), ("stage", calm.digests(), killed.digests()),
-                               ("point", calm.points(), killed.points())):
+    """All that is not as it was in the undisturbed run;
+
+    `failures`: starts of it failed, and may have said so.
+    """
+    for what, ours, theirs in (
+        ("file", calm.numbers(), killed.numbers()),
+        ("stage", calm.digests(), killed.digests()),
+        ("point", calm.points(), killed.points()),
+    ):
         for name in sorted(ours.keys() | theirs.keys(), key=str):
             if ours.get(name) != theirs.get(name):
                 yield f"{what} {name} differs"
@@ -160,11 +249,19 @@ def differences(calm: Place, killed: Place, *, failures: bool = False) -> Iterat
 class Bench:
     """A data set, an empty tracking store, the run that nobody disturbed, and places for the same command.
 
-    `shared` keeps what is made once; several processes may use it, each waits for the one that makes it.
+    `shared` keeps what is made once; several processes may use it, each waits for the one that
+    makes it.
     """
 
-    def __init__(self, folder: Path, *, shared: Path | None = None, empty_store: Path | None = None,
-                 options: list[str] | None = None, real: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        shared: Path | None = None,
+        empty_store: Path | None = None,
+        options: list[str] | None = None,
+        real: bool = False,
+    ) -> None:
         self.folder = folder.resolve()
         self._options, self._real = options or list(TINY), real
         once = (shared or folder).resolve()
@@ -178,7 +275,9 @@ class Bench:
 
     def place(self, name: str, *, uri: str = "", options: Sequence[str] = ()) -> Place:
         """A place of its own, whose store is its own file unless another is given; later options win."""
-        made = Place(self.folder / name, self._data, [*self._options, *options], real=self._real, uri=uri)
+        made = Place(
+            self.folder / name, self._data, [*self._options, *options], real=self._real, uri=uri
+        )
         shutil.copyfile(self._empty, made.folder / "mlflow.db")
         return made
 
@@ -196,9 +295,16 @@ class Bench:
 
 def make_empty_store(store: Path) -> None:
     """By a process of its own, so that no connection stays open in this one."""
-    code = "import sys; from mlflow import MlflowClient; MlflowClient(sys.argv[1]).search_experiments()"
-    subprocess.run([sys.executable, "-c", code, f"sqlite:///{store}"], check=True, cwd=store.parent,
-                   env=os.environ | {"MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_DISABLE_TELEMETRY": "true"})
+    code = (
+        "import sys; from mlflow import MlflowClient; "
+        "MlflowClient(sys.argv[1]).search_experiments()"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:///{store}"],
+        check=True,
+        cwd=store.parent,
+        env=os.environ | {"MLFLOW_LOGGING_LEVEL": "ERROR", "MLFLOW_DISABLE_TELEMETRY": "true"},
+    )
 
 
 def undisturbed(place: Place) -> float:
@@ -227,6 +333,10 @@ def import_everything() -> None:
     """Nothing computes in this process: forks of one that has only imported are safe."""
     os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    for module in ("mlflow.store.tracking.sqlalchemy_store", "cryossl.commands.run", "analysis.commands",
-                   "analysis.tables.rendering"):
+    for module in (
+        "mlflow.store.tracking.sqlalchemy_store",
+        "cryossl.commands.run",
+        "analysis.commands",
+        "analysis.tables.rendering",
+    ):
         importlib.import_module(module)

@@ -1,8 +1,8 @@
 """Every scene with a fault at its first, second, third ... call until one passes: python -m faults.write_calls.
 
-A process of its own for each: it imports once and forks. After a death another fork looks at what is there; after an error the
-same process does, and goes on as if space had been freed. What is found must be the old state or the new one, and writing once
-more must lead to the new one.
+A process of its own for each: it imports once and forks. After a death another fork looks at what
+is there; after an error the same process does, and goes on as if space had been freed. What is
+found must be the old state or the new one, and writing once more must lead to the new one.
 """
 
 from __future__ import annotations

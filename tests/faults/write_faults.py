@@ -1,7 +1,8 @@
 """Faults at the calls by which files are written: open, write, fsync, rename and their kin, each real but for the chosen one.
 
-The calls below one folder are counted and named, e.g. `write work/journals/*/journal.jsonl #3`: the third write to such a file
-since the start. A chosen call dies (before it, after it, half way through a write) or raises an error instead of being made.
+The calls below one folder are counted and named, e.g. `write work/journals/*/journal.jsonl #3`: the
+third write to such a file since the start. A chosen call dies (before it, after it, half way
+through a write) or raises an error instead of being made.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ Choose = Callable[[int, str], bool]
 
 
 class WriteFaults:
-    """The calls of this process below a folder; what is chosen fails. There is no way back, so it belongs into a fork."""
+    """The calls of this process below a folder; what is chosen fails.
+
+    There is no way back, so it belongs into a fork.
+    """
 
     def __init__(self, root: Path, act: str, choose: Choose) -> None:
         self._root, self._act, self._choose = os.path.realpath(root), act, choose
@@ -44,10 +48,16 @@ class WriteFaults:
         self._wrap("open", lambda path, flags, *_rest, **_options: path if flags & _WRITING else "")
         builtins.open = io.open = self._opener(io.open)  # type: ignore[assignment]
 
-    def around(self, name: str, path: Any, call: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
+    def around(
+        self, name: str, path: Any, call: Callable[[], Any], half: Callable[[], Any] | None = None
+    ) -> Any:
         """Make the call, unless it is the chosen one."""
         place = os.fsdecode(path) if path else ""
-        place = os.path.realpath(place) if place.startswith("/proc/self/fd/") else str(Path(place).absolute())
+        place = (
+            os.path.realpath(place)
+            if place.startswith("/proc/self/fd/")
+            else str(Path(place).absolute())
+        )
         if not place.startswith(self._root + os.sep):
             return call()
         self.count += 1
@@ -72,9 +82,11 @@ class WriteFaults:
         def wrapped(*words: Any, **options: Any) -> Any:
             half = None
             if name in ("write", "pwrite"):
-                cut = memoryview(words[1])[:len(words[1]) // 2]
+                cut = memoryview(words[1])[: len(words[1]) // 2]
                 half = lambda: real(words[0], cut, *words[2:])  # noqa: E731
-            return self.around(name, path_of(*words, **options), lambda: real(*words, **options), half)
+            return self.around(
+                name, path_of(*words, **options), lambda: real(*words, **options), half
+            )
 
         setattr(os, name, wrapped)
 
@@ -84,12 +96,25 @@ class WriteFaults:
         class Raw(io.FileIO):
             def write(self, content: Any) -> int:
                 view = memoryview(content).cast("B")
-                return int(faults.around("write", self.name if isinstance(self.name, str | bytes | os.PathLike) else "",
-                                         lambda: super(Raw, self).write(view),
-                                         lambda: super(Raw, self).write(view[:len(view) // 2])))
+                return int(
+                    faults.around(
+                        "write",
+                        self.name if isinstance(self.name, str | bytes | os.PathLike) else "",
+                        lambda: super(Raw, self).write(view),
+                        lambda: super(Raw, self).write(view[: len(view) // 2]),
+                    )
+                )
 
-        def opened(file: Any, mode: str = "r", buffering: int = -1, encoding: str | None = None, errors: str | None = None,
-                   newline: str | None = None, closefd: bool = True, opener: Any = None) -> Any:  # noqa: FBT002
+        def opened(
+            file: Any,
+            mode: str = "r",
+            buffering: int = -1,
+            encoding: str | None = None,
+            errors: str | None = None,
+            newline: str | None = None,
+            closefd: bool = True,  # noqa: FBT002
+            opener: Any = None,
+        ) -> Any:
             if not set(mode) & set("wax+") or not isinstance(file, str | bytes | os.PathLike):
                 return real(file, mode, buffering, encoding, errors, newline, closefd, opener)
             plain = mode.replace("b", "").replace("t", "")
@@ -97,7 +122,9 @@ class WriteFaults:
             if buffering == 0:
                 return raw
             buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
-            return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
+            return (
+                buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
+            )
 
         return opened
 

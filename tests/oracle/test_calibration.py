@@ -7,7 +7,12 @@ import pytest
 from scipy import optimize, special
 from sklearn.calibration import calibration_curve
 
-from cryossl.network.calibration import BINS, COMPRESSION, expected_calibration_error, fit_temperature
+from cryossl.network.calibration import (
+    BINS,
+    COMPRESSION,
+    expected_calibration_error,
+    fit_temperature,
+)
 
 
 def drawn(seed: int) -> np.ndarray:
@@ -16,7 +21,9 @@ def drawn(seed: int) -> np.ndarray:
     logits = rng.normal(-1.5, 2.0, 20_000)
     truth = rng.random(logits.size) < 1 / (1 + np.exp(-logits / rng.uniform(0.5, 4.0)))
     p8 = np.clip(np.round(255 / (1 + np.exp(-logits / COMPRESSION))), 1, 254).astype(int)
-    return np.stack([np.bincount(p8[truth == kind], minlength=256) for kind in (False, True)]).astype(np.int64)
+    return np.stack(
+        [np.bincount(p8[truth == kind], minlength=256) for kind in (False, True)]
+    ).astype(np.int64)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -27,9 +34,16 @@ def test_the_temperature_is_where_scipys_nelder_mead_finds_the_least_likelihood_
 
     def loss(log_temperature: np.ndarray) -> float:
         scaled = logits / np.exp(log_temperature[0])
-        return float(-(counts[0, 1:255] @ special.log_expit(-scaled) + counts[1, 1:255] @ special.log_expit(scaled)))
+        return float(
+            -(
+                counts[0, 1:255] @ special.log_expit(-scaled)
+                + counts[1, 1:255] @ special.log_expit(scaled)
+            )
+        )
 
-    found = optimize.minimize(loss, x0=[0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-8})
+    found = optimize.minimize(
+        loss, x0=[0.0], method="Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-8}
+    )
     assert found.success
     assert fit_temperature(counts) == pytest.approx(float(np.exp(found.x[0])), rel=1e-4)
 
@@ -37,11 +51,14 @@ def test_the_temperature_is_where_scipys_nelder_mead_finds_the_least_likelihood_
 @pytest.mark.parametrize("seed", range(5))
 def test_the_error_is_that_of_scikit_learns_reliability_curve(seed):
     counts = drawn(seed)
-    # scikit-learn's bins are closed on the right; a p8 lies on the edge of a 15th whenever 17 divides it.
+    # scikit-learn's bins are closed on the right; a p8 lies on the edge of a 15th whenever 17
+    # divides it.
     inside = np.arange(256) % 17 != 0
     kept = np.where(inside, counts, 0)
-    truth, p = (np.repeat([0, 1], kept.sum(axis=1)),
-                np.concatenate([np.repeat(np.arange(256) / 255, row) for row in kept]))
+    truth, p = (
+        np.repeat([0, 1], kept.sum(axis=1)),
+        np.concatenate([np.repeat(np.arange(256) / 255, row) for row in kept]),
+    )
     frequency, mean = calibration_curve(truth, p, n_bins=BINS)
     sizes = np.bincount((p * BINS).astype(int), minlength=BINS)
     expected = (sizes[sizes > 0] * np.abs(frequency - mean)).sum() / sizes.sum()

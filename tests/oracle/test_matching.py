@@ -1,4 +1,7 @@
-"""The matching of picks and particles against scipy's exact solvers and against trying everything; AP against scikit-learn."""
+"""The matching of picks and particles against scipy's exact solvers and against trying everything;
+
+AP against scikit-learn.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,10 @@ def crowd(seed: int, *, most: int, side_px: float) -> tuple[Picks, np.ndarray]:
     rng = np.random.default_rng(seed)
     number = int(rng.integers(1, most))
     scores = np.sort(rng.integers(1, 60_000, number))[::-1].astype(np.uint16)
-    return (Picks(rng.uniform(0, side_px, (number, 2)).astype(np.float32), scores),
-            rng.uniform(0, side_px, (int(rng.integers(1, most)), 2)))
+    return (
+        Picks(rng.uniform(0, side_px, (number, 2)).astype(np.float32), scores),
+        rng.uniform(0, side_px, (int(rng.integers(1, most)), 2)),
+    )
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -31,9 +36,13 @@ def test_hits_are_as_many_as_scipy_s_matchings_have_pairs_at_every_threshold(see
     near = cdist(picks.centres, truths) <= 4.2
     hits = rank(picks, truths, limit_px=4.2).hits
     for number in range(1, len(hits) + 1):
-        cardinality = np.count_nonzero(maximum_bipartite_matching(csr_array(near[:number]), perm_type="column") >= 0)
+        cardinality = np.count_nonzero(
+            maximum_bipartite_matching(csr_array(near[:number]), perm_type="column") >= 0
+        )
         rows, columns = linear_sum_assignment(near[:number], maximize=True)
-        assert np.count_nonzero(hits[:number]) == cardinality == np.count_nonzero(near[rows, columns])
+        assert (
+            np.count_nonzero(hits[:number]) == cardinality == np.count_nonzero(near[rows, columns])
+        )
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -42,8 +51,10 @@ def test_no_way_to_pair_them_up_has_more_pairs(seed):
     near = cdist(picks.centres, truths) <= 3.0
     if near.shape[0] > near.shape[1]:
         near = near.T
-    most = max(sum(near[row, column] for row, column in enumerate(chosen))
-               for chosen in permutations(range(near.shape[1]), near.shape[0]))
+    most = max(
+        sum(near[row, column] for row, column in enumerate(chosen))
+        for chosen in permutations(range(near.shape[1]), near.shape[0])
+    )
     assert np.count_nonzero(rank(picks, truths, limit_px=3.0).hits) == most
 
 
@@ -68,12 +79,15 @@ def detections(seed: int, *, ties: bool) -> list[Ranked]:
 @pytest.mark.parametrize("seed", range(20))
 def test_average_precision_is_scikit_learn_s_with_the_particles_never_found_as_misses(seed, ties):
     ranked = detections(seed, ties=ties)
-    labels, scores = (np.concatenate([getattr(one, name) for one in ranked]) for name in ("hits", "scores"))
+    labels, scores = (
+        np.concatenate([getattr(one, name) for one in ranked]) for name in ("hits", "scores")
+    )
     truths = sum(one.truths for one in ranked)
     if not labels.any():
         assert average_precision(ranked) == 0
         return
-    # scikit-learn knows only what was picked: its recall ends at 1, ours at the share that was found.
+    # scikit-learn knows only what was picked: its recall ends at 1, ours at the share that was
+    # found.
     expected = average_precision_score(labels, scores) * labels.sum() / truths
     assert average_precision(ranked) == pytest.approx(expected, abs=1e-12)
 
@@ -81,18 +95,28 @@ def test_average_precision_is_scikit_learn_s_with_the_particles_never_found_as_m
 @pytest.mark.parametrize("seed", range(20))
 def test_the_best_threshold_has_the_highest_f1_of_scikit_learn_s_curve(seed):
     ranked = detections(seed, ties=True)
-    labels, scores = (np.concatenate([getattr(one, name) for one in ranked]) for name in ("hits", "scores"))
+    labels, scores = (
+        np.concatenate([getattr(one, name) for one in ranked]) for name in ("hits", "scores")
+    )
     if not labels.any():
         pytest.skip("nothing was found")
     precision, recall, thresholds = precision_recall_curve(labels, scores)
     recall = recall[:-1] * labels.sum() / sum(one.truths for one in ranked)
     precision = precision[:-1]
-    f1 = np.divide(2 * precision * recall, precision + recall, out=np.zeros_like(recall), where=precision + recall > 0)
+    f1 = np.divide(
+        2 * precision * recall,
+        precision + recall,
+        out=np.zeros_like(recall),
+        where=precision + recall > 0,
+    )
     best = best_threshold(ranked)
     assert f1[thresholds == best] == pytest.approx(f1.max(), abs=1e-12)
 
 
 def test_five_picks_on_one_particle_are_one_hit_and_four_false_alarms():
-    picks = Picks(np.array([(5, 5 + 0.1 * one) for one in range(5)], np.float32), np.arange(5, 0, -1).astype(np.uint16))
+    picks = Picks(
+        np.array([(5, 5 + 0.1 * one) for one in range(5)], np.float32),
+        np.arange(5, 0, -1).astype(np.uint16),
+    )
     counts = rank(picks, np.array([(5.0, 5.0)]), limit_px=1.0).counts_at(1)
     assert (counts.tp, counts.fp, counts.fn) == (1, 4, 0)

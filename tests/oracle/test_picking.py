@@ -16,7 +16,9 @@ WIDTH_PX = 14.0
 
 
 @pytest.mark.parametrize("source", ["10017", "10028"])
-def test_of_a_perfect_map_of_overlapping_discs_nearly_every_particle_is_read(coco_public: Path, source: str) -> None:
+def test_of_a_perfect_map_of_overlapping_discs_nearly_every_particle_is_read(
+    coco_public: Path, source: str
+) -> None:
     read = read_dataset(coco_public, border="auto", max_megapixels=256)
     dataset = measured(read, border="auto", visible=read.validation.particles.keys())
     scale = WIDTH_PX / dataset.diameter_px[source]
@@ -27,7 +29,10 @@ def test_of_a_perfect_map_of_overlapping_discs_nearly_every_particle_is_read(coc
         if micrograph.source != source:
             continue
         particles = dataset.validation.particles[micrograph.id]
-        shape = {"height_px": round(micrograph.height_px * scale), "width_px": round(micrograph.width_px * scale)}
+        shape = {
+            "height_px": round(micrograph.height_px * scale),
+            "width_px": round(micrograph.width_px * scale),
+        }
         perfect = 255 * rasterise(particles, **shape, scale=scale, particle_radius_fraction=1.0)
         centres = (particles.bounds[:, :2] + particles.bounds[:, 2:] / 2) * scale
         truths = centres[inside(centres, **shape, border_px=border_px)]

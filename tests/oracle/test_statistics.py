@@ -9,7 +9,13 @@ import pytest
 from scipy import stats
 
 from analysis.stats.bootstrap import paired_bootstrap, pooled_score
-from analysis.stats.statistics import effect_size, seed_interval, seeds_needed, sign_flip_test, t_quantile
+from analysis.stats.statistics import (
+    effect_size,
+    seed_interval,
+    seeds_needed,
+    sign_flip_test,
+    t_quantile,
+)
 
 
 @pytest.mark.parametrize("seeds", [6, 7, 9, 12])
@@ -17,17 +23,29 @@ from analysis.stats.statistics import effect_size, seed_interval, seeds_needed, 
 def test_sign_flip_p_equals_the_count_over_all_patterns(seeds: int, shift: float) -> None:
     values = np.random.default_rng(seeds).normal(shift, 1, seeds)
     seen = abs(values.sum())
-    hits = sum(abs(np.dot(signs, values)) >= seen - 1e-12 for signs in product((-1, 1), repeat=seeds))
-    assert sign_flip_test(values, rng=np.random.default_rng(0)).p == pytest.approx(hits / 2**seeds, abs=1e-12)
+    hits = sum(
+        abs(np.dot(signs, values)) >= seen - 1e-12 for signs in product((-1, 1), repeat=seeds)
+    )
+    assert sign_flip_test(values, rng=np.random.default_rng(0)).p == pytest.approx(
+        hits / 2**seeds, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("seeds", [6, 8, 10])
 def test_sign_flip_p_equals_scipys_permutation_test(seeds: int) -> None:
     values = np.random.default_rng(seeds).normal(0.4, 1, seeds)
-    # `samples` flips the sign of a single sample, which is the paired test; all patterns, so it is exact.
-    expected = stats.permutation_test((values, np.zeros(seeds)), lambda x, y, axis: np.mean(x - y, axis=axis),
-                                      permutation_type="samples", vectorized=True, n_resamples=np.inf)
-    assert sign_flip_test(values, rng=np.random.default_rng(0)).p == pytest.approx(expected.pvalue, abs=1e-12)
+    # `samples` flips the sign of a single sample, which is the paired test; all patterns, so it is
+    # exact.
+    expected = stats.permutation_test(
+        (values, np.zeros(seeds)),
+        lambda x, y, axis: np.mean(x - y, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=np.inf,
+    )
+    assert sign_flip_test(values, rng=np.random.default_rng(0)).p == pytest.approx(
+        expected.pvalue, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
@@ -36,12 +54,16 @@ def test_the_interval_over_seeds_is_scipys(level: float) -> None:
     expected = stats.ttest_1samp(values, 0).confidence_interval(level)
     interval = seed_interval(values, level=level)
     assert interval is not None
-    assert (interval.lower, interval.upper) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (interval.lower, interval.upper) == pytest.approx(
+        (expected.low, expected.high), abs=1e-12
+    )
 
 
 def test_d_z_is_scipys_t_over_the_root_of_n() -> None:
     values = np.random.default_rng(2).normal(1.0, 2.0, 9)
-    assert effect_size(values).d_z == pytest.approx(stats.ttest_1samp(values, 0).statistic / 3, abs=1e-12)
+    assert effect_size(values).d_z == pytest.approx(
+        stats.ttest_1samp(values, 0).statistic / 3, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(("effect", "spread"), [(1.0, 1.0), (1.0, 2.0), (2.0, 1.5)])
@@ -73,9 +95,17 @@ def test_the_bootstrap_of_seeds_alone_agrees_with_scipys_standard_error() -> Non
     def gain(index: np.ndarray) -> float:
         return pooled_score(second[index], score="f1") - pooled_score(first[index], score="f1")
 
-    expected = stats.bootstrap((np.arange(9),), gain, vectorized=False, n_resamples=4000, method="percentile",
-                               rng=generator).standard_error
-    found = paired_bootstrap(first, second, np.zeros(1, dtype=np.int64), draws=20_000, rng=generator)
+    expected = stats.bootstrap(
+        (np.arange(9),),
+        gain,
+        vectorized=False,
+        n_resamples=4000,
+        method="percentile",
+        rng=generator,
+    ).standard_error
+    found = paired_bootstrap(
+        first, second, np.zeros(1, dtype=np.int64), draws=20_000, rng=generator
+    )
     half = (found.interval.upper - found.interval.lower) / 2
     assert found.degrees_of_freedom == pytest.approx(8)
     assert half / stats.t.ppf(0.975, 8) == pytest.approx(expected * np.sqrt(9 / 8), rel=0.05)
@@ -84,4 +114,6 @@ def test_the_bootstrap_of_seeds_alone_agrees_with_scipys_standard_error() -> Non
 @pytest.mark.parametrize("freedom", [1.0, 5.0, 7.3, 40.0, np.inf])
 @pytest.mark.parametrize("probability", [0.5, 0.9, 0.975, 0.9995])
 def test_the_quantiles_of_t_are_scipys(freedom: float, probability: float) -> None:
-    assert t_quantile(probability, freedom) == pytest.approx(stats.t.ppf(probability, freedom), rel=1e-10, abs=1e-12)
+    assert t_quantile(probability, freedom) == pytest.approx(
+        stats.t.ppf(probability, freedom), rel=1e-10, abs=1e-12
+    )

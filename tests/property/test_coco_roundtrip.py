@@ -16,7 +16,9 @@ from cryossl.data.coco.dataset import Particles, rasterise, read_dataset
 # Each shows in a picture of 30 x 40 px, though some only by a row.
 BOX = st.tuples(st.integers(-9, 29), st.integers(-9, 39), st.integers(10, 20), st.integers(10, 20))
 BOXES = st.lists(BOX, max_size=8)
-MICROGRAPHS = st.dictionaries(st.from_regex(r"[a-z0-9]{1,8}_[a-z]{1,4}\.png", fullmatch=True), BOXES, max_size=5)
+MICROGRAPHS = st.dictionaries(
+    st.from_regex(r"[a-z0-9]{1,8}_[a-z]{1,4}\.png", fullmatch=True), BOXES, max_size=5
+)
 
 
 def write(root, part, micrographs, order):
@@ -25,15 +27,34 @@ def write(root, part, micrographs, order):
     (root / "annotations").mkdir(exist_ok=True)
     images, annotations = [], []
     for number, name in enumerate(micrographs):
-        Image.fromarray(np.arange(1200, dtype=np.uint32).astype(np.uint8).reshape(30, 40)).save(root / part / name)
+        Image.fromarray(np.arange(1200, dtype=np.uint32).astype(np.uint8).reshape(30, 40)).save(
+            root / part / name
+        )
         images.append({"id": number, "file_name": name, "height": 30, "width": 40})
         rows = [(1, [x, y, w, h]) for y, x, h, w in micrographs[name]] or [(0, [0, 0, 0, 0])]
-        annotations += [{"id": len(annotations) + 1 + place, "image_id": number, "category_id": 1, "iscrowd": crowd,
-                         "bbox": box, "area": box[2] * box[3], "segmentation": []}
-                        for place, (crowd, box) in enumerate(rows)]
+        annotations += [
+            {
+                "id": len(annotations) + 1 + place,
+                "image_id": number,
+                "category_id": 1,
+                "iscrowd": crowd,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "segmentation": [],
+            }
+            for place, (crowd, box) in enumerate(rows)
+        ]
     order.shuffle(images)
-    (root / "annotations" / f"instances_{part}.json").write_text(json.dumps(
-        {"info": [{}], "categories": [{"id": 1, "name": "particle"}], "images": images, "annotations": annotations}))
+    (root / "annotations" / f"instances_{part}.json").write_text(
+        json.dumps(
+            {
+                "info": [{}],
+                "categories": [{"id": 1, "name": "particle"}],
+                "images": images,
+                "annotations": annotations,
+            }
+        )
+    )
 
 
 @settings(max_examples=40)
@@ -59,6 +80,14 @@ def test_what_was_written_is_read(micrographs, order):
 def test_a_label_map_does_not_depend_on_the_order_of_particles(boxes, order):
     shuffled = list(boxes)
     order.shuffle(shuffled)
-    first, second = (rasterise(Particles(np.array(rows, dtype=np.float64)), height_px=30, width_px=40, scale=1.0,
-                               particle_radius_fraction=0.7) for rows in (boxes, shuffled))
+    first, second = (
+        rasterise(
+            Particles(np.array(rows, dtype=np.float64)),
+            height_px=30,
+            width_px=40,
+            scale=1.0,
+            particle_radius_fraction=0.7,
+        )
+        for rows in (boxes, shuffled)
+    )
     np.testing.assert_array_equal(first, second)

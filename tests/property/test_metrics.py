@@ -25,10 +25,14 @@ def maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(maps(), st.integers(0, 255))
-def test_counts_from_a_histogram_equal_counts_from_the_pixels(both: tuple[np.ndarray, np.ndarray], t: int) -> None:
+def test_counts_from_a_histogram_equal_counts_from_the_pixels(
+    both: tuple[np.ndarray, np.ndarray], t: int
+) -> None:
     probabilities, truth = both
     said, there, valid = probabilities >= t, truth == PARTICLE, truth != IGNORE
-    expected = Counts(int((said & there).sum()), int((said & ~there & valid).sum()), int((~said & there).sum()))
+    expected = Counts(
+        int((said & there).sum()), int((said & ~there & valid).sum()), int((~said & there).sum())
+    )
     assert counts_at(histogram(probabilities, truth), t) == expected
 
 

@@ -17,7 +17,9 @@ from cryossl.evaluation.picking import Picks, pick
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def apart(rng: np.random.Generator, *, spacing_px: float, side_px: int, tries: int = 300) -> np.ndarray:
+def apart(
+    rng: np.random.Generator, *, spacing_px: float, side_px: int, tries: int = 300
+) -> np.ndarray:
     """Random centres, none nearer to another than the spacing, all discs whole."""
     found: list[np.ndarray] = []
     for one in rng.uniform(10, side_px - 10, size=(tries, 2)):
@@ -28,14 +30,24 @@ def apart(rng: np.random.Generator, *, spacing_px: float, side_px: int, tries: i
 
 def perfect_map(centres: np.ndarray, *, radius: float, side_px: int) -> np.ndarray:
     boxes = np.column_stack([centres - radius, np.full((len(centres), 2), 2 * radius)])
-    return 255 * rasterise(Particles(boxes=boxes), height_px=side_px, width_px=side_px, scale=1.0, particle_radius_fraction=1.0)
+    return 255 * rasterise(
+        Particles(boxes=boxes),
+        height_px=side_px,
+        width_px=side_px,
+        scale=1.0,
+        particle_radius_fraction=1.0,
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(seed=SEEDS, radius=st.floats(4, 9), gap=st.floats(2.0, 3.0))
 def test_a_perfect_map_of_discs_that_do_not_overlap_has_f1_of_one(seed, radius, gap):
     centres = apart(np.random.default_rng(seed), spacing_px=gap * radius, side_px=120)
-    ranked = rank(pick(perfect_map(centres, radius=radius, side_px=120), radius_px=radius), centres, limit_px=0.6 * radius)
+    ranked = rank(
+        pick(perfect_map(centres, radius=radius, side_px=120), radius_px=radius),
+        centres,
+        limit_px=0.6 * radius,
+    )
     assert ranked.counts_at(best_threshold([ranked])).scores().f1 == 1.0
     assert average_precision([ranked]) == 1.0
 
@@ -62,7 +74,7 @@ def test_picks_move_with_the_picture(seed, rows, columns):
     patch = ndimage.gaussian_filter(rng.random((50, 50)) * 255, 2).astype(np.uint8)
     placed, moved = np.zeros((130, 130), np.uint8), np.zeros((130, 130), np.uint8)
     placed[20:70, 20:70] = patch
-    moved[20 + rows:70 + rows, 20 + columns:70 + columns] = patch
+    moved[20 + rows : 70 + rows, 20 + columns : 70 + columns] = patch
     here, there = pick(placed, radius_px=5.0), pick(moved, radius_px=5.0)
     assert len(here.scores) > 3
     assert here.scores.tolist() == there.scores.tolist()
@@ -73,19 +85,28 @@ def problem(seed: int) -> tuple[Picks, np.ndarray, float]:
     """Picks and particles so dense that many pairs compete; scores with ties."""
     rng = np.random.default_rng(seed)
     scores = np.sort(rng.integers(0, 12, rng.integers(0, 25)))[::-1].astype(np.uint16)
-    return (Picks(rng.uniform(0, 20, (len(scores), 2)).astype(np.float32), scores),
-            rng.uniform(0, 20, (rng.integers(0, 25), 2)), float(rng.uniform(0.5, 6)))
+    return (
+        Picks(rng.uniform(0, 20, (len(scores), 2)).astype(np.float32), scores),
+        rng.uniform(0, 20, (rng.integers(0, 25), 2)),
+        float(rng.uniform(0.5, 6)),
+    )
 
 
 @settings(max_examples=200, deadline=None)
 @given(seed=SEEDS, shuffle=SEEDS)
-def test_counts_do_not_depend_on_the_order_of_particles_or_of_picks_that_score_the_same(seed, shuffle):
+def test_counts_do_not_depend_on_the_order_of_particles_or_of_picks_that_score_the_same(
+    seed, shuffle
+):
     picks, truths, limit_px = problem(seed)
     rng = np.random.default_rng(shuffle)
     order = np.lexsort((rng.random(len(picks.scores)), -picks.scores.astype(int)))
     first = rank(picks, truths, limit_px=limit_px)
-    other = rank(Picks(picks.centres[order], picks.scores[order]), rng.permutation(truths), limit_px=limit_px)
-    assert [first.counts_at(cut) for cut in range(13)] == [other.counts_at(cut) for cut in range(13)]
+    other = rank(
+        Picks(picks.centres[order], picks.scores[order]), rng.permutation(truths), limit_px=limit_px
+    )
+    assert [first.counts_at(cut) for cut in range(13)] == [
+        other.counts_at(cut) for cut in range(13)
+    ]
     assert average_precision([first]) == average_precision([other])
 
 
@@ -104,13 +125,17 @@ def test_every_particle_is_found_or_missed_and_every_pick_right_or_wrong(seed):
 @settings(max_examples=100, deadline=None)
 @given(seeds=st.lists(SEEDS, max_size=4))
 def test_no_threshold_beats_the_one_chosen(seeds):
-    ranked = [rank(picks, truths, limit_px=limit_px) for picks, truths, limit_px in map(problem, seeds)]
+    ranked = [
+        rank(picks, truths, limit_px=limit_px) for picks, truths, limit_px in map(problem, seeds)
+    ]
 
     def f1(cut: int) -> float:
         return float(pooled(one.counts_at(cut) for one in ranked).exact_f1() or 0)
 
     best = best_threshold(ranked)
-    assert f1(best) == pytest.approx(max(map(f1, range(14)), default=0), abs=0) or not any(one.hits.any() for one in ranked)
+    assert f1(best) == pytest.approx(max(map(f1, range(14)), default=0), abs=0) or not any(
+        one.hits.any() for one in ranked
+    )
 
 
 @settings(max_examples=100, deadline=None)
@@ -126,4 +151,8 @@ def test_without_picks_or_particles_nothing_is_found():
     nothing = rank(empty, np.zeros((0, 2)), limit_px=1.0)
     assert average_precision([nothing]) is None
     assert average_precision([rank(empty, np.ones((3, 2)), limit_px=1.0)]) == 0
-    assert best_threshold([]) == best_threshold([Ranked(np.array([9], np.uint16), np.array([False]), 2)]) == 32768
+    assert (
+        best_threshold([])
+        == best_threshold([Ranked(np.array([9], np.uint16), np.array([False]), 2)])
+        == 32768
+    )

@@ -23,12 +23,17 @@ from cryossl.pseudolabels.pixel_rules import (
 from cryossl.pseudolabels.selection import AllAbove, Quality, Selection, label_map
 
 maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))
-labels = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14),
-                    elements=st.sampled_from([BACKGROUND, BACKGROUND, BACKGROUND, PARTICLE, IGNORE]))
+labels = hnp.arrays(
+    np.uint8,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=14),
+    elements=st.sampled_from([BACKGROUND, BACKGROUND, BACKGROUND, PARTICLE, IGNORE]),
+)
 priors = st.floats(0.001, 0.6)
 portions = st.floats(0.05, 1.0)
 # Often a bulk at p8 = 0, as a sure network has it, and empty bins between.
-histograms = hnp.arrays(np.int64, 256, elements=st.sampled_from([0, 0, 1, 3, 50, 1000])).filter(lambda counts: counts.sum())
+histograms = hnp.arrays(np.int64, 256, elements=st.sampled_from([0, 0, 1, 3, 50, 1000])).filter(
+    lambda counts: counts.sum()
+)
 
 
 @given(histograms, priors, portions)
@@ -38,9 +43,13 @@ def test_no_particle_cutoff_comes_nearer_to_the_portion_that_background_reached_
     particle, background = portion_cutoffs(counts, prior=prior, portion=portion)
     reached = counts[: background + 1].sum() / (counts.sum() * (1 - prior))
     wanted = min(1.0, max(portion, reached)) * prior
-    distance = {cutoff: abs(counts[cutoff:].sum() / counts.sum() - wanted) for cutoff in range(1, 257)}
+    distance = {
+        cutoff: abs(counts[cutoff:].sum() / counts.sum() - wanted) for cutoff in range(1, 257)
+    }
     assert distance[particle] <= min(distance.values()) + 1e-12
-    assert particle == 256 or counts[particle] > 0  # else the next higher one would label the same pixels
+    assert (
+        particle == 256 or counts[particle] > 0
+    )  # else the next higher one would label the same pixels
 
 
 @given(histograms, priors, portions)
@@ -57,14 +66,22 @@ def test_the_background_cutoff_is_the_lowest_that_reaches_its_portion(
 def test_a_larger_portion_labels_no_fewer_pixels_of_either_class(
     counts: np.ndarray, prior: float, one: float, other: float
 ) -> None:
-    small, large = (portion_cutoffs(counts, prior=prior, portion=portion) for portion in sorted((one, other)))
+    small, large = (
+        portion_cutoffs(counts, prior=prior, portion=portion) for portion in sorted((one, other))
+    )
     assert large[0] <= small[0]
     assert large[1] >= small[1]
 
 
 def _quantile(portion: float, *, particle: float = 0.5, background: float = 0.7) -> Selection:
-    return Selection(particle_threshold=particle, background_threshold=background, quality=Quality(confidence=1.0),
-                     keep=AllAbove(0.0), portion=portion, scope="per_source")
+    return Selection(
+        particle_threshold=particle,
+        background_threshold=background,
+        quality=Quality(confidence=1.0),
+        keep=AllAbove(0.0),
+        portion=portion,
+        scope="per_source",
+    )
 
 
 @given(maps, priors, portions)
@@ -86,8 +103,11 @@ def test_with_a_portion_the_thresholds_stay_as_floors_and_no_pixel_is_both(
 def test_the_labelled_part_sets_the_ratio_of_the_classes_and_not_the_teacher(
     seed: int, prior: float, portion: float, skew: float
 ) -> None:
-    # A teacher that finds 11% to 75% of the pixels to be particle; no bin near the cut-offs has many ties.
-    probabilities = np.floor(256 * np.random.default_rng(seed).random((120, 120)) ** skew).astype(np.uint8)
+    # A teacher that finds 11% to 75% of the pixels to be particle; no bin near the cut-offs has
+    # many ties.
+    probabilities = np.floor(256 * np.random.default_rng(seed).random((120, 120)) ** skew).astype(
+        np.uint8
+    )
     cutoffs = portion_cutoffs(probability_counts(probabilities), prior=prior, portion=portion)
     assume(cutoffs[1] < cutoffs[0])
     said = label_map(probabilities, _quantile(portion, particle=0.0, background=1.0), cutoffs)
@@ -97,7 +117,9 @@ def test_the_labelled_part_sets_the_ratio_of_the_classes_and_not_the_teacher(
 
 
 @given(st.floats(0.001, 0.2), portions)
-def test_where_background_is_one_stored_value_the_particles_are_as_many_as_the_prior_says(prior: float, portion: float) -> None:
+def test_where_background_is_one_stored_value_the_particles_are_as_many_as_the_prior_says(
+    prior: float, portion: float
+) -> None:
     counts = np.full(256, 40, dtype=np.int64)
     counts[0] = 30_000  # more than a portion of them, whatever it is
     particle, background = portion_cutoffs(counts, prior=prior, portion=portion)
@@ -107,7 +129,9 @@ def test_where_background_is_one_stored_value_the_particles_are_as_many_as_the_p
 
 
 @given(histograms, priors)
-def test_the_prior_cutoff_stays_near_a_half_and_follows_the_prior_between(counts: np.ndarray, prior: float) -> None:
+def test_the_prior_cutoff_stays_near_a_half_and_follows_the_prior_between(
+    counts: np.ndarray, prior: float
+) -> None:
     found = prior_cutoff(counts, prior=prior)
     assert particle_cutoff(0.3) <= found <= particle_cutoff(0.7)
     free, _ = portion_cutoffs(counts, prior=prior, portion=1.0)
@@ -128,10 +152,15 @@ def test_a_ring_takes_the_background_within_its_chebyshev_distance_and_nothing_e
 
 
 @given(maps, st.integers(1, 3))
-def test_a_selection_with_a_ring_ignores_it_and_changes_no_particle(probabilities: np.ndarray, ring_px: int) -> None:
+def test_a_selection_with_a_ring_ignores_it_and_changes_no_particle(
+    probabilities: np.ndarray, ring_px: int
+) -> None:
     plain = _quantile(1.0, particle=0.6, background=0.4)
     ringed = Selection(**{**vars(plain), "ring_px": ring_px})
-    np.testing.assert_array_equal(label_map(probabilities, ringed), with_ring(label_map(probabilities, plain), ring_px=ring_px))
+    np.testing.assert_array_equal(
+        label_map(probabilities, ringed),
+        with_ring(label_map(probabilities, plain), ring_px=ring_px),
+    )
 
 
 @given(histograms)
@@ -153,7 +182,9 @@ def test_soft_weights_are_softmatchs_formula_with_each_class_its_own(counts: np.
             if confidence[v] >= mean:
                 assert found[v] == 1
             elif variance > 1e-9:
-                assert found[v] == pytest.approx(np.exp(-min(0, confidence[v] - mean) ** 2 / (2 * variance / 4)))
+                assert found[v] == pytest.approx(
+                    np.exp(-(min(0, confidence[v] - mean) ** 2) / (2 * variance / 4))
+                )
         ordered = found[sorted(members, key=confidence.__getitem__)]
         assert (np.diff(ordered) >= 0).all()
 
@@ -169,7 +200,9 @@ def test_a_class_of_one_confidence_weighs_full_there_and_nothing_below(value: in
 
 
 @given(maps)
-def test_soft_codes_keep_the_probability_to_one_part_in_255_and_never_say_ignore(probabilities: np.ndarray) -> None:
+def test_soft_codes_keep_the_probability_to_one_part_in_255_and_never_say_ignore(
+    probabilities: np.ndarray,
+) -> None:
     codes = soft_codes(probabilities)
     assert not (codes == IGNORE).any()
     assert np.abs(codes.astype(int) - probabilities).max() <= 1
@@ -178,11 +211,18 @@ def test_soft_codes_keep_the_probability_to_one_part_in_255_and_never_say_ignore
 
 
 def test_a_pixel_that_no_item_answers_for_stays_ignored_when_soft_targets_are_hardened() -> None:
-    assert hardened(np.array([[0, 127, 128, 254, 255]], np.uint8)).tolist() == [[0, 0, 1, 1, IGNORE]]
+    assert hardened(np.array([[0, 127, 128, 254, 255]], np.uint8)).tolist() == [
+        [0, 0, 1, 1, IGNORE]
+    ]
 
 
-@given(st.integers(1, 3).flatmap(lambda earlier: hnp.arrays(np.uint8, (earlier + 1, 6, 5))), st.integers(1, 255))
-def test_agreement_is_the_mean_dice_of_the_earlier_maps_with_the_last(views: np.ndarray, cutoff: int) -> None:
+@given(
+    st.integers(1, 3).flatmap(lambda earlier: hnp.arrays(np.uint8, (earlier + 1, 6, 5))),
+    st.integers(1, 255),
+)
+def test_agreement_is_the_mean_dice_of_the_earlier_maps_with_the_last(
+    views: np.ndarray, cutoff: int
+) -> None:
     def dice(one: set[tuple[int, int]], other: set[tuple[int, int]]) -> float:
         return 2 * len(one & other) / (len(one) + len(other)) if one or other else 1.0
 

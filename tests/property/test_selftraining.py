@@ -25,13 +25,29 @@ class Some:
 
     def summary(self) -> SelectionSummary:
         return SelectionSummary(
-            pool=9, candidates=9, count=self.count, labelled_count=1, per_labelled=float(self.count), target_ratio=0.04,
-            particle_ratio=None, particle_ratio_valid=None, particle_ratio_by_source={}, ignored_fraction=None,
-            quality=None, mean_confidence=None, particle_confidence=None, background_confidence=None, balance=None)
+            pool=9,
+            candidates=9,
+            count=self.count,
+            labelled_count=1,
+            per_labelled=float(self.count),
+            target_ratio=0.04,
+            particle_ratio=None,
+            particle_ratio_valid=None,
+            particle_ratio_by_source={},
+            ignored_fraction=None,
+            quality=None,
+            mean_confidence=None,
+            particle_confidence=None,
+            background_confidence=None,
+            balance=None,
+        )
 
 
-@given(st.lists(st.integers(0, 100), min_size=6, max_size=6), st.lists(st.integers(0, 3), min_size=5, max_size=5),
-       st.integers(0, 5))
+@given(
+    st.lists(st.integers(0, 100), min_size=6, max_size=6),
+    st.lists(st.integers(0, 3), min_size=5, max_size=5),
+    st.integers(0, 5),
+)
 def test_the_best_of_the_accepted_is_reported_and_the_loop_ends_at_its_first_failure(
     scores: list[int], counts: list[int], iterations: int
 ) -> None:
@@ -49,8 +65,16 @@ def test_the_best_of_the_accepted_is_reported_and_the_loop_ends_at_its_first_fai
         return iteration
 
     outcome = follow(
-        self_train(SPLIT, iterations=iterations, fit=fit, pseudo_label=pseudo_label, evaluate=lambda k: scores[k],
-                   accept=lambda best, student: student.validation > best.validation), results.append)
+        self_train(
+            SPLIT,
+            iterations=iterations,
+            fit=fit,
+            pseudo_label=pseudo_label,
+            evaluate=lambda k: scores[k],
+            accept=lambda best, student: student.validation > best.validation,
+        ),
+        results.append,
+    )
     accepted = [result for result in results if result.accepted]
     assert outcome.best == accepted[-1] == max(accepted, key=lambda result: result.validation)
     assert [result.accepted for result in results[:-1]] == [True] * (len(results) - 1)

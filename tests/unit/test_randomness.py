@@ -12,8 +12,15 @@ def test_equal_names_give_equal_draws_whatever_was_drawn_before():
 
 
 def test_seed_purpose_and_each_counter_change_the_draws():
-    variants = [(3, "a", 1, 2), (4, "a", 1, 2), (3, "b", 1, 2), (3, "a", 2, 2), (3, "a", 1, 3), (3, "a", 12),
-                (3, "a", "1", 2)]
+    variants = [
+        (3, "a", 1, 2),
+        (4, "a", 1, 2),
+        (3, "b", 1, 2),
+        (3, "a", 2, 2),
+        (3, "a", 1, 3),
+        (3, "a", 12),
+        (3, "a", "1", 2),
+    ]
     draws = {generator(seed, *names).random() for seed, *names in variants}
     assert len(draws) == len(variants)
 

@@ -19,23 +19,32 @@ from packaging.requirements import Requirement
 from cryossl.data.labels import particle_ratio
 
 PROJECT = Path(__file__).resolve().parents[2]
-LONGEST_FILE = 400
+LONGEST_FILE = 500
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "misc", "stuff"}
 PYTHON_3_11 = {"python_version": "3.11", "python_full_version": "3.11.9"}
 
 
 def tracked() -> list[Path]:
     """Files of the repository, those not added yet included."""
-    listing = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=PROJECT,
-                             capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listing.returncode != 0:
         pytest.skip("not a git checkout")
-    return sorted(path for name in listing.stdout.split("\0") if name and (path := PROJECT / name).is_file())
+    return sorted(
+        path for name in listing.stdout.split("\0") if name and (path := PROJECT / name).is_file()
+    )
 
 
 FILES = tracked()
 PYTHON = [path for path in FILES if path.suffix == ".py"]
-PACKAGES = [path for path in PYTHON if path.relative_to(PROJECT).parts[0] in ("cryossl", "analysis")]
+PACKAGES = [
+    path for path in PYTHON if path.relative_to(PROJECT).parts[0] in ("cryossl", "analysis")
+]
 SHIPPED = [path for path in PYTHON if "tests" not in path.relative_to(PROJECT).parts]
 
 
@@ -53,24 +62,46 @@ def each_python_file(paths: list[Path]) -> pytest.MarkDecorator:
 
 def imported(tree: ast.AST) -> set[str]:
     """First parts of the names of all modules that a syntax tree imports."""
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    names |= {
+        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+    }
     return {name.split(".")[0] for name in names}
 
 
 def faults(tree: ast.AST) -> Iterator[str]:
     """Calls that load or run what a file or a user says."""
-    safe_loaders = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
-                    if [ast.unparse(base) for base in node.bases] == ["yaml.SafeLoader"]}
+    safe_loaders = {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        if [ast.unparse(base) for base in node.bases] == ["yaml.SafeLoader"]
+    }
     for node in ast.walk(tree):
         # What torch.load raises may be caught.
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle" and node.attr != "UnpicklingError":
+        if (
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node.value) == "pickle"
+            and node.attr != "UnpicklingError"
+        ):
             yield ast.unparse(node)
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
         options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        if called in ("eval", "exec", "yaml.unsafe_load", "yaml.full_load", "os.system", "os.popen"):
+        if called in (
+            "eval",
+            "exec",
+            "yaml.unsafe_load",
+            "yaml.full_load",
+            "os.system",
+            "os.popen",
+        ):
             yield called
         if called == "yaml.load" and options.get("Loader") not in safe_loaders:
             yield "yaml.load with a loader that is not safe"
@@ -84,7 +115,7 @@ def faults(tree: ast.AST) -> Iterator[str]:
 
 
 @each_python_file(PYTHON)
-def test_a_file_is_one_noun_of_at_most_400_lines(path: Path) -> None:
+def test_a_file_is_one_noun_of_at_most_500_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
     assert not VAGUE_NAMES & set(path.stem.removeprefix("test_").split("_"))
 
@@ -100,8 +131,14 @@ def test_a_file_starts_with_a_sentence_that_says_what_it_is_for(path: Path) -> N
 
 def test_no_file_names_a_place_on_somebodys_machine() -> None:
     places = re.compile(r"(?<![\w.$}])/(?:home|root|Users|work/main|work/shared)/")
-    found = [name_of(path) for path in FILES if path != Path(__file__).resolve() and path.suffix != ".lock"
-             and path.stat().st_size < 1_000_000 and places.search(path.read_bytes().decode("utf-8", errors="ignore"))]
+    found = [
+        name_of(path)
+        for path in FILES
+        if path != Path(__file__).resolve()
+        and path.suffix != ".lock"
+        and path.stat().st_size < 1_000_000
+        and places.search(path.read_bytes().decode("utf-8", errors="ignore"))
+    ]
     assert found == []
 
 
@@ -131,12 +168,17 @@ def test_no_randomness_is_global(path: Path) -> None:
     tree = syntax(path)
     assert "random" not in imported(tree)
     called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert not called & {"torch.manual_seed", "torch.seed", "np.random.seed", "torch.cuda.manual_seed_all"} or (
-        "torch.random.fork_rng" in called
-    )
+    assert not called & {
+        "torch.manual_seed",
+        "torch.seed",
+        "np.random.seed",
+        "torch.cuda.manual_seed_all",
+    } or ("torch.random.fork_rng" in called)
 
 
-@each_python_file([path for path in PYTHON if path not in SHIPPED and path != Path(__file__).resolve()])
+@each_python_file(
+    [path for path in PYTHON if path not in SHIPPED and path != Path(__file__).resolve()]
+)
 def test_no_test_puts_a_stand_in_where_the_real_thing_can_run(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"unittest\.mock|MagicMock|mocker\.|monkeypatch\.setattr", text)
@@ -152,8 +194,13 @@ def test_types_and_shapes_are_checked_while_tests_run() -> None:
 
 def test_the_command_line_starts_without_torch_and_without_mlflow() -> None:
     heavy = "{'torch', 'mlflow', 'pandas', 'scipy', 'matplotlib', 'cryossl.commands.run'}"
-    shown = subprocess.run([sys.executable, "-c", f"import cli, sys; print(sorted({heavy} & set(sys.modules)))"],
-                           cwd=PROJECT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", f"import cli, sys; print(sorted({heavy} & set(sys.modules)))"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert shown.stdout.strip() == "[]"
 
 
@@ -166,7 +213,10 @@ def project() -> dict[str, object]:
 
 def locked() -> dict[str, list[Requirement]]:
     lines = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
-    pins = [Requirement(line) for line in re.findall(r"^([A-Za-z0-9][^\\\n]*?)\s*\\?$", lines, flags=re.MULTILINE)]
+    pins = [
+        Requirement(line)
+        for line in re.findall(r"^([A-Za-z0-9][^\\\n]*?)\s*\\?$", lines, flags=re.MULTILINE)
+    ]
     return {pin.name: [other for other in pins if other.name == pin.name] for pin in pins}
 
 
@@ -186,13 +236,21 @@ def test_the_lock_names_no_host_and_has_hashes_for_everything() -> None:
 
 def test_the_lock_holds_every_dependency_in_its_range() -> None:
     pins = locked()
-    wrong = [str(one) for one in direct() for pin in pins.get(one.name, [None])
-             if pin is None or not one.specifier.contains(str(pin.specifier).removeprefix("=="))]
+    wrong = [
+        str(one)
+        for one in direct()
+        for pin in pins.get(one.name, [None])
+        if pin is None or not one.specifier.contains(str(pin.specifier).removeprefix("=="))
+    ]
     assert wrong == []
 
 
 def test_what_the_project_imports_it_depends_on() -> None:
-    distributions = {"yaml": "pyyaml", "PIL": "pillow", "segmentation_models_pytorch": "segmentation-models-pytorch"}
+    distributions = {
+        "yaml": "pyyaml",
+        "PIL": "pillow",
+        "segmentation_models_pytorch": "segmentation-models-pytorch",
+    }
     extras = project()["optional-dependencies"]
     assert isinstance(extras, dict)
     declared = {one.name for one in direct()} - {Requirement(one).name for one in extras["dev"]}
@@ -205,10 +263,16 @@ def test_what_the_project_imports_it_depends_on() -> None:
 def test_conda_pins_what_the_lock_pins() -> None:
     conda = yaml.safe_load((PROJECT / "conda.yaml").read_text(encoding="utf-8"))["dependencies"]
     assert conda[:2] == ["python=3.11", "pip"]
-    pins = {pin.name: pin for pins in locked().values() for pin in pins
-            if pin.marker is None or pin.marker.evaluate(dict(PYTHON_3_11))}
-    wanted = [f"{one.name}{pins[one.name].specifier}"
-              for one in map(Requirement, project()["dependencies"])]  # type: ignore[arg-type]
+    pins = {
+        pin.name: pin
+        for pins in locked().values()
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate(dict(PYTHON_3_11))
+    }
+    wanted = [
+        f"{one.name}{pins[one.name].specifier}"
+        for one in map(Requirement, project()["dependencies"])
+    ]  # type: ignore[arg-type]
     assert conda[2] == {"pip": wanted}
 
 
@@ -219,7 +283,11 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
     text = (PROJECT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     tree = text.split("```")[1]
     named = set(re.findall(r"^ +([\w/]+\.py)", tree, flags=re.MULTILINE))
-    modules = {"/".join(path.relative_to(PROJECT).parts[1:]) for path in PACKAGES if path.name != "__init__.py"}
+    modules = {
+        "/".join(path.relative_to(PROJECT).parts[1:])
+        for path in PACKAGES
+        if path.name != "__init__.py"
+    }
     assert sorted(named) == sorted(modules)
 
 
@@ -230,8 +298,22 @@ def test_links_between_documents_lead_somewhere(path: Path) -> None:
     assert [target for target in inside if not (path.parent / target).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE",
-                                  "CITATION.cff", "MLproject", "conda.yaml", "Makefile", ".ci/run", "docs/log.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "CITATION.cff",
+        "MLproject",
+        "conda.yaml",
+        "Makefile",
+        ".ci/run",
+        "docs/log.md",
+    ],
+)
 def test_the_root_holds_what_a_reader_looks_for(name: str) -> None:
     assert (PROJECT / name).stat().st_size > 0
 
@@ -246,8 +328,12 @@ def test_make_alone_lints_and_tests_and_the_ci_calls_the_readmes_command() -> No
     def steps(*goals: str) -> str:
         # `make test` runs this test: a make inside a make would tell of the folders it enters.
         command = ["make", "--no-print-directory", "-n", *goals]
-        return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            command, cwd=PROJECT, capture_output=True, text=True, check=True
+        ).stdout
 
     assert steps() == steps("lint") + steps("test").removeprefix(steps("venv"))
     assert "-P ratio=10 -P seed=3" in steps("run", "RATIO=10", "PARAMS=-P seed=3")
-    assert (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1] == "exec make test"
+    assert (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[
+        -1
+    ] == "exec make test"

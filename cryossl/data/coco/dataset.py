@@ -1,7 +1,10 @@
-"""A COCO data set of micrographs -> micrographs, particles and label maps; CryoTransformer's quirks end here.
+"""A COCO data set of micrographs -> micrographs, particles and label maps;
 
-COCO's x, y turn to (y, x) here. Every particle counts, whatever its `iscrowd`; the box [0, 0, 0, 0] means that
-the coordinates are missing, so that the micrograph is unlabelled; categories go by name, images by id.
+CryoTransformer's quirks end here.
+
+COCO's x, y turn to (y, x) here. Every particle counts, whatever its `iscrowd`; the box [0, 0, 0, 0]
+means that the coordinates are missing, so that the micrograph is unlabelled; categories go by name,
+images by id.
 """
 
 from __future__ import annotations
@@ -19,13 +22,30 @@ from jaxtyping import Float64
 
 from cryossl.data.coco.layout import PartFiles, find_parts, locate, pictures, real
 from cryossl.data.coco.rasterise import rasterise
-from cryossl.data.coco.records import Fault, FaultList, ImageRecord, Particles, Records, read_records
+from cryossl.data.coco.records import (
+    Fault,
+    FaultList,
+    ImageRecord,
+    Particles,
+    Records,
+    read_records,
+)
 from cryossl.data.images import read_size
 from cryossl.data.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 from cryossl.errors import DataError
 from cryossl.system.user_files import read_json
 
-__all__ = ["DataSet", "Fault", "Micrograph", "Part", "Particles", "measured", "rasterise", "read_dataset", "scan"]
+__all__ = [
+    "DataSet",
+    "Fault",
+    "Micrograph",
+    "Part",
+    "Particles",
+    "measured",
+    "rasterise",
+    "read_dataset",
+    "scan",
+]
 
 
 Boxes = Float64[np.ndarray, "n 4"]
@@ -33,7 +53,10 @@ Boxes = Float64[np.ndarray, "n 4"]
 
 @dataclass(frozen=True)
 class Micrograph:
-    """One picture. `id` is its path relative to the data root, with `/`; sizes are in px of the file."""
+    """One picture.
+
+    `id` is its path relative to the data root, with `/`; sizes are in px of the file.
+    """
 
     id: str
     path: Path
@@ -47,7 +70,8 @@ class Micrograph:
 class Part:
     """Train, validation or test; micrographs sorted by id.
 
-    A micrograph that is no key of `particles` is unlabelled; one whose particles are none is truly empty.
+    A micrograph that is no key of `particles` is unlabelled; one whose particles are none is truly
+    empty.
     """
 
     micrographs: tuple[Micrograph, ...]
@@ -58,7 +82,8 @@ class Part:
 class DataSet:
     """What a data folder holds.
 
-    `border_px` and `diameter_px` are by source, in px of the file; a source without labels has no diameter.
+    `border_px` and `diameter_px` are by source, in px of the file; a source without labels has no
+    diameter.
     """
 
     root: Path
@@ -79,12 +104,16 @@ class DataSet:
 def read_dataset(root: Path, *, border: Literal["auto"] | int, max_megapixels: float) -> DataSet:
     """The data set in a folder; headers are read, no picture is decoded.
 
-    `border` in px of the file, or `auto`: estimated per source from all labels (`measured` narrows them).
-    Raises DataError with the first fault and the number of the others.
+    `border` in px of the file, or `auto`: estimated per source from all labels (`measured` narrows
+    them). Raises DataError with the first fault and the number of the others.
     """
     dataset, faults = scan(root, border=border, max_megapixels=max_megapixels)
     if faults or dataset is None:
-        more = f"; {len(faults) - 1} more faults, `cryossl data check` lists them" if len(faults) > 1 else ""
+        more = (
+            f"; {len(faults) - 1} more faults, `cryossl data check` lists them"
+            if len(faults) > 1
+            else ""
+        )
         raise DataError(str(faults[0]), cure=faults[0].cure + more)
     return dataset
 
@@ -96,7 +125,11 @@ def scan(
     try:
         parts, layout_notes = find_parts(root)
         table_file = root / "sources.csv"
-        table = parse_table(_text(table_file), name=table_file.name) if os.path.lexists(table_file) else ()
+        table = (
+            parse_table(_text(table_file), name=table_file.name)
+            if os.path.lexists(table_file)
+            else ()
+        )
     except DataError as error:
         problem, cure = error.cause, error.cure
         return None, (Fault(str(root), "", problem.removeprefix(f"{root}: "), cure),)
@@ -110,10 +143,18 @@ def scan(
     descriptions = [entry.description() for part in found.values() for entry in part.values()]
     sources, source_notes = assign(descriptions, table=table)
     notes += source_notes
-    faults += [Fault(micrograph_id, "", f"its source {source[:80]!r} is no plain name",
-                     "use up to 64 letters, digits, dots, dashes, underscores and blanks")
-               for source, micrograph_id in sorted({source: key for key, source in sources.items()}.items())
-               if not is_plain(source)]
+    faults += [
+        Fault(
+            micrograph_id,
+            "",
+            f"its source {source[:80]!r} is no plain name",
+            "use up to 64 letters, digits, dots, dashes, underscores and blanks",
+        )
+        for source, micrograph_id in sorted(
+            {source: key for key, source in sources.items()}.items()
+        )
+        if not is_plain(source)
+    ]
     built = {name: _part(entries, sources) for name, entries in found.items()}
     test = built.get("test")
     if test is not None and not test.particles:
@@ -125,7 +166,9 @@ def scan(
     return measured(dataset, border=border, visible=None), ()
 
 
-def measured(dataset: DataSet, *, border: Literal["auto"] | int, visible: Collection[str] | None) -> DataSet:
+def measured(
+    dataset: DataSet, *, border: Literal["auto"] | int, visible: Collection[str] | None
+) -> DataSet:
     """The data set with border and diameter measured on the labels of the `visible` micrographs only; None for all.
 
     A benchmark hides most labels: what it measures on the hidden ones would leak into training.
@@ -134,25 +177,50 @@ def measured(dataset: DataSet, *, border: Literal["auto"] | int, visible: Collec
     for part in dataset.parts.values():
         for micrograph in part.micrographs:
             seen = micrograph.id in part.particles and (visible is None or micrograph.id in visible)
-            labels = [(part.particles[micrograph.id].bounds, micrograph.height_px, micrograph.width_px)] if seen else []
+            labels = (
+                [(part.particles[micrograph.id].bounds, micrograph.height_px, micrograph.width_px)]
+                if seen
+                else []
+            )
             bounds[micrograph.source] += labels
-    borders = {source: border_px(bounds[source]) if border == "auto" else border for source in sorted(bounds)}
-    diameters = {source: diameter_px([boxes for boxes, _, _ in bounds[source]]) for source in sorted(bounds)}
-    return dataclasses.replace(dataset, border_px=borders,
-                               diameter_px={source: value for source, value in diameters.items() if value is not None})
+    borders = {
+        source: border_px(bounds[source]) if border == "auto" else border
+        for source in sorted(bounds)
+    }
+    diameters = {
+        source: diameter_px([boxes for boxes, _, _ in bounds[source]]) for source in sorted(bounds)
+    }
+    return dataclasses.replace(
+        dataset,
+        border_px=borders,
+        diameter_px={source: value for source, value in diameters.items() if value is not None},
+    )
 
 
 def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
-    """The data set with the micrographs of these sources alone. Raises DataError for one that it has not."""
-    there = {micrograph.source for part in dataset.parts.values() for micrograph in part.micrographs}
+    """The data set with the micrographs of these sources alone.
+
+    Raises DataError for one that it has not.
+    """
+    there = {
+        micrograph.source for part in dataset.parts.values() for micrograph in part.micrographs
+    }
     missing = sorted(set(sources) - there)
     if missing:
-        raise DataError(f"{dataset.root} has no source {missing[0]!r}", cure=f"there are {', '.join(sorted(there))}")
+        raise DataError(
+            f"{dataset.root} has no source {missing[0]!r}",
+            cure=f"there are {', '.join(sorted(there))}",
+        )
     kept = {}
     for name, part in dataset.parts.items():
         micrographs = tuple(one for one in part.micrographs if one.source in sources)
-        kept[name] = Part(micrographs, {one.id: part.particles[one.id] for one in micrographs if one.id in part.particles})
-    return dataclasses.replace(dataset, train=kept["train"], validation=kept["validation"], test=kept.get("test"))
+        kept[name] = Part(
+            micrographs,
+            {one.id: part.particles[one.id] for one in micrographs if one.id in part.particles},
+        )
+    return dataclasses.replace(
+        dataset, train=kept["train"], validation=kept["validation"], test=kept.get("test")
+    )
 
 
 @dataclass(frozen=True)
@@ -204,12 +272,21 @@ def _read_part(
 def _names(document: object) -> list[str]:
     images = document.get("images") if isinstance(document, dict) else None
     entries = images if isinstance(images, list) else []
-    return list(dict.fromkeys(entry["file_name"] for entry in entries
-                              if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)))
+    return list(
+        dict.fromkeys(
+            entry["file_name"]
+            for entry in entries
+            if isinstance(entry, dict) and isinstance(entry.get("file_name"), str)
+        )
+    )
 
 
 def _match(
-    root: Path, paths: Mapping[str, Path], sizes: Mapping[str, tuple[int, int]], records: Records, faults: FaultList
+    root: Path,
+    paths: Mapping[str, Path],
+    sizes: Mapping[str, tuple[int, int]],
+    records: Records,
+    faults: FaultList,
 ) -> dict[str, _Found]:
     found: dict[str, _Found] = {}
     for image_id, record in records.images.items():
@@ -218,20 +295,38 @@ def _match(
             continue
         stated = (record.height_px or size[0], record.width_px or size[1])
         if stated != size:
-            faults.add(f"image {image_id}", f"{record.file_name!r} is {size[0]} x {size[1]} px (height x width), "
-                       f"the entry says {stated[0]} x {stated[1]}", "use the picture that the entry was made for")
+            faults.add(
+                f"image {image_id}",
+                f"{record.file_name!r} is {size[0]} x {size[1]} px (height x width), "
+                f"the entry says {stated[0]} x {stated[1]}",
+                "use the picture that the entry was made for",
+            )
             continue
         micrograph_id = _relative(paths[record.file_name], root)
         if micrograph_id in found:
-            faults.add(f"image {image_id}", f"{record.file_name!r} is also another entry's", "list each picture once")
+            faults.add(
+                f"image {image_id}",
+                f"{record.file_name!r} is also another entry's",
+                "list each picture once",
+            )
         else:
-            found[micrograph_id] = _Found(micrograph_id, paths[record.file_name], size, record,
-                                          records.particles.get(image_id))
+            found[micrograph_id] = _Found(
+                micrograph_id,
+                paths[record.file_name],
+                size,
+                record,
+                records.particles.get(image_id),
+            )
     return found
 
 
 def _add_unlisted(
-    root: Path, folder: Path, path: Path, max_megapixels: float, found: dict[str, _Found], faults: list[Fault]
+    root: Path,
+    folder: Path,
+    path: Path,
+    max_megapixels: float,
+    found: dict[str, _Found],
+    faults: list[Fault],
 ) -> None:
     """A picture that the annotation file does not name is unlabelled."""
     try:
@@ -249,28 +344,53 @@ def picture_fault(path: Path, root: Path, error: DataError) -> Fault:
     return Fault(_relative(path, root), "", problem.removeprefix(f"{path}: "), cure)
 
 
-def _check_parts(root: Path, found: Mapping[str, Mapping[str, _Found]], faults: list[Fault]) -> None:
+def _check_parts(
+    root: Path, found: Mapping[str, Mapping[str, _Found]], faults: list[Fault]
+) -> None:
     seen: dict[str, str] = {}
     for name, entries in found.items():
         for micrograph_id in entries:
             if micrograph_id in seen:
-                faults.append(Fault(micrograph_id, "", f"it is both in {seen[micrograph_id]} and in {name}",
-                                    "keep it in one part"))
+                faults.append(
+                    Fault(
+                        micrograph_id,
+                        "",
+                        f"it is both in {seen[micrograph_id]} and in {name}",
+                        "keep it in one part",
+                    )
+                )
             seen[micrograph_id] = name
     if faults:
         return
     for name in ("train", "validation"):
-        if not any(entry.particles is not None and entry.particles.count for entry in found[name].values()):
-            faults.append(Fault(str(root), "", f"the {name} part has no labelled particle",
-                                "annotate some of its micrographs"))
+        if not any(
+            entry.particles is not None and entry.particles.count for entry in found[name].values()
+        ):
+            faults.append(
+                Fault(
+                    str(root),
+                    "",
+                    f"the {name} part has no labelled particle",
+                    "annotate some of its micrographs",
+                )
+            )
 
 
 def _part(entries: Mapping[str, _Found], sources: Mapping[str, str]) -> Part:
     ordered = [entries[micrograph_id] for micrograph_id in sorted(entries)]
     micrographs = tuple(
-        Micrograph(entry.id, entry.path, *entry.size, sources[entry.id],
-                   entry.record.pixel_size_angstrom if entry.record else None) for entry in ordered)
-    return Part(micrographs, {entry.id: entry.particles for entry in ordered if entry.particles is not None})
+        Micrograph(
+            entry.id,
+            entry.path,
+            *entry.size,
+            sources[entry.id],
+            entry.record.pixel_size_angstrom if entry.record else None,
+        )
+        for entry in ordered
+    )
+    return Part(
+        micrographs, {entry.id: entry.particles for entry in ordered if entry.particles is not None}
+    )
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -279,7 +399,9 @@ def _relative(path: Path, root: Path) -> str:
 
 def _text(path: Path) -> str:
     if not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path.name}: no regular file", cure="replace it by the file itself, or remove it")
+        raise DataError(
+            f"{path.name}: no regular file", cure="replace it by the file itself, or remove it"
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:

@@ -1,7 +1,8 @@
 """The geometry of one annotation, checked before pycocotools sees it.
 
-pycocotools ends the process on a coordinate of 1e12 and returns garbage for run lengths that do not add up to the
-picture; so each number is finite, near the picture, and of the right count when it arrives there.
+pycocotools ends the process on a coordinate of 1e12 and returns garbage for run lengths that do not
+add up to the picture; so each number is finite, near the picture, and of the right count when it
+arrives there.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ def _box(value: object, size: tuple[int, int]) -> Box | None:
     if width <= 0 or height <= 0:
         raise ShapeError(f"bbox {short(value)} has no area")
     if max(abs(x), abs(y), width, height) > MAX_FAR * max(size):
-        raise ShapeError(f"bbox {short(value)} is far outside a picture of {size[0]} x {size[1]} px")
+        raise ShapeError(
+            f"bbox {short(value)} is far outside a picture of {size[0]} x {size[1]} px"
+        )
     inside = x < size[1] and y < size[0] and x + width > 0 and y + height > 0
     return (y, x, height, width) if inside else None
 
@@ -85,15 +88,22 @@ def _polygons(polygons: Sequence[object], size: tuple[int, int]) -> RLE:
         if not isinstance(polygon, list) or not all(map(is_number, polygon)):
             raise ShapeError("a polygon is not a list of finite numbers")
         if len(polygon) < 6 or len(polygon) % 2:
-            raise ShapeError(f"a polygon of {len(polygon)} numbers; it takes x and y of three points or more")
+            raise ShapeError(
+                f"a polygon of {len(polygon)} numbers; it takes x and y of three points or more"
+            )
         if len(polygon) > MAX_POLYGON_NUMBERS:
-            raise ShapeError(f"a polygon of {len(polygon)} numbers, more than {MAX_POLYGON_NUMBERS}")
+            raise ShapeError(
+                f"a polygon of {len(polygon)} numbers, more than {MAX_POLYGON_NUMBERS}"
+            )
         points = np.array(polygon, dtype=np.float64).reshape(-1, 2)
         if np.abs(points).max() > MAX_FAR * max(size):
             raise ShapeError(f"a polygon is far outside a picture of {size[0]} x {size[1]} px")
         length_px = np.hypot(*(np.roll(points, -1, axis=0) - points).T).sum()
         if length_px > MAX_PERIMETERS * 2 * sum(size):
-            raise ShapeError(f"a polygon is {length_px:.0f} px long, over {MAX_PERIMETERS:g} times round the picture")
+            raise ShapeError(
+                f"a polygon is {length_px:.0f} px long, over {MAX_PERIMETERS:g} times round the "
+                "picture"
+            )
     outline: RLE = coco_mask.merge(coco_mask.frPyObjects(list(polygons), size[0], size[1]))
     return outline
 
@@ -101,12 +111,16 @@ def _polygons(polygons: Sequence[object], size: tuple[int, int]) -> RLE:
 def _mask(mask: Mapping[str, Any], size: tuple[int, int]) -> RLE:
     stated, counts = mask.get("size"), mask.get("counts")
     if not isinstance(stated, list) or not all(map(is_int, stated)) or tuple(stated) != size:
-        raise ShapeError(f"the mask's size is {short(stated)}, the picture's [{size[0]}, {size[1]}]")
+        raise ShapeError(
+            f"the mask's size is {short(stated)}, the picture's [{size[0]}, {size[1]}]"
+        )
     runs = list(_unpack(counts)) if isinstance(counts, str) else counts
     if not isinstance(runs, list) or not all(is_int(run) and 0 <= run < 2**32 for run in runs):
         raise ShapeError("the mask's counts are not whole numbers of 0 or more")
     if sum(runs) != size[0] * size[1]:
-        raise ShapeError(f"the mask's counts add up to {sum(runs)}, not to {size[0]} x {size[1]} px")
+        raise ShapeError(
+            f"the mask's counts add up to {sum(runs)}, not to {size[0]} x {size[1]} px"
+        )
     outline: RLE = coco_mask.frPyObjects({"size": list(size), "counts": runs}, size[0], size[1])
     return outline
 
@@ -114,8 +128,8 @@ def _mask(mask: Mapping[str, Any], size: tuple[int, int]) -> RLE:
 def _unpack(text: str) -> Iterator[int]:
     """The runs of a compressed RLE, decoded here because pycocotools reads past the end of a broken one.
 
-    Five bits a character from `0` on, the sixth for more to come, signed; from the fourth run on the difference to the
-    run two before (cocoapi, `rleFrString`). Raises ShapeError.
+    Five bits a character from `0` on, the sixth for more to come, signed; from the fourth run on
+    the difference to the run two before (cocoapi, `rleFrString`). Raises ShapeError.
     """
     before, last, index, value, shift = 0, 0, 0, 0, 0
     for letter in text:

@@ -28,9 +28,10 @@ class PartFiles:
 def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
     """Part name -> its files, and notes. `test` may be missing.
 
-    Known layouts: `annotations/instances_{train,val,test}.json` with `train/ val/ test/`; the same with the JSON files
-    in the root; the same with a year (`instances_train2017.json`, `train2017/`); picture folders under `images/`.
-    Raises DataError if the folder is missing, empty, without annotation files, or if two layouts are mixed.
+    Known layouts: `annotations/instances_{train,val,test}.json` with `train/ val/ test/`; the same
+    with the JSON files in the root; the same with a year (`instances_train2017.json`,
+    `train2017/`); picture folders under `images/`. Raises DataError if the folder is missing,
+    empty, without annotation files, or if two layouts are mixed.
     """
     _check_root(root)
     parts: dict[str, PartFiles] = {}
@@ -45,8 +46,11 @@ def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
             notes.append("test/ has no annotation file and is left out")
     for part, files in parts.items():
         if not files.folder.is_dir():
-            raise DataError(f"{root}: {files.folder.relative_to(root).as_posix()}: no such folder for the pictures of {part}",
-                            cure=_CURE)
+            raise DataError(
+                f"{root}: {files.folder.relative_to(root).as_posix()}: no such folder for the "
+                f"pictures of {part}",
+                cure=_CURE,
+            )
         _inside(files.folder, root, files.folder.name)
         _inside(files.annotations, root, files.annotations.name)
     return parts, tuple(notes)
@@ -54,11 +58,15 @@ def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
 
 def _check_root(root: Path) -> None:
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder", cure="give the folder of a COCO data set, or `synthetic`")
+        raise DataError(
+            f"{root}: no such folder", cure="give the folder of a COCO data set, or `synthetic`"
+        )
     try:
         empty = not any(root.iterdir())
     except OSError as error:
-        raise DataError(f"{root}: cannot be listed ({error.strerror})", cure="check its permissions") from None
+        raise DataError(
+            f"{root}: cannot be listed ({error.strerror})", cure="check its permissions"
+        ) from None
     if empty:
         raise DataError(f"{root}: the folder is empty", cure=_CURE)
 
@@ -79,29 +87,44 @@ def _candidates(root: Path, part: str) -> Iterator[PartFiles]:
             match = pattern.match(file.name)
             if match and file.is_file():
                 places = (root / match[1], root / "images" / match[1])
-                yield PartFiles(next((place for place in places if place.is_dir()), places[0]), file)
+                yield PartFiles(
+                    next((place for place in places if place.is_dir()), places[0]), file
+                )
 
 
 def locate(file_name: str, *, folder: Path, root: Path) -> Path:
     """The picture that an annotation file names, under `folder` or, with its folder in the name, under `root`.
 
-    Raises DataError for a name that leads out of the data set, in itself or through a link, and for a missing file.
+    Raises DataError for a name that leads out of the data set, in itself or through a link, and for
+    a missing file.
     """
-    if (not file_name.strip() or _FORBIDDEN.search(file_name) or "\\" in file_name or file_name.startswith("/")
-            or re.match(r"^[A-Za-z]:", file_name) or ".." in file_name.split("/")):
-        raise DataError(f"the file name {file_name[:80]!r} is not a relative path inside the data set",
-                        cure="give the name of a picture in the part's folder")
+    if (
+        not file_name.strip()
+        or _FORBIDDEN.search(file_name)
+        or "\\" in file_name
+        or file_name.startswith("/")
+        or re.match(r"^[A-Za-z]:", file_name)
+        or ".." in file_name.split("/")
+    ):
+        raise DataError(
+            f"the file name {file_name[:80]!r} is not a relative path inside the data set",
+            cure="give the name of a picture in the part's folder",
+        )
     for place in (folder, root):
         path = place / os.path.normpath(file_name)
         try:
             present = path.exists() or path.is_symlink()
         except OSError as error:
-            raise DataError(f"the file name {file_name[:80]!r} cannot be used ({error.strerror})",
-                            cure="rename the file") from None
+            raise DataError(
+                f"the file name {file_name[:80]!r} cannot be used ({error.strerror})",
+                cure="rename the file",
+            ) from None
         if present:
             _inside(path, root, file_name[:80])
             return path
-    raise DataError(f"the picture {file_name[:80]!r} is missing", cure="restore it or remove its entry")
+    raise DataError(
+        f"the picture {file_name[:80]!r} is missing", cure="restore it or remove its entry"
+    )
 
 
 def real(path: Path) -> Path | None:
@@ -118,7 +141,9 @@ def _inside(path: Path, root: Path, name: str) -> None:
     if resolved is None:
         raise DataError(f"{name!r} is a link that leads nowhere", cure="restore what it points to")
     if not resolved.is_relative_to(root.resolve()):
-        raise DataError(f"{name!r} is a link out of the data set", cure="copy the files into the data folder")
+        raise DataError(
+            f"{name!r} is a link out of the data set", cure="copy the files into the data folder"
+        )
 
 
 def pictures(folder: Path) -> Iterator[Path]:

@@ -13,13 +13,19 @@ from cryossl.data.labels import BACKGROUND, PARTICLE, LabelMap
 
 
 def rasterise(
-    particles: Particles, *, height_px: int, width_px: int, scale: float, particle_radius_fraction: float
+    particles: Particles,
+    *,
+    height_px: int,
+    width_px: int,
+    scale: float,
+    particle_radius_fraction: float,
 ) -> LabelMap:
     """PARTICLE inside the particles, BACKGROUND elsewhere, on a picture of `height_px` x `width_px` at `scale`.
 
-    `scale` is px of this picture per px of the boxes. A box becomes the disc round its centre whose radius is
-    `particle_radius_fraction` times half the mean of its sides; a pixel belongs to it when its centre does. An outline
-    is drawn at full size and a pixel is PARTICLE when at least half of its area is.
+    `scale` is px of this picture per px of the boxes. A box becomes the disc round its centre whose
+    radius is `particle_radius_fraction` times half the mean of its sides; a pixel belongs to it
+    when its centre does. An outline is drawn at full size and a pixel is PARTICLE when at least
+    half of its area is.
     """
     label_map = np.full((height_px, width_px), BACKGROUND, dtype=np.uint8)
     for y, x, height, width in particles.boxes * scale:
@@ -42,6 +48,8 @@ def _draw_disc(label_map: LabelMap, centre_y: float, centre_x: float, radius: fl
     label_map[top:bottom, left:right][inside] = PARTICLE
 
 
-def _outline_mask(outlines: tuple[RLE, ...], height_px: int, width_px: int) -> Bool[np.ndarray, "height width"]:
+def _outline_mask(
+    outlines: tuple[RLE, ...], height_px: int, width_px: int
+) -> Bool[np.ndarray, "height width"]:
     full = np.asarray(coco_mask.decode(coco_mask.merge(list(outlines))), dtype=np.float32)
     return np.asarray(resize(full, height_px=height_px, width_px=width_px) >= 0.5)

@@ -1,4 +1,7 @@
-"""COCO records -> checked images and particles. Faults are collected, not raised: a data set is mended in one go."""
+"""COCO records -> checked images and particles.
+
+Faults are collected, not raised: a data set is mended in one go.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,16 @@ import numpy as np
 from jaxtyping import Float64
 from pycocotools import mask as coco_mask
 
-from cryossl.data.coco.geometry import RLE, Box, ShapeError, is_dummy, is_int, is_number, read_shape, short
+from cryossl.data.coco.geometry import (
+    RLE,
+    Box,
+    ShapeError,
+    is_dummy,
+    is_int,
+    is_number,
+    read_shape,
+    short,
+)
 
 _REMOVE = "mend or remove the annotation"
 _EXPORT = "export the annotations as COCO JSON"
@@ -36,8 +48,9 @@ class Fault:
 class Particles:
     """The annotated particles of one micrograph, in px of the original picture.
 
-    `boxes` are the particles known by a box alone, rows (y, x, height, width), as in the file: they may leave the
-    picture. `outlines` are the particles with a polygon or a run-length mask, as compressed RLE of the whole picture.
+    `boxes` are the particles known by a box alone, rows (y, x, height, width), as in the file: they
+    may leave the picture. `outlines` are the particles with a polygon or a run-length mask, as
+    compressed RLE of the whole picture.
     """
 
     boxes: Float64[np.ndarray, "n 4"]
@@ -70,7 +83,10 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Records:
-    """The checked content of one annotation file. `particles` is by image id; an image without entry is unlabelled."""
+    """The checked content of one annotation file.
+
+    `particles` is by image id; an image without entry is unlabelled.
+    """
 
     images: Mapping[int, ImageRecord]
     particles: Mapping[int, Particles]
@@ -89,7 +105,9 @@ class FaultList:
         self.faults.append(Fault(self.file, record, problem, cure))
 
 
-def read_records(document: object, faults: FaultList, *, sizes: Mapping[str, tuple[int, int]]) -> Records:
+def read_records(
+    document: object, faults: FaultList, *, sizes: Mapping[str, tuple[int, int]]
+) -> Records:
     """A parsed COCO document -> its images and particles; what is wrong goes to `faults` and is left out.
 
     `sizes` holds (height, width) in px by file name, for entries that do not state their own.
@@ -98,7 +116,9 @@ def read_records(document: object, faults: FaultList, *, sizes: Mapping[str, tup
         faults.add("", f"the document is {short(document)}, not an object", _EXPORT)
         return Records({}, {}, ())
     images = _read_images(_list(document, "images", faults), faults)
-    wanted, notes = _particle_categories(_list(document, "categories", faults, required=False), faults)
+    wanted, notes = _particle_categories(
+        _list(document, "categories", faults, required=False), faults
+    )
     particles: dict[int, Particles] = {}
     outside = 0
     for image_id, rows in _group(_list(document, "annotations", faults), images, faults).items():
@@ -108,23 +128,32 @@ def read_records(document: object, faults: FaultList, *, sizes: Mapping[str, tup
             particles[image_id], dropped = read
             outside += dropped
     if outside:
-        notes.append(f"{faults.file}: {outside} particles lie wholly outside their picture and are left out")
+        notes.append(
+            f"{faults.file}: {outside} particles lie wholly outside their picture and are left out"
+        )
     return Records(images, particles, tuple(notes))
 
 
 def _size(record: ImageRecord, sizes: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
-    """The size stated or read; None for an entry without size whose picture has a fault of its own already."""
+    """The size stated or read;
+
+    None for an entry without size whose picture has a fault of its own already.
+    """
     if record.height_px is None or record.width_px is None:
         return sizes.get(record.file_name)
     return record.height_px, record.width_px
 
 
-def _list(document: Mapping[str, Any], key: str, faults: FaultList, *, required: bool = True) -> Sequence[Any]:
+def _list(
+    document: Mapping[str, Any], key: str, faults: FaultList, *, required: bool = True
+) -> Sequence[Any]:
     value = document.get(key)
     if value is None and not required:
         return []
     if not isinstance(value, list):
-        problem = f"{key!r} is {short(value)}, not a list" if key in document else f"{key!r} is missing"
+        problem = (
+            f"{key!r} is {short(value)}, not a list" if key in document else f"{key!r} is missing"
+        )
         faults.add("", problem, _EXPORT)
         return []
     return value
@@ -138,9 +167,13 @@ def _read_images(entries: Sequence[Any], faults: FaultList) -> dict[int, ImageRe
         image_id = entry.get("id") if isinstance(entry, dict) else None
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not is_int(image_id) or not isinstance(name, str):
-            faults.add(label, "it needs a whole number `id` and a text `file_name`", "mend the entry")
+            faults.add(
+                label, "it needs a whole number `id` and a text `file_name`", "mend the entry"
+            )
         elif image_id in images:
-            faults.add(label, f"the id {short(image_id)} occurs twice", "give each image its own id")
+            faults.add(
+                label, f"the id {short(image_id)} occurs twice", "give each image its own id"
+            )
         elif name in names:
             faults.add(label, f"the file name {short(name)} occurs twice", "list each picture once")
         else:
@@ -149,7 +182,9 @@ def _read_images(entries: Sequence[Any], faults: FaultList) -> dict[int, ImageRe
     return images
 
 
-def _image_record(entry: Mapping[str, Any], name: str, label: str, faults: FaultList) -> ImageRecord:
+def _image_record(
+    entry: Mapping[str, Any], name: str, label: str, faults: FaultList
+) -> ImageRecord:
     source, pixel = entry.get("source"), entry.get("pixel_size_angstrom")
     if source is not None and not is_int(source) and not isinstance(source, str):
         faults.add(label, f"source is {short(source)}", "give a text, e.g. the EMPIAR id")
@@ -158,9 +193,12 @@ def _image_record(entry: Mapping[str, Any], name: str, label: str, faults: Fault
         faults.add(label, f"pixel_size_angstrom is {short(pixel)}", "give a number above 0")
         pixel = None
     return ImageRecord(
-        name, _side("height", entry, label, faults), _side("width", entry, label, faults),
+        name,
+        _side("height", entry, label, faults),
+        _side("width", entry, label, faults),
         source="" if source is None else str(source).strip(),
-        pixel_size_angstrom=None if pixel is None else float(pixel))
+        pixel_size_angstrom=None if pixel is None else float(pixel),
+    )
 
 
 def _side(side: str, entry: Mapping[str, Any], label: str, faults: FaultList) -> int | None:
@@ -172,7 +210,9 @@ def _side(side: str, entry: Mapping[str, Any], label: str, faults: FaultList) ->
     return None
 
 
-def _particle_categories(entries: Sequence[Any], faults: FaultList) -> tuple[Mapping[int, bool] | None, list[str]]:
+def _particle_categories(
+    entries: Sequence[Any], faults: FaultList
+) -> tuple[Mapping[int, bool] | None, list[str]]:
     """(category id -> whether it is particles, None where all count, notes); by name, since ids are not agreed on."""
     names: dict[int, str] = {}
     for index, entry in enumerate(entries):
@@ -181,16 +221,22 @@ def _particle_categories(entries: Sequence[Any], faults: FaultList) -> tuple[Map
         if not is_int(category_id) or not isinstance(entry.get("name"), str):
             faults.add(label, "it needs a whole number `id` and a text `name`", "mend the entry")
         elif category_id in names:
-            faults.add(label, f"the id {short(category_id)} occurs twice", "give each category its own id")
+            faults.add(
+                label, f"the id {short(category_id)} occurs twice", "give each category its own id"
+            )
         else:
             names[category_id] = entry["name"]
-    chosen = frozenset(key for key, name in names.items() if name.strip().lower() in ("particle", "particles"))
+    chosen = frozenset(
+        key for key, name in names.items() if name.strip().lower() in ("particle", "particles")
+    )
     others = ", ".join(sorted(short(names[key]) for key in names.keys() - chosen))
     if chosen:
         note = f"{faults.file}: only the category `particle` is read, not {others}"
         return {key: key in chosen for key in names}, [note] if others else []
     if len(names) > 1:
-        return None, [f"{faults.file}: no category is called `particle`: all of {others} count as particles"]
+        return None, [
+            f"{faults.file}: no category is called `particle`: all of {others} count as particles"
+        ]
     return None, []
 
 
@@ -225,10 +271,15 @@ def _reference_problem(entry: object, images: Mapping[int, ImageRecord], seen: s
 
 
 def _read_particles(
-    rows: Sequence[tuple[int, Mapping[str, Any]]], wanted: Mapping[int, bool] | None, size: tuple[int, int],
+    rows: Sequence[tuple[int, Mapping[str, Any]]],
+    wanted: Mapping[int, bool] | None,
+    size: tuple[int, int],
     faults: FaultList,
 ) -> tuple[Particles, int] | None:
-    """The particles of one picture and how many were outside; None if it is unlabelled (dummy annotations only)."""
+    """The particles of one picture and how many were outside;
+
+    None if it is unlabelled (dummy annotations only).
+    """
     # Annotations of another category alone: someone looked, and there is no particle.
     examined = [(index, entry) for index, entry in rows if not is_dummy(entry)]
     if not examined:
@@ -251,9 +302,14 @@ def _read_particles(
         else:
             boxes.append(shape)
     if outside and not boxes and not outlines:
-        faults.add(outside[0], "it lies outside its picture, and so do all other particles there",
-                   "check that coordinates and pictures are at the same scale")
-    return Particles(np.array(boxes, dtype=np.float64).reshape(-1, 4), tuple(outlines)), len(outside)
+        faults.add(
+            outside[0],
+            "it lies outside its picture, and so do all other particles there",
+            "check that coordinates and pictures are at the same scale",
+        )
+    return Particles(np.array(boxes, dtype=np.float64).reshape(-1, 4), tuple(outlines)), len(
+        outside
+    )
 
 
 def _is_wanted(entry: Mapping[str, Any], wanted: Mapping[int, bool] | None) -> bool:

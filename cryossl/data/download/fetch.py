@@ -1,8 +1,9 @@
 """CryoTransformer's public data set: download its archive, resuming where it stopped, and unpack it.
 
-The address is the one in the README of https://github.com/jianlin-cheng/CryoTransformer (under "Download training
-data"): 5,172 train, 534 validation and 486 test micrographs of CryoPPP (Dhakal et al., Scientific Data 10 (2023) 392).
-The authors publish no checksum; whoever has one passes `sha256`.
+The address is the one in the README of https://github.com/jianlin-cheng/CryoTransformer (under
+"Download training data"): 5,172 train, 534 validation and 486 test micrographs of CryoPPP (Dhakal
+et al., Scientific Data 10 (2023) 392). The authors publish no checksum; whoever has one passes
+`sha256`.
 """
 
 from __future__ import annotations
@@ -82,15 +83,18 @@ def fetch_cryotransformer(
 ) -> Path:
     """Download and unpack the archive into `to`; returns the data root in it, the folder with the annotations.
 
-    An interrupted download goes on where it stopped, in this call (up to `retries` times without a new byte) or in the
-    next one. A folder that holds the data set already is returned as it is. `to` appears whole or not at all.
+    An interrupted download goes on where it stopped, in this call (up to `retries` times without a
+    new byte) or in the next one. A folder that holds the data set already is returned as it is.
+    `to` appears whole or not at all.
 
-    Raises DataError for an address that is not http(s), a refusal by the server, a wrong checksum, an unsafe or damaged
-    archive, and for a folder with other content; StorageError without enough space; BusyError if another process
-    fetches into the same folder.
+    Raises DataError for an address that is not http(s), a refusal by the server, a wrong checksum,
+    an unsafe or damaged archive, and for a folder with other content; StorageError without enough
+    space; BusyError if another process fetches into the same folder.
     """
     _check_address(url)
-    if sha256 is not None and not re.fullmatch("[0-9A-Fa-f]{64}", sha256.strip()):  # else all is fetched, then removed
+    if sha256 is not None and not re.fullmatch(
+        "[0-9A-Fa-f]{64}", sha256.strip()
+    ):  # else all is fetched, then removed
         raise DataError(f"{sha256!r:.80} is no SHA-256", cure="give its 64 hexadecimal digits")
     places = _Places(to.absolute())
     try:
@@ -103,10 +107,14 @@ def fetch_cryotransformer(
             _unpack(places, report=report)
             return _data_root(to)
     except Timeout:
-        raise BusyError(f"another process fetches into {to}", cure="wait for it, or choose another folder") from None
+        raise BusyError(
+            f"another process fetches into {to}", cure="wait for it, or choose another folder"
+        ) from None
     except OSError as error:
-        raise StorageError(f"cannot write to {to.absolute().parent}: {error.strerror or error}",
-                           cure="free some space or choose another folder") from error
+        raise StorageError(
+            f"cannot write to {to.absolute().parent}: {error.strerror or error}",
+            cure="free some space or choose another folder",
+        ) from error
 
 
 def _check_address(url: str) -> None:
@@ -116,15 +124,21 @@ def _check_address(url: str) -> None:
     except ValueError:
         parts, host = urlsplit(""), None
     if parts.scheme not in ("http", "https") or not host:
-        raise DataError(f"{url!r} is not an http or https address", cure=f"the default is {DEFAULT_URL}")
+        raise DataError(
+            f"{url!r} is not an http or https address", cure=f"the default is {DEFAULT_URL}"
+        )
 
 
 def _download(places: _Places, url: str, *, retries: int, report: Report) -> None:
-    """Fetch until the archive is complete. Each new byte gives all retries back; between two of them we wait longer."""
+    """Fetch until the archive is complete.
+
+    Each new byte gives all retries back; between two of them we wait longer.
+    """
     patience = Retry(total=retries, backoff_factor=0.2, backoff_max=60)
     waiting = patience
     with requests.Session() as session:
-        # requests can open nothing but http and https, redirects included; it retries what fails before the first byte.
+        # requests can open nothing but http and https, redirects included; it retries what fails
+        # before the first byte.
         adapter = HTTPAdapter(max_retries=patience.new(status_forcelist=(429, 500, 502, 503, 504)))
         session.mount("http://", adapter)
         session.mount("https://", adapter)
@@ -137,15 +151,19 @@ def _download(places: _Places, url: str, *, retries: int, report: Report) -> Non
             except HTTPError as error:
                 cause = error
             except requests.RequestException as error:
-                raise DataError(f"cannot fetch {url}: {_reason(error)}",
-                                cure="check the address and the network, then fetch again") from error
+                raise DataError(
+                    f"cannot fetch {url}: {_reason(error)}",
+                    cure="check the address and the network, then fetch again",
+                ) from error
             if _size(places.archive) > before:
                 waiting = patience
             try:
                 waiting = waiting.increment("GET", url, error=cause)
             except (MaxRetryError, HTTPError):
-                raise DataError(f"the download of {url} broke off after {_size(places.archive) / 1e6:.1f} MB",
-                                cure="fetch again: it goes on from there") from cause
+                raise DataError(
+                    f"the download of {url} broke off after {_size(places.archive) / 1e6:.1f} MB",
+                    cure="fetch again: it goes on from there",
+                ) from cause
             waiting.sleep()
 
 
@@ -158,7 +176,9 @@ def _download_once(session: requests.Session, places: _Places, url: str, *, repo
     headers = {"Accept-Encoding": "identity"}
     if have and known is not None:
         headers |= {"Range": f"bytes={have}-", "If-Range": known.etag or known.modified}
-    with closing(session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)) as response:
+    with closing(
+        session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS)
+    ) as response:
         _check_redirect(url, response.url)
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             # Nothing is missing, or the archive changed and is shorter now.
@@ -176,15 +196,21 @@ def _download_once(session: requests.Session, places: _Places, url: str, *, repo
         total = have + int(length) if length.isdigit() else None
         _check_space(places, have, total)
         if not goes_on:
-            version = _Version(url, _strong(response.headers.get("ETag", "")),
-                               response.headers.get("Last-Modified", ""), total)
+            version = _Version(
+                url,
+                _strong(response.headers.get("ETag", "")),
+                response.headers.get("Last-Modified", ""),
+                total,
+            )
             places.archive.unlink(missing_ok=True)
             write_durably(places.version, json.dumps(asdict(version)).encode())
         have = _append(response, places.archive, have, total, report=report)
     return total is None or have == total
 
 
-def _append(response: requests.Response, archive: Path, have: int, total: int | None, *, report: Report) -> int:
+def _append(
+    response: requests.Response, archive: Path, have: int, total: int | None, *, report: Report
+) -> int:
     with archive.open("ab") as file:
         for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
             file.write(chunk)
@@ -196,7 +222,9 @@ def _append(response: requests.Response, archive: Path, have: int, total: int | 
 
 def _check_redirect(asked: str, answered: str) -> None:
     if urlsplit(asked).scheme == "https" and urlsplit(answered).scheme != "https":
-        raise DataError(f"{asked} leads to {answered}, which is not encrypted", cure="give it if you trust it")
+        raise DataError(
+            f"{asked} leads to {answered}, which is not encrypted", cure="give it if you trust it"
+        )
 
 
 def _check_space(places: _Places, have: int, total: int | None) -> None:
@@ -206,9 +234,11 @@ def _check_space(places: _Places, have: int, total: int | None) -> None:
     needed = total - have + int(_UNPACKED_PER_PACKED * total) + RESERVE_BYTES
     free = shutil.disk_usage(places.archive.parent).free
     if needed > free:
-        raise StorageError(f"not enough space in {places.archive.parent}: download and unpacking need "
-                           f"{needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-                           cure="free some space or choose another folder")
+        raise StorageError(
+            f"not enough space in {places.archive.parent}: download and unpacking need "
+            f"{needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            cure="free some space or choose another folder",
+        )
 
 
 def _check_sum(places: _Places, sha256: str | None) -> None:
@@ -218,8 +248,10 @@ def _check_sum(places: _Places, sha256: str | None) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256.strip().lower():
         places.forget_archive()
-        raise DataError(f"the archive's sha256 is {found}, not {sha256}; it has been removed",
-                        cure="check the checksum, then fetch again")
+        raise DataError(
+            f"the archive's sha256 is {found}, not {sha256}; it has been removed",
+            cure="check the checksum, then fetch again",
+        )
 
 
 def _unpack(places: _Places, *, report: Report) -> None:
@@ -241,7 +273,9 @@ def _data_root(folder: Path) -> Path:
     """The folder at or below `folder` that holds the train annotations, in `annotations/` or beside the pictures."""
     found = sorted(folder.rglob(_ANNOTATIONS), key=lambda path: (len(path.parts), path))
     if not found:
-        raise DataError(f"{folder} holds no {_ANNOTATIONS}", cure="choose an empty folder or another address")
+        raise DataError(
+            f"{folder} holds no {_ANNOTATIONS}", cure="choose an empty folder or another address"
+        )
     parent = found[0].parent
     return parent.parent if parent.name == "annotations" else parent
 

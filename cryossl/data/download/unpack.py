@@ -20,15 +20,22 @@ RESERVE_BYTES = 256 * 2**20
 
 _MEGABYTE = 10**6
 _CHUNK_BYTES = 2**20
-_DAMAGED = (tarfile.ReadError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError)
+_DAMAGED = (
+    tarfile.ReadError,
+    zipfile.BadZipFile,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+)
 
 
 def unpack(archive: Path, folder: Path, *, report: Report) -> None:
     """Unpack a tar (plain, gz, bz2, xz) or a zip archive into an empty folder.
 
-    Only plain files and folders with relative names are taken: a link, a device, an absolute name or one with `..`
-    raises DataError, as does a damaged archive. StorageError if the disk is too full. What was unpacked until then
-    stays: the caller removes the folder.
+    Only plain files and folders with relative names are taken: a link, a device, an absolute name
+    or one with `..` raises DataError, as does a damaged archive. StorageError if the disk is too
+    full. What was unpacked until then stays: the caller removes the folder.
     """
     try:
         if zipfile.is_zipfile(archive):
@@ -36,20 +43,28 @@ def unpack(archive: Path, folder: Path, *, report: Report) -> None:
         elif tarfile.is_tarfile(archive):
             members = _unpack_tar(archive, folder)
         else:
-            raise DataError(f"{archive.name} is neither a tar nor a zip archive",
-                            cure="check that the address gives the archive and not a web page")
+            raise DataError(
+                f"{archive.name} is neither a tar nor a zip archive",
+                cure="check that the address gives the archive and not a web page",
+            )
         total = archive.stat().st_size // _MEGABYTE
         for bytes_read in members:
             report(Progress("unpack", min(bytes_read // _MEGABYTE, total), total, "MB"))
         report(Progress("unpack", total, total, "MB"))
     except _DAMAGED as error:
-        raise DataError(f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again") from error
+        raise DataError(
+            f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
+        ) from error
     except OSError as error:
         # gzip's and bz2's own complaints are OSError without a number; the system's have one.
         if error.errno is None:
-            raise DataError(f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again") from error
-        raise StorageError(f"cannot unpack {archive.name} into {folder}: {error.strerror}",
-                           cure="free some space or choose another folder") from error
+            raise DataError(
+                f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
+            ) from error
+        raise StorageError(
+            f"cannot unpack {archive.name} into {folder}: {error.strerror}",
+            cure="free some space or choose another folder",
+        ) from error
 
 
 def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
@@ -60,7 +75,8 @@ def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
             if not (member.isreg() or member.isdir()):
                 raise _refused(archive, member.name, "is a link or a device")
             _check_space(folder, member.size, archive)
-            # Not tar.extract, which is safe only with a filter that Python 3.11.2 lacks; owners and modes are not wanted.
+            # Not tar.extract, which is safe only with a filter that Python 3.11.2 lacks; owners and
+            # modes are not wanted.
             place = folder / member.name
             source = tar.extractfile(member)
             if source is None:
@@ -76,7 +92,8 @@ def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
 def _check_rest(tar: tarfile.TarFile) -> None:
     """Read what follows the last member: zeros, and behind them the packer's checksum over everything.
 
-    tarfile stops at the first header that it cannot read, damaged or not, and so never comes to that checksum.
+    tarfile stops at the first header that it cannot read, damaged or not, and so never comes to
+    that checksum.
     """
     while rest := tar.fileobj.read(_CHUNK_BYTES) if tar.fileobj is not None else b"":
         if rest.count(0) != len(rest):
@@ -110,14 +127,19 @@ def _check_name(name: str, archive: Path) -> None:
 def _check_space(folder: Path, needed_bytes: int, archive: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed_bytes + RESERVE_BYTES > free:
-        raise StorageError(f"not enough space to unpack {archive.name} into {folder}: the next file needs "
-                           f"{needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free, "
-                           f"{RESERVE_BYTES / 1e9:.2f} GB stay so", cure="free some space or choose another folder")
+        raise StorageError(
+            f"not enough space to unpack {archive.name} into {folder}: the next file needs "
+            f"{needed_bytes / 1e9:.2f} GB, {free / 1e9:.2f} GB are free, "
+            f"{RESERVE_BYTES / 1e9:.2f} GB stay so",
+            cure="free some space or choose another folder",
+        )
 
 
 def _refused(archive: Path, name: str, reason: str) -> CryosslError:
-    return DataError(f"{archive.name} holds a member that is not safe to unpack: {name!r} {reason}",
-                     cure="do not trust this archive")
+    return DataError(
+        f"{archive.name} holds a member that is not safe to unpack: {name!r} {reason}",
+        cure="do not trust this archive",
+    )
 
 
 def _one_line(error: BaseException) -> str:

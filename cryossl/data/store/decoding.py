@@ -25,7 +25,8 @@ from cryossl.system.files import write_durably
 
 BATCH_MICROGRAPHS = 100
 
-# While a picture is decoded, reduced and normalised about this many bytes stand for each of its pixels.
+# While a picture is decoded, reduced and normalised about this many bytes stand for each of its
+# pixels.
 _BYTES_PER_PIXEL = 24
 _DECODING_BYTES = 2 * 2**30
 _MOST_THREADS = 8
@@ -41,23 +42,35 @@ class _Job:
     file: HashedFile
 
 
-def decode_into(pictures: Path, truth: Path, blueprint: Blueprint, dataset: DataSet, files: Mapping[str, HashedFile], *,
-                settings: InputSettings, progress: Path, report: Report) -> None:
+def decode_into(
+    pictures: Path,
+    truth: Path,
+    blueprint: Blueprint,
+    dataset: DataSet,
+    files: Mapping[str, HashedFile],
+    *,
+    settings: InputSettings,
+    progress: Path,
+    report: Report,
+) -> None:
     """Fill a store's two flat files; goes on after the micrographs that `progress` says are safely written.
 
-    Each micrograph has its fixed place, so that writing a batch a second time changes nothing. Reports "decode" in
-    batches. Raises DataError for a picture that cannot be used, StorageError without space, OSError from writing.
+    Each micrograph has its fixed place, so that writing a batch a second time changes nothing.
+    Reports "decode" in batches. Raises DataError for a picture that cannot be used, StorageError
+    without space, OSError from writing.
     """
     jobs = _jobs(blueprint, dataset, files)
     done = _done(progress)
     _check_space(pictures.parent, jobs[done:])
     batches = -(-len(jobs) // BATCH_MICROGRAPHS)
-    with (_open_flat(pictures, blueprint.picture_bytes) as picture_file,
-          _open_flat(truth, blueprint.truth_bytes) as truth_file,
-          ThreadPoolExecutor(_threads(blueprint)) as pool):
+    with (
+        _open_flat(pictures, blueprint.picture_bytes) as picture_file,
+        _open_flat(truth, blueprint.truth_bytes) as truth_file,
+        ThreadPoolExecutor(_threads(blueprint)) as pool,
+    ):
         write = _writer(picture_file, truth_file, settings)
         for start in range(done, len(jobs), BATCH_MICROGRAPHS):
-            batch = jobs[start:start + BATCH_MICROGRAPHS]
+            batch = jobs[start : start + BATCH_MICROGRAPHS]
             for _written in pool.map(write, batch):
                 pass
             os.fsync(picture_file)
@@ -69,8 +82,8 @@ def decode_into(pictures: Path, truth: Path, blueprint: Blueprint, dataset: Data
 def particle_centres(blueprint: Blueprint, dataset: DataSet) -> Float64[np.ndarray, "particles 2"]:
     """Centres (y, x) of all annotated particles in store px, micrograph by micrograph as in the blueprint.
 
-    The middle of the box, an outline's being the box round it: where `rasterise` draws the disc. Their order within a
-    micrograph does not depend on the order in the file.
+    The middle of the box, an outline's being the box round it: where `rasterise` draws the disc.
+    Their order within a micrograph does not depend on the order in the file.
     """
     found = [np.zeros((0, 2))]
     for stored, (_, _, particles) in zip(blueprint.micrographs, members(dataset), strict=True):
@@ -82,8 +95,12 @@ def particle_centres(blueprint: Blueprint, dataset: DataSet) -> Float64[np.ndarr
 
 
 def _jobs(blueprint: Blueprint, dataset: DataSet, files: Mapping[str, HashedFile]) -> list[_Job]:
-    return [_Job(micrograph, particles, stored, files[stored.id])
-            for stored, (_, micrograph, particles) in zip(blueprint.micrographs, members(dataset), strict=True)]
+    return [
+        _Job(micrograph, particles, stored, files[stored.id])
+        for stored, (_, micrograph, particles) in zip(
+            blueprint.micrographs, members(dataset), strict=True
+        )
+    ]
 
 
 def _done(progress: Path) -> int:
@@ -94,11 +111,17 @@ def _done(progress: Path) -> int:
 
 
 def _check_space(folder: Path, jobs: list[_Job]) -> None:
-    needed = sum(job.stored.height_px * job.stored.width_px * (2 if job.stored.annotated else 1) for job in jobs)
+    needed = sum(
+        job.stored.height_px * job.stored.width_px * (2 if job.stored.annotated else 1)
+        for job in jobs
+    )
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StorageError(f"the store needs {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are free",
-                           cure="free space or choose another folder with --work")
+        raise StorageError(
+            f"the store needs {needed / 1e9:.2f} GB in {folder}, where {free / 1e9:.2f} GB are "
+            "free",
+            cure="free space or choose another folder with --work",
+        )
 
 
 @contextmanager
@@ -114,18 +137,32 @@ def _open_flat(path: Path, size_bytes: int) -> Iterator[int]:
 
 def _threads(blueprint: Blueprint) -> int:
     """Decoding threads: one per core, fewer where pictures are so large that they would fill the memory."""
-    largest = max(stored.original_height_px * stored.original_width_px for stored in blueprint.micrographs)
-    return max(1, min(os.cpu_count() or 1, _MOST_THREADS, _DECODING_BYTES // (_BYTES_PER_PIXEL * largest)))
+    largest = max(
+        stored.original_height_px * stored.original_width_px for stored in blueprint.micrographs
+    )
+    return max(
+        1, min(os.cpu_count() or 1, _MOST_THREADS, _DECODING_BYTES // (_BYTES_PER_PIXEL * largest))
+    )
 
 
 def _writer(picture_file: int, truth_file: int, settings: InputSettings) -> Callable[[_Job], None]:
     def write(job: _Job) -> None:
         stored = job.stored
-        _write_at(picture_file, stored.picture_offset, _decode(job, max_megapixels=settings.max_megapixels))
+        _write_at(
+            picture_file,
+            stored.picture_offset,
+            _decode(job, max_megapixels=settings.max_megapixels),
+        )
         if job.particles is not None and stored.truth_offset is not None:
-            label_map = rasterise(job.particles, height_px=stored.height_px, width_px=stored.width_px,
-                                  scale=stored.scale, particle_radius_fraction=settings.particle_radius_fraction)
+            label_map = rasterise(
+                job.particles,
+                height_px=stored.height_px,
+                width_px=stored.width_px,
+                scale=stored.scale,
+                particle_radius_fraction=settings.particle_radius_fraction,
+            )
             _write_at(truth_file, stored.truth_offset, label_map)
+
     return write
 
 
@@ -138,16 +175,22 @@ def _decode(job: _Job, *, max_megapixels: float) -> UInt8[np.ndarray, "height wi
         raise
     _require_unchanged(job)
     if picture.shape != (stored.original_height_px, stored.original_width_px):
-        raise DataError(f"{job.micrograph.path}: {picture.shape[0]} x {picture.shape[1]} px instead of "
-                        f"{stored.original_height_px} x {stored.original_width_px}", cure="correct the picture's entry")
-    # Normalised after the reduction: averaging pixels shrinks the noise, and so the spread that normalising measures.
+        raise DataError(
+            f"{job.micrograph.path}: {picture.shape[0]} x {picture.shape[1]} px instead of "
+            f"{stored.original_height_px} x {stored.original_width_px}",
+            cure="correct the picture's entry",
+        )
+    # Normalised after the reduction: averaging pixels shrinks the noise, and so the spread that
+    # normalising measures.
     return normalise(resize(picture, height_px=stored.height_px, width_px=stored.width_px))
 
 
 def _require_unchanged(job: _Job) -> None:
     if file_state(job.micrograph.path) != job.file.state:
-        raise ChangedDataError(f"{job.micrograph.path} changed while it was read",
-                               cure="start again when the data set is complete")
+        raise ChangedDataError(
+            f"{job.micrograph.path} changed while it was read",
+            cure="start again when the data set is complete",
+        )
 
 
 def _write_at(file: int, offset: int, array: UInt8[np.ndarray, "height width"]) -> None:

@@ -19,8 +19,9 @@ from cryossl.progress.events import Progress, Report
 from cryossl.system.files import write_durably
 
 _BATCH_FILES = 500
-# A file may be written again within one tick of the file system's clock, which the times then do not tell. The coarsest
-# clock in use is FAT's, with 2 s; so a file is remembered only once it has lain still for longer.
+# A file may be written again within one tick of the file system's clock, which the times then do
+# not tell. The coarsest clock in use is FAT's, with 2 s; so a file is remembered only once it has
+# lain still for longer.
 _SETTLED_NS = 2_000_000_000
 
 
@@ -54,18 +55,24 @@ def file_state(path: Path) -> FileState:
 def hash_files(paths: Iterable[Path], *, memory: Path, report: Report) -> dict[Path, HashedFile]:
     """Path -> content and state of each file; files that `memory` (a JSON file) knows in their state are not read.
 
-    Killed and called again it goes on where it was. Reports "hash" in files. Raises ChangedDataError for a file that cannot be
-    read or changes meanwhile, OSError if the memory cannot be written.
+    Killed and called again it goes on where it was. Reports "hash" in files. Raises
+    ChangedDataError for a file that cannot be read or changes meanwhile, OSError if the memory
+    cannot be written.
     """
     wanted = sorted(set(paths))
-    with FileLock(memory.with_suffix(".lock")), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with (
+        FileLock(memory.with_suffix(".lock")),
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+    ):
         known = _recall(memory)
         hashed: dict[Path, HashedFile] = {}
         for start in range(0, len(wanted), _BATCH_FILES):
-            batch = wanted[start:start + _BATCH_FILES]
+            batch = wanted[start : start + _BATCH_FILES]
             fresh = dict(zip(batch, pool.map(partial(_hash_file, known=known), batch), strict=True))
             hashed |= fresh
-            news = {str(path.absolute()): file for path, file in fresh.items() if _settled(file.state)}
+            news = {
+                str(path.absolute()): file for path, file in fresh.items() if _settled(file.state)
+            }
             if not news.items() <= known.items():
                 known |= news
                 write_durably(memory, _as_json(known))
@@ -74,10 +81,17 @@ def hash_files(paths: Iterable[Path], *, memory: Path, report: Report) -> dict[P
 
 
 def remembered_hashes(paths: Iterable[Path], *, memory: Path) -> dict[Path, str] | None:
-    """Path -> SHA-256 where all files are remembered in their present state; None otherwise. Reads none of them."""
+    """Path -> SHA-256 where all files are remembered in their present state;
+
+    None otherwise. Reads none of them.
+    """
     known = _recall(memory)
     found = {path: known.get(str(path.absolute())) for path in paths}
-    unchanged = {path: file.sha256 for path, file in found.items() if file is not None and file.state == file_state(path)}
+    unchanged = {
+        path: file.sha256
+        for path, file in found.items()
+        if file is not None and file.state == file_state(path)
+    }
     return unchanged if len(unchanged) == len(found) else None
 
 
@@ -92,7 +106,9 @@ def _hash_file(path: Path, *, known: dict[str, HashedFile]) -> HashedFile:
     except OSError as error:
         raise ChangedDataError(f"{path}: {error.strerror}", cure="check the data folder") from None
     if file_state(path) != state:
-        raise ChangedDataError(f"{path} changed while it was read", cure="start again when the data set is complete")
+        raise ChangedDataError(
+            f"{path} changed while it was read", cure="start again when the data set is complete"
+        )
     return HashedFile(content, state)
 
 
@@ -103,11 +119,15 @@ def _settled(state: FileState) -> bool:
 def _recall(memory: Path) -> dict[str, HashedFile]:
     """What is remembered; nothing if the file is missing or damaged, for it only saves time."""
     try:
-        return {path: HashedFile(content, FileState(*map(int, state)))
-                for path, (content, *state) in json.loads(memory.read_text()).items()}
+        return {
+            path: HashedFile(content, FileState(*map(int, state)))
+            for path, (content, *state) in json.loads(memory.read_text()).items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
 def _as_json(known: dict[str, HashedFile]) -> bytes:
-    return json.dumps({path: [file.sha256, *astuple(file.state)] for path, file in sorted(known.items())}).encode()
+    return json.dumps(
+        {path: [file.sha256, *astuple(file.state)] for path, file in sorted(known.items())}
+    ).encode()

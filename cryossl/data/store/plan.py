@@ -15,17 +15,20 @@ from cryossl.data.coco.dataset import DataSet, Micrograph, Particles
 from cryossl.errors import DataError
 from cryossl.system.canonical import digest
 
-# Goes up whenever the same input would be stored as other bytes: decoding, reduction, normalising, rasterising, order.
+# Goes up whenever the same input would be stored as other bytes: decoding, reduction, normalising,
+# rasterising, order.
 FORMAT = 1
+
 
 @dataclass(frozen=True)
 class StoredMicrograph:
     """A micrograph as it lies in the store. Sizes in store px; `scale` is store px per original px.
 
-    `part` is train, validation or test. `annotated` is False for an unlabelled micrograph, which has no truth; one that
-    is truly empty is annotated, with no particle. Offsets are places in the store's flat files, in bytes;
-    `truth_offset` is None without truth. `border_px` is the band at each edge in which nobody annotated, in store px;
-    it depends on which labels may be seen, so it is not stored: an opened store has it, a blueprint has 0.
+    `part` is train, validation or test. `annotated` is False for an unlabelled micrograph, which
+    has no truth; one that is truly empty is annotated, with no particle. Offsets are places in the
+    store's flat files, in bytes; `truth_offset` is None without truth. `border_px` is the band at
+    each edge in which nobody annotated, in store px; it depends on which labels may be seen, so it
+    is not stored: an opened store has it, a blueprint has 0.
     """
 
     id: str
@@ -44,17 +47,26 @@ class StoredMicrograph:
     border_px: int = 0
 
     def with_border(self, original_px: int) -> StoredMicrograph:
-        """The same with a border, given in original px. Raises DataError if it leaves nothing of the micrograph."""
+        """The same with a border, given in original px.
+
+        Raises DataError if it leaves nothing of the micrograph.
+        """
         border_px = round(original_px * self.scale)
         if 2 * border_px >= min(self.height_px, self.width_px):
-            raise DataError(f"{self.id}: a border of {border_px} px leaves nothing of {self.height_px} x "
-                            f"{self.width_px} px", cure="set border to 0 or to a smaller number")
+            raise DataError(
+                f"{self.id}: a border of {border_px} px leaves nothing of {self.height_px} x "
+                f"{self.width_px} px",
+                cure="set border to 0 or to a smaller number",
+            )
         return replace(self, border_px=border_px)
 
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A store before a pixel is decoded. `key` names its bytes; `notes` are remarks on how scales were chosen."""
+    """A store before a pixel is decoded.
+
+    `key` names its bytes; `notes` are remarks on how scales were chosen.
+    """
 
     key: str
     tile_px: int
@@ -71,13 +83,14 @@ class Blueprint:
         return index
 
 
-def draw_blueprint(dataset: DataSet, contents: Mapping[str, str], *, settings: InputSettings,
-                   network_multiple: int) -> Blueprint:
+def draw_blueprint(
+    dataset: DataSet, contents: Mapping[str, str], *, settings: InputSettings, network_multiple: int
+) -> Blueprint:
     """The blueprint of a data set's store.
 
-    The key is a hash of all that decides the store's bytes: every file's content, every box and outline, and every
-    setting through what it changes, save the border. It is free of the order and the times of files, and of where the
-    data set lies.
+    The key is a hash of all that decides the store's bytes: every file's content, every box and
+    outline, and every setting through what it changes, save the border. It is free of the order and
+    the times of files, and of where the data set lies.
 
     Args:
         dataset: the data set as read.
@@ -86,7 +99,8 @@ def draw_blueprint(dataset: DataSet, contents: Mapping[str, str], *, settings: I
         network_multiple: the network's tiles must be a multiple of this, in px.
 
     Raises:
-        DataError: no micrograph, no particle to measure the diameter on, or a picture too large once rescaled.
+        DataError: no micrograph, no particle to measure the diameter on, or a picture too large
+            once rescaled.
     """
     scale_of, notes = _source_scales(dataset, settings)
     micrographs: list[StoredMicrograph] = []
@@ -95,8 +109,14 @@ def draw_blueprint(dataset: DataSet, contents: Mapping[str, str], *, settings: I
     for part, micrograph, particles in members(dataset):
         if particles is not None:
             annotations[micrograph.id] = _digest_of(particles)
-        stored = _place(micrograph, particles, part=part, picture_offset=picture_bytes, truth_offset=truth_bytes,
-                        scale=scale_of.get(micrograph.source, _reduction(micrograph, settings.image_px)))
+        stored = _place(
+            micrograph,
+            particles,
+            part=part,
+            picture_offset=picture_bytes,
+            truth_offset=truth_bytes,
+            scale=scale_of.get(micrograph.source, _reduction(micrograph, settings.image_px)),
+        )
         _check_size(stored, settings.max_megapixels)
         micrographs.append(stored)
         picture_bytes += stored.height_px * stored.width_px
@@ -104,63 +124,109 @@ def draw_blueprint(dataset: DataSet, contents: Mapping[str, str], *, settings: I
     if not micrographs:
         raise DataError(f"{dataset.root} has no micrograph", cure="check the data folder")
     tile_px = _tile_px(micrographs, settings, network_multiple)
-    key = digest({"format": FORMAT, "tile_px": tile_px, "particle_radius_fraction": settings.particle_radius_fraction,
-                   "micrographs": [asdict(micrograph) for micrograph in micrographs],
-                   "files": {micrograph.id: contents[micrograph.id] for micrograph in micrographs},
-                   "annotations": annotations})
+    key = digest(
+        {
+            "format": FORMAT,
+            "tile_px": tile_px,
+            "particle_radius_fraction": settings.particle_radius_fraction,
+            "micrographs": [asdict(micrograph) for micrograph in micrographs],
+            "files": {micrograph.id: contents[micrograph.id] for micrograph in micrographs},
+            "annotations": annotations,
+        }
+    )
     return Blueprint(key, tile_px, tuple(micrographs), picture_bytes, truth_bytes, notes)
 
 
 def members(dataset: DataSet) -> list[tuple[str, Micrograph, Particles | None]]:
     """(part, micrograph, its particles or None if it is unlabelled), ordered by id within each part."""
-    return [(name, micrograph, part.particles.get(micrograph.id)) for name, part in dataset.parts.items()
-            for micrograph in sorted(part.micrographs, key=lambda one: one.id)]
+    return [
+        (name, micrograph, part.particles.get(micrograph.id))
+        for name, part in dataset.parts.items()
+        for micrograph in sorted(part.micrographs, key=lambda one: one.id)
+    ]
 
 
-def _source_scales(dataset: DataSet, settings: InputSettings) -> tuple[dict[str, float], tuple[str, ...]]:
+def _source_scales(
+    dataset: DataSet, settings: InputSettings
+) -> tuple[dict[str, float], tuple[str, ...]]:
     """(source -> store px per original px, notes); empty where the size of the picture decides."""
     if settings.particle_diameter_px == 0 or settings.tile_px == 0:
         return {}, ()
     diameters = diameters_px(dataset)
     if not diameters:
-        raise DataError("no labelled particle to measure a diameter on",
-                        cure="annotate some, or set particle_diameter_px to 0")
-    notes = tuple(f"source {source} has no labelled particle: its particles are taken to be {diameter:g} px wide, "
-                  "the median of the other sources"
-                  for source, diameter in diameters.items() if not dataset.diameter_px.get(source))
-    return {source: settings.particle_diameter_px / diameter for source, diameter in diameters.items()}, notes
+        raise DataError(
+            "no labelled particle to measure a diameter on",
+            cure="annotate some, or set particle_diameter_px to 0",
+        )
+    notes = tuple(
+        f"source {source} has no labelled particle: its particles are taken to be {diameter:g} px "
+        "wide, "
+        "the median of the other sources"
+        for source, diameter in diameters.items()
+        if not dataset.diameter_px.get(source)
+    )
+    return {
+        source: settings.particle_diameter_px / diameter for source, diameter in diameters.items()
+    }, notes
 
 
 def diameters_px(dataset: DataSet) -> dict[str, float]:
     """Source -> diameter of its particles in original px; the median of the others where it has no label, {} without any."""
-    measured = {source: diameter for source, diameter in dataset.diameter_px.items() if diameter > 0}
-    sources = sorted({micrograph.source for _, micrograph, _ in members(dataset)}) if measured else []
+    measured = {
+        source: diameter for source, diameter in dataset.diameter_px.items() if diameter > 0
+    }
+    sources = (
+        sorted({micrograph.source for _, micrograph, _ in members(dataset)}) if measured else []
+    )
     return {source: measured.get(source, median(measured.values())) for source in sources}
 
 
 def _reduction(micrograph: Micrograph, image_px: int) -> float:
-    """The scale that brings the longest side down to `image_px`; 1 for a picture that is small enough, or for 0."""
+    """The scale that brings the longest side down to `image_px`;
+
+    1 for a picture that is small enough, or for 0.
+    """
     return min(1.0, image_px / max(micrograph.height_px, micrograph.width_px)) if image_px else 1.0
 
 
-def _place(micrograph: Micrograph, particles: Particles | None, *, part: str, scale: float, picture_offset: int,
-           truth_offset: int) -> StoredMicrograph:
+def _place(
+    micrograph: Micrograph,
+    particles: Particles | None,
+    *,
+    part: str,
+    scale: float,
+    picture_offset: int,
+    truth_offset: int,
+) -> StoredMicrograph:
     return StoredMicrograph(
-        id=micrograph.id, part=part, source=micrograph.source,
-        height_px=max(1, round(micrograph.height_px * scale)), width_px=max(1, round(micrograph.width_px * scale)),
-        scale=scale, annotated=particles is not None, particle_count=0 if particles is None else particles.count,
-        original_height_px=micrograph.height_px, original_width_px=micrograph.width_px,
+        id=micrograph.id,
+        part=part,
+        source=micrograph.source,
+        height_px=max(1, round(micrograph.height_px * scale)),
+        width_px=max(1, round(micrograph.width_px * scale)),
+        scale=scale,
+        annotated=particles is not None,
+        particle_count=0 if particles is None else particles.count,
+        original_height_px=micrograph.height_px,
+        original_width_px=micrograph.width_px,
         pixel_size_angstrom=micrograph.pixel_size_angstrom,
-        picture_offset=picture_offset, truth_offset=None if particles is None else truth_offset)
+        picture_offset=picture_offset,
+        truth_offset=None if particles is None else truth_offset,
+    )
 
 
 def _check_size(stored: StoredMicrograph, max_megapixels: float) -> None:
     if stored.height_px * stored.width_px > max_megapixels * 1e6:
-        raise DataError(f"{stored.id}: {stored.height_px} x {stored.width_px} px once rescaled by {stored.scale:.3g}",
-                        cure="lower particle_diameter_px or raise max_megapixels")
+        raise DataError(
+            f"{stored.id}: {stored.height_px} x {stored.width_px} px once rescaled by "
+            f"{stored.scale:.3g}",
+            cure="lower particle_diameter_px or raise max_megapixels",
+        )
 
 
-def _tile_px(micrographs: list[StoredMicrograph], settings: InputSettings, network_multiple: int) -> int:
+def _tile_px(
+    micrographs: list[StoredMicrograph], settings: InputSettings, network_multiple: int
+) -> int:
     longest = max(max(micrograph.height_px, micrograph.width_px) for micrograph in micrographs)
     side = min(settings.tile_px or settings.image_px or longest, longest)
     return -(-side // network_multiple) * network_multiple
@@ -171,4 +237,6 @@ def _digest_of(particles: Particles) -> str:
     boxes = particles.boxes + 0.0  # -0.0 is 0.0
     ordered = boxes[np.lexsort(boxes.T)] if len(boxes) else boxes
     outlines = sorted(repr(sorted(outline.items())) for outline in particles.outlines)
-    return hashlib.sha256(ordered.astype("<f8").tobytes() + "\n".join(outlines).encode()).hexdigest()
+    return hashlib.sha256(
+        ordered.astype("<f8").tobytes() + "\n".join(outlines).encode()
+    ).hexdigest()

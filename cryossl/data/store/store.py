@@ -17,17 +17,30 @@ from cryossl.data.coco.dataset import DataSet
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.store.decoding import decode_into, particle_centres
 from cryossl.data.store.file_hashes import HashedFile, hash_files, remembered_hashes
-from cryossl.data.store.plan import Blueprint, StoredMicrograph, diameters_px, draw_blueprint, members
+from cryossl.data.store.plan import (
+    Blueprint,
+    StoredMicrograph,
+    diameters_px,
+    draw_blueprint,
+    members,
+)
 from cryossl.data.tiling import Tile, cut, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import Report
 from cryossl.system.canonical import digest
 from cryossl.system.files import sync_folder, write_durably
 
-PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = "pictures.u8", "truth.u8", "centres.f8", "index.json", "progress.json"
+PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = (
+    "pictures.u8",
+    "truth.u8",
+    "centres.f8",
+    "index.json",
+    "progress.json",
+)
 _CENTRE_BYTES = 16
 
-# Pages of the files that may stay mapped before they are handed back to the system; they stay in its cache.
+# Pages of the files that may stay mapped before they are handed back to the system; they stay in
+# its cache.
 _RESIDENT_BYTES = 16 * 2**20
 
 
@@ -40,11 +53,17 @@ class PixelFile:
             with path.open("rb") as stream:
                 found = path.stat().st_size
                 if found != size_bytes:
-                    raise StorageError(f"{path} has {found} bytes instead of {size_bytes}",
-                                       cure="remove its folder; it is made again")
-                self._map = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size_bytes else None
+                    raise StorageError(
+                        f"{path} has {found} bytes instead of {size_bytes}",
+                        cure="remove its folder; it is made again",
+                    )
+                self._map = (
+                    mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size_bytes else None
+                )
         except OSError as error:
-            raise StorageError(f"{path}: {error.strerror}", cure="remove its folder; it is made again") from None
+            raise StorageError(
+                f"{path}: {error.strerror}", cure="remove its folder; it is made again"
+            ) from None
 
     def view(self, offset: int, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width"]:
         """The map that begins at a byte, not copied and not writable."""
@@ -55,15 +74,20 @@ class PixelFile:
             # Views stay valid: a page that is touched again comes back from the system's cache.
             self._map.madvise(mmap.MADV_DONTNEED)
             self._handed_out_bytes = height_px * width_px
-        return np.frombuffer(self._map, np.uint8, height_px * width_px, offset).reshape(height_px, width_px)
+        return np.frombuffer(self._map, np.uint8, height_px * width_px, offset).reshape(
+            height_px, width_px
+        )
 
 
 @dataclass(frozen=True)
 class Store:
-    """All micrographs of a data set, reduced and normalised, with their truth. Opening it reads no pixel.
+    """All micrographs of a data set, reduced and normalised, with their truth.
 
-    `key` names all that the content depends on, save the diameters of particles, which no training sees. `tile_px` is the
-    side of the network's window. `micrographs` is ordered by part and id. `notes` are remarks on how scales were chosen.
+    Opening it reads no pixel.
+
+    `key` names all that the content depends on, save the diameters of particles, which no training
+    sees. `tile_px` is the side of the network's window. `micrographs` is ordered by part and id.
+    `notes` are remarks on how scales were chosen.
     """
 
     key: str
@@ -107,35 +131,48 @@ class Store:
             raise DataError(f"{micrograph} is unlabelled and has no truth", cure="annotate it")
         if not stored.particle_count:
             return np.zeros((0, 2))
-        rows = self._centres.view(_CENTRE_BYTES * self._first_centre[micrograph], stored.particle_count, _CENTRE_BYTES)
+        rows = self._centres.view(
+            _CENTRE_BYTES * self._first_centre[micrograph], stored.particle_count, _CENTRE_BYTES
+        )
         return np.array(rows.view("<f8"), dtype=np.float64)
 
     def diameter_px(self, micrograph: str) -> float:
-        """Diameter of the particles of its source, in store px. Raises DataError where none was measured."""
+        """Diameter of the particles of its source, in store px.
+
+        Raises DataError where none was measured.
+        """
         stored = self.micrographs[micrograph]
         if stored.source not in self._diameters_px:
             raise DataError("no labelled particle to measure a diameter on", cure="annotate some")
         return self._diameters_px[stored.source] * stored.scale
 
     def tiles(self, item: str) -> tuple[Tile, ...]:
-        """The windows of an item: all of a micrograph, or the one that a tile's id names. Raises KeyError."""
+        """The windows of an item: all of a micrograph, or the one that a tile's id names.
+
+        Raises KeyError.
+        """
         stored = self.micrographs[micrograph_of(item)]
-        grid = tile_grid(micrograph=stored.id, height_px=stored.height_px, width_px=stored.width_px,
-                         tile_px=self.tile_px)
+        grid = tile_grid(
+            micrograph=stored.id,
+            height_px=stored.height_px,
+            width_px=stored.width_px,
+            tile_px=self.tile_px,
+        )
         if item == stored.id:
             return grid
         return ({tile.id: tile for tile in grid}[item],)
 
-    def window(self, array: UInt8[np.ndarray, "height width"], tile: Tile, *,
-               fill: int) -> UInt8[np.ndarray, "tile_px tile_px"]:
+    def window(
+        self, array: UInt8[np.ndarray, "height width"], tile: Tile, *, fill: int
+    ) -> UInt8[np.ndarray, "tile_px tile_px"]:
         """A copy of the tile's window of a micrograph's picture or label map; beyond the edge it is `fill`."""
         return cut(array, tile, tile_px=self.tile_px, fill=fill)
 
     def particle_ratio(self, items: Iterable[str], *, border: bool = True) -> float:
         """PARTICLE pixels / valid pixels, pooled over items: micrographs, or tiles by the pixels they answer for.
 
-        With `border` the band in which nobody annotated does not count. Raises DataError for an unlabelled item, or if
-        no pixel is valid.
+        With `border` the band in which nobody annotated does not count. Raises DataError for an
+        unlabelled item, or if no pixel is valid.
         """
         particle = valid = 0
         for item in items:
@@ -145,15 +182,26 @@ class Store:
                 particle += int(np.count_nonzero(owned == PARTICLE))
                 valid += int(np.count_nonzero(owned != IGNORE))
         if not valid:
-            raise DataError("no annotated pixel to measure the particle ratio on", cure="annotate more micrographs")
+            raise DataError(
+                "no annotated pixel to measure the particle ratio on",
+                cure="annotate more micrographs",
+            )
         return particle / valid
 
 
-def build(dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int, report: Report) -> Store:
+def build(
+    dataset: DataSet,
+    folder: Path,
+    *,
+    settings: InputSettings,
+    network_multiple: int,
+    report: Report,
+) -> Store:
     """The store of a data set below `folder`; decoded only if it is not there yet.
 
-    Killed at any moment and called again it goes on at the next batch of micrographs and ends with the same bytes. A
-    second process that wants the same store waits for the first. Memory does not grow with the data set.
+    Killed at any moment and called again it goes on at the next batch of micrographs and ends with
+    the same bytes. A second process that wants the same store waits for the first. Memory does not
+    grow with the data set.
 
     Args:
         dataset: as read by `coco.read_dataset`.
@@ -171,29 +219,46 @@ def build(dataset: DataSet, folder: Path, *, settings: InputSettings, network_mu
         paths = {micrograph.id: micrograph.path for _, micrograph, _ in members(dataset)}
         hashed = hash_files(paths.values(), memory=folder / "hashes.json", report=report)
         files = {name: hashed[path] for name, path in paths.items()}
-        blueprint = draw_blueprint(dataset, {name: file.sha256 for name, file in files.items()}, settings=settings,
-                         network_multiple=network_multiple)
+        blueprint = draw_blueprint(
+            dataset,
+            {name: file.sha256 for name, file in files.items()},
+            settings=settings,
+            network_multiple=network_multiple,
+        )
         _refuse_shared_pictures(blueprint, files)
         final = _place(folder, blueprint)
         with FileLock(folder / f"{final.name}.lock"):
             if not final.exists():
                 _make(final, blueprint, dataset, files, settings=settings, report=report)
             if not (final / CENTRES).exists():  # also in a store from before they were kept
-                write_durably(final / CENTRES, particle_centres(blueprint, dataset).astype("<f8").tobytes())
+                write_durably(
+                    final / CENTRES, particle_centres(blueprint, dataset).astype("<f8").tobytes()
+                )
     except OSError as error:
-        raise StorageError(f"cannot write the store below {folder}: {error.strerror or error}",
-                           cure="free space or choose another folder with --work") from None
+        raise StorageError(
+            f"cannot write the store below {folder}: {error.strerror or error}",
+            cure="free space or choose another folder with --work",
+        ) from None
     return open_store(final, border_px=dataset.border_px, diameter_px=diameters_px(dataset))
 
 
-def is_built(dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int) -> bool:
-    """Whether `build` would find the store made. No picture is read: one whose content is not remembered counts as new."""
+def is_built(
+    dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int
+) -> bool:
+    """Whether `build` would find the store made.
+
+    No picture is read: one whose content is not remembered counts as new.
+    """
     paths = {micrograph.id: micrograph.path for _, micrograph, _ in members(dataset)}
     known = remembered_hashes(paths.values(), memory=folder / "hashes.json")
     if known is None:
         return False
-    blueprint = draw_blueprint(dataset, {name: known[path] for name, path in paths.items()}, settings=settings,
-                               network_multiple=network_multiple)
+    blueprint = draw_blueprint(
+        dataset,
+        {name: known[path] for name, path in paths.items()},
+        settings=settings,
+        network_multiple=network_multiple,
+    )
     return _place(folder, blueprint).exists()
 
 
@@ -201,41 +266,72 @@ def _place(folder: Path, blueprint: Blueprint) -> Path:
     return folder / f"store-{blueprint.key[:20]}"
 
 
-def open_store(path: Path, *, border_px: Mapping[str, int], diameter_px: Mapping[str, float] | None = None) -> Store:
+def open_store(
+    path: Path, *, border_px: Mapping[str, int], diameter_px: Mapping[str, float] | None = None
+) -> Store:
     """The finished store in a folder `store-...`, with the border and the diameter of each source in original px.
 
     A border that is not given is 0, a diameter is unknown.
 
-    Raises StorageError if it is no store, or damaged; DataError if a border leaves nothing of a micrograph.
+    Raises StorageError if it is no store, or damaged; DataError if a border leaves nothing of a
+    micrograph.
     """
     try:
         index = json.loads((path / INDEX).read_text())
-        micrographs = {entry["id"]: StoredMicrograph(**entry).with_border(border_px.get(entry["source"], 0))
-                       for entry in index["micrographs"]}
+        micrographs = {
+            entry["id"]: StoredMicrograph(**entry).with_border(border_px.get(entry["source"], 0))
+            for entry in index["micrographs"]
+        }
         annotated = [one for one in micrographs.values() if one.annotated]
         ends = np.cumsum([one.particle_count for one in annotated], dtype=np.int64).tolist()
         borders = {one.source: border_px.get(one.source, 0) for one in micrographs.values()}
-        return Store(key=digest({"content": index["key"], "border_px": borders}), tile_px=index["tile_px"],
-                     micrographs=micrographs, notes=tuple(index["notes"]), folder=path,
-                     _pictures=PixelFile(path / PICTURES, index["picture_bytes"]),
-                     _truth=PixelFile(path / TRUTH, index["truth_bytes"]),
-                     _centres=PixelFile(path / CENTRES, _CENTRE_BYTES * (ends[-1] if ends else 0)),
-                     _first_centre={one.id: end - one.particle_count for one, end in zip(annotated, ends, strict=True)},
-                     _diameters_px=diameter_px or {})
+        return Store(
+            key=digest({"content": index["key"], "border_px": borders}),
+            tile_px=index["tile_px"],
+            micrographs=micrographs,
+            notes=tuple(index["notes"]),
+            folder=path,
+            _pictures=PixelFile(path / PICTURES, index["picture_bytes"]),
+            _truth=PixelFile(path / TRUTH, index["truth_bytes"]),
+            _centres=PixelFile(path / CENTRES, _CENTRE_BYTES * (ends[-1] if ends else 0)),
+            _first_centre={
+                one.id: end - one.particle_count for one, end in zip(annotated, ends, strict=True)
+            },
+            _diameters_px=diameter_px or {},
+        )
     except OSError as error:
-        raise StorageError(f"{path} is no store: {error.strerror}", cure="remove it; it is made again") from None
+        raise StorageError(
+            f"{path} is no store: {error.strerror}", cure="remove it; it is made again"
+        ) from None
     except (ValueError, KeyError, TypeError):
-        raise StorageError(f"{path / INDEX} is damaged", cure="remove its folder; it is made again") from None
+        raise StorageError(
+            f"{path / INDEX} is damaged", cure="remove its folder; it is made again"
+        ) from None
 
 
-def _make(final: Path, blueprint: Blueprint, dataset: DataSet, files: Mapping[str, HashedFile], *,
-          settings: InputSettings, report: Report) -> None:
+def _make(
+    final: Path,
+    blueprint: Blueprint,
+    dataset: DataSet,
+    files: Mapping[str, HashedFile],
+    *,
+    settings: InputSettings,
+    report: Report,
+) -> None:
     """Fill a folder beside the final one, then rename it: what has the final name is complete."""
     partial = final.with_name(f"{final.name}.partial")
     partial.mkdir(exist_ok=True)
     if not (partial / INDEX).exists():
-        decode_into(partial / PICTURES, partial / TRUTH, blueprint, dataset, files, settings=settings,
-                    progress=partial / PROGRESS, report=report)
+        decode_into(
+            partial / PICTURES,
+            partial / TRUTH,
+            blueprint,
+            dataset,
+            files,
+            settings=settings,
+            progress=partial / PROGRESS,
+            report=report,
+        )
         write_durably(partial / INDEX, json.dumps(blueprint.as_json(), indent=0).encode())
     (partial / PROGRESS).unlink(missing_ok=True)
     partial.rename(final)
@@ -248,5 +344,8 @@ def _refuse_shared_pictures(blueprint: Blueprint, files: Mapping[str, HashedFile
     for stored in blueprint.micrographs:
         other = first.setdefault(files[stored.id].sha256, stored)
         if other.part != stored.part:
-            raise DataError(f"{other.id} and {stored.id} are the same picture, in {other.part} and in {stored.part}",
-                            cure="keep it in one part only")
+            raise DataError(
+                f"{other.id} and {stored.id} are the same picture, in {other.part} and in "
+                f"{stored.part}",
+                cure="keep it in one part only",
+            )

@@ -1,8 +1,9 @@
 """The embedded data set: simulated micrographs of three species with exact truth, written as CryoTransformer's COCO.
 
-The files have CryoTransformer's quirks on purpose (docs/synthetic.md lists them), so that the default run goes through
-the same door as real data. A data set appears whole or not at all, and is the same, byte for byte, for the same seed
-and sizes with the same versions of numpy, scipy and pillow.
+The files have CryoTransformer's quirks on purpose (docs/synthetic.md lists them), so that the
+default run goes through the same door as real data. A data set appears whole or not at all, and is
+the same, byte for byte, for the same seed and sizes with the same versions of numpy, scipy and
+pillow.
 """
 
 from __future__ import annotations
@@ -40,8 +41,12 @@ VERSION = 1
 """Raised whenever the same seed gives other files: data sets of an older version are then not taken for the same."""
 
 BORDER_FRACTION = 0.04
-"""Width of the unlabelled band over the picture's side. EMPIAR-10017 has 131 px of 4096; here it is wider, so that
-it is not lost in rounding."""
+"""Width of the unlabelled band over the picture's side.
+
+EMPIAR-10017 has 131 px of 4096; here it is wider, so that
+
+it is not lost in rounding.
+"""
 
 _PARTS = ("train", "val", "test")
 _SMALLEST_PX = 64
@@ -59,11 +64,18 @@ def synthesise(
 ) -> None:
     """Write a data set into `folder`, which must be absent, empty, or hold the same data set already (then: nothing).
 
-    `train` counts the one unlabelled micrograph that it has. Raises DataError for sizes that make no data set and for
-    a folder that holds something else, StorageError if it cannot be written.
+    `train` counts the one unlabelled micrograph that it has. Raises DataError for sizes that make
+    no data set and for a folder that holds something else, StorageError if it cannot be written.
     """
     _check_sizes(train=train, validation=validation, test=test, size_px=size_px)
-    settings = {"version": VERSION, "seed": seed, "train": train, "val": validation, "test": test, "size_px": size_px}
+    settings = {
+        "version": VERSION,
+        "seed": seed,
+        "train": train,
+        "val": validation,
+        "test": test,
+        "size_px": size_px,
+    }
     folder = folder.absolute()  # the current folder has no name of its own
     partial = folder.with_name(f".{folder.name}.partial")
     try:
@@ -81,20 +93,28 @@ def synthesise(
             partial.replace(folder)
             sync_folder(folder.parent)
     except OSError as error:
-        raise StorageError(f"cannot write the synthetic data set to {folder}: {error.strerror or error}",
-                           cure="choose another work folder, or free some space") from error
+        raise StorageError(
+            f"cannot write the synthetic data set to {folder}: {error.strerror or error}",
+            cure="choose another work folder, or free some space",
+        ) from error
 
 
 def _check_sizes(*, train: int, validation: int, test: int, size_px: int) -> None:
     if train < len(SPECIES) + 1 or validation < 1 or test < 1:
-        raise DataError(f"a synthetic data set needs at least {len(SPECIES) + 1} train, 1 validation and 1 test "
-                        f"micrograph, got {train}, {validation}, {test}")
+        raise DataError(
+            f"a synthetic data set needs at least {len(SPECIES) + 1} train, 1 validation and 1 "
+            "test "
+            f"micrograph, got {train}, {validation}, {test}"
+        )
     if size_px < _SMALLEST_PX:
         raise DataError(f"synthetic micrographs are at least {_SMALLEST_PX} px wide, got {size_px}")
 
 
 def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
-    """True if the folder holds the data set of these settings; DataError if it holds anything else."""
+    """True if the folder holds the data set of these settings;
+
+    DataError if it holds anything else.
+    """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is not a folder", cure="remove it, or choose another folder")
     if not folder.is_dir() or not any(folder.iterdir()):
@@ -104,8 +124,10 @@ def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         found = None
     if found != settings:
-        raise DataError(f"{folder} is not empty and does not hold this synthetic data set",
-                        cure="remove it, or choose another folder")
+        raise DataError(
+            f"{folder} is not empty and does not hold this synthetic data set",
+            cure="remove it, or choose another folder",
+        )
     return True
 
 
@@ -122,18 +144,33 @@ def _write(folder: Path, settings: Mapping[str, int], *, report: Report) -> None
         unlabelled = settings["seed"] % settings[part] if part == "train" else None
         for index, (species, given) in enumerate(plan):
             name = f"{species.name}_{part}_{index:04d}.png"
-            made = simulate(species, given, size_px=settings["size_px"], border_px=border_px(settings["size_px"]),
-                            rng=np.random.default_rng([settings["seed"], number, index]))
+            made = simulate(
+                species,
+                given,
+                size_px=settings["size_px"],
+                border_px=border_px(settings["size_px"]),
+                rng=np.random.default_rng([settings["seed"], number, index]),
+            )
             _save(folder / part / name, made)
             records.add(name, made, species, labelled=index != unlabelled)
-            facts[f"{part}/{name}"] = {"source": species.name, "labelled": index != unlabelled,
-                                       "particles": len(made.centres), **asdict(given)}
+            facts[f"{part}/{name}"] = {
+                "source": species.name,
+                "labelled": index != unlabelled,
+                "particles": len(made.centres),
+                **asdict(given),
+            }
             report(Progress("synthesise", done + index + 1, total, "micrograph"))
         _dump(folder / "annotations" / f"instances_{part}.json", records.document())
     sources = "".join(f"{species.name}_*,{species.name}\n" for species in SPECIES)
     _write_new(folder / "sources.csv", f"file,source\n{sources}".encode())
-    _dump(folder / SIMULATION_FILE, {"settings": dict(settings), "pixel_size_angstrom": PIXEL_SIZE_ANGSTROM,
-                                     "micrographs": facts})
+    _dump(
+        folder / SIMULATION_FILE,
+        {
+            "settings": dict(settings),
+            "pixel_size_angstrom": PIXEL_SIZE_ANGSTROM,
+            "micrographs": facts,
+        },
+    )
     for inner in (*(folder / name for name in ("annotations", *_PARTS)), folder):
         sync_folder(inner)
 
@@ -146,8 +183,9 @@ def border_px(size_px: int) -> int:
 def _plan(count: int, *, rng: np.random.Generator) -> list[tuple[Species, Conditions]]:
     """Species and conditions of each micrograph of a part.
 
-    A Latin hypercube (McKay et al., Technometrics 21 (1979) 239): each condition takes each of `count` equal parts of
-    its range once, in an order of its own. So two seeds differ in what meets what, not in how much there is of it.
+    A Latin hypercube (McKay et al., Technometrics 21 (1979) 239): each condition takes each of
+    `count` equal parts of its range once, in an order of its own. So two seeds differ in what meets
+    what, not in how much there is of it.
     """
     columns = [(rng.permutation(count) + rng.random(count)) / count for _ in range(CONDITION_DRAWS)]
     uniform: Float64[np.ndarray, "count draws"] = np.stack(columns, axis=1)
@@ -162,7 +200,9 @@ class _Records:
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
-    def add(self, name: str, made: SimulatedMicrograph, species: Species, *, labelled: bool) -> None:
+    def add(
+        self, name: str, made: SimulatedMicrograph, species: Species, *, labelled: bool
+    ) -> None:
         height, width = made.picture.shape
         image = len(self._images)
         self._images.append({"id": image, "file_name": name, "width": width, "height": height})
@@ -173,17 +213,36 @@ class _Records:
         for y, x in made.centres:
             if min(y, x, height - y, width - x) >= band:
                 corner = [int(x - species.diameter_px / 2), int(y - species.diameter_px / 2)]
-                self._annotate(image, [*corner, species.diameter_px, species.diameter_px], iscrowd=1)
+                self._annotate(
+                    image, [*corner, species.diameter_px, species.diameter_px], iscrowd=1
+                )
 
     def _annotate(self, image: int, box: list[int], *, iscrowd: int) -> None:
-        self._annotations.append({"id": len(self._annotations) + 1, "category_id": 1, "iscrowd": iscrowd,
-                                  "area": box[2] * box[3], "image_id": image, "bbox": box, "segmentation": []})
+        self._annotations.append(
+            {
+                "id": len(self._annotations) + 1,
+                "category_id": 1,
+                "iscrowd": iscrowd,
+                "area": box[2] * box[3],
+                "image_id": image,
+                "bbox": box,
+                "segmentation": [],
+            }
+        )
 
     def document(self) -> dict[str, Any]:
-        return {"info": [{"description": "simulated cryo-EM micrographs with exact particle centres",
-                          "contributor": "cryossl", "year": "2026"}],
-                "categories": [{"id": 1, "name": "particle", "supercategory": ""}],
-                "images": self._images, "annotations": self._annotations}
+        return {
+            "info": [
+                {
+                    "description": "simulated cryo-EM micrographs with exact particle centres",
+                    "contributor": "cryossl",
+                    "year": "2026",
+                }
+            ],
+            "categories": [{"id": 1, "name": "particle", "supercategory": ""}],
+            "images": self._images,
+            "annotations": self._annotations,
+        }
 
 
 def _save(path: Path, made: SimulatedMicrograph) -> None:

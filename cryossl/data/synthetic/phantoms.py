@@ -14,10 +14,10 @@ from cryossl.data.synthetic.optics import interaction_constant
 class Species:
     """A particle in three dimensions: blobs of one width at given places, in units of the particle's radius.
 
-    `blobs` are (z, y, x) centres, their mean the origin, `blob_sigma` their standard deviation, as fractions of the
-    radius, which is that of the disc that labels the particle: it holds nine tenths of a projection or more;
-    `peak_volt` is the potential above that of ice in the middle of a blob (protein in ice: 2 to 4 V, Vulovic et al.,
-    J. Struct. Biol. 183 (2013) 19).
+    `blobs` are (z, y, x) centres, their mean the origin, `blob_sigma` their standard deviation, as
+    fractions of the radius, which is that of the disc that labels the particle: it holds nine
+    tenths of a projection or more; `peak_volt` is the potential above that of ice in the middle of
+    a blob (protein in ice: 2 to 4 V, Vulovic et al., J. Struct. Biol. 183 (2013) 19).
     """
 
     name: str
@@ -29,21 +29,47 @@ class Species:
 
 def _ring(count: int, *, radius: float, z: float) -> tuple[tuple[float, float, float], ...]:
     angles = 2 * np.pi * np.arange(count) / count
-    return tuple((z, radius * float(np.sin(angle)), radius * float(np.cos(angle))) for angle in angles)
+    return tuple(
+        (z, radius * float(np.sin(angle)), radius * float(np.cos(angle))) for angle in angles
+    )
 
 
 _CORNER = 0.31
 
-TETRAMER = Species("tetramer", diameter_px=9, peak_volt=4.0, blob_sigma=0.33, blobs=(
-    (_CORNER, _CORNER, _CORNER), (_CORNER, -_CORNER, -_CORNER),
-    (-_CORNER, _CORNER, -_CORNER), (-_CORNER, -_CORNER, _CORNER),
-))
-DUMBBELL = Species("dumbbell", diameter_px=12, peak_volt=3.3, blob_sigma=0.32, blobs=(
-    (0.48, -0.07, -0.03), (-0.46, 0.05, -0.02), (-0.02, 0.02, 0.05),
-))
-BARREL = Species("barrel", diameter_px=16, peak_volt=2.5, blob_sigma=0.20, blobs=(
-    *_ring(7, radius=0.55, z=0.42), *_ring(7, radius=0.60, z=0.0), *_ring(7, radius=0.55, z=-0.42),
-))
+TETRAMER = Species(
+    "tetramer",
+    diameter_px=9,
+    peak_volt=4.0,
+    blob_sigma=0.33,
+    blobs=(
+        (_CORNER, _CORNER, _CORNER),
+        (_CORNER, -_CORNER, -_CORNER),
+        (-_CORNER, _CORNER, -_CORNER),
+        (-_CORNER, -_CORNER, _CORNER),
+    ),
+)
+DUMBBELL = Species(
+    "dumbbell",
+    diameter_px=12,
+    peak_volt=3.3,
+    blob_sigma=0.32,
+    blobs=(
+        (0.48, -0.07, -0.03),
+        (-0.46, 0.05, -0.02),
+        (-0.02, 0.02, 0.05),
+    ),
+)
+BARREL = Species(
+    "barrel",
+    diameter_px=16,
+    peak_volt=2.5,
+    blob_sigma=0.20,
+    blobs=(
+        *_ring(7, radius=0.55, z=0.42),
+        *_ring(7, radius=0.60, z=0.0),
+        *_ring(7, radius=0.55, z=-0.42),
+    ),
+)
 
 SPECIES = (TETRAMER, DUMBBELL, BARREL)
 """Compact, elongated and hollow; small and dense to large and thin."""
@@ -52,9 +78,9 @@ SPECIES = (TETRAMER, DUMBBELL, BARREL)
 def random_rotations(count: int, *, rng: np.random.Generator) -> Float64[np.ndarray, "count 3 3"]:
     """Rotation matrices, uniform over SO(3).
 
-    A four-dimensional normal vector, scaled to length 1, is a uniform unit quaternion (Marsaglia 1972; Shoemake,
-    Graphics Gems III, 1992). Written out here because the keyword that hands scipy its generator differs between the
-    supported versions of scipy.
+    A four-dimensional normal vector, scaled to length 1, is a uniform unit quaternion (Marsaglia
+    1972; Shoemake, Graphics Gems III, 1992). Written out here because the keyword that hands scipy
+    its generator differs between the supported versions of scipy.
     """
     quaternion = rng.standard_normal((count, 4))
     w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
@@ -78,18 +104,27 @@ def projected_phase(
 ) -> Float64[np.ndarray, "height width"]:
     """Phase shift in rad of `n` particles at `centres` (y, x) in px, each turned by its rotation.
 
-    A blob V exp(-|r|^2 / 2 s^2) integrates along the beam to V s sqrt(2 pi) exp(-(y^2 + x^2) / 2 s^2): the projection
-    is exact, and being separable it is one matrix product for all blobs. Times the interaction constant it is a phase.
-    Pixel i covers [i, i + 1), so a particle centred at 4.5 is symmetric about the middle of pixel 4.
+    A blob V exp(-|r|^2 / 2 s^2) integrates along the beam to V s sqrt(2 pi) exp(-(y^2 + x^2) / 2
+    s^2): the projection is exact, and being separable it is one matrix product for all blobs. Times
+    the interaction constant it is a phase. Pixel i covers [i, i + 1), so a particle centred at 4.5
+    is symmetric about the middle of pixel 4.
     """
     radius_px = species.diameter_px / 2
     sigma_px = species.blob_sigma * radius_px
     turned = np.einsum("nij,bj->nbi", rotations, np.array(species.blobs)) * radius_px
     blob_y = (centres[:, None, 0] + turned[:, :, 1]).ravel()
     blob_x = (centres[:, None, 1] + turned[:, :, 2]).ravel()
-    peak_rad = (interaction_constant(voltage_volt) * species.peak_volt * np.sqrt(2 * np.pi)
-                * sigma_px * pixel_size_angstrom)
-    profiles_y, profiles_x = _profiles(blob_y, sigma_px, shape_px[0]), _profiles(blob_x, sigma_px, shape_px[1])
+    peak_rad = (
+        interaction_constant(voltage_volt)
+        * species.peak_volt
+        * np.sqrt(2 * np.pi)
+        * sigma_px
+        * pixel_size_angstrom
+    )
+    profiles_y, profiles_x = (
+        _profiles(blob_y, sigma_px, shape_px[0]),
+        _profiles(blob_x, sigma_px, shape_px[1]),
+    )
     phase: Float64[np.ndarray, "height width"] = peak_rad * profiles_y.T @ profiles_x
     return phase
 
@@ -98,5 +133,7 @@ def _profiles(
     centres: Float64[np.ndarray, " blobs"], sigma_px: float, length: int
 ) -> Float64[np.ndarray, "blobs length"]:
     middles = np.arange(length) + 0.5
-    profiles: Float64[np.ndarray, "blobs length"] = np.exp(-0.5 * ((middles - centres[:, None]) / sigma_px) ** 2)
+    profiles: Float64[np.ndarray, "blobs length"] = np.exp(
+        -0.5 * ((middles - centres[:, None]) / sigma_px) ** 2
+    )
     return profiles

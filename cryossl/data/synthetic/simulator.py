@@ -1,11 +1,13 @@
 """One simulated micrograph: particles in ice, dirt and carbon, seen through the microscope, counted in electrons.
 
-    electrons(y, x) ~ Poisson(dose * exp(-t(y, x) / Lambda) * illumination(y, x) * (1 + contrast(y, x)))
+    electrons(y, x) ~ Poisson(dose * exp(-t(y, x) / Lambda) * illumination(y, x) * (1 + contrast(y,
+    x)))
 
-with t the ice thickness, Lambda the mean free path of electrons in ice (Rice et al., J. Struct. Biol. 204 (2018) 38:
-300 to 400 nm at 300 kV behind an energy filter) and `contrast` the weak-phase image of everything in the beam. The two
-kinds of noise, of the object (ice, debris; before the transfer function) and of the shot (after it), are told apart as
-in Baxter et al., J. Struct. Biol. 166 (2009) 126. Units in names; pixel i covers [i, i + 1); angles in rad.
+with t the ice thickness, Lambda the mean free path of electrons in ice (Rice et al., J. Struct.
+Biol. 204 (2018) 38: 300 to 400 nm at 300 kV behind an energy filter) and `contrast` the weak-phase
+image of everything in the beam. The two kinds of noise, of the object (ice, debris; before the
+transfer function) and of the shot (after it), are told apart as in Baxter et al., J. Struct. Biol.
+166 (2009) 126. Units in names; pixel i covers [i, i + 1); angles in rad.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ Plane = Float64[np.ndarray, "height width"]
 class Conditions:
     """What differs between micrographs of one session.
 
-    `coverage` is the wanted disc area over the picture's area, `debris` and `crystals` are counts. A pixel has 64
-    square Angstrom: 1,200 to 4,800 electrons are the usual 20 to 75 per square Angstrom.
+    `coverage` is the wanted disc area over the picture's area, `debris` and `crystals` are counts.
+    A pixel has 64 square Angstrom: 1,200 to 4,800 electrons are the usual 20 to 75 per square
+    Angstrom.
     """
 
     coverage: float
@@ -63,10 +66,13 @@ CONDITION_DRAWS = 9
 def conditions(uniform: Float64[np.ndarray, " 9"]) -> Conditions:
     """Conditions from one uniform number in [0, 1) for each, by the inverse of its distribution.
 
-    Taking them as uniform numbers lets the caller spread them evenly over a data set. Coverage is exponential, cut off:
-    many nearly empty micrographs, a few crowded ones. One micrograph in eight has ice two to three times too thick.
+    Taking them as uniform numbers lets the caller spread them evenly over a data set. Coverage is
+    exponential, cut off: many nearly empty micrographs, a few crowded ones. One micrograph in eight
+    has ice two to three times too thick.
     """
-    cover, focus, blur, ice, dose, debris, crystals, carbon, edge = (float(value) for value in uniform)
+    cover, focus, blur, ice, dose, debris, crystals, carbon, edge = (
+        float(value) for value in uniform
+    )
     thick = ice > 0.875
     return Conditions(
         coverage=min(0.004 - 0.036 * float(np.log1p(-cover)), 0.16),
@@ -84,23 +90,39 @@ def conditions(uniform: Float64[np.ndarray, " 9"]) -> Conditions:
 def simulate(
     species: Species, given: Conditions, *, size_px: int, border_px: int, rng: np.random.Generator
 ) -> SimulatedMicrograph:
-    """A micrograph of `size_px` squared pixels. At least one particle lies `border_px` or more inside the picture."""
+    """A micrograph of `size_px` squared pixels.
+
+    At least one particle lies `border_px` or more inside the picture.
+    """
     full_px = size_px + 2 * _MARGIN_PX
     optics = Optics(given.defocus_angstrom, given.b_factor_angstrom2)
     ice = _ice_angstrom(given.ice_angstrom, full_px=full_px, rng=rng)
-    outside = _carbon_depth_px(full_px, rng=rng) if given.carbon else np.full((full_px, full_px), -np.inf)
+    outside = (
+        _carbon_depth_px(full_px, rng=rng) if given.carbon else np.full((full_px, full_px), -np.inf)
+    )
     crystals, crystal_phase = _crystals(given.crystals, full_px=full_px, rng=rng)
     blocked = (outside > -species.diameter_px / 2) | crystals
     centres = _places(species, given, blocked, border_px=border_px + _MARGIN_PX, rng=rng)
-    phase = projected_phase(species, centres, random_rotations(len(centres), rng=rng), shape_px=ice.shape,
-                            pixel_size_angstrom=PIXEL_SIZE_ANGSTROM, voltage_volt=optics.voltage_volt)
-    phase += _solvent(ice, rng=rng) + _debris(given.debris, full_px=full_px, rng=rng) + crystal_phase
+    phase = projected_phase(
+        species,
+        centres,
+        random_rotations(len(centres), rng=rng),
+        shape_px=ice.shape,
+        pixel_size_angstrom=PIXEL_SIZE_ANGSTROM,
+        voltage_volt=optics.voltage_volt,
+    )
+    phase += (
+        _solvent(ice, rng=rng) + _debris(given.debris, full_px=full_px, rng=rng) + crystal_phase
+    )
     phase += _carbon(outside, rng=rng)
     seen = 1 + contrast(phase - phase.mean(), optics, pixel_size_angstrom=PIXEL_SIZE_ANGSTROM)
     inside = slice(_MARGIN_PX, _MARGIN_PX + size_px)
-    expected = (seen * np.exp(-ice / MEAN_FREE_PATH_ANGSTROM))[inside, inside] * given.electrons_per_px
+    expected = (seen * np.exp(-ice / MEAN_FREE_PATH_ANGSTROM))[
+        inside, inside
+    ] * given.electrons_per_px
     expected *= _illumination(size_px, stripe=given.edge_stripe, rng=rng)
-    # Rounded, so that a last digit that differs between processors does not change the count that is drawn.
+    # Rounded, so that a last digit that differs between processors does not change the count that
+    # is drawn.
     electrons = rng.poisson(np.maximum(np.round(expected, 3), 0.1))
     centres = centres - _MARGIN_PX
     within = ((centres >= 0) & (centres < size_px)).all(axis=1)
@@ -133,7 +155,9 @@ def _debris(count: int, *, full_px: int, rng: np.random.Generator) -> Plane:
     grid = np.arange(full_px) + 0.5
     centres = rng.uniform(0, full_px, (count, 2))
     sigmas = rng.uniform(0.8, 2.6, (count, 1))
-    profile_y, profile_x = (np.exp(-0.5 * ((grid - centres[:, axis:axis + 1]) / sigmas) ** 2) for axis in (0, 1))
+    profile_y, profile_x = (
+        np.exp(-0.5 * ((grid - centres[:, axis : axis + 1]) / sigmas) ** 2) for axis in (0, 1)
+    )
     strength = rng.uniform(0.02, 0.10, (count, 1))
     scraps += (strength * profile_y).T @ profile_x
     return scraps
@@ -142,7 +166,9 @@ def _debris(count: int, *, full_px: int, rng: np.random.Generator) -> Plane:
 def _crystals(
     count: int, *, full_px: int, rng: np.random.Generator
 ) -> tuple[Bool[np.ndarray, "height width"], Plane]:
-    """Ice crystals and ethane drops: dark, sharp-edged, of the particles' size or larger. Their mask and their phase.
+    """Ice crystals and ethane drops: dark, sharp-edged, of the particles' size or larger.
+
+    Their mask and their phase.
 
     Outline R(a) = R (1 + sum_k c_k cos(k a + d_k)), thickness of a lens, sqrt(1 - (r / R)^2).
     """
@@ -153,8 +179,12 @@ def _crystals(
         centre_y, centre_x = rng.uniform(0, full_px, 2)
         radius = min(float(rng.lognormal(np.log(5.0), 0.45)), 14.0)
         angle = np.arctan2(y - centre_y, x - centre_x)
-        bumps = zip((2, 3, 6), rng.normal(0, (0.14, 0.08, 0.05)), rng.uniform(0, 2 * np.pi, 3), strict=True)
-        outline = radius * np.clip(1 + sum(c * np.cos(k * angle + d) for k, c, d in bumps), 0.4, None)
+        bumps = zip(
+            (2, 3, 6), rng.normal(0, (0.14, 0.08, 0.05)), rng.uniform(0, 2 * np.pi, 3), strict=True
+        )
+        outline = radius * np.clip(
+            1 + sum(c * np.cos(k * angle + d) for k, c, d in bumps), 0.4, None
+        )
         share = np.hypot(y - centre_y, x - centre_x) / outline
         phase += rng.uniform(0.10, 0.55) * np.sqrt(np.clip(1 - share**2, 0, None))
         mask |= share < 1
@@ -167,7 +197,9 @@ def _carbon_depth_px(full_px: int, *, rng: np.random.Generator) -> Plane:
     angle = rng.uniform(0, 2 * np.pi)
     gap = rng.uniform(0.15, 0.42) * full_px
     y, x = np.meshgrid(*[np.arange(full_px) + 0.5 - full_px / 2] * 2, indexing="ij")
-    depth: Plane = np.hypot(y - (gap - hole_px) * np.sin(angle), x - (gap - hole_px) * np.cos(angle)) - hole_px
+    depth: Plane = (
+        np.hypot(y - (gap - hole_px) * np.sin(angle), x - (gap - hole_px) * np.cos(angle)) - hole_px
+    )
     return depth
 
 
@@ -178,11 +210,15 @@ def _carbon(outside: Plane, *, rng: np.random.Generator) -> Plane:
     return phase
 
 
-def _illumination(size_px: int, *, stripe: bool, rng: np.random.Generator) -> Float64[np.ndarray, "size size"]:
+def _illumination(
+    size_px: int, *, stripe: bool, rng: np.random.Generator
+) -> Float64[np.ndarray, "size size"]:
     """A beam that fades from its middle, and now and then a strip at one edge that frame alignment left too dark."""
     y, x = np.meshgrid(*[np.linspace(-1, 1, size_px)] * 2, indexing="ij")
     middle_y, middle_x = rng.normal(0, 0.4, 2)
-    light: Float64[np.ndarray, "size size"] = np.exp(-0.5 * ((y - middle_y) ** 2 + (x - middle_x) ** 2) / 4**2)
+    light: Float64[np.ndarray, "size size"] = np.exp(
+        -0.5 * ((y - middle_y) ** 2 + (x - middle_x) ** 2) / 4**2
+    )
     if stripe:
         width = int(rng.integers(2, 6))
         light[:width] *= rng.uniform(0.55, 0.85)
@@ -191,13 +227,18 @@ def _illumination(size_px: int, *, stripe: bool, rng: np.random.Generator) -> Fl
 
 
 def _places(
-    species: Species, given: Conditions, blocked: Bool[np.ndarray, "size size"], *, border_px: int,
+    species: Species,
+    given: Conditions,
+    blocked: Bool[np.ndarray, "size size"],
+    *,
+    border_px: int,
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, "n 2"]:
     """Random sequential addition: as many centres as the coverage asks for, none blocked, none too close.
 
-    Each centre is a whole number plus half the diameter, so that the whole-number box [x, y, d, d] has it exactly in
-    its middle. The first lies inside the border, since a micrograph without a label counts as unlabelled.
+    Each centre is a whole number plus half the diameter, so that the whole-number box [x, y, d, d]
+    has it exactly in its middle. The first lies inside the border, since a micrograph without a
+    label counts as unlabelled.
     """
     size = blocked.shape[0]
     disc_px = np.pi * species.diameter_px**2 / 4
@@ -206,10 +247,16 @@ def _places(
     centres: list[Float64[np.ndarray, " 2"]] = []
     for _ in range(1_000 + wanted * _TRIES_PER_PARTICLE):
         candidate = np.floor(rng.uniform(0, size, 2) - half) + half
-        first_outside = not centres and not ((candidate >= border_px) & (candidate <= size - border_px)).all()
+        first_outside = (
+            not centres and not ((candidate >= border_px) & (candidate <= size - border_px)).all()
+        )
         if first_outside or (candidate < 0).any() or blocked[int(candidate[0]), int(candidate[1])]:
             continue
-        if centres and np.hypot(*(np.array(centres) - candidate).T).min() < _CLOSEST_DIAMETERS * species.diameter_px:
+        if (
+            centres
+            and np.hypot(*(np.array(centres) - candidate).T).min()
+            < _CLOSEST_DIAMETERS * species.diameter_px
+        ):
             continue
         centres.append(candidate)
         if len(centres) == wanted:

@@ -17,7 +17,11 @@ from cryossl.errors import ConfigError, DataError
 
 def row(table: Table, **wanted: str) -> dict[str, Cell]:
     """The one row whose texts are as wanted."""
-    found = [record for record in table.records() if all(record[name].text == text for name, text in wanted.items())]
+    found = [
+        record
+        for record in table.records()
+        if all(record[name].text == text for name, text in wanted.items())
+    ]
     assert len(found) == 1
     return found[0]
 
@@ -30,24 +34,39 @@ def test_the_notes_story_gives_the_notes_table() -> None:
     comparison = compare(frame(*note_runs()))
     cells = row(comparison.note, labelled="5% (258)")
     assert [cells[name].text for name in ("naive", "class_balanced", "improvement", "verdict")] == [
-        "70.00", "72.50", "+2.50", "success"]
+        "70.00",
+        "72.50",
+        "+2.50",
+        "success",
+    ]
 
 
 def test_a_rejected_student_leaves_the_model_it_came_from() -> None:
     comparison = compare(frame(*note_runs()))
     naive, balanced = (arm(comparison, name) for name in ("naive", "class_balanced"))
     assert (naive["score"].text, naive["gain"].text) == ("70.00", "+0.00")
-    assert (naive["pseudo_count"].text, naive["per_labelled"].text, naive["particle_ratio"].text) == (
-        "3083", "11.95", "2.00")
+    assert (
+        naive["pseudo_count"].text,
+        naive["per_labelled"].text,
+        naive["particle_ratio"].text,
+    ) == ("3083", "11.95", "2.00")
     assert balanced["score"].run_ids == ("class_balanced-5-0-1", "supervised-5-0-0")
     assert balanced["particle_ratio"].run_ids == ("class_balanced-5-0-1",)
 
 
 def test_mlflows_own_column_prefixes_are_understood() -> None:
     plain = frame(*note_runs())
-    prefixed = plain.rename(columns=lambda name: f"metrics.{name}" if "/" in name
-                            else f"tags.{name}" if name.startswith("cryossl.")
-                            else f"params.{name}" if "." in name else name)
+    prefixed = plain.rename(
+        columns=lambda name: (
+            f"metrics.{name}"
+            if "/" in name
+            else f"tags.{name}"
+            if name.startswith("cryossl.")
+            else f"params.{name}"
+            if "." in name
+            else name
+        )
+    )
     assert compare(prefixed).by_ratio == compare(plain).by_ratio
 
 
@@ -57,17 +76,22 @@ def test_the_order_of_the_runs_does_not_matter() -> None:
 
 
 def test_several_seeds_show_mean_and_spread_and_an_interval() -> None:
-    comparison = compare(frame(*(one for seed in range(6) for one in note_runs(seed=seed, shift=0.002 * seed))))
+    comparison = compare(
+        frame(*(one for seed in range(6) for one in note_runs(seed=seed, shift=0.002 * seed)))
+    )
     assert arm(comparison, "class_balanced")["score"].text == "73.00 ± 0.37"
     cells = row(comparison.evidence, contrast="class_balanced - baseline")
     assert cells["estimate"].value == pytest.approx(3.0)
-    # Three rows, but all 64 sign patterns of naive tie: p = 1 there, 2/64 twice here, times three by Holm.
+    # Three rows, but all 64 sign patterns of naive tie: p = 1 there, 2/64 twice here, times three
+    # by Holm.
     assert cells["p_holm"].value == pytest.approx(3 * 2 / 64)
     assert cells["grade"].text == "claim"
 
 
 def test_below_six_seeds_no_p_is_shown() -> None:
-    comparison = compare(frame(*(one for seed in range(5) for one in note_runs(seed=seed, shift=0.002 * seed))))
+    comparison = compare(
+        frame(*(one for seed in range(5) for one in note_runs(seed=seed, shift=0.002 * seed)))
+    )
     assert row(comparison.evidence, contrast="class_balanced - baseline")["p_holm"].text == "-"
     assert any("2/2^5 = 0.0625" in note for note in comparison.evidence.notes)
 
@@ -79,41 +103,71 @@ def test_a_missing_seed_is_shown_and_not_averaged_away() -> None:
     assert "naive at 5%: missing (no such run), seed 1" in comparison.faults
 
 
-@pytest.mark.parametrize(("status", "word"), [("FAILED", "failed"), ("KILLED", "failed"), ("RUNNING", "unfinished")])
+@pytest.mark.parametrize(
+    ("status", "word"), [("FAILED", "failed"), ("KILLED", "failed"), ("RUNNING", "unfinished")]
+)
 def test_a_run_that_did_not_finish_takes_its_arm_out_of_the_mean(status: str, word: str) -> None:
     runs = [one for seed in range(2) for one in note_runs(seed=seed, shift=0.01 * seed)]
-    broken = [one | {"status": status} if one["run_id"] == "class_balanced-5-1-2" else one for one in runs]
+    broken = [
+        one | {"status": status} if one["run_id"] == "class_balanced-5-1-2" else one for one in runs
+    ]
     cells = arm(compare(frame(*broken)), "class_balanced")
     assert cells["score"].text == "72.50"
     assert cells["seeds"].text == f"1 of 2 (1 {word})"
 
 
 def test_an_arm_run_that_failed_between_iterations_takes_its_arm_out() -> None:
-    killed = run("class_balanced", 1, f1=0.0) | {"run_id": "arm", "cryossl.kind": "arm", "status": "KILLED"}
+    killed = run("class_balanced", 1, f1=0.0) | {
+        "run_id": "arm",
+        "cryossl.kind": "arm",
+        "status": "KILLED",
+    }
     cells = arm(compare(frame(*note_runs(), killed)), "class_balanced")
     assert (cells["score"].text, cells["seeds"].text) == ("-", "0 of 1 (1 failed)")
 
 
 def test_an_arm_that_kept_no_pseudo_label_keeps_the_baseline_and_says_why() -> None:
     empty: dict[str, Any] = run("class_balanced", 0, f1=0.0) | {
-        "run_id": "arm", "cryossl.kind": "arm", "cryossl.stop_reason": "no pseudo-label was kept", "pseudo/count": 0.0,
-        "pseudo/per_labelled": 0.0, "test/f1": 0.69}
+        "run_id": "arm",
+        "cryossl.kind": "arm",
+        "cryossl.stop_reason": "no pseudo-label was kept",
+        "pseudo/count": 0.0,
+        "pseudo/per_labelled": 0.0,
+        "test/f1": 0.69,
+    }
     comparison = compare(frame(*note_runs()[:2], empty))
     assert arm(comparison, "class_balanced")["score"].text == "70.00"
     assert arm(comparison, "class_balanced")["pseudo_count"].text == "0"
     assert arm(comparison, "class_balanced")["per_labelled"].text == "0.00"
-    assert row(comparison.iterations, strategy="class_balanced")["stopped"].text == "no pseudo-label was kept"
+    assert (
+        row(comparison.iterations, strategy="class_balanced")["stopped"].text
+        == "no pseudo-label was kept"
+    )
 
 
-@pytest.mark.parametrize(("gone", "best", "why"), [
-    ({1}, "2", "iteration 1 is not in the store"), ({2}, "2", "iteration 2 is not in the store"),
-    ({1, 2}, "2", "none of its iterations is in the store"),
-])
-def test_an_arm_with_a_deleted_iteration_is_missing_and_in_no_mean(gone: set[int], best: str, why: str) -> None:
-    rows = [note_runs()[0], run("class_balanced", 1, f1=0.72, accepted=True), run("class_balanced", 2, f1=0.75, accepted=True)]
+@pytest.mark.parametrize(
+    ("gone", "best", "why"),
+    [
+        ({1}, "2", "iteration 1 is not in the store"),
+        ({2}, "2", "iteration 2 is not in the store"),
+        ({1, 2}, "2", "none of its iterations is in the store"),
+    ],
+)
+def test_an_arm_with_a_deleted_iteration_is_missing_and_in_no_mean(
+    gone: set[int], best: str, why: str
+) -> None:
+    rows = [
+        note_runs()[0],
+        run("class_balanced", 1, f1=0.72, accepted=True),
+        run("class_balanced", 2, f1=0.75, accepted=True),
+    ]
     kept = [one for one in rows if int(one["cryossl.iteration"]) not in gone]
     arm_run = {name: rows[2][name] for name in rows[2] if "/" not in name} | {
-        "run_id": "arm", "cryossl.kind": "arm", "cryossl.iteration": None, "cryossl.best_iteration": best}
+        "run_id": "arm",
+        "cryossl.kind": "arm",
+        "cryossl.iteration": None,
+        "cryossl.best_iteration": best,
+    }
     assert compare(frame(*rows, arm_run)).faults == ()
     comparison = compare(frame(*kept, arm_run))
     assert comparison.faults == (f"class_balanced at 5%: missing ({why}), seed 0",)
@@ -123,8 +177,10 @@ def test_an_arm_with_a_deleted_iteration_is_missing_and_in_no_mean(gone: set[int
 def test_an_accepted_student_with_more_to_come_is_unfinished() -> None:
     comparison = compare(frame(*note_runs()[:3]))
     assert arm(comparison, "class_balanced")["seeds"].text == "0 of 1 (1 unfinished)"
-    last = note_runs()[:2] + [run("class_balanced", number, f1=0.71, accepted=True, pseudo=(516, 0.04))
-                              for number in (1, 2, 3)]
+    last = note_runs()[:2] + [
+        run("class_balanced", number, f1=0.71, accepted=True, pseudo=(516, 0.04))
+        for number in (1, 2, 3)
+    ]
     assert arm(compare(frame(*last)), "class_balanced")["seeds"].text == "1"
 
 
@@ -152,22 +208,38 @@ def test_an_arm_without_its_baseline_has_no_gain() -> None:
 
 
 def test_a_repeated_run_counts_once_and_a_finished_one_goes_first() -> None:
-    again = note_runs()[1] | {"run_id": "later", "status": "FAILED", "start_time": pd.Timestamp("2026-01-01", tz="UTC")}
+    again = note_runs()[1] | {
+        "run_id": "later",
+        "status": "FAILED",
+        "start_time": pd.Timestamp("2026-01-01", tz="UTC"),
+    }
     comparison = compare(frame(*note_runs(), again))
     assert arm(comparison, "naive")["seeds"].text == "1"
     assert "1 duplicate run left out" in comparison.faults
 
 
 def test_experiments_that_differ_in_fingerprint_are_never_mixed() -> None:
-    other = note_runs()[1] | {"run_id": "other", "cryossl.experiment_fingerprint": "else", "test/f1": 0.9}
+    other = note_runs()[1] | {
+        "run_id": "other",
+        "cryossl.experiment_fingerprint": "else",
+        "test/f1": 0.9,
+    }
     table = tidy(frame(*note_runs(), other))
     assert table.set_index("run_id").loc["other", "state"] == "superseded"
     assert arm(compare(frame(*note_runs(), other)), "naive")["seeds"].text == "1"
 
 
 def test_other_settings_make_a_comparison_of_their_own() -> None:
-    old = [one | {"training.student_epochs": "2", "run_id": "old" + one["run_id"], "cryossl.experiment_fingerprint": "old",
-                  "start_time": pd.Timestamp("2020-01-01", tz="UTC")} for one in note_runs(shift=-0.02)]
+    old = [
+        one
+        | {
+            "training.student_epochs": "2",
+            "run_id": "old" + one["run_id"],
+            "cryossl.experiment_fingerprint": "old",
+            "start_time": pd.Timestamp("2020-01-01", tz="UTC"),
+        }
+        for one in note_runs(shift=-0.02)
+    ]
     comparison = compare(frame(*old, *note_runs()))
     assert comparison.settings == "training.student_epochs=50"
     assert [other.settings for other in comparison.others] == ["training.student_epochs=2"]
@@ -187,7 +259,9 @@ def test_the_better_baseline_on_validation_is_the_one_to_beat() -> None:
     comparison = compare(frame(*note_runs(), better))
     assert arm(comparison, "class_balanced")["gain"].text == "+1.00"
     assert arm(comparison, "supervised_long")["gain"].text == "+1.50"
-    assert comparison.by_ratio.notes == ("at 5% gains are over supervised_long, the better baseline on validation",)
+    assert comparison.by_ratio.notes == (
+        "at 5% gains are over supervised_long, the better baseline on validation",
+    )
     worse = better | {"validation/f1": 0.6, "test/f1": 0.9}
     assert arm(compare(frame(*note_runs(), worse)), "class_balanced")["gain"].text == "+2.50"
 
@@ -202,22 +276,36 @@ def test_the_aspects_show_what_was_configured_and_measured() -> None:
 
 
 def test_the_aspects_of_an_ablation_are_those_of_its_factors() -> None:
-    table = compare(frame(*note_runs(), run("naive+quota", 1, f1=0.7, accepted=False, pseudo=(516, 0.03)))).aspects
+    table = compare(
+        frame(*note_runs(), run("naive+quota", 1, f1=0.7, accepted=False, pseudo=(516, 0.03)))
+    ).aspects
     assert row(table, aspect="most pseudo-labels")["naive+quota"].text == "2.0 x labelled"
     assert row(table, aspect="particle threshold", kind="configured")["naive+quota"].text == "0.7"
 
 
 def test_a_strategy_beyond_the_note_is_not_shown_with_the_rules_of_naive() -> None:
-    table = compare(frame(*note_runs(), run("quantile", 1, f1=0.7, accepted=False, pseudo=(516, 0.03)))).aspects
-    assert {record["quantile"].value for record in table.records() if record["kind"].text == "configured"} == {None}
-    assert row(table, aspect="pseudo-label particle ratio", kind="measured at 5%")["quantile"].text == "3.00%"
+    table = compare(
+        frame(*note_runs(), run("quantile", 1, f1=0.7, accepted=False, pseudo=(516, 0.03)))
+    ).aspects
+    assert {
+        record["quantile"].value
+        for record in table.records()
+        if record["kind"].text == "configured"
+    } == {None}
+    assert (
+        row(table, aspect="pseudo-label particle ratio", kind="measured at 5%")["quantile"].text
+        == "3.00%"
+    )
 
 
 def test_every_iteration_is_listed_with_why_the_loop_stopped() -> None:
     table = compare(frame(*note_runs())).iterations
     first, second = (row(table, strategy="class_balanced", iteration=text) for text in ("1", "2"))
     assert (first["accepted"].text, second["accepted"].text) == ("yes", "no")
-    assert (first["gain"].text, second["stopped"].text) == ("+2.50", "student not better on validation")
+    assert (first["gain"].text, second["stopped"].text) == (
+        "+2.50",
+        "student not better on validation",
+    )
 
 
 def test_a_collapsed_training_is_in_the_mean_as_the_model_that_stays_and_is_counted() -> None:
@@ -229,7 +317,10 @@ def test_a_collapsed_training_is_in_the_mean_as_the_model_that_stays_and_is_coun
     assert arm(comparison, "naive")["seeds"].text == "2 of 3 (1 missing, 2 collapsed)"
     assert arm(comparison, "naive")["gain"].text == "+0.00 ± 0.00"
     assert arm(comparison, "class_balanced")["seeds"].text == "3"
-    assert any("naive" in line and "a training collapsed in 2 of 3 seeds" in line for line in abstract(comparison)[0])
+    assert any(
+        "naive" in line and "a training collapsed in 2 of 3 seeds" in line
+        for line in abstract(comparison)[0]
+    )
 
 
 def test_sources_are_a_table_only_where_they_were_scored() -> None:
@@ -254,7 +345,9 @@ def test_particle_f1_stands_beside_the_score_where_runs_have_it() -> None:
     runs = [one | {"test/particle_f1": one["test/f1"] + 0.1} for one in note_runs()]
     comparison = compare(frame(*runs))
     assert arm(comparison, "class_balanced")["particle_f1"].text == "82.50"
-    assert row(comparison.iterations, strategy="naive", iteration="1")["particle_f1"].text == "79.85"
+    assert (
+        row(comparison.iterations, strategy="naive", iteration="1")["particle_f1"].text == "79.85"
+    )
     of_particles = compare(frame(*runs), metric="test/particle_f1")
     assert arm(of_particles, "class_balanced")["score"].text == "82.50"
     assert "particle_f1" not in [column.name for column in of_particles.by_ratio.columns]
@@ -266,15 +359,21 @@ def test_a_ratio_picks_its_rows() -> None:
     assert len(compare(runs, ratio=10.0).by_ratio.rows) == 3
 
 
-@pytest.mark.parametrize("empty", [pd.DataFrame(), pd.DataFrame(columns=["run_id", "status", "cryossl.kind"])])
+@pytest.mark.parametrize(
+    "empty", [pd.DataFrame(), pd.DataFrame(columns=["run_id", "status", "cryossl.kind"])]
+)
 def test_an_empty_store_is_one_clear_line(empty: pd.DataFrame) -> None:
-    with pytest.raises(DataError, match=r"nothing to compare: the experiment has no run; .*cli.py run"):
+    with pytest.raises(
+        DataError, match=r"nothing to compare: the experiment has no run; .*cli.py run"
+    ):
         compare(empty)
 
 
 def test_a_store_in_which_nothing_finished_says_what_is_there() -> None:
     with pytest.raises(DataError, match="1 failed, 1 unfinished"):
-        compare(frame(note_runs()[0] | {"status": "RUNNING"}, note_runs()[1] | {"status": "FAILED"}))
+        compare(
+            frame(note_runs()[0] | {"status": "RUNNING"}, note_runs()[1] | {"status": "FAILED"})
+        )
 
 
 def test_an_unknown_ratio_or_metric_names_those_that_are_there() -> None:
@@ -285,13 +384,21 @@ def test_an_unknown_ratio_or_metric_names_those_that_are_there() -> None:
 
 
 def test_the_share_of_the_gap_counts_from_the_better_baseline_to_the_ceiling() -> None:
-    comparison = compare(frame(*note_runs(), run("supervised_long", 1, f1=0.715), run("full", 1, f1=0.755)))
-    assert arm(comparison, "class_balanced")["gap_closed"].value == pytest.approx(100 * (0.725 - 0.715) / (0.755 - 0.715))
-    assert {name: arm(comparison, name)["gap_closed"].value for name in ("supervised", "supervised_long", "full")} == {
-        "supervised": None, "supervised_long": None, "full": None}
+    comparison = compare(
+        frame(*note_runs(), run("supervised_long", 1, f1=0.715), run("full", 1, f1=0.755))
+    )
+    assert arm(comparison, "class_balanced")["gap_closed"].value == pytest.approx(
+        100 * (0.725 - 0.715) / (0.755 - 0.715)
+    )
+    assert {
+        name: arm(comparison, name)["gap_closed"].value
+        for name in ("supervised", "supervised_long", "full")
+    } == {"supervised": None, "supervised_long": None, "full": None}
 
 
-def test_a_ceiling_no_higher_than_the_baseline_says_nothing_and_without_one_there_is_no_column() -> None:
+def test_a_ceiling_no_higher_than_the_baseline_says_nothing_and_without_one_there_is_no_column() -> (
+    None
+):
     low = compare(frame(*note_runs(), run("full", 1, f1=0.69)))
     assert arm(low, "class_balanced")["gap_closed"].value is None
     assert "gap_closed" not in arm(compare(frame(*note_runs())), "class_balanced")

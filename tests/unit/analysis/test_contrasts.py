@@ -16,8 +16,11 @@ SIX = grid(seeds=range(6))
 
 
 def evidence(comparison: Comparison, contrast: str) -> dict[str, Any]:
-    return next({name: cell.value for name, cell in row.items()} for row in comparison.evidence.records()
-                if row["contrast"].text == contrast)
+    return next(
+        {name: cell.value for name, cell in row.items()}
+        for row in comparison.evidence.records()
+        if row["contrast"].text == contrast
+    )
 
 
 def test_counts_give_an_interval_over_seeds_and_sources() -> None:
@@ -32,11 +35,15 @@ def test_the_estimate_is_the_difference_of_the_counts_summed_over_seeds() -> Non
     comparison = counted(*SIX)
     sums = []
     for kept in ("reference", "final"):
-        runs = [getattr(arm, kept).run_id for arm in comparison.arms if arm.strategy == "class_balanced"]
+        runs = [
+            getattr(arm, kept).run_id for arm in comparison.arms if arm.strategy == "class_balanced"
+        ]
         tests = [row for run in runs for row in SIX[1][run]["test"]]
         tp, fp, fn = (sum(row[name] for row in tests) for name in ("tp", "fp", "fn"))
         sums.append(200 * tp / (2 * tp + fp + fn))
-    assert evidence(comparison, "class_balanced - baseline")["estimate"] == pytest.approx(sums[1] - sums[0], abs=1e-12)
+    assert evidence(comparison, "class_balanced - baseline")["estimate"] == pytest.approx(
+        sums[1] - sums[0], abs=1e-12
+    )
 
 
 def test_particle_f1_has_its_interval_from_the_counts_of_particles() -> None:
@@ -45,7 +52,9 @@ def test_particle_f1_has_its_interval_from_the_counts_of_particles() -> None:
     assert row["interval"] == "seeds, sources"
     sums = []
     for kept in ("reference", "final"):
-        runs = [getattr(arm, kept).run_id for arm in comparison.arms if arm.strategy == "class_balanced"]
+        runs = [
+            getattr(arm, kept).run_id for arm in comparison.arms if arm.strategy == "class_balanced"
+        ]
         tests = [one for run in runs for one in SIX[1][run]["test"]]
         tp, fp, fn = (sum(one[f"particle_{name}"] for one in tests) for name in ("tp", "fp", "fn"))
         sums.append(200 * tp / (2 * tp + fp + fn))
@@ -53,9 +62,20 @@ def test_particle_f1_has_its_interval_from_the_counts_of_particles() -> None:
 
 
 def test_counts_from_before_particles_were_counted_leave_pixels_their_interval() -> None:
-    documents = {run: one | {"test": [{name: value for name, value in row.items() if not name.startswith("particle_")}
-                                      for row in one["test"]]} for run, one in SIX[1].items()}
-    assert evidence(counted(SIX[0], documents), "class_balanced - baseline")["interval"] == "seeds, sources"
+    documents = {
+        run: one
+        | {
+            "test": [
+                {name: value for name, value in row.items() if not name.startswith("particle_")}
+                for row in one["test"]
+            ]
+        }
+        for run, one in SIX[1].items()
+    }
+    assert (
+        evidence(counted(SIX[0], documents), "class_balanced - baseline")["interval"]
+        == "seeds, sources"
+    )
     particles = counted(SIX[0], documents, metric="test/particle_f1")
     assert evidence(particles, "class_balanced - baseline")["interval"] == "seeds (t)"
     assert any("12 of 12 runs have no counts" in note for note in particles.evidence.notes)
@@ -68,13 +88,18 @@ def test_without_counts_the_interval_is_students_and_says_why() -> None:
 
 
 def test_one_run_without_counts_is_enough_for_students_t() -> None:
-    comparison = counted(SIX[0], {run: one for run, one in SIX[1].items() if run != "supervised-5-3-0"})
+    comparison = counted(
+        SIX[0], {run: one for run, one in SIX[1].items() if run != "supervised-5-3-0"}
+    )
     assert evidence(comparison, "class_balanced - baseline")["interval"] == "seeds (t)"
     assert any("1 of 12 runs have no counts" in note for note in comparison.evidence.notes)
 
 
 def test_seeds_with_other_test_micrographs_are_not_paired_by_micrograph() -> None:
-    documents = {run: one | {"test": one["test"][1:]} if "-5-3-" in run else one for run, one in SIX[1].items()}
+    documents = {
+        run: one | {"test": one["test"][1:]} if "-5-3-" in run else one
+        for run, one in SIX[1].items()
+    }
     comparison = counted(SIX[0], documents)
     assert evidence(comparison, "class_balanced - baseline")["interval"] == "seeds (t)"
     assert any("different test micrographs" in note for note in comparison.evidence.notes)
@@ -88,7 +113,10 @@ def test_one_seed_with_counts_gets_an_interval_that_speaks_of_sources_alone() ->
 def test_the_verdict_takes_its_lower_bound_from_the_same_interval() -> None:
     comparison = counted(*SIX)
     verdict = next(one.verdict for one in comparison.verdicts if one.strategy == "class_balanced")
-    assert f"lower bound {evidence(comparison, 'class_balanced - baseline')['lower']:+.2f}" in verdict.criteria[0].measured
+    assert (
+        f"lower bound {evidence(comparison, 'class_balanced - baseline')['lower']:+.2f}"
+        in verdict.criteria[0].measured
+    )
 
 
 def test_shown_twice_the_table_is_the_same() -> None:
@@ -96,8 +124,12 @@ def test_shown_twice_the_table_is_the_same() -> None:
 
 
 def test_another_metric_has_no_counts_behind_it() -> None:
-    comparison = compare(frame(*(row for seed in range(3) for row in note_runs(seed=seed))), metric="validation/f1")
-    assert any("validation/f1 is no ratio of the counts" in note for note in comparison.evidence.notes)
+    comparison = compare(
+        frame(*(row for seed in range(3) for row in note_runs(seed=seed))), metric="validation/f1"
+    )
+    assert any(
+        "validation/f1 is no ratio of the counts" in note for note in comparison.evidence.notes
+    )
 
 
 DOCUMENT = SIX[1]["supervised-5-0-0"]
@@ -109,16 +141,33 @@ def test_counts_are_read_as_they_were_written() -> None:
     assert counts.counts.shape == (20, 3)
     assert counts.sources[:2] == ("10017", "10028")
     tp, fp, fn = counts.counts.sum(axis=0)
-    assert (counts.histogram[1, 128:].sum(), counts.histogram[0, 128:].sum(), counts.histogram[1, :128].sum()) == (tp, fp, fn)
+    assert (
+        counts.histogram[1, 128:].sum(),
+        counts.histogram[0, 128:].sum(),
+        counts.histogram[1, :128].sum(),
+    ) == (tp, fp, fn)
     assert counts.counts.dtype == np.int64
 
 
-@pytest.mark.parametrize("document", [
-    None, [], "text", {}, DOCUMENT | {"schema": "other/1"}, DOCUMENT | {"test": []}, DOCUMENT | {"test": [{"id": "a"}]},
-    DOCUMENT | {"test": DOCUMENT["test"][:1] * 2}, DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": -1}]},
-    DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": 1.5}]}, DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": True}]},
-    DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": 10**30}]}, DOCUMENT | {"test": [DOCUMENT["test"][0] | {"id": 7}]},
-    DOCUMENT | {"test_histogram": [[1, 2]]}, DOCUMENT | {"test_histogram": None},
-])
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        [],
+        "text",
+        {},
+        DOCUMENT | {"schema": "other/1"},
+        DOCUMENT | {"test": []},
+        DOCUMENT | {"test": [{"id": "a"}]},
+        DOCUMENT | {"test": DOCUMENT["test"][:1] * 2},
+        DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": -1}]},
+        DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": 1.5}]},
+        DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": True}]},
+        DOCUMENT | {"test": [DOCUMENT["test"][0] | {"tp": 10**30}]},
+        DOCUMENT | {"test": [DOCUMENT["test"][0] | {"id": 7}]},
+        DOCUMENT | {"test_histogram": [[1, 2]]},
+        DOCUMENT | {"test_histogram": None},
+    ],
+)
 def test_what_is_not_exactly_a_counts_file_is_none(document: Any) -> None:
     assert parse_counts(document) is None

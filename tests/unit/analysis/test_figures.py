@@ -19,12 +19,23 @@ from analysis.report.plotting import Plot, image, looks
 from analysis.report.report import _plots
 from analysis.tables.comparison import Comparison, compare
 
-NAMES = ["f1_by_iteration", "gains", "particle_ratio", "precision_recall", "source_gains", "cost", "calibration", "quality"]
+NAMES = [
+    "f1_by_iteration",
+    "gains",
+    "particle_ratio",
+    "precision_recall",
+    "source_gains",
+    "cost",
+    "calibration",
+    "quality",
+]
 
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    return counted(*grid(seeds=range(3), ratios=("5", "10"), more=("class_balanced-quota", "naive+quota")))
+    return counted(
+        *grid(seeds=range(3), ratios=("5", "10"), more=("class_balanced-quota", "naive+quota"))
+    )
 
 
 def test_every_figure_is_drawn_from_a_whole_store(comparison: Comparison) -> None:
@@ -44,12 +55,20 @@ def test_the_same_data_give_the_same_file(comparison: Comparison) -> None:
     assert b'href="http' not in once
 
 
-def test_the_curves_of_students_start_at_the_supervised_baseline_whichever_baseline_is_to_beat() -> None:
+def test_the_curves_of_students_start_at_the_supervised_baseline_whichever_baseline_is_to_beat() -> (
+    None
+):
     longer = run("supervised_long", 1, f1=0.75)
     found = compare(frame(run("supervised", 0, f1=0.70), run("naive", 1, f1=0.72), longer))
-    assert {arm.reference.metrics["test/f1"] for arm in found.arms if arm.strategy == "naive"} == {0.75}
+    assert {arm.reference.metrics["test/f1"] for arm in found.arms if arm.strategy == "naive"} == {
+        0.75
+    }
     figure = f1_by_iteration(found.arms, metric="test/f1").figure
-    curves = [line for line in figure.axes[0].lines if list(line.get_xdata()) == [0, 1] and line.get_linestyle() == "-"]
+    curves = [
+        line
+        for line in figure.axes[0].lines
+        if list(line.get_xdata()) == [0, 1] and line.get_linestyle() == "-"
+    ]
     starts = [curve.get_ydata()[0] for curve in curves]
     assert len(starts) == 2  # the seed's and the mean's
     assert starts == pytest.approx([70.0, 70.0])
@@ -64,13 +83,21 @@ def test_a_figure_without_data_gives_its_reason() -> None:
 def test_words_from_outside_are_no_formula_for_matplotlib() -> None:
     rows, documents = grid(seeds=[0, 1])
     renamed: list[dict[str, Any]] = [row | {"test/f1/$\\frac{x$": 0.5} for row in rows]
-    plot: Plot = next(plot for plot in _plots(counted(renamed, documents)) if plot.name == "source_gains")
+    plot: Plot = next(
+        plot for plot in _plots(counted(renamed, documents)) if plot.name == "source_gains"
+    )
     assert plot.figure is not None
     assert len(image(plot.figure, "png")) > 1000
 
 
 def test_usual_strategies_look_the_same_in_every_figure_and_no_two_look_alike() -> None:
-    names = ["supervised", "supervised_long", "naive", "class_balanced", *(f"naive+{number}" for number in range(7))]
+    names = [
+        "supervised",
+        "supervised_long",
+        "naive",
+        "class_balanced",
+        *(f"naive+{number}" for number in range(7)),
+    ]
     assert looks(names)["naive"] == looks(["naive"])["naive"]
     assert len(set(looks(names).values())) == len(names)
 
@@ -81,8 +108,13 @@ def test_the_precision_recall_curve_is_scikit_learns() -> None:
     histogram = np.stack([np.bincount(p8[truth == value], minlength=256) for value in (0, 1)])
     recall, precision = _curve(histogram)
     precisions, recalls, _ = precision_recall_curve(truth, p8)
-    theirs = sorted({(round(r, 12), round(p, 12)) for r, p in zip(recalls[:-1], precisions[:-1], strict=True)})
-    assert sorted({(round(r, 12), round(p, 12)) for r, p in zip(recall, precision, strict=True)}) == theirs
+    theirs = sorted(
+        {(round(r, 12), round(p, 12)) for r, p in zip(recalls[:-1], precisions[:-1], strict=True)}
+    )
+    assert (
+        sorted({(round(r, 12), round(p, 12)) for r, p in zip(recall, precision, strict=True)})
+        == theirs
+    )
 
 
 def test_probabilities_that_mean_what_they_say_lie_on_the_diagonal() -> None:
@@ -101,8 +133,16 @@ def test_a_strategy_gets_a_colour_that_no_usual_one_has_while_there_are_any() ->
 
 @pytest.mark.parametrize("more", [0, 8])
 def test_the_names_below_the_gains_do_not_cover_each_other(more: int) -> None:
-    names = ["curriculum", "weighted_loss", "ema_consistency+prior_match", "quantile", "stability", "soft",
-             "class_balanced-class_thresholds", "class_balanced-quota"][:more]
+    names = [
+        "curriculum",
+        "weighted_loss",
+        "ema_consistency+prior_match",
+        "quantile",
+        "stability",
+        "soft",
+        "class_balanced-class_thresholds",
+        "class_balanced-quota",
+    ][:more]
     found = counted(*grid(seeds=[0, 1], micrographs=5, more=names))
     figure = gains(found.arms, found.counts, metric="test/f1").figure
     figure.canvas.draw()
@@ -114,11 +154,14 @@ def test_the_names_below_the_gains_do_not_cover_each_other(more: int) -> None:
         angle = math.radians(label.get_rotation())
         label.set_rotation(0)
         size = label.get_window_extent()
-        # Slanted, neighbours lie side by side as far apart as their baselines are; level, as their middles are.
+        # Slanted, neighbours lie side by side as far apart as their baselines are; level, as their
+        # middles are.
         assert (size.height < step * math.sin(angle)) if angle else (size.width < step)
 
 
-def test_each_point_of_a_source_is_nearest_to_its_own_line_however_many_strategies_there_are() -> None:
+def test_each_point_of_a_source_is_nearest_to_its_own_line_however_many_strategies_there_are() -> (
+    None
+):
     more = ["curriculum", "weighted_loss", "ema_consistency", "quantile", "stability", "soft"]
     found = counted(*grid(seeds=[0, 1], micrographs=5, more=more))
     figure = source_gains(found.arms, metric="test/f1").figure

@@ -39,7 +39,8 @@ def test_no_difference_at_all_has_p_of_one() -> None:
 
 
 def test_ties_in_rounded_sums_are_counted() -> None:
-    # 0.1 + 0.2 and 0.3 differ in the last bit; of the 64 patterns the extreme two and two more tie or exceed.
+    # 0.1 + 0.2 and 0.3 differ in the last bit; of the 64 patterns the extreme two and two more tie
+    # or exceed.
     values = np.array([0.1, 0.2, 0.3, 0.1, 0.2, 0.3])
     assert sign_flip_test(values, rng=rng()).p == sign_flip_test(np.round(10 * values), rng=rng()).p
 
@@ -56,7 +57,12 @@ def test_above_twenty_seeds_the_test_says_that_it_draws_and_obeys_its_seed() -> 
 
 
 def test_a_difference_that_is_not_finite_is_refused() -> None:
-    for function in (lambda values: sign_flip_test(values, rng=rng()), effect_size, seed_interval, power_note):
+    for function in (
+        lambda values: sign_flip_test(values, rng=rng()),
+        effect_size,
+        seed_interval,
+        power_note,
+    ):
         with pytest.raises(ValueError, match="finite"):
             function(np.array([0.1, math.nan]))
 
@@ -85,8 +91,19 @@ def test_the_effect_size_of_one_seed_has_no_d_z() -> None:
         effect_size(np.array([]))
 
 
-@pytest.mark.parametrize(("seeds", "name"), [(0, "no result"), (1, "single run"), (2, "single run"), (3, "smoke test"),
-                                             (5, "smoke test"), (6, "claim"), (9, "claim"), (10, "paper")])
+@pytest.mark.parametrize(
+    ("seeds", "name"),
+    [
+        (0, "no result"),
+        (1, "single run"),
+        (2, "single run"),
+        (3, "smoke test"),
+        (5, "smoke test"),
+        (6, "claim"),
+        (9, "claim"),
+        (10, "paper"),
+    ],
+)
 def test_the_grade_grows_with_the_seeds(seeds: int, name: str) -> None:
     assert grade(seeds) == name
 
@@ -114,7 +131,9 @@ def test_a_smaller_effect_needs_more_seeds() -> None:
 # ---------------------------------------------------------------- bootstrap
 
 
-def counts(seeds: int = 4, micrographs: int = 12, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def counts(
+    seeds: int = 4, micrographs: int = 12, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two arms of random counts and the sources of three equal groups of micrographs."""
     first, second = rng(seed).integers(50, 500, size=(2, seeds, micrographs, 3), dtype=np.int64)
     return first, second, np.arange(micrographs, dtype=np.int64) % 3
@@ -125,7 +144,9 @@ def test_the_estimate_is_the_difference_of_pooled_scores() -> None:
     result = paired_bootstrap(first, second, sources, draws=50, rng=rng())
     tp, fp, fn = second.reshape(-1, 3).sum(axis=0)
     assert pooled_score(second, score="f1") == 2 * tp / (2 * tp + fp + fn)
-    assert result.interval.estimate == pooled_score(second, score="f1") - pooled_score(first, score="f1")
+    assert result.interval.estimate == pooled_score(second, score="f1") - pooled_score(
+        first, score="f1"
+    )
     assert result.interval.lower < result.interval.estimate < result.interval.upper
 
 
@@ -145,24 +166,36 @@ def test_swapping_the_arms_mirrors_the_interval() -> None:
 
 def test_the_same_generator_gives_the_same_interval_and_another_one_does_not() -> None:
     first, second, sources = counts()
-    results = [paired_bootstrap(first, second, sources, draws=200, rng=rng(seed)) for seed in (1, 1, 2)]
+    results = [
+        paired_bootstrap(first, second, sources, draws=200, rng=rng(seed)) for seed in (1, 1, 2)
+    ]
     assert results[0] == results[1]
     assert results[0] != results[2]
 
 
 def test_a_wider_level_is_a_wider_interval() -> None:
     first, second, sources = counts()
-    narrow, wide = (paired_bootstrap(first, second, sources, draws=200, level=level, rng=rng())
-                    for level in (0.8, 0.99))
+    narrow, wide = (
+        paired_bootstrap(first, second, sources, draws=200, level=level, rng=rng())
+        for level in (0.8, 0.99)
+    )
     assert narrow.interval.lower > wide.interval.lower
 
 
 def test_the_interval_names_the_levels_that_it_speaks_of() -> None:
     first, second, sources = counts()
-    assert paired_bootstrap(first, second, sources, draws=50, rng=rng()).levels == ("seeds", "sources")
+    assert paired_bootstrap(first, second, sources, draws=50, rng=rng()).levels == (
+        "seeds",
+        "sources",
+    )
     one_source = np.zeros_like(sources)
-    assert paired_bootstrap(first, second, one_source, draws=50, rng=rng()).levels == ("seeds", "micrographs")
-    assert paired_bootstrap(first[:1], second[:1], sources, draws=50, rng=rng()).levels == ("sources",)
+    assert paired_bootstrap(first, second, one_source, draws=50, rng=rng()).levels == (
+        "seeds",
+        "micrographs",
+    )
+    assert paired_bootstrap(first[:1], second[:1], sources, draws=50, rng=rng()).levels == (
+        "sources",
+    )
     single = paired_bootstrap(first[:1, :1], second[:1, :1], one_source[:1], draws=50, rng=rng())
     assert (single.levels, single.interval.lower) == ((), -math.inf)
 
@@ -177,31 +210,52 @@ def test_counts_that_cannot_be_compared_are_refused(fault: str) -> None:
         paired_bootstrap(first, broken, sources, draws=10, rng=rng())
 
 
-# ---------------------------------------------------------------- calibration: what the intervals promise
+# ---------------------------------------------------------------- calibration: what the intervals
+# promise
 
 
-def world(generator: np.random.Generator, *, seeds: int, sources: int, micrographs: int, gain: float,
-          ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def world(
+    generator: np.random.Generator,
+    *,
+    seeds: int,
+    sources: int,
+    micrographs: int,
+    gain: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Counts of two arms whose difference in recall (a logit) varies by seed, source, micrograph and their pairs."""
     source = np.repeat(np.arange(sources), micrographs)
     total = sources * micrographs
     positives = generator.poisson(800 * np.exp(generator.normal(0, 0.3, total))) + 50
-    base = (0.8 + generator.normal(0, 0.2, seeds)[:, None] + generator.normal(0, 0.3, sources)[source]
-            + generator.normal(0, 0.3, total))
-    shift = (gain + generator.normal(0, 0.06, seeds)[:, None] + generator.normal(0, 0.06, sources)[source]
-             + generator.normal(0, 0.1, total) + generator.normal(0, 0.03, (seeds, sources))[:, source]
-             + generator.normal(0, 0.1, (seeds, total)))
+    base = (
+        0.8
+        + generator.normal(0, 0.2, seeds)[:, None]
+        + generator.normal(0, 0.3, sources)[source]
+        + generator.normal(0, 0.3, total)
+    )
+    shift = (
+        gain
+        + generator.normal(0, 0.06, seeds)[:, None]
+        + generator.normal(0, 0.06, sources)[source]
+        + generator.normal(0, 0.1, total)
+        + generator.normal(0, 0.03, (seeds, sources))[:, source]
+        + generator.normal(0, 0.1, (seeds, total))
+    )
     arms = []
     for logit in (base, base + shift):
         share = 1 / (1 + np.exp(-logit))
         found = generator.binomial(positives, share)
-        arms.append(np.stack([found, generator.poisson(positives * (1 - share)), positives - found], axis=-1))
+        arms.append(
+            np.stack(
+                [found, generator.poisson(positives * (1 - share)), positives - found], axis=-1
+            )
+        )
     return arms[0], arms[1], source
 
 
 @pytest.mark.parametrize(("seeds", "sources"), [(6, 8), (10, 10)])
 def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, sources: int) -> None:
-    # With 500 worlds the standard error of the coverage is 1%: 93-97% is what a right interval must meet.
+    # With 500 worlds the standard error of the coverage is 1%: 93-97% is what a right interval must
+    # meet.
     first, second, _ = world(rng(1), seeds=400, sources=400, micrographs=5, gain=0.12)
     truth = pooled_score(second, score="f1") - pooled_score(first, score="f1")
     generator, covered, worlds = rng(2), 0, 500
@@ -215,6 +269,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, sources: 
 def test_under_no_effect_the_sign_flip_test_rejects_at_most_as_often_as_it_says() -> None:
     generator, worlds = rng(3), 4000
     # Skewed differences, symmetric about 0 only through their signs, as two equal arms have them.
-    values = generator.exponential(size=(worlds, 8)) * generator.choice([-1.0, 1.0], size=(worlds, 8))
+    values = generator.exponential(size=(worlds, 8)) * generator.choice(
+        [-1.0, 1.0], size=(worlds, 8)
+    )
     p = np.array([sign_flip_test(row, rng=generator).p for row in values], dtype=np.float64)
     assert 0.035 <= np.mean(p <= 0.05) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / worlds)

@@ -11,8 +11,13 @@ from analysis.tables.comparison import compare
 from analysis.tables.table import Cell
 
 
-def runs(seed: int, *, baseline: float, student: float, ceiling: float | None) -> list[dict[str, Any]]:
-    found = [run("supervised", 0, f1=baseline, seed=seed), run("naive", 1, f1=student, seed=seed, accepted=True)]
+def runs(
+    seed: int, *, baseline: float, student: float, ceiling: float | None
+) -> list[dict[str, Any]]:
+    found = [
+        run("supervised", 0, f1=baseline, seed=seed),
+        run("naive", 1, f1=student, seed=seed, accepted=True),
+    ]
     found += [] if ceiling is None else [run("full", 1, f1=ceiling, seed=seed, accepted=True)]
     return [one | {"loop.max_iterations": "1"} for one in found]
 
@@ -24,26 +29,46 @@ def closed(*seeds: list[dict[str, Any]]) -> Cell:
 
 
 def test_the_share_of_the_gap_is_the_mean_gain_over_the_mean_gap() -> None:
-    cell = closed(runs(0, baseline=0.60, student=0.65, ceiling=0.61), runs(1, baseline=0.60, student=0.61, ceiling=0.70))
+    cell = closed(
+        runs(0, baseline=0.60, student=0.65, ceiling=0.61),
+        runs(1, baseline=0.60, student=0.61, ceiling=0.70),
+    )
     assert cell.value == pytest.approx(100 * (0.05 + 0.01) / (0.01 + 0.10))
 
 
 def test_a_seed_in_which_all_labels_are_worse_counts_too() -> None:
-    cell = closed(runs(0, baseline=0.60, student=0.62, ceiling=0.58), runs(1, baseline=0.60, student=0.62, ceiling=0.66))
+    cell = closed(
+        runs(0, baseline=0.60, student=0.62, ceiling=0.58),
+        runs(1, baseline=0.60, student=0.62, ceiling=0.66),
+    )
     assert cell.value == pytest.approx(100 * 0.04 / (-0.02 + 0.06))
 
 
 def test_a_seed_without_all_labels_is_left_out_of_gain_and_gap() -> None:
-    cell = closed(runs(0, baseline=0.60, student=0.70, ceiling=None), runs(1, baseline=0.60, student=0.62, ceiling=0.64))
+    cell = closed(
+        runs(0, baseline=0.60, student=0.70, ceiling=None),
+        runs(1, baseline=0.60, student=0.62, ceiling=0.64),
+    )
     assert cell.value == pytest.approx(50)
 
 
 def test_there_is_no_share_of_a_gap_that_is_none() -> None:
-    cell = closed(runs(0, baseline=0.60, student=0.62, ceiling=0.57), runs(1, baseline=0.60, student=0.62, ceiling=0.61))
+    cell = closed(
+        runs(0, baseline=0.60, student=0.62, ceiling=0.57),
+        runs(1, baseline=0.60, student=0.62, ceiling=0.61),
+    )
     assert cell.value is None
 
 
-@pytest.mark.parametrize(("ceiling", "told"), [
-    (0.59, ["at 5% all labels are no better than the baseline: there is no gap to close"]), (0.61, [])])
+@pytest.mark.parametrize(
+    ("ceiling", "told"),
+    [
+        (0.59, ["at 5% all labels are no better than the baseline: there is no gap to close"]),
+        (0.61, []),
+    ],
+)
 def test_a_note_says_why_there_is_none(ceiling: float, told: list[str]) -> None:
-    assert list(compare(frame(*runs(0, baseline=0.60, student=0.62, ceiling=ceiling))).by_ratio.notes) == told
+    assert (
+        list(compare(frame(*runs(0, baseline=0.60, student=0.62, ceiling=ceiling))).by_ratio.notes)
+        == told
+    )

@@ -22,7 +22,9 @@ from cryossl.sweep.grid import RATIOS
 from scripts.make_docs import pages
 
 PROJECT = Path(__file__).resolve().parents[3]
-ENTRY_POINTS: dict[str, Any] = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))["entry_points"]
+ENTRY_POINTS: dict[str, Any] = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))[
+    "entry_points"
+]
 OF_EXPERIMENTS = ("main", "baseline", "sweep")
 HEAVY = ("torch", "mlflow", "pandas", "numpy", "scipy", "matplotlib")
 
@@ -39,15 +41,21 @@ def commands(group: click.Group = cli.cli, prefix: str = "") -> dict[str, click.
 
 
 def options(command: click.Command) -> dict[str, click.Option]:
-    return {flag: one for one in command.params if isinstance(one, click.Option) for flag in one.opts}
+    return {
+        flag: one for one in command.params if isinstance(one, click.Option) for flag in one.opts
+    }
 
 
 def command_of(entry: str) -> tuple[str, list[str]]:
     """Command that an entry point calls, and the rest of its line."""
     words = ENTRY_POINTS[entry]["command"].split()
     assert words[:2] == ["python", "cli.py"]
-    name = next(name for name in sorted(commands(), key=len, reverse=True) if " ".join(words[2:]).startswith(name))
-    return name, words[2 + len(name.split()):]
+    name = next(
+        name
+        for name in sorted(commands(), key=len, reverse=True)
+        if " ".join(words[2:]).startswith(name)
+    )
+    return name, words[2 + len(name.split()) :]
 
 
 # --- settings, options, MLproject
@@ -59,7 +67,9 @@ def test_every_setting_is_an_option_with_its_meaning_and_default(command):
     for name, (_, field) in fields().items():
         option = given[f"--{name.replace('_', '-')}"]
         assert option.name == name
-        assert option.default is None or option.default is click.core.UNSET  # the config alone knows defaults
+        assert (
+            option.default is None or option.default is click.core.UNSET
+        )  # the config alone knows defaults
         assert field.description in option.help
         assert (default_text(field) or "none") in option.help
 
@@ -70,9 +80,13 @@ def test_every_parameter_of_mlproject_is_a_setting_with_the_same_default(entry):
     assert "ratios" in parameters if entry == "sweep" else "ratio" in parameters
     assert parameters.pop("config")["default"] == ""
     if entry == "sweep":
-        assert parameters.pop("ratios")["default"] == RATIOS == "5,10"  # without it there would be one ratio only
+        assert (
+            parameters.pop("ratios")["default"] == RATIOS == "5,10"
+        )  # without it there would be one ratio only
         for name in ("seeds", "jobs"):
-            assert parameters.pop(name)["default"] == options(commands()["sweep"])[f"--{name}"].default
+            assert (
+                parameters.pop(name)["default"] == options(commands()["sweep"])[f"--{name}"].default
+            )
     for name, parameter in parameters.items():
         _, field = fields()[name]
         assert build({name: str(parameter["default"])}) == build({})
@@ -85,7 +99,9 @@ def test_every_parameter_of_mlproject_is_a_setting_with_the_same_default(entry):
 def test_an_entry_point_calls_a_command_with_each_of_its_parameters_once(entry):
     name, words = command_of(entry)
     known = commands()[name]
-    assert sorted(re.findall(r"{(\w+)}", " ".join(words))) == sorted(ENTRY_POINTS[entry]["parameters"])
+    assert sorted(re.findall(r"{(\w+)}", " ".join(words))) == sorted(
+        ENTRY_POINTS[entry]["parameters"]
+    )
     for flag, value in itertools.pairwise(words):
         if flag.startswith("--") and value.startswith("{"):
             assert options(known)[flag].name in (value.strip("{}"), "config_file", "form")
@@ -105,13 +121,24 @@ def test_an_option_may_be_written_as_mlflow_writes_it():
 
 def test_the_next_command_repeats_every_setting_at_the_other_ratio():
     assert command_at(build({"ratio": 5}), 10) == "make run RATIO=10"
-    config = build({"ratio": 5, "data": "my data", "strategies": "naive,soft", "tile_px": 64, "audit": True, "border": 3,
-                    "learning_rate": 0.0012345678})
+    config = build(
+        {
+            "ratio": 5,
+            "data": "my data",
+            "strategies": "naive,soft",
+            "tile_px": 64,
+            "audit": True,
+            "border": 3,
+            "learning_rate": 0.0012345678,
+        }
+    )
     program, script, name, *words = shlex.split(command_at(config, 10))
     assert (program, script, name) == ("python", "cli.py", "run")
     typed = commands()["run"].make_context("run", words).params
     again = cli.config_of(None, defaults_yield=False, options={key: typed[key] for key in fields()})
-    assert again == config.model_copy(update={"split": config.split.model_copy(update={"ratio": 10.0})})
+    assert again == config.model_copy(
+        update={"split": config.split.model_copy(update={"ratio": 10.0})}
+    )
     assert "secret" not in command_at(build({"tracking_uri": "http://me:secret@host"}), 10)
 
 
@@ -120,7 +147,9 @@ def test_the_next_command_repeats_every_setting_at_the_other_ratio():
 
 @pytest.mark.parametrize("name", list(pages()))
 def test_the_generated_documents_are_up_to_date(name):
-    assert (PROJECT / name).read_text(encoding="utf-8") == pages()[name], "run `python -m scripts.make_docs`"
+    assert (PROJECT / name).read_text(encoding="utf-8") == pages()[name], (
+        "run `python -m scripts.make_docs`"
+    )
 
 
 def test_the_documents_name_every_setting_and_every_command():
@@ -136,21 +165,45 @@ def test_every_command_and_every_option_has_help(name):
     command = commands()[name]
     assert command.help
     assert re.match(r"[A-Z].*\.$", command.help.splitlines()[0])
-    assert [one.name for one in command.params if isinstance(one, click.Option) and not one.help and one.name != "seed"] == []
+    assert [
+        one.name
+        for one in command.params
+        if isinstance(one, click.Option) and not one.help and one.name != "seed"
+    ] == []
 
 
-@pytest.mark.parametrize("text", ["README.md", "docs/data.md", "docs/method.md", "docs/results-files.md", "docs/sweep.md",
-                                  "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "README.md",
+        "docs/data.md",
+        "docs/method.md",
+        "docs/results-files.md",
+        "docs/sweep.md",
+        "CONTRIBUTING.md",
+    ],
+)
 def test_the_commands_and_options_in_the_documents_exist(text):
     """Every `cli.py ...` or `cryossl ...` in a document, and every `-P name=`, is something that can be typed."""
     content = (PROJECT / text).read_text(encoding="utf-8")
     for call in re.findall(r"(?:python cli\.py|`cryossl) ([^`\n#]+)", content):
-        name = next((name for name in sorted(commands(), key=len, reverse=True) if f"{call} ".startswith(f"{name} ")), None)
+        name = next(
+            (
+                name
+                for name in sorted(commands(), key=len, reverse=True)
+                if f"{call} ".startswith(f"{name} ")
+            ),
+            None,
+        )
         assert name, call
         flags = re.findall(r"(?<!\S)--[a-z-]+", call)
-        assert [flag for flag in flags if flag not in options(commands()[name]) and flag != "--help"] == []
+        assert [
+            flag for flag in flags if flag not in options(commands()[name]) and flag != "--help"
+        ] == []
     for name in re.findall(r"-P ([a-z_]+)=", content):
-        assert name in fields() or any(name in entry.get("parameters", {}) for entry in ENTRY_POINTS.values())
+        assert name in fields() or any(
+            name in entry.get("parameters", {}) for entry in ENTRY_POINTS.values()
+        )
 
 
 # --- what is typed
@@ -158,21 +211,46 @@ def test_the_commands_and_options_in_the_documents_exist(text):
 
 def typed(*words: str) -> tuple[int, str, str, list[str]]:
     """Exit code, standard output, standard error, and which heavy modules were imported on the way."""
-    code = ("import sys, cli\n"
-            "try: cli.main()\n"
-            "finally: print('LOADED', *(name for name in sys.argv[0].split(',') if name in sys.modules))")
-    done = subprocess.run([sys.executable, "-c", f"import sys; sys.argv = [{','.join(HEAVY)!r}, *{list(words)!r}]\n{code}"],
-                          cwd=PROJECT, capture_output=True, text=True, check=False)
+    code = (
+        "import sys, cli\n"
+        "try: cli.main()\n"
+        "finally: print('LOADED', *(name for name in sys.argv[0].split(',') if name in "
+        "sys.modules))"
+    )
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.argv = [{','.join(HEAVY)!r}, *{list(words)!r}]\n{code}",
+        ],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     said, _, loaded = done.stdout.rpartition("LOADED")
     return done.returncode, said, done.stderr, loaded.split()
 
 
-@pytest.mark.parametrize(("words", "code"), [
-    ([], 2), (["--help"], 0), (["--version"], 0), (["run", "--help"], 0), (["sweep", "--help"], 0), (["data"], 2),
-    (["data", "fetch", "--help"], 0),
-    (["run", "--ratio", "abc"], 2), (["run", "--nonsense"], 2), (["nonsense"], 2), (["run", "--config", "absent.yaml"], 2),
-    (["compare", "--format", "word"], 2), (["sweep", "--seeds", "0"], 2), (["sweep", "--executor", "cloud"], 2),
-])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ([], 2),
+        (["--help"], 0),
+        (["--version"], 0),
+        (["run", "--help"], 0),
+        (["sweep", "--help"], 0),
+        (["data"], 2),
+        (["data", "fetch", "--help"], 0),
+        (["run", "--ratio", "abc"], 2),
+        (["run", "--nonsense"], 2),
+        (["nonsense"], 2),
+        (["run", "--config", "absent.yaml"], 2),
+        (["compare", "--format", "word"], 2),
+        (["sweep", "--seeds", "0"], 2),
+        (["sweep", "--executor", "cloud"], 2),
+    ],
+)
 def test_help_and_usage_errors_answer_without_anything_heavy(words, code):
     ended, said, complaint, loaded = typed(*words)
     assert ended == code
@@ -187,7 +265,10 @@ def test_help_and_usage_errors_answer_without_anything_heavy(words, code):
         assert re.fullmatch(r"cryossl: error: [^\n]+\n", complaint)
 
 
-@pytest.mark.parametrize(("option", "value"), [("--metric", "test/f1"), ("--format", "table"), ("--external", "other.csv")])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--metric", "test/f1"), ("--format", "table"), ("--external", "other.csv")],
+)
 def test_an_explanation_refuses_the_options_that_it_would_ignore(option, value):
     done = typed_commands.call("compare", "--explain", "F1", "--arm", "naive", option, value)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
@@ -198,7 +279,10 @@ def test_an_explanation_refuses_the_options_that_it_would_ignore(option, value):
 def test_a_folder_is_no_output_of_a_report(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = typed_commands.call("report", "--output", place)
-    assert (done.code, done.err) == (6, "cryossl: error: . is a folder; name a file in it as --output\n")
+    assert (done.code, done.err) == (
+        6,
+        "cryossl: error: . is a folder; name a file in it as --output\n",
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -208,4 +292,6 @@ def test_what_gives_way_to_the_config_file_is_said(tmp_path, capsys):
     config = cli.config_of(file, defaults_yield=True, options={"ratio": "5", "seed": "7"})
     assert (config.split.ratio, config.split.seed) == (10, 7)
     assert "ratio (the defaults of MLproject give way to it)" in capsys.readouterr().out
-    assert cli.config_of(Path(), defaults_yield=True, options={}).split.ratio == 5  # `--config ''`, as MLproject passes it
+    assert (
+        cli.config_of(Path(), defaults_yield=True, options={}).split.ratio == 5
+    )  # `--config ''`, as MLproject passes it

@@ -18,7 +18,9 @@ SETTINGS = InputSettings()
 
 
 def drawn(dataset, count=100):  # noqa: F811
-    return {one.name: one.picture for one in particle_pictures(dataset, count=count, settings=SETTINGS)}
+    return {
+        one.name: one.picture for one in particle_pictures(dataset, count=count, settings=SETTINGS)
+    }
 
 
 def has(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
@@ -27,8 +29,16 @@ def has(picture: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
 
 def test_the_outline_is_the_rim_of_the_discs_and_leaves_their_inside_to_be_seen(dataset):  # noqa: F811
     picture = drawn(dataset)["train_b_2"]  # its source has no band
-    disc = rasterise(dataset.train.particles["train/b_2.png"], height_px=72, width_px=96, scale=1.0,
-                     particle_radius_fraction=1.0) == PARTICLE
+    disc = (
+        rasterise(
+            dataset.train.particles["train/b_2.png"],
+            height_px=72,
+            width_px=96,
+            scale=1.0,
+            particle_radius_fraction=1.0,
+        )
+        == PARTICLE
+    )
     outline = has(picture, VERMILLION)
     assert outline.any()
     assert not (outline & ~disc).any()
@@ -67,7 +77,8 @@ def test_a_large_micrograph_is_reduced_with_its_labels(tmp_path):
     shown = drawn(dataclasses.replace(small, train=train), count=1)["train_a_1"]
     assert shown.shape == (500, SIDE_PX, 3)
     rows, columns = np.nonzero(has(shown, VERMILLION))
-    # Boxes at (10, 20) and (50, 60), 8 px wide: discs round (14, 24) and (54, 64), at a third of the size.
+    # Boxes at (10, 20) and (50, 60), 8 px wide: discs round (14, 24) and (54, 64), at a third of
+    # the size.
     assert rows.min() >= 10 // 3 - 1
     assert rows.max() <= 58 // 3 + 1
     assert columns.max() <= 68 // 3 + 1

@@ -23,11 +23,20 @@ def root(tmp_path):
     for part, names in (("train", ["10017_a.png", "10028_b.png"]), ("val", ["10017_c.png"])):
         (tmp_path / part).mkdir()
         for name in names:
-            Image.fromarray(rng.integers(0, 255, size=(SIDE, SIDE), dtype=np.uint8)).save(tmp_path / part / name)
-        images = [{"id": number, "file_name": name, "height": SIDE, "width": SIDE} for number, name in enumerate(names)]
-        particles = [{"id": number, "image_id": number, "bbox": [20, 20, 16, 16]} for number in range(len(names))]
+            Image.fromarray(rng.integers(0, 255, size=(SIDE, SIDE), dtype=np.uint8)).save(
+                tmp_path / part / name
+            )
+        images = [
+            {"id": number, "file_name": name, "height": SIDE, "width": SIDE}
+            for number, name in enumerate(names)
+        ]
+        particles = [
+            {"id": number, "image_id": number, "bbox": [20, 20, 16, 16]}
+            for number in range(len(names))
+        ]
         (tmp_path / "annotations" / f"instances_{part}.json").write_text(
-            json.dumps({"images": images, "annotations": particles}))
+            json.dumps({"images": images, "annotations": particles})
+        )
     return tmp_path
 
 
@@ -55,10 +64,18 @@ def test_faults_of_annotations_and_of_pixels_come_in_one_list(root):
     Image.new("L", (SIDE, SIDE), 7).save(root / "train" / "10028_b.png")
     (root / "train" / "empty.png").write_bytes(b"")
     found = faults_of(root)
-    for words in ("annotation 0: bbox", "annotation 1: image_id 99", "instances_val.json: broken JSON at line 1",
-                  "train/10017_a.png: the picture cannot be read", "train/10028_b.png: every pixel has the same value",
-                  "train/empty.png: the file is empty"):
-        assert len([fault for fault in found if words in fault.replace(f"{root}/", "")]) == 1, (words, found)
+    for words in (
+        "annotation 0: bbox",
+        "annotation 1: image_id 99",
+        "instances_val.json: broken JSON at line 1",
+        "train/10017_a.png: the picture cannot be read",
+        "train/10028_b.png: every pixel has the same value",
+        "train/empty.png: the file is empty",
+    ):
+        assert len([fault for fault in found if words in fault.replace(f"{root}/", "")]) == 1, (
+            words,
+            found,
+        )
     assert len(found) == 6
 
 
@@ -81,7 +98,9 @@ def test_the_summary_counts_by_source(root):
     Image.fromarray(np.eye(SIDE, dtype=np.uint8)).save(root / "train" / "10028_unlabelled.png")
     rows = summary(read_dataset(root, border=10, max_megapixels=1), particle_radius_fraction=1.0)
     assert [(row.source, row.micrographs, row.labelled, row.particles) for row in rows] == [
-        ("10017", 2, 2, 2), ("10028", 2, 1, 1)]
+        ("10017", 2, 2, 2),
+        ("10028", 2, 1, 1),
+    ]
     assert {(row.diameter_px, row.border_px) for row in rows} == {(16.0, 10)}
     for row in rows:
         # A disc of radius 8 in the 44 x 44 px inside the border.

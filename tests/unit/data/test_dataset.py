@@ -17,8 +17,12 @@ from cryossl.data.coco.records import Particles
 def test_the_known_layouts_are_read(tmp_path, year, json_folder):
     dataset = read(write_dataset(tmp_path, year=year, json_folder=json_folder))
     assert [micrograph.id for micrograph in dataset.train.micrographs] == [
-        f"train{year}/10017_a.jpg", f"train{year}/10017_b.png"]
-    assert [micrograph.id for micrograph in dataset.validation.micrographs] == [f"val{year}/10017_c.jpg"]
+        f"train{year}/10017_a.jpg",
+        f"train{year}/10017_b.png",
+    ]
+    assert [micrograph.id for micrograph in dataset.validation.micrographs] == [
+        f"val{year}/10017_c.jpg"
+    ]
     assert dataset.test is None
     particles = dataset.train.particles[f"train{year}/10017_a.jpg"]
     np.testing.assert_array_equal(particles.boxes, [[12, 10, 8, 8], [40, 30, 8, 8]])
@@ -39,7 +43,12 @@ def test_a_test_part_is_read_where_there_is_one(tmp_path):
 
 
 def test_a_test_part_without_labels_is_left_out_and_it_is_said(tmp_path):
-    write_part(write_dataset(tmp_path), "test", ["10017_t.jpg"], document=entries(["10017_t.jpg"], boxes=()))
+    write_part(
+        write_dataset(tmp_path),
+        "test",
+        ["10017_t.jpg"],
+        document=entries(["10017_t.jpg"], boxes=()),
+    )
     dataset = read(tmp_path)
     assert dataset.test is None
     assert "test part" in dataset.notes[0]
@@ -54,15 +63,20 @@ def test_a_test_folder_without_annotations_is_left_out_and_it_is_said(tmp_path):
 
 def test_a_dummy_box_and_a_picture_that_is_not_listed_mean_unlabelled(tmp_path):
     document = entries(["10017_a.jpg", "10017_d.jpg"])
-    document["annotations"] = [*document["annotations"][:2], document["annotations"][2] | {
-        "bbox": [0, 0, 0, 0], "iscrowd": 0, "area": 0}]
+    document["annotations"] = [
+        *document["annotations"][:2],
+        document["annotations"][2] | {"bbox": [0, 0, 0, 0], "iscrowd": 0, "area": 0},
+    ]
     write_dataset(tmp_path)
     write_part(tmp_path, "train", ["10017_a.jpg", "10017_d.jpg"], document=document)
     (tmp_path / "train" / ".hidden.jpg").write_bytes(b"")
     (tmp_path / "train" / "notes.txt").write_text("x")
     train = read(tmp_path).train
     assert [micrograph.id for micrograph in train.micrographs] == [
-        "train/10017_a.jpg", "train/10017_b.png", "train/10017_d.jpg"]
+        "train/10017_a.jpg",
+        "train/10017_b.png",
+        "train/10017_d.jpg",
+    ]
     assert list(train.particles) == ["train/10017_a.jpg"]
 
 
@@ -95,12 +109,19 @@ def test_a_source_that_could_not_stand_in_a_file_name_is_refused(tmp_path):
 
 def test_a_pixel_size_is_kept(tmp_path):
     write_dataset(tmp_path)
-    write_part(tmp_path, "train", ["10017_a.jpg"], document=entries(["10017_a.jpg"], pixel_size_angstrom=1.77))
+    write_part(
+        tmp_path,
+        "train",
+        ["10017_a.jpg"],
+        document=entries(["10017_a.jpg"], pixel_size_angstrom=1.77),
+    )
     assert read(tmp_path).train.micrographs[0].pixel_size_angstrom == 1.77
 
 
 def test_a_given_border_replaces_the_estimate(tmp_path):
-    assert read_dataset(write_dataset(tmp_path), border=7, max_megapixels=1).border_px == {"10017": 7}
+    assert read_dataset(write_dataset(tmp_path), border=7, max_megapixels=1).border_px == {
+        "10017": 7
+    }
 
 
 def test_reading_does_not_depend_on_the_order_of_the_file(tmp_path):
@@ -116,22 +137,33 @@ def test_reading_does_not_depend_on_the_order_of_the_file(tmp_path):
 
 def test_measuring_on_visible_labels_ignores_the_hidden_ones(tmp_path):
     dataset = read(write_dataset(tmp_path))
-    hidden = dict(dataset.train.particles) | {"train/10017_b.png": Particles(np.array([[1.0, 1.0, 30.0, 30.0]] * 99))}
-    noisy = type(dataset)(**(vars(dataset) | {"train": type(dataset.train)(dataset.train.micrographs, hidden)}))
+    hidden = dict(dataset.train.particles) | {
+        "train/10017_b.png": Particles(np.array([[1.0, 1.0, 30.0, 30.0]] * 99))
+    }
+    noisy = type(dataset)(
+        **(vars(dataset) | {"train": type(dataset.train)(dataset.train.micrographs, hidden)})
+    )
     visible = {"train/10017_a.jpg", "val/10017_c.jpg"}
     assert measured(noisy, border="auto", visible=None).diameter_px == {"10017": 30.0}
-    assert measured(noisy, border="auto", visible=visible) == measured(noisy, border="auto", visible=sorted(visible))
+    assert measured(noisy, border="auto", visible=visible) == measured(
+        noisy, border="auto", visible=sorted(visible)
+    )
     assert measured(noisy, border="auto", visible=visible).diameter_px == dataset.diameter_px
     assert measured(noisy, border="auto", visible=()).diameter_px == {}
 
 
 def test_real_data_are_read_with_their_sources_diameters_and_borders(coco_public):
     dataset = read(coco_public)
-    assert (len(dataset.train.micrographs), len(dataset.validation.micrographs), dataset.test) == (18, 5, None)
+    assert (len(dataset.train.micrographs), len(dataset.validation.micrographs), dataset.test) == (
+        18,
+        5,
+        None,
+    )
     assert sum(particles.count for particles in dataset.train.particles.values()) == 8522
     assert sum(particles.count for particles in dataset.validation.particles.values()) == 2197
     assert dataset.diameter_px == {"10017": 54.0, "10028": 56.0}
-    # The published coordinates stop 131 px before the edge of a 4096 px picture, and 134 px for 10028.
+    # The published coordinates stop 131 px before the edge of a 4096 px picture, and 134 px for
+    # 10028.
     assert 64 <= dataset.border_px["10017"] <= 66
     assert 32 <= dataset.border_px["10028"] <= 35
     assert dataset.notes == ()
@@ -139,8 +171,12 @@ def test_real_data_are_read_with_their_sources_diameters_and_borders(coco_public
 
 def test_half_of_the_real_labels_give_the_same_borders(coco_public):
     dataset = read(coco_public)
-    few = [micrograph.id for micrograph in dataset.train.micrographs if micrograph.source == "10017"][:1]
-    few += [micrograph.id for micrograph in dataset.train.micrographs if micrograph.source == "10028"][:1]
+    few = [
+        micrograph.id for micrograph in dataset.train.micrographs if micrograph.source == "10017"
+    ][:1]
+    few += [
+        micrograph.id for micrograph in dataset.train.micrographs if micrograph.source == "10028"
+    ][:1]
     borders = measured(dataset, border="auto", visible=few).border_px
     assert 64 <= borders["10017"] <= 70
     assert 32 <= borders["10028"] <= 37

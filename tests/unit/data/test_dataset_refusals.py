@@ -22,7 +22,9 @@ def test_a_missing_picture_folder_is_named(tmp_path):
     for path in (tmp_path / "val").iterdir():
         path.unlink()
     (tmp_path / "val").rmdir()
-    assert refusal(tmp_path).startswith(f"{tmp_path}: val: no such folder for the pictures of validation; ")
+    assert refusal(tmp_path).startswith(
+        f"{tmp_path}: val: no such folder for the pictures of validation; "
+    )
 
 
 def test_two_layouts_at_once_are_refused(tmp_path):
@@ -83,4 +85,7 @@ def test_scan_lists_faults_of_both_parts(tmp_path):
     write_part(tmp_path, "val", [], document="]")
     dataset, faults = scan(tmp_path, border=0, max_megapixels=1)
     assert dataset is None
-    assert [fault.file for fault in faults] == ["annotations/instances_train.json", "annotations/instances_val.json"]
+    assert [fault.file for fault in faults] == [
+        "annotations/instances_train.json",
+        "annotations/instances_val.json",
+    ]

@@ -52,7 +52,9 @@ def test_a_fetch_that_was_given_up_goes_on_in_the_next_call(site: Site, tmp_path
     assert site.asked[-1] == "bytes=1000000-"
 
 
-def test_an_archive_that_changed_meanwhile_is_fetched_from_its_start(site: Site, tmp_path: Path) -> None:
+def test_an_archive_that_changed_meanwhile_is_fetched_from_its_start(
+    site: Site, tmp_path: Path
+) -> None:
     site.payload = tar_of({**FILES, "train_val_test_data/train/10005_a.jpg": NOISE[::-1]})
     site.cut_after = [1_000_000, 0]
     with pytest.raises(DataError):
@@ -74,7 +76,9 @@ def test_a_weak_etag_does_not_vouch_for_a_resumed_download(site: Site, tmp_path:
     assert site.asked == ["", ""]
 
 
-def test_a_complete_download_without_its_folder_is_only_unpacked(site: Site, tmp_path: Path) -> None:
+def test_a_complete_download_without_its_folder_is_only_unpacked(
+    site: Site, tmp_path: Path
+) -> None:
     site.payload = tar_of(FILES)
 
     def power_cut(event: Progress) -> None:
@@ -103,20 +107,26 @@ def test_a_missing_archive_is_one_clear_line(site: Site, tmp_path: Path) -> None
 
 def test_a_server_that_is_not_there_is_one_clear_line(site: Site, tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9/data.tar.gz"
-    with pytest.raises(DataError, match=r"cannot fetch http://127\.0\.0\.1:9/data\.tar\.gz") as caught:
+    with pytest.raises(
+        DataError, match=r"cannot fetch http://127\.0\.0\.1:9/data\.tar\.gz"
+    ) as caught:
         fetch_cryotransformer(tmp_path / "data", url=nowhere, retries=0, report=silent)
     assert "\n" not in str(caught.value)
     assert site.asked == []
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a", "/etc/passwd", "http://", "http://[", ""])
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://127.0.0.1/a", "/etc/passwd", "http://", "http://[", ""]
+)
 def test_an_address_that_is_not_http_is_refused(url: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not an http or https address"):
         fetch_cryotransformer(tmp_path / "data", url=url, report=silent)
 
 
 def test_an_empty_address_is_not_the_default_one(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # the default one must not be asked, whatever this test finds
+    monkeypatch.setenv(
+        "https_proxy", "http://127.0.0.1:9"
+    )  # the default one must not be asked, whatever this test finds
     done = call("data", "fetch", "cryotransformer", "--to", str(tmp_path / "data"), "--url", "")
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "'' is not an http or https address" in done.err
@@ -129,14 +139,18 @@ def test_a_redirect_to_a_file_is_not_followed(site: Site, tmp_path: Path) -> Non
     assert leftovers(tmp_path) == []
 
 
-def test_an_archive_larger_than_the_disk_is_refused_before_it_is_fetched(site: Site, tmp_path: Path) -> None:
+def test_an_archive_larger_than_the_disk_is_refused_before_it_is_fetched(
+    site: Site, tmp_path: Path
+) -> None:
     site.payload, site.claimed_bytes = b"x", 10**16
     with pytest.raises(StorageError, match="not enough space"):
         fetch_cryotransformer(tmp_path / "data", url=site.url, report=silent)
     assert leftovers(tmp_path) == []
 
 
-def test_a_matching_checksum_passes_and_another_removes_the_archive(site: Site, tmp_path: Path) -> None:
+def test_a_matching_checksum_passes_and_another_removes_the_archive(
+    site: Site, tmp_path: Path
+) -> None:
     site.payload = tar_of(FILES)
     right = hashlib.sha256(site.payload).hexdigest()
     with pytest.raises(DataError, match="has been removed"):
@@ -180,4 +194,6 @@ def test_progress_is_told_in_megabytes_up_to_the_total(site: Site, tmp_path: Pat
 
 def test_what_is_no_checksum_is_refused_before_anything_is_fetched(tmp_path):
     with pytest.raises(DataError, match="no SHA-256"):
-        fetch_cryotransformer(tmp_path / "data", url="http://127.0.0.1:1/x", sha256="0" * 63, report=silent)
+        fetch_cryotransformer(
+            tmp_path / "data", url="http://127.0.0.1:1/x", sha256="0" * 63, report=silent
+        )

@@ -52,9 +52,20 @@ def pictures(tmp_path):
     write_mrc(tmp_path / "int16.mrc", GREY.astype(np.int16) - 100)
     write_mrc(tmp_path / "uint16.mrc", sixteen)
     write_mrc(tmp_path / "stack_of_one.mrc", floats[None])
-    expected = {"l.png": GREY, "rgb.png": GREY, "sixteen.png": sixteen, "grey.tif": GREY, "lzw.tif": GREY,
-                "sixteen.tif": sixteen, "big.tif": floats, "deflate.tiff": floats, "float.mrc": floats,
-                "int16.mrc": GREY.astype(np.int16) - 100, "uint16.mrc": sixteen, "stack_of_one.mrc": floats}
+    expected = {
+        "l.png": GREY,
+        "rgb.png": GREY,
+        "sixteen.png": sixteen,
+        "grey.tif": GREY,
+        "lzw.tif": GREY,
+        "sixteen.tif": sixteen,
+        "big.tif": floats,
+        "deflate.tiff": floats,
+        "float.mrc": floats,
+        "int16.mrc": GREY.astype(np.int16) - 100,
+        "uint16.mrc": sixteen,
+        "stack_of_one.mrc": floats,
+    }
     return tmp_path, expected
 
 
@@ -62,7 +73,9 @@ def test_every_format_and_depth_gives_the_stored_values(pictures):
     folder, expected = pictures
     for name, values in expected.items():
         assert read_size(folder / name, max_megapixels=1) == (12, 20), name
-        np.testing.assert_allclose(read_picture(folder / name, max_megapixels=1), values, rtol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            read_picture(folder / name, max_megapixels=1), values, rtol=1e-6, err_msg=name
+        )
 
 
 def test_a_picture_whose_zero_is_white_is_turned_round(pictures):
@@ -86,8 +99,12 @@ def test_a_jpeg_keeps_its_stored_orientation(tmp_path):
 
 def test_several_frames_in_one_file_are_refused(tmp_path):
     write_mrc(tmp_path / "movie.mrc", np.zeros((3, 8, 8), dtype=np.float32))
-    tifffile.imwrite(tmp_path / "movie.tif", np.zeros((3, 8, 8), dtype=np.uint8), photometric="minisblack")
-    Image.fromarray(GREY).save(tmp_path / "movie.png", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    tifffile.imwrite(
+        tmp_path / "movie.tif", np.zeros((3, 8, 8), dtype=np.uint8), photometric="minisblack"
+    )
+    Image.fromarray(GREY).save(
+        tmp_path / "movie.png", save_all=True, append_images=[Image.fromarray(255 - GREY)]
+    )
     for name in ("movie.mrc", "movie.tif", "movie.png"):
         with pytest.raises(DataError, match="frames"):
             read_size(tmp_path / name, max_megapixels=1)
@@ -104,15 +121,24 @@ def test_a_value_that_is_not_finite_is_refused(tmp_path, bad):
 
 def test_complex_pixels_are_refused(tmp_path):
     with pytest.raises(DataError, match="MRC mode 4"):
-        read_size(write_mrc(tmp_path / "c.mrc", np.ones((8, 8), dtype=np.complex64)), max_megapixels=1)
+        read_size(
+            write_mrc(tmp_path / "c.mrc", np.ones((8, 8), dtype=np.complex64)), max_megapixels=1
+        )
 
 
 def png_that_claims(height, width):
     def chunk(kind, body):
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
@@ -125,7 +151,9 @@ def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["samples.tif", "strip.tif", "extended.mrc"])
-def test_a_small_file_that_promises_gigabytes_is_refused_before_room_is_made_for_them(tmp_path, name):
+def test_a_small_file_that_promises_gigabytes_is_refused_before_room_is_made_for_them(
+    tmp_path, name
+):
     (tmp_path / name).write_bytes(bombs()[name])
     limits = resource.getrlimit(resource.RLIMIT_AS)
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -160,7 +188,9 @@ def test_pillows_own_limit_is_left_as_it_was(pictures):
     assert before == Image.MAX_IMAGE_PIXELS
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 2000, b"hello", b"\xff\xd8\xff", b"II*\0", b"\x89PNG\r\n\x1a\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 2000, b"hello", b"\xff\xd8\xff", b"II*\0", b"\x89PNG\r\n\x1a\n"]
+)
 @pytest.mark.parametrize("name", ["x.jpg", "x.mrc"])
 def test_what_is_no_picture_is_refused_in_one_line_with_its_name(tmp_path, content, name):
     path = tmp_path / name
@@ -230,7 +260,9 @@ def test_normalising_follows_the_formula():
     assert abs(np.median(normalise(picture)) - NEUTRAL) <= 1
 
 
-@pytest.mark.parametrize(("gain", "offset"), [(2.0, 0.0), (256.0, -1000.0), (1e-3, 5.0), (1e34, 0.0), (1e-38, 0.0)])
+@pytest.mark.parametrize(
+    ("gain", "offset"), [(2.0, 0.0), (256.0, -1000.0), (1e-3, 5.0), (1e34, 0.0), (1e-38, 0.0)]
+)
 def test_normalising_knows_no_gain_and_no_offset(gain, offset):
     picture = np.random.default_rng(2).integers(0, 200, size=(40, 40)).astype(np.float32)
     other = (picture * np.float64(gain) + offset).astype(np.float32)
@@ -277,8 +309,15 @@ def test_an_oddity_that_a_decoder_warns_of_is_read_in_silence(tmp_path):
     with path.open("r+b") as file:
         file.seek(208)
         file.write(b"odd ")  # no mark of the format: mrcfile warns
-    code = ("from pathlib import Path; from cryossl.data.images import read_size\n"
-            f"print(read_size(Path({str(path)!r}), max_megapixels=1))")
-    done = subprocess.run([sys.executable, "-W", "default", "-c", code], cwd=Path(__file__).resolve().parents[3],
-                          capture_output=True, text=True, check=False)
+    code = (
+        "from pathlib import Path; from cryossl.data.images import read_size\n"
+        f"print(read_size(Path({str(path)!r}), max_megapixels=1))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-c", code],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (done.stdout, done.stderr) == ("(12, 20)\n", "")

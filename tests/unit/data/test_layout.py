@@ -8,9 +8,31 @@ import pytest
 from coco_folders import entries, read, refusal, write_dataset, write_part, write_picture
 
 OUTSIDE = [
-    "../secret.jpg", "../../secret.jpg", "x/../../secret.jpg", "train/../../secret.jpg", "./..", "..", ".", "", "  ",
-    "/etc/passwd", "..\\secret.jpg", "C:\\x.jpg", "C:x.jpg", "\\\\host\\x", "a\0b.jpg", "a\nb.jpg", "%2e%2e/secret.jpg",
-    "\u2025/secret.jpg", "\ud800.jpg", "x" * 5000, "link.jpg", "folder/secret.jpg", "loop.jpg", "dead.jpg"]
+    "../secret.jpg",
+    "../../secret.jpg",
+    "x/../../secret.jpg",
+    "train/../../secret.jpg",
+    "./..",
+    "..",
+    ".",
+    "",
+    "  ",
+    "/etc/passwd",
+    "..\\secret.jpg",
+    "C:\\x.jpg",
+    "C:x.jpg",
+    "\\\\host\\x",
+    "a\0b.jpg",
+    "a\nb.jpg",
+    "%2e%2e/secret.jpg",
+    "\u2025/secret.jpg",
+    "\ud800.jpg",
+    "x" * 5000,
+    "link.jpg",
+    "folder/secret.jpg",
+    "loop.jpg",
+    "dead.jpg",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
@@ -33,7 +55,9 @@ def test_no_name_leads_out_of_the_data_set(tmp_path, name):
     finally:
         _WATCHERS.remove(opened)
     assert str(tmp_path / "secret.jpg") not in opened
-    assert not [path for path in opened if path.startswith("/etc/passwd") or path.endswith("secret.jpg")]
+    assert not [
+        path for path in opened if path.startswith("/etc/passwd") or path.endswith("secret.jpg")
+    ]
 
 
 _WATCHERS: list[list[str]] = []
@@ -42,8 +66,13 @@ _WATCHERS: list[list[str]] = []
 def _watch(opened):
     if not hasattr(_watch, "installed"):
         # An audit hook cannot be taken out again.
-        sys.addaudithook(lambda event, arguments: [watcher.append(str(arguments[0])) for watcher in _WATCHERS]
-                         if event == "open" else None)
+        sys.addaudithook(
+            lambda event, arguments: (
+                [watcher.append(str(arguments[0])) for watcher in _WATCHERS]
+                if event == "open"
+                else None
+            )
+        )
         _watch.installed = True
     _WATCHERS.append(opened)
 

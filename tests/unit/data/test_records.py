@@ -18,15 +18,24 @@ HEIGHT, WIDTH = 40, 60
 
 
 def document(*annotations, **changes):
-    return {"info": [{"description": "a list, as CryoTransformer writes it"}],
-            "categories": [{"id": 1, "name": "particle"}],
-            "images": [{"id": 0, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH}],
-            "annotations": list(annotations)} | changes
+    return {
+        "info": [{"description": "a list, as CryoTransformer writes it"}],
+        "categories": [{"id": 1, "name": "particle"}],
+        "images": [{"id": 0, "file_name": "a.jpg", "height": HEIGHT, "width": WIDTH}],
+        "annotations": list(annotations),
+    } | changes
 
 
 def box(number, bbox, **changes):
-    return {"id": number, "image_id": 0, "category_id": 1, "iscrowd": 1, "area": 1, "segmentation": [],
-            "bbox": bbox} | changes
+    return {
+        "id": number,
+        "image_id": 0,
+        "category_id": 1,
+        "iscrowd": 1,
+        "area": 1,
+        "segmentation": [],
+        "bbox": bbox,
+    } | changes
 
 
 DUMMY = box(9, [0, 0, 0, 0], iscrowd=0, area=0)
@@ -61,20 +70,26 @@ def test_annotations_of_other_categories_alone_mean_truly_empty():
 
 
 def test_a_category_is_known_by_its_name_whatever_its_id():
-    records, _ = read(document(box(1, [5, 7, 10, 12], category_id=7), categories=[{"id": 7, "name": "particle"}]))
+    records, _ = read(
+        document(box(1, [5, 7, 10, 12], category_id=7), categories=[{"id": 7, "name": "particle"}])
+    )
     assert records.particles[0].count == 1
 
 
 def test_without_a_category_called_particle_all_count_and_it_is_said():
     categories = [{"id": 1, "name": "apoferritin"}, {"id": 2, "name": "ribosome"}]
-    records, faults = read(document(box(1, [5, 7, 9, 9]), box(2, [9, 7, 9, 9], category_id=2), categories=categories))
+    records, faults = read(
+        document(box(1, [5, 7, 9, 9]), box(2, [9, 7, 9, 9], category_id=2), categories=categories)
+    )
     assert faults == []
     assert records.particles[0].count == 2
     assert "apoferritin" in records.notes[0]
 
 
 def test_particles_outside_the_picture_are_left_out_and_counted():
-    records, faults = read(document(box(1, [5, 7, 10, 12]), box(2, [70, 7, 10, 12]), box(3, [5, -20, 10, 12])))
+    records, faults = read(
+        document(box(1, [5, 7, 10, 12]), box(2, [70, 7, 10, 12]), box(3, [5, -20, 10, 12]))
+    )
     assert faults == []
     assert records.particles[0].count == 1
     assert "2 particles lie wholly outside" in records.notes[0]
@@ -113,7 +128,9 @@ BAD_SHAPES = {
     "empty polygon": {"segmentation": [[]]},
     "polygon of lists": {"segmentation": [[[1, 1], [5, 5], [9, 1]]]},
     "NaN polygon": {"segmentation": [[1, 1, NAN, 5, 9, 1]]},
-    "polygon at 1e12, which ends the process in pycocotools": {"segmentation": [[1, 1, 1e12, 5, 9, 1]]},
+    "polygon at 1e12, which ends the process in pycocotools": {
+        "segmentation": [[1, 1, 1e12, 5, 9, 1]]
+    },
     "polygon at -1e300": {"segmentation": [[1, 1, -1e300, 5, 9, 1]]},
     "endless polygon": {"segmentation": [[0, 0, 59, 39] * 300 + [0, 39]]},
     "polygon of too many numbers": {"segmentation": [[1, 1] * 60_000]},
@@ -123,7 +140,9 @@ BAD_SHAPES = {
     "short mask": {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [10, 20]}},
     "long mask": {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH, 1]}},
     "negative run": {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH + 5, -5]}},
-    "run of a fraction": {"segmentation": {"size": [HEIGHT, WIDTH], "counts": [0.5, HEIGHT * WIDTH - 0.5]}},
+    "run of a fraction": {
+        "segmentation": {"size": [HEIGHT, WIDTH], "counts": [0.5, HEIGHT * WIDTH - 0.5]}
+    },
     "short packed mask": {"segmentation": {"size": [HEIGHT, WIDTH], "counts": "04"}},
     "packed mask that breaks off": {"segmentation": {"size": [HEIGHT, WIDTH], "counts": "P"}},
     "packed mask of odd letters": {"segmentation": {"size": [HEIGHT, WIDTH], "counts": "\u20ac\n"}},
@@ -135,35 +154,61 @@ BAD_SHAPES = {
 
 @pytest.mark.parametrize("name", BAD_SHAPES)
 def test_a_bad_shape_is_one_fault_that_names_the_annotation(name):
-    records, faults = read(document(box(1, [5, 7, 10, 12]), box(77, [1, 1, 5, 5]) | BAD_SHAPES[name]))
+    records, faults = read(
+        document(box(1, [5, 7, 10, 12]), box(77, [1, 1, 5, 5]) | BAD_SHAPES[name])
+    )
     assert [fault.record for fault in faults] == ["annotation 77"]
     assert "\n" not in str(faults[0])
     assert len(str(faults[0])) < 300
     assert records.particles[0].count == 1
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    ([], "not an object"),
-    ({}, "'images' is missing"),
-    (document(images={}), "not a list"),
-    (document(annotations=None), "not a list"),
-    (document(images=[7]), "image number 1"),
-    (document(images=[{"id": "0", "file_name": "a.jpg"}]), "whole number"),
-    (document(images=[{"id": 0, "file_name": "a.jpg"}, {"id": 0, "file_name": "b.jpg"}]), "id 0 occurs twice"),
-    (document(images=[{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg"}]), "occurs twice"),
-    (document(images=[{"id": 0, "file_name": "a.jpg", "height": -5, "width": WIDTH}]), "height is -5"),
-    (document(images=[{"id": 0, "file_name": "a.jpg", "height": 40, "width": "60"}]), "width is '60'"),
-    (document(images=[{"id": 0, "file_name": "a.jpg", "source": ["x"]}]), "source is"),
-    (document(images=[{"id": 0, "file_name": "a.jpg", "pixel_size_angstrom": 0}]), "pixel_size_angstrom"),
-    (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1"),
-    (document(categories=[{"id": 1}]), "category 1"),
-    (document(box(1, [5, 7, 10, 12]), box(1, [5, 7, 10, 12])), "id 1 occurs twice"),
-    (document(box("x", [5, 7, 10, 12])), "not a whole number"),
-    (document(box(1, [5, 7, 10, 12], image_id=5)), "not among the images"),
-    (document(box(1, [5, 7, 10, 12], category_id="1")), "category_id '1' is not among the categories"),
-    (document(box(1, [5, 7, 10, 12], category_id=77)), "category_id 77 is not among the categories"),
-    (document("annotation"), "annotation number 1"),
-])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "not an object"),
+        ({}, "'images' is missing"),
+        (document(images={}), "not a list"),
+        (document(annotations=None), "not a list"),
+        (document(images=[7]), "image number 1"),
+        (document(images=[{"id": "0", "file_name": "a.jpg"}]), "whole number"),
+        (
+            document(images=[{"id": 0, "file_name": "a.jpg"}, {"id": 0, "file_name": "b.jpg"}]),
+            "id 0 occurs twice",
+        ),
+        (
+            document(images=[{"id": 0, "file_name": "a.jpg"}, {"id": 1, "file_name": "a.jpg"}]),
+            "occurs twice",
+        ),
+        (
+            document(images=[{"id": 0, "file_name": "a.jpg", "height": -5, "width": WIDTH}]),
+            "height is -5",
+        ),
+        (
+            document(images=[{"id": 0, "file_name": "a.jpg", "height": 40, "width": "60"}]),
+            "width is '60'",
+        ),
+        (document(images=[{"id": 0, "file_name": "a.jpg", "source": ["x"]}]), "source is"),
+        (
+            document(images=[{"id": 0, "file_name": "a.jpg", "pixel_size_angstrom": 0}]),
+            "pixel_size_angstrom",
+        ),
+        (document(categories=[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]), "category 1"),
+        (document(categories=[{"id": 1}]), "category 1"),
+        (document(box(1, [5, 7, 10, 12]), box(1, [5, 7, 10, 12])), "id 1 occurs twice"),
+        (document(box("x", [5, 7, 10, 12])), "not a whole number"),
+        (document(box(1, [5, 7, 10, 12], image_id=5)), "not among the images"),
+        (
+            document(box(1, [5, 7, 10, 12], category_id="1")),
+            "category_id '1' is not among the categories",
+        ),
+        (
+            document(box(1, [5, 7, 10, 12], category_id=77)),
+            "category_id 77 is not among the categories",
+        ),
+        (document("annotation"), "annotation number 1"),
+    ],
+)
 def test_a_bad_record_is_named(content, words):
     _, faults = read(content)
     assert len(faults) >= 1
@@ -171,19 +216,47 @@ def test_a_bad_record_is_named(content, words):
 
 
 def test_all_faults_are_found_at_once():
-    _, faults = read(document(*(box(number, [1, 1, -1, 5]) for number in range(5)), box(0, [1, 1, 5, 5])))
+    _, faults = read(
+        document(*(box(number, [1, 1, -1, 5]) for number in range(5)), box(0, [1, 1, 5, 5]))
+    )
     assert len(faults) == 6
 
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(
-        ["images", "annotations", "categories", "id", "file_name", "height", "width", "image_id", "category_id", "bbox",
-         "segmentation", "size", "counts", "name", "source"]), inner, max_size=6),
-    max_leaves=20)
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "images",
+                    "annotations",
+                    "categories",
+                    "id",
+                    "file_name",
+                    "height",
+                    "width",
+                    "image_id",
+                    "category_id",
+                    "bbox",
+                    "segmentation",
+                    "size",
+                    "counts",
+                    "name",
+                    "source",
+                ]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=20,
+)
 
 
-CHANGES = st.dictionaries(st.sampled_from(["bbox", "segmentation", "image_id", "id", "category_id"]), JSON, max_size=3)
+CHANGES = st.dictionaries(
+    st.sampled_from(["bbox", "segmentation", "image_id", "id", "category_id"]), JSON, max_size=3
+)
 
 
 @settings(max_examples=400)
@@ -207,15 +280,18 @@ def test_a_packed_mask_is_either_exact_or_refused(counts):
         assert 0 < int(coco_mask.area(outline)) <= HEIGHT * WIDTH
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ('{\n  "images": [1,\n  2,,]}', "line 3, column 5"),
-    ("", "line 1, column 1"),
-    ('{"a": NaN}', "NaN is not a JSON number"),
-    ('{"a": -Infinity}', "-Infinity is not a JSON number"),
-    ('{"a": 1, "a": 2}', "'a' occurs twice"),
-    ("[" * 100_000, "nested too deeply"),
-    ("1" * 5001, "thousands of digits"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{\n  "images": [1,\n  2,,]}', "line 3, column 5"),
+        ("", "line 1, column 1"),
+        ('{"a": NaN}', "NaN is not a JSON number"),
+        ('{"a": -Infinity}', "-Infinity is not a JSON number"),
+        ('{"a": 1, "a": 2}', "'a' occurs twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ("1" * 5001, "thousands of digits"),
+    ],
+)
 def test_broken_json_is_refused_with_its_place(tmp_path, text, words):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(DataError, match=r"x\.json") as caught:

@@ -19,7 +19,9 @@ def test_no_two_particles_are_closer_than_nearly_one_diameter() -> None:
 def test_an_empty_corner_of_every_condition_still_has_a_particle_inside_the_border() -> None:
     rng = np.random.default_rng(4)
     for corner in rng.integers(0, 2, (40, CONDITION_DRAWS)) * 0.999:
-        made = simulate(SPECIES[int(rng.integers(3))], conditions(corner), size_px=64, border_px=3, rng=rng)
+        made = simulate(
+            SPECIES[int(rng.integers(3))], conditions(corner), size_px=64, border_px=3, rng=rng
+        )
         assert ((made.centres >= 3) & (made.centres <= 61)).all(axis=1).any()
 
 

@@ -28,8 +28,9 @@ def test_the_table_comes_before_the_field_before_the_name():
 
 def test_a_file_name_in_the_table_comes_before_a_glob_and_the_first_glob_before_the_next():
     table = (("*", "any"), ("b*", "never"), ("b.jpg", "named"), ("val/*", "never"))
-    assert sources_of(describe("train/a.jpg"), describe("train/b.jpg"), describe("val/c.jpg"), table=table) == [
-        "any", "named", "any"]
+    assert sources_of(
+        describe("train/a.jpg"), describe("train/b.jpg"), describe("val/c.jpg"), table=table
+    ) == ["any", "named", "any"]
 
 
 def test_the_table_may_name_a_micrograph_by_its_whole_path():
@@ -47,8 +48,9 @@ def test_three_leading_digits_are_not():
 
 
 def test_a_beginning_that_several_files_share_is_a_source():
-    assert sources_of(*(describe(f"train/{name}.jpg") for name in ("apo1_1", "apo1_2", "apo2_1", "apo2_2"))) == [
-        "apo1", "apo1", "apo2", "apo2"]
+    assert sources_of(
+        *(describe(f"train/{name}.jpg") for name in ("apo1_1", "apo1_2", "apo2_1", "apo2_2"))
+    ) == ["apo1", "apo1", "apo2", "apo2"]
 
 
 def test_a_beginning_that_microscope_programs_give_says_nothing():
@@ -70,11 +72,25 @@ def test_a_line_of_the_table_that_fits_nothing_is_said():
     assert "'nothing*'" in notes[0]
 
 
-@given(st.permutations(
-    [describe("10017_a"), describe("x1_b"), describe("x1_c"), describe("d"), describe("e", size=(9, 9))]))
+@given(
+    st.permutations(
+        [
+            describe("10017_a"),
+            describe("x1_b"),
+            describe("x1_c"),
+            describe("d"),
+            describe("e", size=(9, 9)),
+        ]
+    )
+)
 def test_sources_do_not_depend_on_the_order_of_files(descriptions):
     assert assign(descriptions, table=())[0] == {
-        "10017_a": "10017", "x1_b": "x1", "x1_c": "x1", "d": "120x100", "e": "9x9"}
+        "10017_a": "10017",
+        "x1_b": "x1",
+        "x1_c": "x1",
+        "d": "120x100",
+        "e": "9x9",
+    }
 
 
 def test_the_table_is_read_with_other_columns_blanks_and_a_byte_order_mark():
@@ -82,17 +98,33 @@ def test_the_table_is_read_with_other_columns_blanks_and_a_byte_order_mark():
     assert parse_table(text, name="sources.csv") == (("a*.jpg", "one two"), ("b.jpg", "10017"))
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("", "first line"), ("name,source\na,b\n", "first line"), ("file,source\na,b\nc\n", "line 3"),
-    ("file,source\n,b\n", "line 2")])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "first line"),
+        ("name,source\na,b\n", "first line"),
+        ("file,source\na,b\nc\n", "line 3"),
+        ("file,source\n,b\n", "line 2"),
+    ],
+)
 def test_a_broken_table_is_refused_with_its_line(text, words):
     with pytest.raises(DataError, match=words):
         parse_table(text, name="sources.csv")
 
 
-@pytest.mark.parametrize(("name", "plain"), [
-    ("10017", True), ("apo ferritin-2.b", True), ("", False), ("../x", False), ("a/b", False), ("a\nb", False),
-    ("x" * 65, False), ("<b>", False)])
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("10017", True),
+        ("apo ferritin-2.b", True),
+        ("", False),
+        ("../x", False),
+        ("a/b", False),
+        ("a\nb", False),
+        ("x" * 65, False),
+        ("<b>", False),
+    ],
+)
 def test_a_source_has_a_plain_name(name, plain):
     assert is_plain(name) is plain
 
@@ -135,12 +167,19 @@ def test_too_few_labels_do_not_make_a_border():
 
 def test_pictures_of_several_sizes_share_one_border():
     rng = np.random.default_rng(4)
-    labelled = [scattered(rng, 400, margin=50), scattered(rng, 200, margin=50, height=500, width=600)]
+    labelled = [
+        scattered(rng, 400, margin=50),
+        scattered(rng, 200, margin=50, height=500, width=600),
+    ]
     assert 50 <= border_px(labelled) <= 55
 
 
 def test_the_diameter_is_the_median_width_of_all_boxes():
-    two, none, one = np.array([[0.0, 0.0, 9.0, 10.0]] * 2), np.zeros((0, 4)), np.array([[0.0, 0.0, 1.0, 30.0]])
+    two, none, one = (
+        np.array([[0.0, 0.0, 9.0, 10.0]] * 2),
+        np.zeros((0, 4)),
+        np.array([[0.0, 0.0, 1.0, 30.0]]),
+    )
     assert diameter_px([two, none, one]) == 10
     assert diameter_px([]) is None
     assert diameter_px([np.zeros((0, 4))]) is None

@@ -11,17 +11,34 @@ from cryossl.errors import DataError
 
 
 def items(part: str, **per_source: int) -> dict[str, str]:
-    return {f"{part}/{source}_{index:04}.jpg": source for source, count in per_source.items() for index in range(count)}
+    return {
+        f"{part}/{source}_{index:04}.jpg": source
+        for source, count in per_source.items()
+        for index in range(count)
+    }
 
 
 VALIDATION = items("val", a=4, b=4)
 TEST = items("test", a=1)
 
 
-def draw(train: dict[str, str], *, ratio_percent: float = 5, seed: int = 0, labelled: list[str] | None = None,
-         labelable: set[str] | None = None) -> Split:
-    return draw_split(train, set(train) if labelable is None else labelable, VALIDATION, TEST,
-                      ratio_percent=ratio_percent, seed=seed, labelled=labelled)
+def draw(
+    train: dict[str, str],
+    *,
+    ratio_percent: float = 5,
+    seed: int = 0,
+    labelled: list[str] | None = None,
+    labelable: set[str] | None = None,
+) -> Split:
+    return draw_split(
+        train,
+        set(train) if labelable is None else labelable,
+        VALIDATION,
+        TEST,
+        ratio_percent=ratio_percent,
+        seed=seed,
+        labelled=labelled,
+    )
 
 
 def halve(validation: dict[str, str]) -> Split:
@@ -74,8 +91,12 @@ def test_another_seed_is_another_draw() -> None:
 
 def test_the_draw_of_a_seed_stays_as_it_is() -> None:
     assert draw(items("train", a=40, b=20), ratio_percent=10, seed=7).labelled == (
-        "train/a_0004.jpg", "train/a_0015.jpg", "train/a_0023.jpg",
-        "train/a_0026.jpg", "train/b_0016.jpg", "train/b_0017.jpg",
+        "train/a_0004.jpg",
+        "train/a_0015.jpg",
+        "train/a_0023.jpg",
+        "train/a_0026.jpg",
+        "train/b_0016.jpg",
+        "train/b_0017.jpg",
     )
 
 
@@ -96,16 +117,21 @@ def test_a_name_of_a_list_needs_no_suffix_where_one_micrograph_alone_has_it() ->
     assert draw(train, labelled=["x.0", "train/x"]).labelled == ("train/x.0.jpg", "train/x.jpg")
     with pytest.raises(DataError, match="'y' of the labelled list means 2 micrographs"):
         draw(train, labelled=["y"])
-    assert draw({**train, "train/y": "a"}, labelled=["y"]).labelled == ("train/y",)  # it is a whole name
+    assert draw({**train, "train/y": "a"}, labelled=["y"]).labelled == (
+        "train/y",
+    )  # it is a whole name
     tiles = {f"train/a_{index}.jpg@0,{x}": "a" for index in range(4) for x in (0, 64)}
     assert draw(tiles, labelled=["a_2"]).labelled == ("train/a_2.jpg@0,0", "train/a_2.jpg@0,64")
 
 
-@pytest.mark.parametrize(("names", "message"), [
-    (["nowhere.jpg"], "not a training micrograph"),
-    (["a_0099.jpg"], "has no annotations"),
-    ([], "is empty"),
-])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["nowhere.jpg"], "not a training micrograph"),
+        (["a_0099.jpg"], "has no annotations"),
+        ([], "is empty"),
+    ],
+)
 def test_a_wrong_list_is_refused(names: list[str], message: str) -> None:
     train = items("train", a=100)
     with pytest.raises(DataError, match=message):
@@ -144,17 +170,28 @@ def test_one_validation_micrograph_cannot_be_halved() -> None:
         halve(validation)
 
 
-@pytest.mark.parametrize(("labelable", "validation", "test", "message"), [
-    (set(), VALIDATION, TEST, "no training micrograph"),
-    ({"train/a_0000.jpg"}, {}, TEST, "no validation micrograph"),
-    ({"train/a_0000.jpg"}, VALIDATION, {}, "no test micrograph"),
-    ({"train/a_0000.jpg"}, {"train/a_0001.jpg": "a"}, TEST, "is in train and in validation"),
-    ({"train/a_0000.jpg"}, {"val/m.jpg@0,0": "a"}, {"val/m.jpg@0,64": "a"}, "is in validation and in test"),
-])
-def test_parts_that_cannot_be_used_are_refused(labelable: set[str], validation: dict[str, str], test: dict[str, str],
-                                               message: str) -> None:
+@pytest.mark.parametrize(
+    ("labelable", "validation", "test", "message"),
+    [
+        (set(), VALIDATION, TEST, "no training micrograph"),
+        ({"train/a_0000.jpg"}, {}, TEST, "no validation micrograph"),
+        ({"train/a_0000.jpg"}, VALIDATION, {}, "no test micrograph"),
+        ({"train/a_0000.jpg"}, {"train/a_0001.jpg": "a"}, TEST, "is in train and in validation"),
+        (
+            {"train/a_0000.jpg"},
+            {"val/m.jpg@0,0": "a"},
+            {"val/m.jpg@0,64": "a"},
+            "is in validation and in test",
+        ),
+    ],
+)
+def test_parts_that_cannot_be_used_are_refused(
+    labelable: set[str], validation: dict[str, str], test: dict[str, str], message: str
+) -> None:
     with pytest.raises(DataError, match=message):
-        draw_split(items("train", a=3), labelable, validation, test, ratio_percent=5, seed=0, labelled=None)
+        draw_split(
+            items("train", a=3), labelable, validation, test, ratio_percent=5, seed=0, labelled=None
+        )
 
 
 @pytest.mark.parametrize("ratio", [0, -1, 100.5, float("nan")])
@@ -167,4 +204,9 @@ def test_the_digest_tells_splits_apart() -> None:
     first = Split(("a",), ("b",), ("c",), ("d",))
     assert first.digest() == Split(("a",), ("b",), ("c",), ("d",)).digest()
     assert first.digest() != Split(("b",), ("a",), ("c",), ("d",)).digest()
-    assert first.as_json() == {"labelled": ["a"], "unlabelled": ["b"], "validation": ["c"], "test": ["d"]}
+    assert first.as_json() == {
+        "labelled": ["a"],
+        "unlabelled": ["b"],
+        "validation": ["c"],
+        "test": ["d"],
+    }

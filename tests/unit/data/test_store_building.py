@@ -14,8 +14,9 @@ from cryossl.progress.events import Progress
 
 TESTS = Path(__file__).parents[2]
 
-# Imports once, then forks a builder again and again and kills it. `mode` random: SIGKILL after a random while.
-# `mode` writes: the builder dies at its n-th opening, renaming or removing of a file of the work folder, for every n.
+# Imports once, then forks a builder again and again and kills it. `mode` random: SIGKILL after a
+# random while. `mode` writes: the builder dies at its n-th opening, renaming or removing of a file
+# of the work folder, for every n.
 DRIVER = """
 import json, os, random, shutil, signal, sys, time
 from pathlib import Path
@@ -82,11 +83,18 @@ print(json.dumps({"kills": kills, "rounds": rounds}))
 
 
 @pytest.mark.parametrize(("mode", "least"), [("random", 25), ("writes", 12)])
-def test_a_builder_killed_and_started_again_gives_the_same_bytes(tmp_path: Path, mode: str, least: int) -> None:
+def test_a_builder_killed_and_started_again_gives_the_same_bytes(
+    tmp_path: Path, mode: str, least: int
+) -> None:
     many(tmp_path / "data")
     arguments = [str(TESTS), str(tmp_path / "data"), str(tmp_path / "work"), mode]
-    finished = subprocess.run([sys.executable, "-c", DRIVER, *arguments], check=False, capture_output=True, text=True,
-                              timeout=300)
+    finished = subprocess.run(
+        [sys.executable, "-c", DRIVER, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert finished.returncode == 0, finished.stderr
     assert json.loads(finished.stdout)["kills"] >= least
 
@@ -103,16 +111,24 @@ def test_a_builder_goes_on_at_the_next_batch(tmp_path: Path) -> None:
     events: list[Progress] = []
     make_store(dataset, tmp_path / "work", report=events.append)
     assert [event for event in events if event.phase == "decode"] == [
-        Progress("decode", 2, 2, "batch")]
+        Progress("decode", 2, 2, "batch")
+    ]
 
 
 def test_two_processes_that_want_the_same_store_share_it(tmp_path: Path) -> None:
     many(tmp_path / "data")
-    script = ("import sys; sys.path.insert(0, sys.argv[1]); import small_stores as t; from pathlib import Path\n"
-              "print(t.make_store(t.many(Path(sys.argv[2])), Path(sys.argv[3])).key)")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import small_stores as t; from pathlib "
+        "import Path\n"
+        "print(t.make_store(t.many(Path(sys.argv[2])), Path(sys.argv[3])).key)"
+    )
     arguments = [str(TESTS), str(tmp_path / "data"), str(tmp_path / "work")]
-    started = [subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True)
-               for _ in range(2)]
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
     keys = {process.communicate(timeout=120)[0] for process in started}
     assert [process.returncode for process in started] == [0, 0]
     assert len(keys) == 1

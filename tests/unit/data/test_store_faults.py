@@ -20,12 +20,16 @@ from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.progress.events import Progress
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"particle_diameter_px": 400.0}, "once rescaled"),
-    ({"image_px": 8}, "leaves nothing"),
-])
-def test_a_micrograph_that_cannot_be_used_is_named(dataset: DataSet, tmp_path: Path, changes: dict[str, object],
-                                                   message: str) -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"particle_diameter_px": 400.0}, "once rescaled"),
+        ({"image_px": 8}, "leaves nothing"),
+    ],
+)
+def test_a_micrograph_that_cannot_be_used_is_named(
+    dataset: DataSet, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
     wide = dataclasses.replace(dataset, border_px={"a": 40})
     with pytest.raises(DataError, match=f"train/a_1.png: .*{message}"):
         make_store(wide, tmp_path / "work", max_megapixels=1.0, **changes)
@@ -34,7 +38,10 @@ def test_a_micrograph_that_cannot_be_used_is_named(dataset: DataSet, tmp_path: P
 def test_a_data_set_without_micrographs_is_refused(dataset: DataSet, tmp_path: Path) -> None:
     empty = Part(micrographs=(), particles={})
     with pytest.raises(DataError, match="no micrograph"):
-        make_store(dataclasses.replace(dataset, train=empty, validation=empty, test=None), tmp_path / "work")
+        make_store(
+            dataclasses.replace(dataset, train=empty, validation=empty, test=None),
+            tmp_path / "work",
+        )
 
 
 def test_a_picture_in_two_parts_is_refused(dataset: DataSet, tmp_path: Path) -> None:
@@ -43,7 +50,9 @@ def test_a_picture_in_two_parts_is_refused(dataset: DataSet, tmp_path: Path) -> 
         make_store(dataset, tmp_path / "work")
 
 
-def test_a_picture_of_another_size_than_announced_is_refused(dataset: DataSet, tmp_path: Path) -> None:
+def test_a_picture_of_another_size_than_announced_is_refused(
+    dataset: DataSet, tmp_path: Path
+) -> None:
     Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(dataset.root / "val/a_3.png")
     with pytest.raises(DataError, match=r"a_3\.png: 10 x 10 px instead of 72 x 96"):
         make_store(dataset, tmp_path / "work")
@@ -55,13 +64,20 @@ def test_a_missing_picture_is_named(dataset: DataSet, tmp_path: Path) -> None:
         make_store(dataset, tmp_path / "work")
 
 
-@pytest.mark.parametrize("change", [
-    lambda path: Image.fromarray(np.zeros((72, 96), dtype=np.uint8)).save(path),
-    lambda path: Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(path),
-    lambda path: os.truncate(path, 200), lambda path: path.write_text("no picture"), lambda path: path.unlink(),
-], ids=["another", "smaller", "cut", "text", "gone"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: Image.fromarray(np.zeros((72, 96), dtype=np.uint8)).save(path),
+        lambda path: Image.fromarray(np.zeros((10, 10), dtype=np.uint8)).save(path),
+        lambda path: os.truncate(path, 200),
+        lambda path: path.write_text("no picture"),
+        lambda path: path.unlink(),
+    ],
+    ids=["another", "smaller", "cut", "text", "gone"],
+)
 def test_a_picture_that_changes_between_hashing_and_decoding_is_refused_with_code_4(
-        dataset: DataSet, tmp_path: Path, change: Callable[[Path], object]) -> None:
+    dataset: DataSet, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
     path = dataset.root / "train/b_2.png"
 
     def disturb(event: Progress) -> None:
@@ -73,23 +89,39 @@ def test_a_picture_that_changes_between_hashing_and_decoding_is_refused_with_cod
     assert caught.value.exit_code == 4
 
 
-@pytest.mark.parametrize("damage", [
-    lambda folder: os.truncate(folder / "pictures.u8", 100),
-    lambda folder: (folder / "truth.u8").unlink(),
-    lambda folder: os.truncate(folder / "centres.f8", 8),
-    lambda folder: (folder / "index.json").unlink(),
-    lambda folder: (folder / "index.json").write_text("{"),
-    lambda folder: (folder / "index.json").write_text("[]"),
-    lambda folder: (folder / "index.json").write_text('{"micrographs": [{"id": 1}]}'),
-], ids=["short pictures", "no truth", "short centres", "no index", "torn index", "list index", "foreign index"])
-def test_a_damaged_store_is_refused(dataset: DataSet, tmp_path: Path, damage: Callable[[Path], object]) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: os.truncate(folder / "pictures.u8", 100),
+        lambda folder: (folder / "truth.u8").unlink(),
+        lambda folder: os.truncate(folder / "centres.f8", 8),
+        lambda folder: (folder / "index.json").unlink(),
+        lambda folder: (folder / "index.json").write_text("{"),
+        lambda folder: (folder / "index.json").write_text("[]"),
+        lambda folder: (folder / "index.json").write_text('{"micrographs": [{"id": 1}]}'),
+    ],
+    ids=[
+        "short pictures",
+        "no truth",
+        "short centres",
+        "no index",
+        "torn index",
+        "list index",
+        "foreign index",
+    ],
+)
+def test_a_damaged_store_is_refused(
+    dataset: DataSet, tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
     folder = make_store(dataset, tmp_path / "work").folder
     damage(folder)
     with pytest.raises(StorageError, match="remove"):
         open_store(folder, border_px={})
 
 
-def test_a_store_that_does_not_fit_says_so_and_can_be_made_later(dataset: DataSet, tmp_path: Path) -> None:
+def test_a_store_that_does_not_fit_says_so_and_can_be_made_later(
+    dataset: DataSet, tmp_path: Path
+) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8000, limits[1]))
     try:
@@ -97,4 +129,6 @@ def test_a_store_that_does_not_fit_says_so_and_can_be_made_later(dataset: DataSe
             make_store(dataset, tmp_path / "work")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert tree(make_store(dataset, tmp_path / "work").folder) == tree(make_store(dataset, tmp_path / "other").folder)
+    assert tree(make_store(dataset, tmp_path / "work").folder) == tree(
+        make_store(dataset, tmp_path / "other").folder
+    )

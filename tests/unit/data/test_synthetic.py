@@ -30,7 +30,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Name -> bytes of every file below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def document(folder: Path, part: str) -> Any:
@@ -62,7 +66,9 @@ def test_particles_are_darker_than_what_is_around_them(full: Path) -> None:
         for name, found in boxes(full, part).items():
             picture = np.asarray(Image.open(full / part / name), dtype=float)
             for left, top, width, height in found:
-                inner = discs([[left + width // 4, top + height // 4, width // 2, height // 2]], 128)
+                inner = discs(
+                    [[left + width // 4, top + height // 4, width // 2, height // 2]], 128
+                )
                 ring = discs([[left - 3, top - 3, width + 6, height + 6]], 128)
                 ring &= ~discs([[left, top, width, height]], 128)
                 darker += bool(picture[inner].mean() < picture[ring].mean())
@@ -76,7 +82,9 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
         synthesise(tmp_path / name, seed=seed, report=silent, **SMALL)
     first, again, other = (contents(tmp_path / name) for name in "abc")
     assert first == again
-    assert first.keys() != other.keys() or all(first[name] != other[name] for name in first if name.endswith(".png"))
+    assert first.keys() != other.keys() or all(
+        first[name] != other[name] for name in first if name.endswith(".png")
+    )
 
 
 def test_no_picture_is_there_twice(full: Path) -> None:
@@ -85,7 +93,9 @@ def test_no_picture_is_there_twice(full: Path) -> None:
 
 
 def test_the_overall_particle_ratio_is_about_four_percent(full: Path) -> None:
-    found = [found for part in ("train", "val", "test") for found in boxes(full, part).values() if found]
+    found = [
+        found for part in ("train", "val", "test") for found in boxes(full, part).values() if found
+    ]
     ratio = np.mean([discs(one, 128)[5:-5, 5:-5].mean() for one in found])
     assert 0.035 < ratio < 0.045
 
@@ -112,7 +122,9 @@ def test_the_files_have_cryotransformers_quirks(full: Path) -> None:
     train = document(full, "train")
     assert isinstance(train["info"], list)
     assert [image["id"] for image in train["images"]] == list(range(100))
-    assert [annotation["id"] for annotation in train["annotations"]] == list(range(1, len(train["annotations"]) + 1))
+    assert [annotation["id"] for annotation in train["annotations"]] == list(
+        range(1, len(train["annotations"]) + 1)
+    )
     dummies = [annotation for annotation in train["annotations"] if annotation["iscrowd"] == 0]
     assert [(dummy["bbox"], dummy["area"]) for dummy in dummies] == [([0, 0, 0, 0], 0)]
     particles = [annotation for annotation in train["annotations"] if annotation["iscrowd"] == 1]
@@ -125,7 +137,9 @@ def test_the_border_band_has_particles_without_labels(full: Path) -> None:
     facts = json.loads((full / SIMULATION_FILE).read_text())["micrographs"]
     found = boxes(full, "train")
     visible = sum(facts[f"train/{name}"]["particles"] for name, one in found.items() if one)
-    centres = np.array([[left + d / 2, top + d / 2] for one in found.values() for left, top, d, _ in one])
+    centres = np.array(
+        [[left + d / 2, top + d / 2] for one in found.values() for left, top, d, _ in one]
+    )
     assert len(centres) < 0.95 * visible
     assert centres.min() >= border_px(128)
     assert centres.max() <= 128 - border_px(128)
@@ -134,8 +148,14 @@ def test_the_border_band_has_particles_without_labels(full: Path) -> None:
 def test_the_reader_finds_the_parts_sources_diameters_and_the_band(full: Path) -> None:
     dataset = read_dataset(full, border="auto", max_megapixels=1.0)
     assert dataset.test is not None
-    assert [len(part.micrographs) for part in (dataset.train, dataset.validation, dataset.test)] == [100, 20, 40]
-    assert [len(part.particles) for part in (dataset.train, dataset.validation, dataset.test)] == [99, 20, 40]
+    assert [
+        len(part.micrographs) for part in (dataset.train, dataset.validation, dataset.test)
+    ] == [100, 20, 40]
+    assert [len(part.particles) for part in (dataset.train, dataset.validation, dataset.test)] == [
+        99,
+        20,
+        40,
+    ]
     assert dict(dataset.diameter_px) == {"tetramer": 9.0, "dumbbell": 12.0, "barrel": 16.0}
     assert all(abs(band - border_px(128)) <= 1 for band in dataset.border_px.values())
 
@@ -149,7 +169,9 @@ def test_a_second_call_writes_nothing(tmp_path: Path) -> None:
     assert len(events) == 12
 
 
-def test_an_interrupted_call_leaves_no_data_set_and_the_next_one_starts_afresh(tmp_path: Path) -> None:
+def test_an_interrupted_call_leaves_no_data_set_and_the_next_one_starts_afresh(
+    tmp_path: Path,
+) -> None:
     def interrupt(event: Progress) -> None:
         if event.done == 5:
             raise KeyboardInterrupt
@@ -200,18 +222,34 @@ def test_a_file_in_the_way_is_refused_before_anything_is_simulated(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no file system in which nobody can make a file")
+@pytest.mark.skipif(
+    not Path("/proc").is_dir(), reason="no file system in which nobody can make a file"
+)
 def test_a_place_where_no_file_can_be_made_is_refused_at_once(tmp_path: Path) -> None:
     # In a process of its own: a lock that is tried for ever would hang the whole suite.
-    code = ("from pathlib import Path; from cryossl.data.synthetic.dataset import synthesise\n"
-            "from cryossl.progress.events import silent\n"
-            "synthesise(Path('/proc/x'), seed=0, train=7, validation=2, test=3, size_px=64, report=silent)")
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True,
-                          check=False, timeout=60)
-    assert "StorageError: cannot write the synthetic data set to /proc/x: " in done.stderr.splitlines()[-1]
+    code = (
+        "from pathlib import Path; from cryossl.data.synthetic.dataset import synthesise\n"
+        "from cryossl.progress.events import silent\n"
+        "synthesise(Path('/proc/x'), seed=0, train=7, validation=2, test=3, size_px=64, "
+        "report=silent)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (
+        "StorageError: cannot write the synthetic data set to /proc/x: "
+        in done.stderr.splitlines()[-1]
+    )
 
 
-def test_the_current_folder_is_refused_or_filled_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_folder_is_refused_or_filled_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(DataError):

@@ -25,7 +25,9 @@ def test_a_picture_that_is_an_exact_multiple_is_cut_without_overlap() -> None:
 
 
 def test_a_small_picture_has_one_window_that_runs_over_the_edge() -> None:
-    assert tile_grid(micrograph="m", height_px=3, width_px=5, tile_px=8) == (Tile("m", 0, 0, (0, 3, 0, 5)),)
+    assert tile_grid(micrograph="m", height_px=3, width_px=5, tile_px=8) == (
+        Tile("m", 0, 0, (0, 3, 0, 5)),
+    )
 
 
 def test_sizes_must_be_positive() -> None:
@@ -50,7 +52,9 @@ def test_a_window_inside_is_the_picture_there() -> None:
 
 
 def test_beyond_the_edge_a_window_holds_the_fill() -> None:
-    window = cut(np.ones((2, 3), dtype=np.uint8), Tile("m", 0, 0, (0, 2, 0, 3)), tile_px=4, fill=255)
+    window = cut(
+        np.ones((2, 3), dtype=np.uint8), Tile("m", 0, 0, (0, 2, 0, 3)), tile_px=4, fill=255
+    )
     np.testing.assert_array_equal(window, [[1, 1, 1, 255], [1, 1, 1, 255], [255] * 4, [255] * 4])
 
 

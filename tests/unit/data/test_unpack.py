@@ -54,7 +54,9 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_archive_is_refused_and_leaves_nothing(site: Site, tmp_path: Path, what: str) -> None:
+def test_a_hostile_archive_is_refused_and_leaves_nothing(
+    site: Site, tmp_path: Path, what: str
+) -> None:
     site.payload = HOSTILE[what]
     inner = tmp_path / "inner"
     inner.mkdir()
@@ -80,15 +82,20 @@ BROKEN = {
     "a web page": b"<html>moved</html>" * 100,
     "nothing": b"",
     "a shortened archive": tar_of(FILES)[:-1000],
-    "a flipped byte": (lambda whole: whole[:2000] + bytes([whole[2000] ^ 255]) + whole[2001:])(tar_of(FILES)),
-    "a damaged header in a plain tar": tar_of({"a/instances_train.json": b"{}", "b": b"x"}, mode="w").replace(
-        b"b\0\0\0\0", b"c\0\0\0\0"),
+    "a flipped byte": (lambda whole: whole[:2000] + bytes([whole[2000] ^ 255]) + whole[2001:])(
+        tar_of(FILES)
+    ),
+    "a damaged header in a plain tar": tar_of(
+        {"a/instances_train.json": b"{}", "b": b"x"}, mode="w"
+    ).replace(b"b\0\0\0\0", b"c\0\0\0\0"),
     "no annotations": tar_of({"notes.txt": b"x"}),
 }
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_a_broken_archive_is_one_clear_line_and_leaves_nothing(site: Site, tmp_path: Path, what: str) -> None:
+def test_a_broken_archive_is_one_clear_line_and_leaves_nothing(
+    site: Site, tmp_path: Path, what: str
+) -> None:
     site.payload = BROKEN[what]
     with pytest.raises(DataError) as caught:
         fetch_cryotransformer(tmp_path / "data", url=site.url, report=silent)

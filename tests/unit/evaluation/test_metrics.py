@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
-from cryossl.evaluation.metrics import HALF, Counts, Scores, audit, best_threshold, counts_at, f1_cap, histogram, pooled
+from cryossl.evaluation.metrics import (
+    HALF,
+    Counts,
+    Scores,
+    audit,
+    best_threshold,
+    counts_at,
+    f1_cap,
+    histogram,
+    pooled,
+)
 
 PROBABILITIES = np.array([[0, 127, 128], [200, 255, 255]], dtype=np.uint8)
 TRUTH = np.array([[BACKGROUND, PARTICLE, PARTICLE], [BACKGROUND, PARTICLE, IGNORE]], dtype=np.uint8)
@@ -40,7 +50,12 @@ def test_a_histogram_counts_valid_pixels_by_class_and_probability() -> None:
     found = histogram(PROBABILITIES, TRUTH)
     assert found.shape == (2, 256)
     assert {(int(row), int(p8)): int(found[row, p8]) for row, p8 in np.argwhere(found)} == {
-        (0, 0): 1, (0, 200): 1, (1, 127): 1, (1, 128): 1, (1, 255): 1}
+        (0, 0): 1,
+        (0, 200): 1,
+        (1, 127): 1,
+        (1, 128): 1,
+        (1, 255): 1,
+    }
 
 
 def test_histograms_of_parts_add_up_to_the_histogram_of_the_whole() -> None:
@@ -118,13 +133,19 @@ def test_half_the_true_ratio_caps_f1_at_two_thirds() -> None:
     assert f1_cap(0.0, 0.04) == 0.0
 
 
-@pytest.mark.parametrize(("pseudo_ratio", "true_ratio"), [(0.1, 0.0), (-0.1, 0.1), (1.1, 0.1), (0.1, 1.5)])
+@pytest.mark.parametrize(
+    ("pseudo_ratio", "true_ratio"), [(0.1, 0.0), (-0.1, 0.1), (1.1, 0.1), (0.1, 1.5)]
+)
 def test_a_cap_of_what_is_no_ratio_is_refused(pseudo_ratio: float, true_ratio: float) -> None:
     with pytest.raises(ValueError, match="particle ratios"):
         f1_cap(pseudo_ratio, true_ratio)
 
 
 def test_an_audit_counts_pixels_valid_in_both() -> None:
-    pseudo = np.array([[PARTICLE, PARTICLE, BACKGROUND, BACKGROUND, IGNORE, PARTICLE]], dtype=np.uint8)
-    truth = np.array([[PARTICLE, BACKGROUND, PARTICLE, BACKGROUND, PARTICLE, IGNORE]], dtype=np.uint8)
+    pseudo = np.array(
+        [[PARTICLE, PARTICLE, BACKGROUND, BACKGROUND, IGNORE, PARTICLE]], dtype=np.uint8
+    )
+    truth = np.array(
+        [[PARTICLE, BACKGROUND, PARTICLE, BACKGROUND, PARTICLE, IGNORE]], dtype=np.uint8
+    )
     assert audit(pseudo, truth) == Counts(tp=1, fp=1, fn=1)

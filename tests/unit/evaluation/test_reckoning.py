@@ -16,12 +16,23 @@ from cryossl.evaluation.metrics import Counts, audit, histogram
 from cryossl.evaluation.picking import Picks
 from cryossl.evaluation.reckoning import Scored, checkpoint_numbers, gains
 from cryossl.evaluation.scores import Evaluation, Picked
-from cryossl.pseudolabels.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, select
+from cryossl.pseudolabels.selection import (
+    AllAbove,
+    BestPerLabelled,
+    Quality,
+    Selection,
+    assess,
+    select,
+)
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers, summarise
 
-SELECTION = Selection(particle_threshold=0.6, background_threshold=0.8,
-                      quality=Quality(particle=0.3, background=0.2, balance=0.5), keep=BestPerLabelled(2.0),
-                      uncertain_pixels="ignore")
+SELECTION = Selection(
+    particle_threshold=0.6,
+    background_threshold=0.8,
+    quality=Quality(particle=0.3, background=0.2, balance=0.5),
+    keep=BestPerLabelled(2.0),
+    uncertain_pixels="ignore",
+)
 
 
 def random_maps(seed: int, shift: float = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +43,9 @@ def random_maps(seed: int, shift: float = 60) -> tuple[np.ndarray, np.ndarray]:
 
 def evaluation(*seeds: int, shift: float = 60) -> Evaluation:
     rows = [[histogram(*random_maps(seed, shift))] * 2 for seed in seeds]
-    return Evaluation(tuple(f"m{seed}" for seed in seeds), tuple("ab"[seed % 2] for seed in seeds), np.array(rows))
+    return Evaluation(
+        tuple(f"m{seed}" for seed in seeds), tuple("ab"[seed % 2] for seed in seeds), np.array(rows)
+    )
 
 
 @pytest.fixture
@@ -49,13 +62,22 @@ def test_test_is_scored_at_the_threshold_that_validation_chose(scored):
     assert cut == scored.threshold8
     assert found["test/f1"] == pytest.approx(sklearn.f1_score(truth, p8 >= cut), abs=1e-12)
     assert found["test/recall"] == pytest.approx(sklearn.recall_score(truth, p8 >= cut), abs=1e-12)
-    assert {"validation/f1", "validation/precision", "test/f1_at_half", "test/f1/a", "test/f1/b"} <= set(found)
+    assert {
+        "validation/f1",
+        "validation/precision",
+        "test/f1_at_half",
+        "test/f1/a",
+        "test/f1/b",
+    } <= set(found)
 
 
 def test_the_counts_file_gives_the_scores_back(scored):
     document = json.loads(json.dumps(scored.counts()))
     for part in ("validation", "test"):
-        total = sum((Counts(row["tp"], row["fp"], row["fn"]) for row in document[part]), start=Counts(0, 0, 0))
+        total = sum(
+            (Counts(row["tp"], row["fp"], row["fn"]) for row in document[part]),
+            start=Counts(0, 0, 0),
+        )
         assert total.scores().f1 == scored.numbers()[f"{part}/f1"]
     assert [row["id"] for row in document["test"]] == ["m4", "m5"]
     assert np.array_equal(document["test_histogram"], scored.test.pooled())
@@ -68,22 +90,34 @@ def with_particles(evaluation: Evaluation, seed: int) -> Evaluation:
     for _ in evaluation.ids:
         truths = rng.uniform(0, 100, (40, 2))
         near = rng.random(30) < 0.67
-        centres = np.where(near[:, None], truths[:30] + rng.normal(0, 0.5, (30, 2)), rng.uniform(0, 100, (30, 2)))
+        centres = np.where(
+            near[:, None], truths[:30] + rng.normal(0, 0.5, (30, 2)), rng.uniform(0, 100, (30, 2))
+        )
         scores = rng.integers(1, 40_000, 30) + 20_000 * near
         order = np.argsort(-scores, kind="stable")
-        picked.append(Picked(Picks(centres[order].astype(np.float32), scores[order].astype(np.uint16)), truths, 2.0))
+        picked.append(
+            Picked(
+                Picks(centres[order].astype(np.float32), scores[order].astype(np.uint16)),
+                truths,
+                2.0,
+            )
+        )
     return dataclasses.replace(evaluation, picked=tuple(picked))
 
 
 @pytest.fixture
 def scored_with_particles(scored) -> Scored:
-    return dataclasses.replace(scored, validation=with_particles(scored.validation, 1), test=with_particles(scored.test, 2))
+    return dataclasses.replace(
+        scored, validation=with_particles(scored.validation, 1), test=with_particles(scored.test, 2)
+    )
 
 
 def test_particles_are_scored_at_the_pick_threshold_that_validation_chose(scored_with_particles):
     both, numbers = scored_with_particles, scored_with_particles.numbers()
     cut = round(numbers["threshold/pick"] * 65_535)
-    assert cut == best_threshold([rank(one.picks, one.truths, limit_px=2.0) for one in both.validation.picked])
+    assert cut == best_threshold(
+        [rank(one.picks, one.truths, limit_px=2.0) for one in both.validation.picked]
+    )
     assert cut != both.test.pick_threshold()
     total = Counts(0, 0, 0)
     for one in both.test.picked:
@@ -92,20 +126,32 @@ def test_particles_are_scored_at_the_pick_threshold_that_validation_chose(scored
         pairs = int(near[linear_sum_assignment(near, maximize=True)].sum())
         total += Counts(pairs, len(chosen) - pairs, len(one.truths) - pairs)
     found = total.scores()
-    assert (numbers["test/particle_f1"], numbers["test/particle_precision"], numbers["test/particle_recall"]) == (
-        found.f1, found.precision, found.recall)
+    assert (
+        numbers["test/particle_f1"],
+        numbers["test/particle_precision"],
+        numbers["test/particle_recall"],
+    ) == (found.f1, found.precision, found.recall)
     assert 0 < numbers["test/particle_ap"] < 1
     assert {"validation/particle_f1", "test/particle_f1/a", "test/particle_f1/b"} <= set(numbers)
 
 
-def test_the_counts_file_gives_particle_scores_back_beside_pixel_scores(scored_with_particles, scored):
+def test_the_counts_file_gives_particle_scores_back_beside_pixel_scores(
+    scored_with_particles, scored
+):
     document = json.loads(json.dumps(scored_with_particles.counts()))
     for part in ("validation", "test"):
-        total = sum((Counts(*(row[f"particle_{name}"] for name in ("tp", "fp", "fn"))) for row in document[part]),
-                    start=Counts(0, 0, 0))
+        total = sum(
+            (
+                Counts(*(row[f"particle_{name}"] for name in ("tp", "fp", "fn")))
+                for row in document[part]
+            ),
+            start=Counts(0, 0, 0),
+        )
         assert total.scores().f1 == scored_with_particles.numbers()[f"{part}/particle_f1"]
     read = parse_counts(document)
-    assert read.particles[0].tolist() == [document["test"][0][f"particle_{name}"] for name in ("tp", "fp", "fn")]
+    assert read.particles[0].tolist() == [
+        document["test"][0][f"particle_{name}"] for name in ("tp", "fp", "fn")
+    ]
     assert np.array_equal(read.counts, parse_counts(scored.counts()).counts)
 
 
@@ -114,11 +160,22 @@ def test_without_picks_no_particle_is_spoken_of(scored):
     assert parse_counts(scored.counts()).particles is None
 
 
-def summary_of(selection: Selection, seeds: range, labelled_count: int = 2) -> tuple[SelectionSummary, tuple[str, ...]]:
-    assessments = {f"m{seed}": assess(random_maps(seed)[0], selection, target_ratio=0.2) for seed in seeds}
+def summary_of(
+    selection: Selection, seeds: range, labelled_count: int = 2
+) -> tuple[SelectionSummary, tuple[str, ...]]:
+    assessments = {
+        f"m{seed}": assess(random_maps(seed)[0], selection, target_ratio=0.2) for seed in seeds
+    }
     chosen = select(assessments, selection, labelled_count=labelled_count)
     sources = {item: "ab"[int(item[1:]) % 2] for item in chosen}
-    return summarise(assessments, chosen, selection, labelled_count=labelled_count, target_ratio=0.2, sources=sources), chosen
+    return summarise(
+        assessments,
+        chosen,
+        selection,
+        labelled_count=labelled_count,
+        target_ratio=0.2,
+        sources=sources,
+    ), chosen
 
 
 def test_a_selection_is_told_by_thresholds_counts_ratios_quality_and_cap():
@@ -141,26 +198,39 @@ def test_a_selection_is_told_by_thresholds_counts_ratios_quality_and_cap():
 
 
 def test_an_empty_selection_counts_zero_and_has_no_ratio():
-    strict = Selection(particle_threshold=0.7, background_threshold=0.7, quality=Quality(confidence=1.0),
-                       keep=AllAbove(1.0), uncertain_pixels="ignore")
+    strict = Selection(
+        particle_threshold=0.7,
+        background_threshold=0.7,
+        quality=Quality(confidence=1.0),
+        keep=AllAbove(1.0),
+        uncertain_pixels="ignore",
+    )
     summary, chosen = summary_of(strict, range(3))
     assert chosen == ()
     found = selection_numbers(summary, strict, None)
     assert (found["pseudo/count"], found["pseudo/per_labelled"]) == (0, 0)
-    assert {found[name] for name in ("pseudo/particle_ratio", "pseudo/f1_cap", "quality/mean")} == {None}
+    assert {found[name] for name in ("pseudo/particle_ratio", "pseudo/f1_cap", "quality/mean")} == {
+        None
+    }
 
 
 def test_the_audit_adds_its_three_numbers_and_no_other():
     p8, truth = random_maps(3)
     said = (p8 >= 150).astype(np.uint8)
     summary, _ = summary_of(SELECTION, range(4))
-    plain, audited = (selection_numbers(summary, SELECTION, one) for one in (None, audit(said, truth)))
+    plain, audited = (
+        selection_numbers(summary, SELECTION, one) for one in (None, audit(said, truth))
+    )
     assert {name: audited[name] for name in plain} == plain
     added = {name: value for name, value in audited.items() if name not in plain}
-    assert added == pytest.approx({
-        "pseudo/audit_precision": sklearn.precision_score(truth.ravel(), said.ravel()),
-        "pseudo/audit_recall": sklearn.recall_score(truth.ravel(), said.ravel()),
-        "pseudo/audit_f1": sklearn.f1_score(truth.ravel(), said.ravel())}, abs=1e-12)
+    assert added == pytest.approx(
+        {
+            "pseudo/audit_precision": sklearn.precision_score(truth.ravel(), said.ravel()),
+            "pseudo/audit_recall": sklearn.recall_score(truth.ravel(), said.ravel()),
+            "pseudo/audit_f1": sklearn.f1_score(truth.ravel(), said.ravel()),
+        },
+        abs=1e-12,
+    )
 
 
 def test_the_best_checkpoint_has_its_own_threshold():
@@ -168,14 +238,24 @@ def test_the_best_checkpoint_has_its_own_threshold():
     found = checkpoint_numbers(validation, test, step=7)
     threshold8 = validation.decision_threshold()
     own = Scored(validation, test, threshold8).numbers()
-    assert found == {"best_step/step": 7, "best_step/validation_f1": own["validation/f1"], "best_step/test_f1": own["test/f1"]}
+    assert found == {
+        "best_step/step": 7,
+        "best_step/validation_f1": own["validation/f1"],
+        "best_step/test_f1": own["test/f1"],
+    }
 
 
 def test_a_gain_is_a_difference_and_undefined_where_either_side_is():
     baseline = {"test/f1": 0.70, "test/recall": 0.6, "test/precision": 0.8, "validation/f1": 0.71}
     student = {"test/f1": 0.725, "test/recall": 0.5, "test/precision": None, "validation/f1": 0.71}
     assert gains(student, baseline) == pytest.approx(
-        {"gain/f1": 0.025, "gain/recall": -0.1, "gain/precision": None, "gain/validation_f1": 0.0,
-         "gain/particle_f1": None})
+        {
+            "gain/f1": 0.025,
+            "gain/recall": -0.1,
+            "gain/precision": None,
+            "gain/validation_f1": 0.0,
+            "gain/particle_f1": None,
+        }
+    )
     assert gains({"test/particle_f1": 0.75}, {"test/particle_f1": 0.5})["gain/particle_f1"] == 0.25
     assert set(gains(baseline, {}).values()) == {None}

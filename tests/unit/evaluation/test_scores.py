@@ -20,16 +20,27 @@ class Seen:
     def __init__(self, seed: int, sources: str) -> None:
         rng = np.random.default_rng(seed)
         self.truths = [(rng.random((SIDE, SIDE)) < 0.15).astype(np.uint8) for _ in sources]
-        self.p8 = [np.clip(rng.normal(90 + 80 * truth, 40), 0, 255).astype(np.uint8) for truth in self.truths]
+        self.p8 = [
+            np.clip(rng.normal(90 + 80 * truth, 40), 0, 255).astype(np.uint8)
+            for truth in self.truths
+        ]
         self.banded = [self._band(truth) for truth in self.truths]
-        rows = [[histogram(p8, banded), histogram(p8, truth)]
-                for p8, truth, banded in zip(self.p8, self.truths, self.banded, strict=True)]
-        self.evaluation = Evaluation(tuple(f"m{number}" for number in range(len(sources))), tuple(sources), np.array(rows))
+        rows = [
+            [histogram(p8, banded), histogram(p8, truth)]
+            for p8, truth, banded in zip(self.p8, self.truths, self.banded, strict=True)
+        ]
+        self.evaluation = Evaluation(
+            tuple(f"m{number}" for number in range(len(sources))), tuple(sources), np.array(rows)
+        )
 
     def pixels(self, *, banded: bool, source: str = "") -> tuple[np.ndarray, np.ndarray]:
         """True classes and p8 of all valid pixels."""
         truths = self.banded if banded else self.truths
-        of = [number for number, name in enumerate(self.evaluation.sources) if not source or name == source]
+        of = [
+            number
+            for number, name in enumerate(self.evaluation.sources)
+            if not source or name == source
+        ]
         truth = np.concatenate([truths[number].ravel() for number in of])
         p8 = np.concatenate([self.p8[number].ravel() for number in of])
         return truth[truth != IGNORE] == PARTICLE, p8[truth != IGNORE]
@@ -51,11 +62,17 @@ def test_scores_are_scikit_learns(seen):
     found = scores(seen.evaluation, threshold8)
     truth, p8 = seen.pixels(banded=True)
     assert found["f1"] == pytest.approx(sklearn.f1_score(truth, p8 >= threshold8), abs=1e-12)
-    assert found["precision"] == pytest.approx(sklearn.precision_score(truth, p8 >= threshold8), abs=1e-12)
-    assert found["recall"] == pytest.approx(sklearn.recall_score(truth, p8 >= threshold8), abs=1e-12)
+    assert found["precision"] == pytest.approx(
+        sklearn.precision_score(truth, p8 >= threshold8), abs=1e-12
+    )
+    assert found["recall"] == pytest.approx(
+        sklearn.recall_score(truth, p8 >= threshold8), abs=1e-12
+    )
     assert found["f1_at_half"] == pytest.approx(sklearn.f1_score(truth, p8 / 255 >= 0.5), abs=1e-12)
     whole_truth, whole_p8 = seen.pixels(banded=False)
-    assert found["f1_with_border"] == pytest.approx(sklearn.f1_score(whole_truth, whole_p8 >= threshold8), abs=1e-12)
+    assert found["f1_with_border"] == pytest.approx(
+        sklearn.f1_score(whole_truth, whole_p8 >= threshold8), abs=1e-12
+    )
     assert found["f1_with_border"] != found["f1"]
 
 
@@ -71,7 +88,9 @@ def test_a_source_has_its_own_score_and_the_mean_counts_each_source_once(seen):
 
 def test_the_decision_threshold_is_the_best_of_all_and_the_border_has_no_say(seen):
     truth, p8 = seen.pixels(banded=True)
-    by_hand = {threshold8: sklearn.f1_score(truth, p8 >= threshold8) for threshold8 in range(1, 256)}
+    by_hand = {
+        threshold8: sklearn.f1_score(truth, p8 >= threshold8) for threshold8 in range(1, 256)
+    }
     assert by_hand[seen.evaluation.decision_threshold()] == max(by_hand.values())
 
 

@@ -9,8 +9,16 @@ import pytest
 from cryossl.evaluation.verdict import Measures, from_metrics, health, judge
 
 # 258 labelled, target 4%: the note's numbers for a good class-balanced run.
-GOOD = Measures(f1=0.725, baseline_f1=0.70, gain_f1=0.025, gain_recall=0.01, particle_ratio=0.039, target_ratio=0.04,
-                per_labelled=516 / 258, accepted_iteration=2)
+GOOD = Measures(
+    f1=0.725,
+    baseline_f1=0.70,
+    gain_f1=0.025,
+    gain_recall=0.01,
+    particle_ratio=0.039,
+    target_ratio=0.04,
+    per_labelled=516 / 258,
+    accepted_iteration=2,
+)
 
 
 def outcome(measures: Measures) -> str:
@@ -25,23 +33,51 @@ def test_the_notes_expected_run_is_a_success() -> None:
 
 
 def test_the_notes_naive_run_is_a_failure() -> None:
-    naive = Measures(f1=0.70, baseline_f1=0.70, gain_f1=0.0, gain_recall=0.0, particle_ratio=0.02, target_ratio=0.04,
-                     per_labelled=3083 / 258, rejected_gain_f1=-0.0015)
+    naive = Measures(
+        f1=0.70,
+        baseline_f1=0.70,
+        gain_f1=0.0,
+        gain_recall=0.0,
+        particle_ratio=0.02,
+        target_ratio=0.04,
+        per_labelled=3083 / 258,
+        rejected_gain_f1=-0.0015,
+    )
     verdict = judge([naive], strategy="naive", ratio_percent=5)
     assert verdict.outcome == "failure"
     assert verdict.remark == "no student was accepted, the last one would have made -0.15 points"
     assert "70.0% F1 with 5% labels" in verdict.next_steps
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(0.02, "success"), (0.0199, "partial"), (0.01, "partial"),
-                                                (0.0099, "failure"), (-0.02, "failure"), (0.72 - 0.70, "success")])
+@pytest.mark.parametrize(
+    ("gain", "expected"),
+    [
+        (0.02, "success"),
+        (0.0199, "partial"),
+        (0.01, "partial"),
+        (0.0099, "failure"),
+        (-0.02, "failure"),
+        (0.72 - 0.70, "success"),
+    ],
+)
 def test_the_gain_decides_between_the_three(gain: float, expected: str) -> None:
     assert outcome(replace(GOOD, gain_f1=gain)) == expected
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [(0.03, "success"), (0.05, "success"), (0.029, "partial"),
-                                                 (0.051, "partial"), (0.02, "partial"), (0.0199, "failure")])
-def test_the_particle_ratio_must_lie_within_a_quarter_of_the_target(ratio: float, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [
+        (0.03, "success"),
+        (0.05, "success"),
+        (0.029, "partial"),
+        (0.051, "partial"),
+        (0.02, "partial"),
+        (0.0199, "failure"),
+    ],
+)
+def test_the_particle_ratio_must_lie_within_a_quarter_of_the_target(
+    ratio: float, expected: str
+) -> None:
     assert outcome(replace(GOOD, particle_ratio=ratio)) == expected
 
 
@@ -57,10 +93,21 @@ def test_lower_recall_or_too_many_pseudo_labels_make_a_success_partial() -> None
     assert outcome(replace(GOOD, per_labelled=500 / 258)) == "success"
 
 
-@pytest.mark.parametrize(("strategy", "asked"), [
-    ("naive", True), ("naive+quota", True), ("class_balanced-quota", True), ("class_balanced+noise", True),
-    ("weighted_loss", True), ("soft", False), ("ema_consistency+labelled_paste+prior_match", False)])
-def test_a_strategy_that_fixes_its_count_is_not_asked_for_another(strategy: str, *, asked: bool) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "asked"),
+    [
+        ("naive", True),
+        ("naive+quota", True),
+        ("class_balanced-quota", True),
+        ("class_balanced+noise", True),
+        ("weighted_loss", True),
+        ("soft", False),
+        ("ema_consistency+labelled_paste+prior_match", False),
+    ],
+)
+def test_a_strategy_that_fixes_its_count_is_not_asked_for_another(
+    strategy: str, *, asked: bool
+) -> None:
     verdict = judge([replace(GOOD, per_labelled=19.0)], strategy=strategy, ratio_percent=5)
     assert verdict.outcome == ("partial" if asked else "success")
     assert ("pseudo-label count" in {criterion.name for criterion in verdict.criteria}) is asked
@@ -76,15 +123,22 @@ def test_what_was_not_measured_is_not_met() -> None:
 def test_over_seeds_a_success_needs_a_lower_bound_above_zero() -> None:
     seeds = [GOOD, replace(GOOD, gain_f1=0.04)]
     certain, doubtful, without = (
-        judge(seeds, strategy="class_balanced", ratio_percent=5, gain_lower=lower, recall_lower=-0.005).outcome
-        for lower in (0.001, 0.0, None))
+        judge(
+            seeds, strategy="class_balanced", ratio_percent=5, gain_lower=lower, recall_lower=-0.005
+        ).outcome
+        for lower in (0.001, 0.0, None)
+    )
     assert (certain, doubtful, without) == ("success", "partial", "partial")
 
 
 def test_over_seeds_recall_may_lose_less_than_a_point() -> None:
     seeds = [replace(GOOD, gain_recall=-0.002)] * 2
-    held, lost = (judge(seeds, strategy="class_balanced", ratio_percent=5, gain_lower=0.01, recall_lower=lower).outcome
-                  for lower in (-0.0099, -0.01))
+    held, lost = (
+        judge(
+            seeds, strategy="class_balanced", ratio_percent=5, gain_lower=0.01, recall_lower=lower
+        ).outcome
+        for lower in (-0.0099, -0.01)
+    )
     assert (held, lost) == ("success", "partial")
 
 
@@ -96,18 +150,32 @@ def test_arms_without_pseudo_labels_are_controls() -> None:
 
 
 def test_each_outcome_has_its_own_next_steps() -> None:
-    steps = {judge([replace(GOOD, gain_f1=gain)], strategy="naive", ratio_percent=5).next_steps
-             for gain in (0.03, 0.015, 0.0, None)}
+    steps = {
+        judge([replace(GOOD, gain_f1=gain)], strategy="naive", ratio_percent=5).next_steps
+        for gain in (0.03, 0.015, 0.0, None)
+    }
     assert len(steps) == 4
 
 
-@pytest.mark.parametrize(("relative", "good"), [(1.0, True), (0.875, True), (1.125, True), (0.8, None), (1.4, None),
-                                                (0.49, False), (1.51, False)])
+@pytest.mark.parametrize(
+    ("relative", "good"),
+    [
+        (1.0, True),
+        (0.875, True),
+        (1.125, True),
+        (0.8, None),
+        (1.4, None),
+        (0.49, False),
+        (1.51, False),
+    ],
+)
 def test_the_ratio_sign_follows_the_notes_bands(relative: float, good: bool | None) -> None:
     assert health(relative, None, None)[0].good is good
 
 
-@pytest.mark.parametrize(("per_labelled", "good"), [(2.0, True), (4.0, True), (1.0, None), (6.0, None), (8.0, False)])
+@pytest.mark.parametrize(
+    ("per_labelled", "good"), [(2.0, True), (4.0, True), (1.0, None), (6.0, None), (8.0, False)]
+)
 def test_the_count_sign_follows_the_notes_bands(per_labelled: float, good: bool | None) -> None:
     assert health(None, per_labelled, None)[0].good is good
 
@@ -118,8 +186,14 @@ def test_no_improvement_is_a_bad_sign() -> None:
 
 
 def test_measures_come_from_metrics_by_their_tracked_names() -> None:
-    metrics = {"test/f1": 0.725, "gain/f1": 0.025, "gain/recall": 0.01, "pseudo/particle_ratio": 0.039,
-               "pseudo/target_ratio": 0.04, "pseudo/per_labelled": 2.0}
+    metrics = {
+        "test/f1": 0.725,
+        "gain/f1": 0.025,
+        "gain/recall": 0.01,
+        "pseudo/particle_ratio": 0.039,
+        "pseudo/target_ratio": 0.04,
+        "pseudo/per_labelled": 2.0,
+    }
     found = from_metrics(metrics, accepted_iteration=2)
     assert found == replace(GOOD, baseline_f1=found.baseline_f1)
     assert found.baseline_f1 == pytest.approx(0.70)

@@ -46,7 +46,9 @@ def closed_port() -> int:
         return int(taken.getsockname()[1])
 
 
-def test_a_sqlite_store_that_is_not_there_yet_can_be_made_and_is_not_made_by_looking(tmp_path: Path) -> None:
+def test_a_sqlite_store_that_is_not_there_yet_can_be_made_and_is_not_made_by_looking(
+    tmp_path: Path,
+) -> None:
     assert check_tracking(f"sqlite:///{tmp_path}/new/mlflow.db").state == "ok"
     assert list(tmp_path.iterdir()) == []
 
@@ -78,10 +80,17 @@ def test_a_sqlite_store_is_left_as_it_was(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(("schema", "cure"), [
-    (schemas_of_mlflow()[-2], "mlflow db upgrade"), ("deadbeef", "install the MLflow that made it"),
-    (None, "install the MLflow that made it")])
-def test_a_store_of_another_version_of_mlflow_fails(tmp_path: Path, schema: str | None, cure: str) -> None:
+@pytest.mark.parametrize(
+    ("schema", "cure"),
+    [
+        (schemas_of_mlflow()[-2], "mlflow db upgrade"),
+        ("deadbeef", "install the MLflow that made it"),
+        (None, "install the MLflow that made it"),
+    ],
+)
+def test_a_store_of_another_version_of_mlflow_fails(
+    tmp_path: Path, schema: str | None, cure: str
+) -> None:
     path = tmp_path / "mlflow.db"
     with store_of_mlflow(path, schema=schema) as store:
         store.execute("INSERT INTO runs VALUES (1)")
@@ -90,16 +99,30 @@ def test_a_store_of_another_version_of_mlflow_fails(tmp_path: Path, schema: str 
     assert f"another version of MLflow (schema {schema or 'unknown'})" in check.what
 
 
-@pytest.mark.parametrize(("version", "told"), [
-    (None, "unknown"), ("", "unknown"), ("one\ntwo", r"'one\ntwo'"), (b"\xff\n", "'\ufffd\\n'"), (7, "7"),
-    ("v" * 5000, "'" + "v" * 39)], ids=["null", "empty", "two lines", "bytes", "number", "long"])
-def test_a_version_that_is_none_is_told_of_in_a_line(tmp_path: Path, version: object, told: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (None, "unknown"),
+        ("", "unknown"),
+        ("one\ntwo", r"'one\ntwo'"),
+        (b"\xff\n", "'\ufffd\\n'"),
+        (7, "7"),
+        ("v" * 5000, "'" + "v" * 39),
+    ],
+    ids=["null", "empty", "two lines", "bytes", "number", "long"],
+)
+def test_a_version_that_is_none_is_told_of_in_a_line(
+    tmp_path: Path, version: object, told: str
+) -> None:
     path = tmp_path / "mlflow.db"
     with store_of_mlflow(path, schema="") as store:
         store.execute("INSERT INTO runs VALUES (1)")
         store.execute("UPDATE alembic_version SET version_num = ?", [version])
     check = check_tracking(f"sqlite:///{path}")
-    assert (check.state, check.what) == ("fail", f"{path} is of another version of MLflow (schema {told})")
+    assert (check.state, check.what) == (
+        "fail",
+        f"{path} is of another version of MLflow (schema {told})",
+    )
 
 
 def test_a_table_of_versions_without_its_column_says_nothing_of_the_version(tmp_path: Path) -> None:
@@ -107,16 +130,31 @@ def test_a_table_of_versions_without_its_column_says_nothing_of_the_version(tmp_
     with store_of_mlflow(path, schema=None) as store:
         store.execute("CREATE TABLE alembic_version (other)")
         store.execute("INSERT INTO runs VALUES (1)")
-    assert check_tracking(f"sqlite:///{path}").what == f"{path} is of another version of MLflow (schema unknown)"
+    assert (
+        check_tracking(f"sqlite:///{path}").what
+        == f"{path} is of another version of MLflow (schema unknown)"
+    )
 
 
-@pytest.mark.parametrize("tables", [["experiments"], ["experiments", "runs"], list(FIRST_TABLES),
-                                    [*FIRST_TABLES, "alembic_version"]], ids=len)
-def test_a_store_whose_making_was_interrupted_may_be_removed_if_it_holds_nothing(tmp_path: Path, tables: list[str]) -> None:
+@pytest.mark.parametrize(
+    "tables",
+    [
+        ["experiments"],
+        ["experiments", "runs"],
+        list(FIRST_TABLES),
+        [*FIRST_TABLES, "alembic_version"],
+    ],
+    ids=len,
+)
+def test_a_store_whose_making_was_interrupted_may_be_removed_if_it_holds_nothing(
+    tmp_path: Path, tables: list[str]
+) -> None:
     path = tmp_path / "mlflow.db"
     with contextlib.closing(sqlite3.connect(path)) as store:
         for table in tables:
-            store.execute(f"CREATE TABLE {table} ({'version_num' if table == 'alembic_version' else 'id'})")
+            store.execute(
+                f"CREATE TABLE {table} ({'version_num' if table == 'alembic_version' else 'id'})"
+            )
     check = check_tracking(f"sqlite:///{path}")
     assert (check.state, check.what) == ("fail", f"{path} is half made: its making was interrupted")
     assert check.cure.startswith("if it holds nothing yet, remove it")
@@ -128,13 +166,17 @@ def test_the_look_for_damage_ends_in_time_on_a_store_of_many_pages(tmp_path: Pat
         small.execute("PRAGMA page_size = 512")
         small.execute("VACUUM")
     with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]) as store:
-        store.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000) "
-                      "INSERT INTO runs SELECT zeroblob(400) FROM n")
+        store.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 150000) "
+            "INSERT INTO runs SELECT zeroblob(400) FROM n"
+        )
     with path.open("r+b") as file:
         file.seek(20 * 512)  # SQLite walks from the last row to the first
         file.write(b"\xff" * 512)
     assert check_tracking(f"sqlite:///{path}").state == "fail"
-    assert check_tracking(f"sqlite:///{path}", damage_seconds=0.03).state == "ok"  # the time was over before it came there
+    assert (
+        check_tracking(f"sqlite:///{path}", damage_seconds=0.03).state == "ok"
+    )  # the time was over before it came there
 
 
 def test_what_hinders_the_look_for_damage_is_told(tmp_path: Path) -> None:
@@ -144,7 +186,10 @@ def test_what_hinders_the_look_for_damage_is_told(tmp_path: Path) -> None:
         store.execute("CREATE TABLE odd (id CHECK (ours(id)))")
         store.execute("INSERT INTO odd VALUES (1)")
     check = check_tracking(f"sqlite:///{path}")
-    assert (check.state, "cannot be read and written: unknown function" in check.what) == ("fail", True)
+    assert (check.state, "cannot be read and written: unknown function" in check.what) == (
+        "fail",
+        True,
+    )
 
 
 @pytest.mark.parametrize("damaged", [slice(0, 2), slice(10, 20)], ids=["head", "rows"])
@@ -180,22 +225,40 @@ def test_a_locked_sqlite_store_warns(tmp_path: Path) -> None:
         assert check_tracking(f"sqlite:///{path}").state == "warn"
 
 
-@pytest.mark.parametrize(("status", "state"), [
-    (200, "ok"), (304, "fail"), (401, "warn"), (404, "fail"), (429, "warn"), (500, "warn"), (503, "warn")])
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [
+        (200, "ok"),
+        (304, "fail"),
+        (401, "warn"),
+        (404, "fail"),
+        (429, "warn"),
+        (500, "warn"),
+        (503, "warn"),
+    ],
+)
 def test_a_tracking_server_is_judged_by_its_answer(status: int, state: str) -> None:
     with server_that_answers(status) as address:
         assert check_tracking(address).state == state
 
 
-@pytest.mark.parametrize(("location", "target"), [
-    ("https://tracking.example:8443/health", "https://tracking.example:8443"), ("/elsewhere", "{here}/elsewhere"),
-    ("http://user:secret@tracking.example/mlflow/health", "http://tracking.example/mlflow")])
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        ("https://tracking.example:8443/health", "https://tracking.example:8443"),
+        ("/elsewhere", "{here}/elsewhere"),
+        ("http://user:secret@tracking.example/mlflow/health", "http://tracking.example/mlflow"),
+    ],
+)
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirection_is_not_followed_but_told(status: int, location: str, target: str) -> None:
     with server_that_answers(status, Location=location) as address:
         check = check_tracking(address)
         assert (check.state, check.cure) == ("fail", "give that address")
-        assert check.what.replace("***@", "") == f"{address} answers, but redirects to {target.format(here=address)}"
+        assert (
+            check.what.replace("***@", "")
+            == f"{address} answers, but redirects to {target.format(here=address)}"
+        )
 
 
 @pytest.mark.parametrize("location", ["", "http://[half"])
@@ -204,9 +267,18 @@ def test_a_redirection_to_nowhere_is_no_answer_of_a_tracking_server(location: st
         assert check_tracking(address).what.endswith("answers, but not as a tracking server (302)")
 
 
-@pytest.mark.parametrize(("body", "state"), [
-    ("OK", "ok"), ("OK\n", "ok"), ("<!doctype html><p>OK", "fail"), (" <html>", "fail"), ("", "warn"), ("healthy", "warn"),
-    ("OK" * 1000, "warn")])
+@pytest.mark.parametrize(
+    ("body", "state"),
+    [
+        ("OK", "ok"),
+        ("OK\n", "ok"),
+        ("<!doctype html><p>OK", "fail"),
+        (" <html>", "fail"),
+        ("", "warn"),
+        ("healthy", "warn"),
+        ("OK" * 1000, "warn"),
+    ],
+)
 def test_a_server_that_does_not_say_ok_as_mlflow_does_is_not_ok(body: str, state: str) -> None:
     with server_that_answers(200, body) as address:
         assert check_tracking(address).state == state
@@ -215,6 +287,7 @@ def test_a_server_that_does_not_say_ok_as_mlflow_does_is_not_ok(body: str, state
 def test_a_server_that_sends_a_byte_at_a_time_is_given_up_in_seconds() -> None:
     gone = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def trickle() -> None:
             connection, _ = listener.accept()
             with connection, contextlib.suppress(OSError):
@@ -253,6 +326,8 @@ def test_a_database_that_is_down_fails_without_showing_the_password(closed_port:
     assert "secret" not in render([check])
 
 
-@pytest.mark.parametrize(("uri", "state"), [("mlruns", "fail"), ("file:///tmp/mlruns", "fail"), ("databricks", "warn")])
+@pytest.mark.parametrize(
+    ("uri", "state"), [("mlruns", "fail"), ("file:///tmp/mlruns", "fail"), ("databricks", "warn")]
+)
 def test_a_plain_folder_is_no_store_and_a_hosted_one_is_not_tried(uri: str, state: str) -> None:
     assert check_tracking(uri).state == state

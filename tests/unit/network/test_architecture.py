@@ -22,7 +22,10 @@ def test_every_architecture_gives_one_logit_a_pixel_at_every_depth(architecture,
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_width_of_the_decoder_changes_the_network(architecture):
-    narrow, wide = (build(NetworkSettings(architecture=architecture, decoder_width=width), seed=0) for width in (4, 8))
+    narrow, wide = (
+        build(NetworkSettings(architecture=architecture, decoder_width=width), seed=0)
+        for width in (4, 8)
+    )
     assert parameters(narrow) < parameters(wide)
 
 
@@ -50,7 +53,9 @@ def test_building_leaves_the_generator_of_torch_as_it_was():
 
 @pytest.mark.parametrize("encoder", ["nosuch", "tu-nosuch"])
 def test_an_unknown_encoder_is_one_clear_line(encoder):
-    with pytest.raises(ConfigError, match=f"encoder '{encoder}' .*cannot be built.*choose another --encoder") as caught:
+    with pytest.raises(
+        ConfigError, match=f"encoder '{encoder}' .*cannot be built.*choose another --encoder"
+    ) as caught:
         build(NetworkSettings(encoder=encoder), seed=0)
     assert len(str(caught.value)) < 300
     assert "\n" not in str(caught.value)

@@ -7,7 +7,15 @@ import torch
 
 from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE
-from cryossl.network.augment import BRIGHTNESS, CONTRAST, dihedral, intensity, noised, weak_view, z_scores
+from cryossl.network.augment import (
+    BRIGHTNESS,
+    CONTRAST,
+    dihedral,
+    intensity,
+    noised,
+    weak_view,
+    z_scores,
+)
 
 
 def bytes_of(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -19,7 +27,11 @@ def test_all_eight_orientations_occur_about_equally_often():
     batch = torch.from_numpy(tile).expand(4000, 1, 2, 2)
     turned = dihedral(batch, generator=np.random.default_rng(1))
     counts = Counter(tuple(view.flatten().tolist()) for view in turned)
-    every = {tuple(np.rot90(base, turns).flatten().tolist()) for base in (tile, tile.T) for turns in range(4)}
+    every = {
+        tuple(np.rot90(base, turns).flatten().tolist())
+        for base in (tile, tile.T)
+        for turns in range(4)
+    }
     assert set(counts) == every
     assert len(every) == 8
     assert min(counts.values()) > 400
@@ -38,7 +50,9 @@ def test_labels_turn_with_their_picture():
     labels = (pictures > 200).to(torch.uint8)
     labels[:, :, :2] = IGNORE
     seen, turned = weak_view(pictures, labels, generator=np.random.default_rng(3))
-    for picture, label_map, before, label_before in zip(seen, turned, pictures, labels, strict=True):
+    for picture, label_map, before, label_before in zip(
+        seen, turned, pictures, labels, strict=True
+    ):
         valid = label_map != IGNORE
         assert (label_map == 1).sum() == (label_before == 1).sum()
         bright = z_scores(before)[label_before == 1].min()
@@ -51,7 +65,10 @@ def test_intensity_is_one_factor_and_one_shift_a_tile_within_the_bounds():
     zeros, ones = torch.zeros(500, 1, 2, 2), torch.ones(500, 1, 2, 2)
     shift = intensity(zeros, generator=np.random.default_rng(4))
     factor = intensity(ones, generator=np.random.default_rng(4)) - shift
-    for drawn, least, greatest in ((shift, -BRIGHTNESS, BRIGHTNESS), (factor, 1 / CONTRAST, CONTRAST)):
+    for drawn, least, greatest in (
+        (shift, -BRIGHTNESS, BRIGHTNESS),
+        (factor, 1 / CONTRAST, CONTRAST),
+    ):
         assert torch.all(drawn == drawn[:, :1, :1, :1])
         assert least - 1e-6 <= drawn.min() < least + 0.02
         assert greatest - 0.02 < drawn.max() <= greatest + 1e-6
@@ -59,7 +76,9 @@ def test_intensity_is_one_factor_and_one_shift_a_tile_within_the_bounds():
 
 def test_the_same_generator_gives_the_same_view_and_another_one_does_not():
     pictures, labels = bytes_of(4, 1, 8, 8), bytes_of(4, 1, 8, 8, seed=1)
-    views = [weak_view(pictures, labels, generator=np.random.default_rng(seed)) for seed in (5, 5, 6)]
+    views = [
+        weak_view(pictures, labels, generator=np.random.default_rng(seed)) for seed in (5, 5, 6)
+    ]
     assert torch.equal(views[0][0], views[1][0])
     assert torch.equal(views[0][1], views[1][1])
     assert not torch.equal(views[0][0], views[2][0])
@@ -76,14 +95,18 @@ def test_the_batch_that_goes_in_is_not_changed():
 def noise_on(count: int, *, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Tiles of one value each, their number, as picture, target and weight, after the noise."""
     numbers = torch.arange(count, dtype=torch.float32).view(count, 1, 1, 1).expand(count, 1, 16, 16)
-    return noised(numbers.clone(), numbers.clone(), 10 * numbers, generator=np.random.default_rng(seed))
+    return noised(
+        numbers.clone(), numbers.clone(), 10 * numbers, generator=np.random.default_rng(seed)
+    )
 
 
 def test_noise_moves_picture_target_and_weight_of_a_box_together():
     pictures, target, weight = noise_on(64, seed=0)
     torch.testing.assert_close(weight, 10 * target)
     own = torch.arange(64).view(64, 1, 1, 1)
-    plain = [index for index in range(64) if (pictures[index][target[index] == index] == index).all()]
+    plain = [
+        index for index in range(64) if (pictures[index][target[index] == index] == index).all()
+    ]
     assert 16 <= len(plain) <= 48  # about half of the tiles are seen as they were
     for index in range(64):
         taken = target[index] != index

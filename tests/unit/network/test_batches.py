@@ -17,14 +17,28 @@ TILE_PX = 8
 def examples(count: int) -> list[Example]:
     """One tile a micrograph; the picture's value is the example's number."""
     shape = (TILE_PX, TILE_PX)
-    return [Example(Tile(f"m{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)), np.full(shape, index, np.uint8),
-                    np.full(shape, index % 2, np.uint8), weight=1 / (1 + index)) for index in range(count)]
+    return [
+        Example(
+            Tile(f"m{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)),
+            np.full(shape, index, np.uint8),
+            np.full(shape, index % 2, np.uint8),
+            weight=1 / (1 + index),
+        )
+        for index in range(count)
+    ]
 
 
-def batches(count: int, *, batch_size: int = 4, seed: int = 0, purpose: str = "train",
-            iteration: int = 0) -> TileBatches:
-    return TileBatches(examples(count), batch_size=batch_size, tile_px=TILE_PX, seed=seed, purpose=purpose,
-                       iteration=iteration)
+def batches(
+    count: int, *, batch_size: int = 4, seed: int = 0, purpose: str = "train", iteration: int = 0
+) -> TileBatches:
+    return TileBatches(
+        examples(count),
+        batch_size=batch_size,
+        tile_px=TILE_PX,
+        seed=seed,
+        purpose=purpose,
+        iteration=iteration,
+    )
 
 
 def test_a_batch_is_a_function_of_its_step_alone():
@@ -69,8 +83,12 @@ def test_pixels_labels_and_weights_belong_to_the_item():
 
 
 def test_what_lies_beyond_the_edge_is_neutral_and_ignored():
-    small = Example(Tile("small", 0, 0, (0, 5, 0, 3)), np.full((5, 3), 200, np.uint8), np.ones((5, 3), np.uint8))
-    batch = TileBatches([small], batch_size=1, tile_px=TILE_PX, seed=0, purpose="train", iteration=0).batch(0)
+    small = Example(
+        Tile("small", 0, 0, (0, 5, 0, 3)), np.full((5, 3), 200, np.uint8), np.ones((5, 3), np.uint8)
+    )
+    batch = TileBatches(
+        [small], batch_size=1, tile_px=TILE_PX, seed=0, purpose="train", iteration=0
+    ).batch(0)
     inside = torch.zeros(TILE_PX, TILE_PX, dtype=torch.bool)
     inside[:5, :3] = True
     assert torch.equal(batch.pictures[0, 0], torch.where(inside, 200, NEUTRAL).to(torch.uint8))
@@ -98,8 +116,15 @@ def moving(*, shift_px: int, shape: tuple[int, int] = (40, 24)) -> TileBatches:
     picture = np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape)
     labels = np.where(np.arange(shape[1]) < shape[1] // 2, 1, IGNORE).astype(np.uint8)
     tiles = [Tile("m", y, x, (y, y + TILE_PX, x, x + TILE_PX)) for y, x in ((0, 0), (16, 8))]
-    rows = [Example(tile, (picture // shape[1] * 6 % 256).astype(np.uint8), np.tile(labels, (shape[0], 1))) for tile in tiles]
-    return TileBatches(rows, batch_size=2, tile_px=TILE_PX, seed=0, purpose="train", iteration=0, shift_px=shift_px)
+    rows = [
+        Example(
+            tile, (picture // shape[1] * 6 % 256).astype(np.uint8), np.tile(labels, (shape[0], 1))
+        )
+        for tile in tiles
+    ]
+    return TileBatches(
+        rows, batch_size=2, tile_px=TILE_PX, seed=0, purpose="train", iteration=0, shift_px=shift_px
+    )
 
 
 def rows_seen(batch) -> list[int]:
@@ -124,13 +149,19 @@ def test_the_labels_move_with_the_picture():
             columns = labels[0].numpy() == IGNORE
             assert (columns == columns[0]).all()  # the seam runs down
             assert (np.diff(columns[0].astype(int)) >= 0).all()
-    seams = {int((batch[0, 0] != IGNORE).sum()) for step in range(20) for batch in drawn.batch(step).labels.unsqueeze(1)}
+    seams = {
+        int((batch[0, 0] != IGNORE).sum())
+        for step in range(20)
+        for batch in drawn.batch(step).labels.unsqueeze(1)
+    }
     assert len(seams) > 3
 
 
 def test_the_shift_of_a_step_is_a_function_of_its_number_and_without_one_the_grid_stays():
     assert rows_seen(moving(shift_px=4).batch(7)) == rows_seen(moving(shift_px=4).batch(7))
-    assert {tuple(sorted(rows_seen(moving(shift_px=0).batch(step)))) for step in range(9)} == {(0, 16)}
+    assert {tuple(sorted(rows_seen(moving(shift_px=0).batch(step)))) for step in range(9)} == {
+        (0, 16)
+    }
     assert moving(shift_px=4).digest() != moving(shift_px=0).digest()
 
 

@@ -21,7 +21,9 @@ from cryossl.network.calibration import (
 def histogram_of(logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """As prediction counts it: pixels by (true class, p8) of the compressed network."""
     p8 = np.round(255 / (1 + np.exp(-logits / COMPRESSION))).astype(int)
-    return np.stack([np.bincount(p8[truth == kind], minlength=256) for kind in (0, 1)]).astype(np.int64)
+    return np.stack([np.bincount(p8[truth == kind], minlength=256) for kind in (0, 1)]).astype(
+        np.int64
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5, 6.0])
@@ -29,7 +31,9 @@ def test_a_known_temperature_is_found_again(temperature):
     rng = np.random.default_rng(0)
     honest = rng.normal(-2.0, 2.0, 400_000)  # log odds that are as often right as they say
     truth = (rng.random(honest.size) < 1 / (1 + np.exp(-honest))).astype(int)
-    assert fit_temperature(histogram_of(temperature * honest, truth)) == pytest.approx(temperature, rel=0.03)
+    assert fit_temperature(histogram_of(temperature * honest, truth)) == pytest.approx(
+        temperature, rel=0.03
+    )
 
 
 @pytest.mark.parametrize("missing", [0, 1])
@@ -49,7 +53,9 @@ def test_a_network_that_is_never_wrong_is_sharpened_to_the_bound_and_one_that_is
 
 def test_the_logit_of_a_bin_is_that_of_its_probability_uncompressed():
     logits = logits_of_bins()
-    np.testing.assert_allclose(1 / (1 + np.exp(-logits[1:255] / COMPRESSION)), np.arange(1, 255) / 255)
+    np.testing.assert_allclose(
+        1 / (1 + np.exp(-logits[1:255] / COMPRESSION)), np.arange(1, 255) / 255
+    )
     assert (np.diff(logits) > 0).all()
     assert logits[255] == pytest.approx(-logits[0])
     assert 50 < logits[255] < 60
@@ -60,13 +66,20 @@ def test_the_calibration_error_is_that_of_a_loop_over_bins(seed):
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 40, (2, 256)) * (rng.random((2, 256)) < 0.3)
     total = error = 0.0
-    pixels = [(p8 / 255, kind) for kind in (0, 1) for p8 in range(256) for _ in range(counts[kind, p8])]
+    pixels = [
+        (p8 / 255, kind) for kind in (0, 1) for p8 in range(256) for _ in range(counts[kind, p8])
+    ]
     for bin_ in range(BINS):
-        members = [(p, kind) for p, kind in pixels
-                   if bin_ / BINS <= p < (bin_ + 1) / BINS or (p == 1 and bin_ == BINS - 1)]
+        members = [
+            (p, kind)
+            for p, kind in pixels
+            if bin_ / BINS <= p < (bin_ + 1) / BINS or (p == 1 and bin_ == BINS - 1)
+        ]
         total += len(members)
         if members:
-            error += len(members) * abs(np.mean([kind for _, kind in members]) - np.mean([p for p, _ in members]))
+            error += len(members) * abs(
+                np.mean([kind for _, kind in members]) - np.mean([p for p, _ in members])
+            )
     assert expected_calibration_error(counts) == pytest.approx(error / total)
 
 
@@ -100,7 +113,7 @@ FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 
 def orientations(count: int) -> list[tuple[tuple[int, ...], bool]]:
     """(axes to flip, whether to transpose first) of each view."""
-    return [(axes, turned) for turned in (False, True)[:count // 4] for axes in FLIPS]
+    return [(axes, turned) for turned in (False, True)[: count // 4] for axes in FLIPS]
 
 
 def turn(pictures: torch.Tensor, axes: tuple[int, ...], *, turned: bool) -> torch.Tensor:
@@ -117,17 +130,26 @@ def test_many_views_answer_alike_however_the_picture_lies(count):
     network = Views(Lopsided(), count)
     straight = network(SQUARES)
     for axes, turned in orientations(count)[1:]:
-        assert not torch.allclose(turn_back(Lopsided()(turn(SQUARES, axes, turned=turned)), axes, turned=turned),
-                                  Lopsided()(SQUARES), atol=0.1)
+        assert not torch.allclose(
+            turn_back(Lopsided()(turn(SQUARES, axes, turned=turned)), axes, turned=turned),
+            Lopsided()(SQUARES),
+            atol=0.1,
+        )
         again = turn_back(network(turn(SQUARES, axes, turned=turned)), axes, turned=turned)
         torch.testing.assert_close(again, straight)
 
 
 @pytest.mark.parametrize("count", [4, 8])
 def test_many_views_average_probabilities_not_logits(count):
-    seen = [turn_back(torch.sigmoid(Lopsided()(turn(SQUARES, axes, turned=turned))), axes, turned=turned)
-            for axes, turned in orientations(count)]
-    torch.testing.assert_close(torch.sigmoid(Views(Lopsided(), count)(SQUARES)), torch.stack(seen).mean(dim=0))
+    seen = [
+        turn_back(
+            torch.sigmoid(Lopsided()(turn(SQUARES, axes, turned=turned))), axes, turned=turned
+        )
+        for axes, turned in orientations(count)
+    ]
+    torch.testing.assert_close(
+        torch.sigmoid(Views(Lopsided(), count)(SQUARES)), torch.stack(seen).mean(dim=0)
+    )
 
 
 def test_many_views_of_a_network_that_is_sure_stay_finite():

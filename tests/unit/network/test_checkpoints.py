@@ -12,13 +12,21 @@ from cryossl.network.checkpoints import Checkpoint, load_weights, save_weights
 
 
 def state(step: int) -> dict:
-    return {"step": step, "rate": 0.1 * step, "name": "x", "none": None, "list": [1, {"loss": 0.5}],
-            "network": {"weight": torch.full((3, 2), float(step)).to(torch.float32)}}
+    return {
+        "step": step,
+        "rate": 0.1 * step,
+        "name": "x",
+        "none": None,
+        "list": [1, {"loss": 0.5}],
+        "network": {"weight": torch.full((3, 2), float(step)).to(torch.float32)},
+    }
 
 
 def same(first: dict, second: dict) -> bool:
-    return (torch.equal(first["network"]["weight"], second["network"]["weight"])
-            and {**first, "network": 0} == {**second, "network": 0})
+    return torch.equal(first["network"]["weight"], second["network"]["weight"]) and {
+        **first,
+        "network": 0,
+    } == {**second, "network": 0}
 
 
 def newest(folder):
@@ -43,9 +51,13 @@ def test_a_damaged_file_is_passed_over_for_the_generation_before(tmp_path, damag
     checkpoint.save(state(2))
     path = newest(tmp_path)
     content = path.read_bytes()
-    places = range(0, len(content), max(1, len(content) // 60)) if damage == "flip" else [len(content) // 2]
+    places = (
+        range(0, len(content), max(1, len(content) // 60))
+        if damage == "flip"
+        else [len(content) // 2]
+    )
     for place in places:
-        flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1:]
+        flipped = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
         path.write_bytes({"flip": flipped, "cut": content[:place], "empty": b""}[damage])
         assert same(checkpoint.load(), state(1))
 
@@ -88,10 +100,15 @@ def test_a_save_is_due_after_the_interval(tmp_path):
 def test_no_space_for_a_new_checkpoint_leaves_the_last_one_intact(tmp_path):
     checkpoint = Checkpoint(tmp_path)
     checkpoint.save(state(1))
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(StorageError, match=r"a checkpoint of \d+ bytes in .*the last checkpoint is intact"):
+        with pytest.raises(
+            StorageError, match=r"a checkpoint of \d+ bytes in .*the last checkpoint is intact"
+        ):
             checkpoint.save(state(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -116,12 +133,18 @@ def test_discarding_leaves_an_empty_folder(tmp_path):
 
 
 def test_weights_come_back_bit_for_bit_also_when_laid_out_channels_last(tmp_path):
-    weights = {"convolution": torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last),
-               "count": torch.tensor(7), "half": torch.randn(3).to(torch.bfloat16)}
+    weights = {
+        "convolution": torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last),
+        "count": torch.tensor(7),
+        "half": torch.randn(3).to(torch.bfloat16),
+    }
     save_weights(weights, tmp_path / "deep" / "model.safetensors")
     found = load_weights(tmp_path / "deep" / "model.safetensors")
     assert set(found) == set(weights)
-    assert all(torch.equal(found[name], weights[name]) and found[name].dtype == weights[name].dtype for name in weights)
+    assert all(
+        torch.equal(found[name], weights[name]) and found[name].dtype == weights[name].dtype
+        for name in weights
+    )
 
 
 def test_weights_that_are_not_there_or_cut_short_are_storage_errors(tmp_path):

@@ -24,6 +24,7 @@ from cryossl.system.stages import Stage, Stages
 
 def watching(answers: Iterator[bool], asked: list[int], done: list[int]):
     """A watch that answers so, and notes after how many steps it was asked."""
+
     def watch(network) -> bool:
         assert not network.training
         asked.append(len(done) + 1)
@@ -32,16 +33,26 @@ def watching(answers: Iterator[bool], asked: list[int], done: list[int]):
     return watch
 
 
-@pytest.mark.parametrize(("answers", "collapsed", "steps", "asked"), [
-    ([True] * 4, True, 8, [6, 8]),
-    ([True, False, True, True], True, 12, [6, 8, 10, 12]),
-    ([True, False, True, False], False, 12, [6, 8, 10, 12]),
-    ([False, False, False, True], False, 12, [6, 8, 10, 12]),
-])
-def test_two_alarms_in_a_row_in_the_second_half_end_a_training(tmp_path, answers, collapsed, steps, asked):
+@pytest.mark.parametrize(
+    ("answers", "collapsed", "steps", "asked"),
+    [
+        ([True] * 4, True, 8, [6, 8]),
+        ([True, False, True, True], True, 12, [6, 8, 10, 12]),
+        ([True, False, True, False], False, 12, [6, 8, 10, 12]),
+        ([False, False, False, True], False, 12, [6, 8, 10, 12]),
+    ],
+)
+def test_two_alarms_in_a_row_in_the_second_half_end_a_training(
+    tmp_path, answers, collapsed, steps, asked
+):
     found, done, told = [], [], []
-    fitted = train(tmp_path, validations=6, watch=watching(iter(answers), found, done), report=done.append,
-                   on_epoch=told.append)
+    fitted = train(
+        tmp_path,
+        validations=6,
+        watch=watching(iter(answers), found, done),
+        report=done.append,
+        on_epoch=told.append,
+    )
     assert found == asked
     assert len(done) == steps
     assert fitted.collapsed == collapsed
@@ -71,12 +82,21 @@ def test_an_alarm_before_an_interruption_counts_after_it(tmp_path):
     assert equal(again.last, fitted.last)
 
 
-@pytest.mark.parametrize(("steps", "thirds"), [(12, [4, 8]), (10, [4, 7]), (3, [1, 2]), (2, [1, 2])])
+@pytest.mark.parametrize(
+    ("steps", "thirds"), [(12, [4, 8]), (10, [4, 7]), (3, [1, 2]), (2, [1, 2])]
+)
 def test_the_weights_after_one_and_two_thirds_are_kept(tmp_path, steps, thirds):
     seen = []
-    fitted = train(tmp_path, steps=steps, validations=steps, validate=lambda net: seen.append(copy.deepcopy(net.state_dict())))
-    assert [[place for place, weights in enumerate(seen, start=1) if equal(weights, snapshot)] for snapshot in
-            fitted.snapshots] == [[third] for third in thirds]
+    fitted = train(
+        tmp_path,
+        steps=steps,
+        validations=steps,
+        validate=lambda net: seen.append(copy.deepcopy(net.state_dict())),
+    )
+    assert [
+        [place for place, weights in enumerate(seen, start=1) if equal(weights, snapshot)]
+        for snapshot in fitted.snapshots
+    ] == [[third] for third in thirds]
 
 
 # --- the question itself
@@ -100,13 +120,19 @@ def store(dataset, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("cutoff", [77, 178])
 @pytest.mark.parametrize("level", [-9.0, -1.0, 0.0, 1.0, 1.5, 2.0, 9.0])
-def test_a_network_seems_collapsed_if_it_finds_four_times_too_much_or_too_little_in_the_probe(store, tmp_path, cutoff, level):
+def test_a_network_seems_collapsed_if_it_finds_four_times_too_much_or_too_little_in_the_probe(
+    store, tmp_path, cutoff, level
+):
     names = [name for name, one in store.micrographs.items() if one.part == "train"]
     assert len(names) <= PROBE_MICROGRAPHS  # so that the probe is the pool
     pool = Pool(store, names)
-    inference = Inference(Config(), store, Stages(tmp_path / "stages"), device=CPU, precision="fp32")
+    inference = Inference(
+        Config(), store, Stages(tmp_path / "stages"), device=CPU, precision="fp32"
+    )
     priors = Priors(0.15, {"a": 0.1, "b": 0.3}, {"a": 1, "b": 1})
-    found = sum(int(np.count_nonzero(p8 >= cutoff)) for _, p8 in inference.predict(Brighter(level), names))
+    found = sum(
+        int(np.count_nonzero(p8 >= cutoff)) for _, p8 in inference.predict(Brighter(level), names)
+    )
     expected = sum(priors.of(pool.source(name)) * store.picture(name).size for name in names)
     watch = inference.watch(_selected(tmp_path, {"a": cutoff, "b": cutoff}), pool, priors)
     assert watch(Brighter(level)) == (not HEALTHY[0] <= found / expected <= HEALTHY[1])
@@ -116,6 +142,13 @@ def test_a_network_seems_collapsed_if_it_finds_four_times_too_much_or_too_little
 
 
 def _selected(folder, prior_cutoffs: dict[str, int]) -> Selected:
-    rules = Selection(particle_threshold=0.5, background_threshold=0.5, quality=Quality(confidence=1.0), keep=AllAbove(0.0))
+    rules = Selection(
+        particle_threshold=0.5,
+        background_threshold=0.5,
+        quality=Quality(confidence=1.0),
+        keep=AllAbove(0.0),
+    )
     nothing = summarise({}, (), rules, labelled_count=1, target_ratio=0.1, sources={})
-    return Selected(Stage("select", "key", folder, reused=True), (), {}, nothing, {}, {}, prior_cutoffs)
+    return Selected(
+        Stage("select", "key", folder, reused=True), (), {}, nothing, {}, {}, prior_cutoffs
+    )

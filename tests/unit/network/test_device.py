@@ -21,7 +21,13 @@ def process_settings():
 
 
 def test_auto_takes_the_best_device_there_is():
-    expected = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    expected = (
+        "cuda"
+        if torch.cuda.is_available()
+        else "mps"
+        if torch.backends.mps.is_available()
+        else "cpu"
+    )
     assert device.resolve("auto").type == expected
     assert device.resolve("cpu").type == "cpu"
 
@@ -41,7 +47,10 @@ def test_an_unknown_device_or_precision_is_refused():
 
 def test_precision_on_a_cpu_is_fp32_unless_asked_for():
     cpu = torch.device("cpu")
-    assert [device.resolve_precision(setting, cpu) for setting in ("auto", "fp32")] == ["fp32", "fp32"]
+    assert [device.resolve_precision(setting, cpu) for setting in ("auto", "fp32")] == [
+        "fp32",
+        "fp32",
+    ]
     if device.cpu_has_bf16():
         assert device.resolve_precision("bf16", cpu) == "bf16"
     else:
@@ -49,7 +58,9 @@ def test_precision_on_a_cpu_is_fp32_unless_asked_for():
             device.resolve_precision("bf16", cpu)
 
 
-@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux, whose kernel lists what a CPU can")
+@pytest.mark.skipif(
+    not Path("/proc/cpuinfo").exists(), reason="needs Linux, whose kernel lists what a CPU can"
+)
 def test_a_cpu_has_bf16_as_the_kernel_says():
     """oneDNN computes bf16 from AVX-512 on, with or without instructions of its own for it."""
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
@@ -62,7 +73,11 @@ def test_prepare_sets_the_threads_and_deterministic_algorithms(process_settings,
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert device.prepare(threads=0, device=torch.device("cpu")) == device.usable_cores() == torch.get_num_threads()
+    assert (
+        device.prepare(threads=0, device=torch.device("cpu"))
+        == device.usable_cores()
+        == torch.get_num_threads()
+    )
 
 
 def test_a_batch_system_s_number_of_threads_holds_unless_one_is_set(process_settings, monkeypatch):
@@ -73,7 +88,10 @@ def test_a_batch_system_s_number_of_threads_holds_unless_one_is_set(process_sett
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(2**50), lambda: bytearray(2**60)])
 def test_what_gets_no_memory_is_told_in_one_line_with_a_cure(ask):
-    with pytest.raises(ConfigError, match=r"memory is not enough.*; lower --batch-size") as caught, device.enough_memory():
+    with (
+        pytest.raises(ConfigError, match=r"memory is not enough.*; lower --batch-size") as caught,
+        device.enough_memory(),
+    ):
         ask()
     assert "\n" not in str(caught.value)
 

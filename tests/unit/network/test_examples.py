@@ -18,7 +18,12 @@ from cryossl.pseudolabels.recipe import Consistency, Learning
 from cryossl.pseudolabels.selection import AllAbove, BestOfEachSource, Quality, Selection, label_map
 from cryossl.system.stages import Stages
 
-RULES = Selection(particle_threshold=0.5, background_threshold=0.7, quality=Quality(confidence=1.0), keep=AllAbove(0.0))
+RULES = Selection(
+    particle_threshold=0.5,
+    background_threshold=0.7,
+    quality=Quality(confidence=1.0),
+    keep=AllAbove(0.0),
+)
 MIXED = Learning(loss="weighted", mixed=True)
 
 
@@ -29,7 +34,9 @@ def store(dataset, tmp_path):  # noqa: F811
 
 @pytest.fixture
 def pool(store) -> Pool:
-    return Pool(store, sorted(name for name, one in store.micrographs.items() if one.part == "train"))
+    return Pool(
+        store, sorted(name for name, one in store.micrographs.items() if one.part == "train")
+    )
 
 
 def answer(name: str, shape: tuple[int, int], *, age: int) -> np.ndarray:
@@ -44,18 +51,39 @@ def selected(pool: Pool, store, folder, rules: Selection, *, times: int = 1) -> 
     for age in reversed(range(times)):
         folders.append(folder / f"age-{age}")
         folders[-1].mkdir()
-        pool.predict(folders[-1], lambda ids, age=age: (
-            (name, answer(name, store.picture(name).shape, age=age)) for name in ids), report=silent)
+        pool.predict(
+            folders[-1],
+            lambda ids, age=age: (
+                (name, answer(name, store.picture(name).shape, age=age)) for name in ids
+            ),
+            report=silent,
+        )
     *earlier, last = folders
-    stage = Stages(folder / "stages").once("select", {"rules": repr(rules)}, lambda to: pool.select(
-        last, to, rules, priors=Priors(0.3, {"a": 0.2}, {"a": 2}), report=silent, earlier=earlier))
+    stage = Stages(folder / "stages").once(
+        "select",
+        {"rules": repr(rules)},
+        lambda to: pool.select(
+            last,
+            to,
+            rules,
+            priors=Priors(0.3, {"a": 0.2}, {"a": 2}),
+            report=silent,
+            earlier=earlier,
+        ),
+    )
     return pool.selected(stage)
 
 
 def batches(store, pool: Pool, found: Selected | None, learning: Learning, **changes):
     labelled = [item for item in pool.items if store.micrographs[item].annotated]
-    return student_batches(store, labelled, found, learning, **{
-        "batch_size": 4, "seed": 0, "iteration": 1, "steps": 12, "shift_px": 0, "pinned": False} | changes)
+    return student_batches(
+        store,
+        labelled,
+        found,
+        learning,
+        **{"batch_size": 4, "seed": 0, "iteration": 1, "steps": 12, "shift_px": 0, "pinned": False}
+        | changes,
+    )
 
 
 def test_labelled_tiles_show_the_truth_and_nothing_of_tiles_that_were_not_given(store, pool):
@@ -70,7 +98,9 @@ def test_labelled_tiles_show_the_truth_and_nothing_of_tiles_that_were_not_given(
     assert example.weight == 1
 
 
-def test_the_baseline_and_the_notes_students_learn_from_one_pool_of_tiles_and_the_others_from_halves(store, pool, tmp_path):
+def test_the_baseline_and_the_notes_students_learn_from_one_pool_of_tiles_and_the_others_from_halves(
+    store, pool, tmp_path
+):
     found = selected(pool, store, tmp_path, RULES)
     assert isinstance(batches(store, pool, None, MIXED), TileBatches)
     common, halves = batches(store, pool, found, Learning()), batches(store, pool, found, MIXED)
@@ -89,18 +119,23 @@ def test_the_weight_of_pseudo_labels_is_full_at_the_last_step(store, pool, tmp_p
 
 
 def test_a_tile_weighs_what_its_micrographs_agreement_is_where_that_counts(store, pool, tmp_path):
-    rules = replace(RULES, quality=Quality(agreement=1.0), keep=BestOfEachSource(1.0), scope="per_source")
+    rules = replace(
+        RULES, quality=Quality(agreement=1.0), keep=BestOfEachSource(1.0), scope="per_source"
+    )
     found = selected(pool, store, tmp_path, rules, times=3)
     assert all(0 < one.agreement < 1 for one in found.assessments.values())
     for learning in (MIXED, replace(MIXED, by_agreement=True)):
         drawn = batches(store, pool, found, learning)
         for step in range(6):
             batch = drawn.batch(step)
-            for item, weight in list(zip(batch.items, batch.weights.tolist(), strict=True))[batch.labelled:]:
+            for item, weight in list(zip(batch.items, batch.weights.tolist(), strict=True))[
+                batch.labelled :
+            ]:
                 own = found.assessments[item.split("@")[0]].agreement
                 assert weight == pytest.approx(own if learning.by_agreement else 1.0)
     assert [found.assessments[item].quality for item in found.ids] == sorted(
-        (one.agreement for one in found.assessments.values()), reverse=True)
+        (one.agreement for one in found.assessments.values()), reverse=True
+    )
 
 
 def test_soft_targets_travel_with_the_weights_of_their_source(store, pool, tmp_path):
@@ -119,9 +154,17 @@ def test_soft_targets_travel_with_the_weights_of_their_source(store, pool, tmp_p
         np.testing.assert_array_equal(found.labels(name), (whole >= 128).astype(np.uint8))
 
 
-def test_where_the_teacher_speaks_online_no_pixel_of_a_pseudo_label_reaches_the_student(store, pool, tmp_path):
+def test_where_the_teacher_speaks_online_no_pixel_of_a_pseudo_label_reaches_the_student(
+    store, pool, tmp_path
+):
     found = selected(pool, store, tmp_path, RULES)
-    assert any((label_map(answer(name, codes.shape, age=0), RULES) != BACKGROUND).any() for name, codes in found.maps.items())
+    assert any(
+        (label_map(answer(name, codes.shape, age=0), RULES) != BACKGROUND).any()
+        for name, codes in found.maps.items()
+    )
     drawn = batches(store, pool, found, replace(MIXED, consistency=Consistency()))
     for step in range(6):
-        assert set(drawn.batch(step).labels[2:].unique().tolist()) <= {BACKGROUND, IGNORE}  # IGNORE: beyond the edge
+        assert set(drawn.batch(step).labels[2:].unique().tolist()) <= {
+            BACKGROUND,
+            IGNORE,
+        }  # IGNORE: beyond the edge

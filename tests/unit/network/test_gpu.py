@@ -7,7 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from small_trainings import CPU, SMALL, TILE_PX, WITH_DROPOUT, examples, interrupted_after, mixed, train
+from small_trainings import (
+    CPU,
+    SMALL,
+    TILE_PX,
+    WITH_DROPOUT,
+    examples,
+    interrupted_after,
+    mixed,
+    train,
+)
 
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError
@@ -51,7 +60,8 @@ def apart(first, second) -> float:
     """The largest difference of two networks' weights, without BatchNorm's statistics, relative to the largest weight."""
     names = [name for name in first if "running_" not in name and first[name].is_floating_point()]
     return max(float((first[name] - second[name]).abs().max()) for name in names) / max(
-        float(first[name].abs().max()) for name in names)
+        float(first[name].abs().max()) for name in names
+    )
 
 
 def test_auto_takes_the_gpu_and_its_number_format():
@@ -62,37 +72,65 @@ def test_auto_takes_the_gpu_and_its_number_format():
 
 @pytest.mark.parametrize("noise", [False, True])
 def test_a_training_on_the_gpu_follows_the_one_on_the_cpu(tmp_path, noise):
-    cpu, gpu = (train(tmp_path / device.type, device=device, objective=Supervised(seed=0, iteration=0, noise=noise))
-                for device in (CPU, GPU))
-    assert [record.loss for record in gpu.history] == pytest.approx([record.loss for record in cpu.history], rel=1e-3)
+    cpu, gpu = (
+        train(
+            tmp_path / device.type,
+            device=device,
+            objective=Supervised(seed=0, iteration=0, noise=noise),
+        )
+        for device in (CPU, GPU)
+    )
+    assert [record.loss for record in gpu.history] == pytest.approx(
+        [record.loss for record in cpu.history], rel=1e-3
+    )
     assert all(tensor.device == CPU for tensor in gpu.last.values())
 
 
 @pytest.mark.parametrize("settings", [SMALL, WITH_DROPOUT], ids=["plain", "dropout"])
-def test_an_interrupted_training_goes_on_and_ends_where_the_undisturbed_one_does(tmp_path, settings):
+def test_an_interrupted_training_goes_on_and_ends_where_the_undisturbed_one_does(
+    tmp_path, settings
+):
     calm = train(tmp_path / "calm", settings=settings, device=GPU)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", settings=settings, device=GPU, report=interrupted_after(5))
     resumed = train(tmp_path / "cut", settings=settings, device=GPU)
-    assert apart(calm.last, resumed.last) < 3e-4  # a lost optimiser, average or dropout seed: 1e-3 and more on a CPU
+    assert (
+        apart(calm.last, resumed.last) < 3e-4
+    )  # a lost optimiser, average or dropout seed: 1e-3 and more on a CPU
     assert len(resumed.history) == len(calm.history)
 
 
 def test_a_student_of_its_own_average_trains_and_resumes(tmp_path):
     def teacher() -> OnlineTeacher:
-        return OnlineTeacher(seed=0, iteration=0, loss="bce_dice", settings=Consistency(), priors={"a": 0.1, "b": 0.1},
-                             prior=0.1)
+        return OnlineTeacher(
+            seed=0,
+            iteration=0,
+            loss="bce_dice",
+            settings=Consistency(),
+            priors={"a": 0.1, "b": 0.1},
+            prior=0.1,
+        )
 
     calm = train(tmp_path / "calm", device=GPU, batches=mixed(steps=12), objective=teacher())
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut", device=GPU, batches=mixed(steps=12), objective=teacher(), report=interrupted_after(7))
+        train(
+            tmp_path / "cut",
+            device=GPU,
+            batches=mixed(steps=12),
+            objective=teacher(),
+            report=interrupted_after(7),
+        )
     resumed = train(tmp_path / "cut", device=GPU, batches=mixed(steps=12), objective=teacher())
-    assert apart(calm.last, resumed.last) < 3e-4  # a lost optimiser, average or dropout seed: 1e-3 and more on a CPU
+    assert (
+        apart(calm.last, resumed.last) < 3e-4
+    )  # a lost optimiser, average or dropout seed: 1e-3 and more on a CPU
 
 
 def test_page_locked_batches_hold_what_the_others_hold():
     arguments = {"batch_size": 4, "tile_px": TILE_PX, "seed": 0, "purpose": "train", "iteration": 0}
-    plain, pinned = (TileBatches(examples(10), pinned=pinned, **arguments).batch(3) for pinned in (False, True))
+    plain, pinned = (
+        TileBatches(examples(10), pinned=pinned, **arguments).batch(3) for pinned in (False, True)
+    )
     assert pinned.pictures.is_pinned()
     assert torch.equal(plain.pictures, pinned.pictures)
     assert torch.equal(plain.labels, pinned.labels)
@@ -101,8 +139,14 @@ def test_page_locked_batches_hold_what_the_others_hold():
 @pytest.mark.parametrize(("precision", "bytes_apart"), [("fp32", 2), ("bf16", 12)])
 def test_probabilities_on_the_gpu_are_those_of_the_cpu(precision, bytes_apart):
     network, shelf = build(SMALL, seed=0), OneMicrograph()
-    expected, found = (dict(predict(network, shelf, ["a"], batch_size=4, device=device, precision=number, report=silent))["a"]
-                       for device, number in ((CPU, "fp32"), (GPU, precision)))
+    expected, found = (
+        dict(
+            predict(
+                network, shelf, ["a"], batch_size=4, device=device, precision=number, report=silent
+            )
+        )["a"]
+        for device, number in ((CPU, "fp32"), (GPU, precision))
+    )
     assert np.abs(expected.astype(int) - found.astype(int)).max() <= bytes_apart
     assert np.ptp(expected) > 20  # the maps say something
 
@@ -112,7 +156,18 @@ def test_too_little_memory_is_one_line(tmp_path):
     torch.cuda.set_per_process_memory_fraction(1e-4)
     try:
         with pytest.raises(ConfigError, match="the memory is not enough"), devices.enough_memory():
-            train(tmp_path, device=GPU, checkpoint=Checkpoint(tmp_path),
-                  batches=TileBatches(examples(256), batch_size=256, tile_px=TILE_PX, seed=0, purpose="train", iteration=0))
+            train(
+                tmp_path,
+                device=GPU,
+                checkpoint=Checkpoint(tmp_path),
+                batches=TileBatches(
+                    examples(256),
+                    batch_size=256,
+                    tile_px=TILE_PX,
+                    seed=0,
+                    purpose="train",
+                    iteration=0,
+                ),
+            )
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

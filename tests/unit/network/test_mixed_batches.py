@@ -19,18 +19,44 @@ CPU = torch.device("cpu")
 WEIGHTS = np.linspace(0, 1, 256, dtype=np.float32)
 
 
-def examples(count: int, *, name: str, value: int = BACKGROUND, soft: SoftTargets | None = None,
-             weight: float = 1.0) -> list[Example]:
+def examples(
+    count: int,
+    *,
+    name: str,
+    value: int = BACKGROUND,
+    soft: SoftTargets | None = None,
+    weight: float = 1.0,
+) -> list[Example]:
     shape = (TILE_PX, TILE_PX)
-    return [Example(Tile(f"{name}{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)), np.full(shape, 100 + index, np.uint8),
-                    np.full(shape, value, np.uint8), weight, soft, source=name) for index in range(count)]
+    return [
+        Example(
+            Tile(f"{name}{index}", 0, 0, (0, TILE_PX, 0, TILE_PX)),
+            np.full(shape, 100 + index, np.uint8),
+            np.full(shape, value, np.uint8),
+            weight,
+            soft,
+            source=name,
+        )
+        for index in range(count)
+    ]
 
 
-def mixed(labelled: list[Example] | int = 3, others: list[Example] | int = 11, *, batch_size: int = 6,
-          **changes) -> MixedBatches:
+def mixed(
+    labelled: list[Example] | int = 3,
+    others: list[Example] | int = 11,
+    *,
+    batch_size: int = 6,
+    **changes,
+) -> MixedBatches:
     first = examples(labelled, name="true") if isinstance(labelled, int) else labelled
     second = examples(others, name="pseudo") if isinstance(others, int) else others
-    settings = {"batch_size": batch_size, "tile_px": TILE_PX, "seed": 0, "purpose": "fit", "iteration": 1} | changes
+    settings = {
+        "batch_size": batch_size,
+        "tile_px": TILE_PX,
+        "seed": 0,
+        "purpose": "fit",
+        "iteration": 1,
+    } | changes
     return MixedBatches(first, second, **settings)
 
 
@@ -49,12 +75,16 @@ def test_each_kind_goes_through_epochs_of_its_own():
     batches = mixed(3, 12)
     items = [item for step in range(8) for item in batches.batch(step).items]
     shown = Counter(items)
-    assert {item: count for item, count in shown.items() if item.startswith("true")} == {f"true{i}@0,0": 8 for i in range(3)}
+    assert {item: count for item, count in shown.items() if item.startswith("true")} == {
+        f"true{i}@0,0": 8 for i in range(3)
+    }
     assert {count for item, count in shown.items() if item.startswith("pseudo")} == {2}
 
 
 def test_an_epoch_takes_as_many_steps_as_a_common_pool_of_all_tiles():
-    common = TileBatches(examples(14, name="all"), batch_size=6, tile_px=TILE_PX, seed=0, purpose="fit", iteration=1)
+    common = TileBatches(
+        examples(14, name="all"), batch_size=6, tile_px=TILE_PX, seed=0, purpose="fit", iteration=1
+    )
     assert mixed(3, 11).steps_per_epoch == common.steps_per_epoch == 3
 
 
@@ -72,8 +102,18 @@ def test_without_a_ramp_every_tile_keeps_its_own_weight_also_in_a_training_of_on
     assert mixed(weight=(0.25, 1.0), steps=1).batch(0).weights.tolist() == [1.0] * 3 + [0.25] * 3
 
 
-@pytest.mark.parametrize("change", [{"weight": (0.25, 1.0)}, {"steps": 7}, {"seed": 1}, {"iteration": 2}, {"batch_size": 8},
-                                    {"others": 12}, {"labelled": 4}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weight": (0.25, 1.0)},
+        {"steps": 7},
+        {"seed": 1},
+        {"iteration": 2},
+        {"batch_size": 8},
+        {"others": 12},
+        {"labelled": 4},
+    ],
+)
 def test_whatever_changes_a_batch_changes_the_digest(change):
     arguments = {"steps": 5, "weight": (0.5, 1.0)} | change
     assert mixed(**arguments).digest() != mixed(steps=5, weight=(0.5, 1.0)).digest()
@@ -88,10 +128,18 @@ def test_a_batch_of_one_and_an_empty_kind_are_refused():
 
 def batch_of(labels: list[list[int]], **changes):
     """A batch whose maps have one row each, as a training would see them before any view."""
-    rows = [Example(Tile(f"m{index}", 0, 0, (0, 1, 0, len(row))), np.zeros((1, len(row)), np.uint8),
-                    np.array([row], np.uint8), **{name: values[index] for name, values in changes.items()})
-            for index, row in enumerate(labels)]
-    return TileBatches(rows, batch_size=len(rows), tile_px=4, seed=0, purpose="fit", iteration=0).batch(0)
+    rows = [
+        Example(
+            Tile(f"m{index}", 0, 0, (0, 1, 0, len(row))),
+            np.zeros((1, len(row)), np.uint8),
+            np.array([row], np.uint8),
+            **{name: values[index] for name, values in changes.items()},
+        )
+        for index, row in enumerate(labels)
+    ]
+    return TileBatches(
+        rows, batch_size=len(rows), tile_px=4, seed=0, purpose="fit", iteration=0
+    ).batch(0)
 
 
 def asked(batch, item: str):
@@ -111,7 +159,11 @@ def test_true_labels_are_zero_and_one_and_what_is_ignored_or_beyond_the_edge_wei
 
 
 def test_a_soft_map_is_learned_as_its_probability_with_the_weight_of_its_value():
-    batch = batch_of([[0, 51, 254], [BACKGROUND, PARTICLE, IGNORE]], soft=[SoftTargets(WEIGHTS), None], weight=[0.5, 0.25])
+    batch = batch_of(
+        [[0, 51, 254], [BACKGROUND, PARTICLE, IGNORE]],
+        soft=[SoftTargets(WEIGHTS), None],
+        weight=[0.5, 0.25],
+    )
     target, weight = asked(batch, "m0")
     torch.testing.assert_close(target[0, :3], torch.tensor([0.0, 0.2, 254 / 255]))
     torch.testing.assert_close(weight[0], 0.5 * torch.tensor([0.0, 51 / 255, 254 / 255, 0.0]))
@@ -133,8 +185,12 @@ def test_a_mixed_batch_reads_true_labels_by_the_plain_table_and_soft_ones_by_the
 
 
 def test_the_plain_table_says_of_every_label_what_the_loss_reads_without_one():
-    batch = batch_of([[BACKGROUND, PARTICLE, IGNORE], [PARTICLE, IGNORE, BACKGROUND]], weight=[1.0, 0.3])
+    batch = batch_of(
+        [[BACKGROUND, PARTICLE, IGNORE], [PARTICLE, IGNORE, BACKGROUND]], weight=[1.0, 0.3]
+    )
     without = targets_and_weights(batch.labels, batch, device=CPU)
-    with_table = targets_and_weights(batch.labels, type(batch)(**{**vars(batch), "tables": plain_tables(2)}), device=CPU)
+    with_table = targets_and_weights(
+        batch.labels, type(batch)(**{**vars(batch), "tables": plain_tables(2)}), device=CPU
+    )
     for plain, by_table in zip(without, with_table, strict=True):
         torch.testing.assert_close(plain, by_table)

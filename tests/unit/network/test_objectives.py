@@ -18,17 +18,31 @@ from cryossl.pseudolabels.recipe import Consistency
 SIDE = 16
 
 
-def online(*, seed: int = 0, priors: dict[str, float] | None = None, prior: float = 0.1, loss="bce_dice",
-           **changes) -> OnlineTeacher:
-    return OnlineTeacher(seed=seed, iteration=1, loss=loss, settings=Consistency(**changes),
-                         priors={"a": 0.05, "b": 0.2} if priors is None else priors, prior=prior)
+def online(
+    *,
+    seed: int = 0,
+    priors: dict[str, float] | None = None,
+    prior: float = 0.1,
+    loss="bce_dice",
+    **changes,
+) -> OnlineTeacher:
+    return OnlineTeacher(
+        seed=seed,
+        iteration=1,
+        loss=loss,
+        settings=Consistency(**changes),
+        priors={"a": 0.05, "b": 0.2} if priors is None else priors,
+        prior=prior,
+    )
 
 
 def with_buffers() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1))
 
 
-def averaged(objective: OnlineTeacher, *, steps: int) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
+def averaged(
+    objective: OnlineTeacher, *, steps: int
+) -> tuple[list[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
     """The network's states after each of some steps of any kind, and the average's at the end."""
     network = with_buffers()
     objective.begin(network)
@@ -49,13 +63,17 @@ def test_the_average_is_the_closed_form_of_its_decays_buffers_included(decay):
     steps = 7
     states, found = averaged(online(decay=decay), steps=steps)
     decays = [min(1 - 1 / (step + 1), decay) for step in range(steps)]
-    shares = [(1 - decays[step]) * math.prod(decays[step + 1:]) for step in range(steps)]
-    assert sum(shares) == pytest.approx(1)  # the decay of the first step is 0: the starting weights are forgotten
+    shares = [(1 - decays[step]) * math.prod(decays[step + 1 :]) for step in range(steps)]
+    assert sum(shares) == pytest.approx(
+        1
+    )  # the decay of the first step is 0: the starting weights are forgotten
     for name, value in found.items():
         if name.endswith("num_batches_tracked"):
             assert value == steps
         else:
-            torch.testing.assert_close(value, sum(share * state[name] for share, state in zip(shares, states, strict=True)))
+            torch.testing.assert_close(
+                value, sum(share * state[name] for share, state in zip(shares, states, strict=True))
+            )
     assert {"1.running_mean", "1.running_var"} <= set(found)
 
 
@@ -71,8 +89,14 @@ def test_the_average_starts_as_the_network_and_takes_no_gradient():
 
 def test_the_average_is_what_is_validated_and_kept(tmp_path):
     seen, objective = [], online()
-    fitted = train(tmp_path, batches=mixed(steps=6), steps=6, objective=objective, validations=1,
-                   validate=lambda network: seen.append(copy.deepcopy(network.state_dict())))
+    fitted = train(
+        tmp_path,
+        batches=mixed(steps=6),
+        steps=6,
+        objective=objective,
+        validations=1,
+        validate=lambda network: seen.append(copy.deepcopy(network.state_dict())),
+    )
     assert equal(fitted.last, seen[-1])
     assert equal(fitted.last, objective.state()["average"])
     assert not equal(fitted.last, train(tmp_path / "b", batches=mixed(steps=6), steps=6).last)
@@ -80,7 +104,10 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path):
 
 def said(objective: OnlineTeacher, *values: float) -> list[tuple[float, float]]:
     """(target, weight) of pixels of which the average says this."""
-    target, weight = (part.flatten().tolist() for part in objective._pseudo(torch.tensor(values).view(1, 1, 1, -1)))
+    target, weight = (
+        part.flatten().tolist()
+        for part in objective._pseudo(torch.tensor(values).view(1, 1, 1, -1))
+    )
     return list(zip(target, weight, strict=True))
 
 
@@ -133,7 +160,9 @@ def test_cutmix_moves_boxes_between_unlabelled_tiles_to_the_same_place_and_leave
     for step in range(20):
         tags, (pictures, *others) = tagged(online(), labels_with_particles(), 7, step=step)
         assert all(torch.equal(pictures, other) for other in others)
-        assert torch.equal(pictures % (SIDE * SIDE), tags % (SIDE * SIDE))  # no pixel changes its place in the tile
+        assert torch.equal(
+            pictures % (SIDE * SIDE), tags % (SIDE * SIDE)
+        )  # no pixel changes its place in the tile
         assert torch.equal(pictures[:3], tags[:3])
         givers = pictures[3:] // (SIDE * SIDE)
         assert givers.min() >= 3
@@ -163,8 +192,10 @@ def test_pasting_swaps_a_box_around_a_labelled_particle_both_ways():
 
 
 def test_the_exchanges_of_a_step_are_always_the_same_and_each_step_has_its_own():
-    first, again, later, other = (tagged(online(seed=seed, paste=True), labels_with_particles(), 7, step=step)[1][0]
-                                  for seed, step in ((0, 4), (0, 4), (0, 5), (1, 4)))
+    first, again, later, other = (
+        tagged(online(seed=seed, paste=True), labels_with_particles(), 7, step=step)[1][0]
+        for seed, step in ((0, 4), (0, 4), (0, 5), (1, 4))
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
     assert not torch.equal(first, other)
@@ -196,10 +227,19 @@ def flat_batch(*, unlabelled: int = BACKGROUND, sources: tuple[str, ...] = ("a",
     labels = bright.to(torch.uint8).clone()
     labels[4:] = unlabelled  # nothing is known of them but where they end
     pictures = torch.where(bright == 1, 250, 5).to(torch.uint8)
-    return Batch(pictures, labels, torch.ones(8), tuple(f"m{index}" for index in range(8)), sources, labelled=4)
+    return Batch(
+        pictures,
+        labels,
+        torch.ones(8),
+        tuple(f"m{index}" for index in range(8)),
+        sources,
+        labelled=4,
+    )
 
 
-def cost(objective: OnlineTeacher, batch: Batch, *, step: int = 0, network: nn.Module | None = None) -> torch.Tensor:
+def cost(
+    objective: OnlineTeacher, batch: Batch, *, step: int = 0, network: nn.Module | None = None
+) -> torch.Tensor:
     network = network or BySign()
     objective.begin(network)
     return objective.loss(network, batch, step=step, device=CPU)
@@ -229,7 +269,10 @@ def test_a_student_that_contradicts_its_average_pays_for_unlabelled_tiles_by_the
 
 
 def test_an_unlabelled_pixel_beyond_the_edge_teaches_nothing():
-    costs = {cost(online(weight=weight), flat_batch(unlabelled=IGNORE), network=_Constant(5.0)).item() for weight in (0.0, 7)}
+    costs = {
+        cost(online(weight=weight), flat_batch(unlabelled=IGNORE), network=_Constant(5.0)).item()
+        for weight in (0.0, 7)
+    }
     assert len(costs) == 1
 
 
@@ -242,6 +285,11 @@ def test_no_gradient_reaches_the_average():
 
 def test_the_penalty_is_part_of_the_loss_where_it_is_asked_for_and_of_no_other():
     everything = _Constant(4.0)
-    plain, held = (cost(online(match_prior=match), flat_batch(), network=everything).item() for match in (False, True))
+    plain, held = (
+        cost(online(match_prior=match), flat_batch(), network=everything).item()
+        for match in (False, True)
+    )
     share = torch.sigmoid(torch.tensor(4.0)).item()
-    assert held - plain == pytest.approx(PRIOR_WEIGHT * (math.log(share / 0.05) - math.log(1.25)), rel=1e-4)
+    assert held - plain == pytest.approx(
+        PRIOR_WEIGHT * (math.log(share / 0.05) - math.log(1.25)), rel=1e-4
+    )

@@ -22,8 +22,10 @@ class Shelf:
     tile_px = 16
 
     def __init__(self, sizes: dict[str, tuple[int, int]]) -> None:
-        self.pictures = {name: np.random.default_rng(index).integers(0, 256, size, np.uint8)
-                         for index, (name, size) in enumerate(sizes.items())}
+        self.pictures = {
+            name: np.random.default_rng(index).integers(0, 256, size, np.uint8)
+            for index, (name, size) in enumerate(sizes.items())
+        }
         self.asked: list[str] = []
 
     def picture(self, micrograph: str) -> np.ndarray:
@@ -32,7 +34,9 @@ class Shelf:
 
     def tiles(self, item: str) -> tuple[Tile, ...]:
         height_px, width_px = self.pictures[item].shape
-        return tile_grid(micrograph=item, height_px=height_px, width_px=width_px, tile_px=self.tile_px)
+        return tile_grid(
+            micrograph=item, height_px=height_px, width_px=width_px, tile_px=self.tile_px
+        )
 
 
 class Brightness(nn.Module):
@@ -46,7 +50,17 @@ SHELF = {"a": (40, 33), "b": (16, 16), "c": (9, 50), "d": (5, 7)}
 
 
 def maps(network, shelf, ids, *, batch_size=4, report=silent, precision="fp32"):
-    return dict(predict(network, shelf, ids, batch_size=batch_size, device=CPU, precision=precision, report=report))
+    return dict(
+        predict(
+            network,
+            shelf,
+            ids,
+            batch_size=batch_size,
+            device=CPU,
+            precision=precision,
+            report=report,
+        )
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -57,7 +71,9 @@ def test_every_pixel_is_predicted_once_and_lies_where_it_was(batch_size):
     for name, picture in shelf.pictures.items():
         expected = np.rint(255 / (1 + np.exp(-(picture / 25.5 - 5)))).astype(int)
         assert found[name].shape == picture.shape
-        assert np.abs(found[name].astype(int) - expected).max() <= 1  # rounding of fp32 against fp64
+        assert (
+            np.abs(found[name].astype(int) - expected).max() <= 1
+        )  # rounding of fp32 against fp64
 
 
 def test_a_map_does_not_depend_on_what_else_is_predicted_nor_on_the_order():
@@ -82,14 +98,24 @@ def test_the_map_of_one_tile_is_the_networks_own_output():
 
 def test_bf16_is_close_to_fp32_and_not_the_same():
     network, shelf = build(NetworkSettings(decoder_width=4), seed=0), Shelf(SHELF)
-    full, short = (maps(network, shelf, ["a"], precision=precision)["a"].astype(int) for precision in ("fp32", "bf16"))
+    full, short = (
+        maps(network, shelf, ["a"], precision=precision)["a"].astype(int)
+        for precision in ("fp32", "bf16")
+    )
     assert 0 < np.abs(full - short).max() < 16
 
 
 def test_maps_stream_so_that_pictures_are_opened_as_they_are_needed():
     shelf = Shelf({f"m{index}": (16, 16) for index in range(50)})
-    stream = predict(Brightness(), shelf, list(shelf.pictures), batch_size=2, device=CPU, precision="fp32",
-                     report=silent)
+    stream = predict(
+        Brightness(),
+        shelf,
+        list(shelf.pictures),
+        batch_size=2,
+        device=CPU,
+        precision="fp32",
+        report=silent,
+    )
     first, _ = next(stream)
     assert first == "m0"
     assert len(set(shelf.asked)) <= 4
@@ -98,7 +124,9 @@ def test_maps_stream_so_that_pictures_are_opened_as_they_are_needed():
 def test_progress_counts_micrographs():
     heard = []
     maps(Brightness(), Shelf(SHELF), list(SHELF), report=heard.append)
-    assert [(event.phase, event.done, event.total) for event in heard] == [("predict", n, 4) for n in (1, 2, 3, 4)]
+    assert [(event.phase, event.done, event.total) for event in heard] == [
+        ("predict", n, 4) for n in (1, 2, 3, 4)
+    ]
 
 
 def test_no_micrographs_give_no_maps():
@@ -108,7 +136,9 @@ def test_no_micrographs_give_no_maps():
 def test_the_network_is_in_evaluation_mode_meanwhile_and_as_it_was_afterwards():
     network = build(NetworkSettings(decoder_width=4), seed=0).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    for _ in predict(network, Shelf(SHELF), ["a"], batch_size=2, device=CPU, precision="fp32", report=silent):
+    for _ in predict(
+        network, Shelf(SHELF), ["a"], batch_size=2, device=CPU, precision="fp32", report=silent
+    ):
         assert not network.training
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

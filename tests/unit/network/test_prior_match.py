@@ -12,8 +12,14 @@ from cryossl.pseudolabels.recipe import Consistency
 
 
 def matching(priors: dict[str, float] | None = None) -> OnlineTeacher:
-    return OnlineTeacher(seed=0, iteration=1, loss="bce_dice", settings=Consistency(match_prior=True),
-                         priors=priors or {"a": 0.05, "b": 0.2}, prior=0.1)
+    return OnlineTeacher(
+        seed=0,
+        iteration=1,
+        loss="bce_dice",
+        settings=Consistency(match_prior=True),
+        priors=priors or {"a": 0.05, "b": 0.2},
+        prior=0.1,
+    )
 
 
 def penalty(objective: OnlineTeacher, ratios: dict[str, float]) -> tuple[float, torch.Tensor]:
@@ -37,15 +43,23 @@ def test_a_mean_prediction_within_a_quarter_of_the_prior_costs_nothing(factor):
 def test_beyond_that_it_costs_the_excess_of_the_logarithm_and_is_pulled_back(factor):
     value, gradient = penalty(matching(), {"a": 0.05 * factor})
     assert value == pytest.approx(PRIOR_WEIGHT * (abs(math.log(factor)) - math.log(1.25)), rel=1e-4)
-    assert torch.all(gradient > 0) if factor > 1 else torch.all(gradient < 0)  # descent moves the mean to the prior
-    # As steep as the penalty of this batch alone: d log(mean) / d logit = 1 - p, shared by 16 pixels.
+    assert (
+        torch.all(gradient > 0) if factor > 1 else torch.all(gradient < 0)
+    )  # descent moves the mean to the prior
+    # As steep as the penalty of this batch alone: d log(mean) / d logit = 1 - p, shared by 16
+    # pixels.
     expected = math.copysign(PRIOR_WEIGHT * (1 - 0.05 * factor) / 16, math.log(factor))
     torch.testing.assert_close(gradient, torch.full_like(gradient, expected), rtol=1e-3, atol=0)
 
 
 def test_each_source_has_its_own_prior_and_one_without_labels_the_overall_one():
-    alone = [penalty(matching(), {source: ratio})[0] for source, ratio in (("a", 0.3), ("b", 0.9), ("new", 0.4))]
-    assert penalty(matching(), {"a": 0.3, "b": 0.9, "new": 0.4})[0] == pytest.approx(sum(alone), rel=1e-5)
+    alone = [
+        penalty(matching(), {source: ratio})[0]
+        for source, ratio in (("a", 0.3), ("b", 0.9), ("new", 0.4))
+    ]
+    assert penalty(matching(), {"a": 0.3, "b": 0.9, "new": 0.4})[0] == pytest.approx(
+        sum(alone), rel=1e-5
+    )
     assert penalty(matching(), {"b": 0.2})[0] == 0 < penalty(matching(), {"a": 0.2})[0]
     assert alone[2] == pytest.approx(PRIOR_WEIGHT * (math.log(4) - math.log(1.25)), rel=1e-4)
 
@@ -61,12 +75,16 @@ def test_the_mean_that_is_held_to_the_prior_runs_over_batches():
 
 
 @pytest.mark.parametrize("factor", [0.3, 2.0])
-def test_the_longer_a_source_is_outside_the_steeper_it_is_pulled_back_and_inside_that_is_forgotten(factor):
+def test_the_longer_a_source_is_outside_the_steeper_it_is_pulled_back_and_inside_that_is_forgotten(
+    factor,
+):
     objective = matching()
     excess = abs(math.log(factor)) - math.log(1.25)
     for step in range(12):
         value, _ = penalty(objective, {"a": 0.05 * factor, "b": 0.2})
-        assert value == pytest.approx((PRIOR_WEIGHT + step * PRIOR_RATE * excess) * excess, rel=1e-3)
+        assert value == pytest.approx(
+            (PRIOR_WEIGHT + step * PRIOR_RATE * excess) * excess, rel=1e-3
+        )
     grown = objective.state()["multipliers"]
     assert grown == {"a": pytest.approx(12 * PRIOR_RATE * excess, rel=1e-3), "b": 0}
     for _ in range(200):

@@ -1,6 +1,7 @@
 """Trainings that are killed with SIGKILL at random moments until they are done.
 
-Run as a program this file is the victim: it imports torch once and forks a real training for each folder it is told.
+Run as a program this file is the victim: it imports torch once and forks a real training for each
+folder it is told.
 """
 
 from __future__ import annotations
@@ -48,15 +49,23 @@ class Victim:
 @pytest.fixture(scope="module")
 def victim() -> Iterator[Victim]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-    with subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
         assert process.stdout.readline() == "ready\n"
         yield Victim(process)
         process.stdin.close()
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("last.safetensors", "best.safetensors", "history.json")}
+    return {
+        name: (folder / name).read_bytes()
+        for name in ("last.safetensors", "best.safetensors", "history.json")
+    }
 
 
 def told(folder: Path) -> set[str]:
@@ -65,7 +74,9 @@ def told(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("kind", "runs"), [("supervised", RUNS), ("consistency", 2)])
-def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for_bit(victim, tmp_path, kind, runs):
+def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for_bit(
+    victim, tmp_path, kind, runs
+):
     calm = tmp_path / "calm"
     began = time.perf_counter()
     victim.start(calm, kind)
@@ -81,7 +92,8 @@ def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for
         kills = finished = 0
         while not finished and kills < MOST_KILLS:
             process_id = victim.start(folder, kind)
-            # The first kills come before it can be done; later ones leave more and more time, lest it never is.
+            # The first kills come before it can be done; later ones leave more and more time, lest
+            # it never is.
             latest = 0.4 + 0.1 * max(0, kills - LEAST_KILLS)
             time.sleep(rng.uniform(0.1, latest) * duration_seconds)
             with contextlib.suppress(ProcessLookupError):
@@ -94,13 +106,18 @@ def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for
         all_kills += kills
         assert results(folder) == expected
         assert told(folder) == expected_told
-        assert len(list((folder / "checkpoint").iterdir())) <= 3  # two generations, one torn temporary file at most
-    assert all_kills >= LEAST_KILLS - 2  # of all runs: on a busy machine a single one may be done before its second kill
+        assert (
+            len(list((folder / "checkpoint").iterdir())) <= 3
+        )  # two generations, one torn temporary file at most
+    assert (
+        all_kills >= LEAST_KILLS - 2
+    )  # of all runs: on a busy machine a single one may be done before its second kill
 
 
 def serve() -> None:
     """Fork a training for each kind and folder named on standard input; `wait` waits for it."""
-    import torch  # the parent imports all there is to import, and computes nothing: a fork is then safe and quick
+    # the parent imports all there is to import, and computes nothing: a fork is then safe and quick
+    import torch
 
     import cryossl.network.architecture
     import cryossl.network.training  # noqa: F401
@@ -146,29 +163,68 @@ def train(folder: Path, *, online: bool) -> None:
 
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
-    examples = [Example(Tile(f"m{index}", 0, 0, (0, 32, 0, 32)), rng.integers(0, 256, (32, 32), np.uint8),
-                        rng.integers(0, 2, (32, 32), np.uint8)) for index in range(10)]
+    examples = [
+        Example(
+            Tile(f"m{index}", 0, 0, (0, 32, 0, 32)),
+            rng.integers(0, 256, (32, 32), np.uint8),
+            rng.integers(0, 2, (32, 32), np.uint8),
+        )
+        for index in range(10)
+    ]
     network = build(NetworkSettings(architecture="fpn", decoder_width=4), seed=0)
 
     def tell(record) -> None:
         with (folder / "told.jsonl").open("a") as stream:
-            stream.write(json.dumps([record.epoch, record.step, record.loss, record.validation_f1]) + "\n")
+            stream.write(
+                json.dumps([record.epoch, record.step, record.loss, record.validation_f1]) + "\n"
+            )
 
     order = {"tile_px": 32, "seed": 0, "purpose": "train", "iteration": 0}
-    batches = MixedBatches(examples[:5], examples[5:], batch_size=4, steps=STEPS, **order) if online else TileBatches(
-        examples, batch_size=2, **order)
-    objective = OnlineTeacher(seed=0, iteration=0, loss="weighted", priors={}, prior=0.3, settings=Consistency(
-        background_threshold=0.5, particle_range=(0.5, 0.9), paste=True, match_prior=True)) if online else None
-    fitted = fit(network, batches, objective=objective, steps=STEPS, learning_rate=1e-2, weight_decay=1e-2, seed=0,
-                 iteration=0, device=torch.device("cpu"), precision="fp32",
-                 checkpoint=Checkpoint(folder / "checkpoint", every_seconds=0.05),
-                 validate=lambda model: float(next(model.parameters()).sum().abs() % 1), validations=5, report=silent,
-                 on_epoch=tell)
+    batches = (
+        MixedBatches(examples[:5], examples[5:], batch_size=4, steps=STEPS, **order)
+        if online
+        else TileBatches(examples, batch_size=2, **order)
+    )
+    objective = (
+        OnlineTeacher(
+            seed=0,
+            iteration=0,
+            loss="weighted",
+            priors={},
+            prior=0.3,
+            settings=Consistency(
+                background_threshold=0.5, particle_range=(0.5, 0.9), paste=True, match_prior=True
+            ),
+        )
+        if online
+        else None
+    )
+    fitted = fit(
+        network,
+        batches,
+        objective=objective,
+        steps=STEPS,
+        learning_rate=1e-2,
+        weight_decay=1e-2,
+        seed=0,
+        iteration=0,
+        device=torch.device("cpu"),
+        precision="fp32",
+        checkpoint=Checkpoint(folder / "checkpoint", every_seconds=0.05),
+        validate=lambda model: float(next(model.parameters()).sum().abs() % 1),
+        validations=5,
+        report=silent,
+        on_epoch=tell,
+    )
     save_weights(fitted.last, folder / "last.safetensors")
     save_weights(fitted.best, folder / "best.safetensors")
-    epochs = [[record.epoch, record.step, record.loss, record.learning_rate, record.validation_f1]
-              for record in fitted.history]
-    (folder / "history.json").write_text(json.dumps({"epochs": epochs, "best": [fitted.best_step, fitted.best_f1]}))
+    epochs = [
+        [record.epoch, record.step, record.loss, record.learning_rate, record.validation_f1]
+        for record in fitted.history
+    ]
+    (folder / "history.json").write_text(
+        json.dumps({"epochs": epochs, "best": [fitted.best_step, fitted.best_f1]})
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from small_trainings import SMALL, TILE_PX, WITH_DROPOUT, equal, examples, interrupted_after, train, weight_score
+from small_trainings import (
+    SMALL,
+    TILE_PX,
+    WITH_DROPOUT,
+    equal,
+    examples,
+    interrupted_after,
+    train,
+    weight_score,
+)
 from watched_calls import watched_calls
 
 from cryossl.config import NetworkSettings
@@ -25,17 +34,23 @@ def test_training_learns_bright_squares(tmp_path):
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_or_iteration_does_not(tmp_path):
-    first, again, other, later = (train(tmp_path / str(index), steps=4, **change) for index, change in
-                                  enumerate([{}, {}, {"seed": 1}, {"iteration": 1}]))
+    first, again, other, later = (
+        train(tmp_path / str(index), steps=4, **change)
+        for index, change in enumerate([{}, {}, {"seed": 1}, {"iteration": 1}])
+    )
     assert equal(first.last, again.last)
     assert first.history == again.history
     assert not equal(first.last, other.last)
     assert not equal(first.last, later.last)
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"weight_decay": 0.5}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    "change", [{"learning_rate": 1e-3}, {"weight_decay": 0.5}, {"precision": "bf16"}]
+)
 def test_every_setting_of_the_optimiser_changes_the_weights(tmp_path, change):
-    assert not equal(train(tmp_path / "a", steps=4).last, train(tmp_path / "b", steps=4, **change).last)
+    assert not equal(
+        train(tmp_path / "a", steps=4).last, train(tmp_path / "b", steps=4, **change).last
+    )
 
 
 def test_training_leaves_the_generator_of_torch_as_it_was(tmp_path):
@@ -52,7 +67,9 @@ def test_an_epoch_is_told_when_it_ends_and_the_last_one_may_be_short(tmp_path):
     assert all(record.loss > 0 and record.seconds > 0 for record in told)
 
 
-@pytest.mark.parametrize(("steps", "validations"), [(12, 3), (12, 5), (7, 7), (3, 10), (1, 1), (100, 10)])
+@pytest.mark.parametrize(
+    ("steps", "validations"), [(12, 3), (12, 5), (7, 7), (3, 10), (1, 1), (100, 10)]
+)
 def test_validation_comes_evenly_as_often_as_asked_and_after_the_last_step(steps, validations):
     course = Course(steps, 1e-3, 0, 0, 0, "fp32", validations)
     after = [done for done in range(1, steps + 1) if course.validates_after(done)]
@@ -109,11 +126,22 @@ def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, settings, 
     checkpoint = Checkpoint(tmp_path / "disturbed", every_seconds=3600)
     undisturbed = train(tmp_path / "undisturbed", settings=settings, validate=weight_score)
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, settings=settings, checkpoint=checkpoint, report=interrupted_after(stop_at), validate=weight_score)
+        train(
+            tmp_path,
+            settings=settings,
+            checkpoint=checkpoint,
+            report=interrupted_after(stop_at),
+            validate=weight_score,
+        )
     assert checkpoint.load()["state"]["step"] == stop_at
     heard = []
-    resumed = train(tmp_path, settings=settings, checkpoint=Checkpoint(tmp_path / "disturbed"), validate=weight_score,
-                    report=heard.append)
+    resumed = train(
+        tmp_path,
+        settings=settings,
+        checkpoint=Checkpoint(tmp_path / "disturbed"),
+        validate=weight_score,
+        report=heard.append,
+    )
     assert [event.done for event in heard if event.resumed] == [stop_at]
     assert next(event.done for event in heard if not event.resumed) == stop_at + 1
     assert equal(resumed.last, undisturbed.last)
@@ -131,8 +159,15 @@ def test_a_finished_training_is_not_done_again(tmp_path):
     assert again.history == fitted.history
 
 
-@pytest.mark.parametrize("change", [{"learning_rate": 1e-4}, {"steps": 13}, {"tiles": examples(9)},
-                                    {"settings": NetworkSettings(decoder_width=8)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 1e-4},
+        {"steps": 13},
+        {"tiles": examples(9)},
+        {"settings": NetworkSettings(decoder_width=8)},
+    ],
+)
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
     train(tmp_path, checkpoint=Checkpoint(tmp_path, every_seconds=0))
     with pytest.raises(StorageError, match="belongs to another training"):
@@ -146,11 +181,15 @@ def test_a_loss_that_is_not_finite_stops_at_that_step_and_leaves_the_last_good_c
     bad_step = next(step for step in range(3) if poisoned in order.batch(step).items)
     tiles[7] = replace(tiles[7], weight=math.inf)
     checkpoint = Checkpoint(tmp_path, every_seconds=0)
-    with pytest.raises(NumericError, match=f"at step {bad_step + 1}, learning .*{poisoned}.*lower --learning-rate"):
+    with pytest.raises(
+        NumericError, match=f"at step {bad_step + 1}, learning .*{poisoned}.*lower --learning-rate"
+    ):
         train(tmp_path, checkpoint=checkpoint, tiles=tiles)
     saved = checkpoint.load()
     assert (saved["state"]["step"] if saved else 0) == bad_step
-    assert saved is None or all(torch.isfinite(tensor).all() for tensor in saved["network"].values())
+    assert saved is None or all(
+        torch.isfinite(tensor).all() for tensor in saved["network"].values()
+    )
 
 
 def test_pixels_to_ignore_teach_nothing(tmp_path):
@@ -161,7 +200,9 @@ def test_pixels_to_ignore_teach_nothing(tmp_path):
         masked.append(replace(example, labels=labels))
     fitted = train(tmp_path, steps=3, tiles=masked, weight_decay=0.0)
     initial = build(SMALL, seed=0)
-    assert all(torch.equal(fitted.last[name], parameter) for name, parameter in initial.named_parameters())
+    assert all(
+        torch.equal(fitted.last[name], parameter) for name, parameter in initial.named_parameters()
+    )
     assert all(record.loss == 0 for record in fitted.history)
 
 

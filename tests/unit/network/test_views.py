@@ -6,7 +6,14 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from cryossl.network.augment import CUT_SHARES, STRONG_CONTRAST, STRONG_NOISE, _blurred, box_mask, strong_view
+from cryossl.network.augment import (
+    CUT_SHARES,
+    STRONG_CONTRAST,
+    STRONG_NOISE,
+    _blurred,
+    box_mask,
+    strong_view,
+)
 
 
 def test_a_strong_view_of_nothing_is_noise_of_at_most_its_deviation_and_another_amount_for_each_tile():
@@ -20,7 +27,12 @@ def test_a_strong_view_of_nothing_is_noise_of_at_most_its_deviation_and_another_
 
 def test_a_strong_view_of_a_flat_tile_shows_its_contrast_within_the_bounds():
     # Blur leaves a flat tile as it is, and noise averages out.
-    seen = strong_view(torch.full((300, 1, 32, 32), 3.0), generator=np.random.default_rng(1)).mean(dim=(1, 2, 3)) / 3
+    seen = (
+        strong_view(torch.full((300, 1, 32, 32), 3.0), generator=np.random.default_rng(1)).mean(
+            dim=(1, 2, 3)
+        )
+        / 3
+    )
     assert 1 / STRONG_CONTRAST - 0.05 < seen.min() < 1 / STRONG_CONTRAST + 0.1
     assert STRONG_CONTRAST - 0.2 < seen.max() < STRONG_CONTRAST + 0.05
 
@@ -38,13 +50,17 @@ def test_each_tile_is_blurred_by_its_own_gaussian_as_scipy_does_it():
     found = _blurred(pictures, deviations)
     torch.testing.assert_close(found[0], pictures[0])
     for index in (1, 2, 3):
-        expected = ndimage.gaussian_filter(pictures[index, 0].double().numpy(), deviations[index], mode="mirror", radius=6)
+        expected = ndimage.gaussian_filter(
+            pictures[index, 0].double().numpy(), deviations[index], mode="mirror", radius=6
+        )
         np.testing.assert_allclose(found[index, 0].numpy(), expected, atol=1e-5)
 
 
 def test_the_same_generator_gives_the_same_strong_view_and_another_one_does_not():
     pictures = torch.randn(3, 1, 16, 16, generator=torch.Generator().manual_seed(4))
-    first, again, other = (strong_view(pictures, generator=np.random.default_rng(seed)) for seed in (5, 5, 6))
+    first, again, other = (
+        strong_view(pictures, generator=np.random.default_rng(seed)) for seed in (5, 5, 6)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -52,7 +68,7 @@ def test_the_same_generator_gives_the_same_strong_view_and_another_one_does_not(
 def sides(mask: torch.Tensor) -> tuple[int, int]:
     """Height and width of the one box of a tile; it must be a full rectangle."""
     rows, columns = mask.any(dim=1).nonzero().flatten(), mask.any(dim=0).nonzero().flatten()
-    assert mask[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1].all()
+    assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
     return len(rows), len(columns)
 
 

@@ -60,8 +60,13 @@ def test_work_that_was_done_before_does_not_count_for_the_time_that_is_left() ->
 def test_each_phase_is_announced_also_when_the_same_one_comes_again() -> None:
     first = [Progress("predict", done, 3, "tile") for done in range(1, 4)]
     lines = show(*first, Progress("select", 1, 2, "image"), *first, seconds_between_lines=60.0)
-    assert lines == ["predict: tile 1/3", "predict: tile 3/3", "select: image 1/2", "predict: tile 1/3",
-                     "predict: tile 3/3"]
+    assert lines == [
+        "predict: tile 1/3",
+        "predict: tile 3/3",
+        "select: image 1/2",
+        "predict: tile 1/3",
+        "predict: tile 3/3",
+    ]
     assert len(show(*first, *first, seconds_between_lines=60.0)) == 4
 
 

@@ -61,7 +61,14 @@ def test_a_count_that_starts_anew_within_a_phase_has_its_own_pace() -> None:
 
 
 def test_phases_of_one_title_follow_each_other_and_an_unplanned_one_moves_nothing() -> None:
-    pace = Pace((PlannedPhase("student"), PlannedPhase("select"), PlannedPhase("student"), PlannedPhase("test")))
+    pace = Pace(
+        (
+            PlannedPhase("student"),
+            PlannedPhase("select"),
+            PlannedPhase("student"),
+            PlannedPhase("test"),
+        )
+    )
     pace.begin("student")
     assert pace.upcoming() == ("select", "student", "test")
     pace.begin("something else")
@@ -70,9 +77,18 @@ def test_phases_of_one_title_follow_each_other_and_an_unplanned_one_moves_nothin
     assert pace.upcoming() == ("test",)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (-1.0, "0 s"), (0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (3599.6, "1 h 00 min"),
-    (7500, "2 h 05 min"), (54_000, "15 h 00 min"),
-])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1.0, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (54_000, "15 h 00 min"),
+    ],
+)
 def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text

@@ -61,10 +61,14 @@ def test_work_without_a_step_is_interrupted_when_the_grace_is_over():
 
 def test_nothing_comes_after_the_work_has_stopped():
     """The grace must not end while runs are being closed, nor the handlers outlive the block."""
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+    before = [
+        signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    ]
     with interruptible(grace_seconds=0.2) as interruption:
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             interruption.after(lambda _: None)(STEP)
         time.sleep(0.4)
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)] == before
+    assert [
+        signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    ] == before

@@ -29,8 +29,11 @@ from cryossl.progress.status import (
 )
 
 PROJECT = Path(__file__).resolve().parents[3]
-PLAN = (PlannedPhase("Loading data"), PlannedPhase("Calculate ground truth particle ratio"),
-        PlannedPhase("Supervised baseline training", 20.0))
+PLAN = (
+    PlannedPhase("Loading data"),
+    PlannedPhase("Calculate ground truth particle ratio"),
+    PlannedPhase("Supervised baseline training", 20.0),
+)
 
 RUN_THAT_WAITS = """
 import sys, time
@@ -56,7 +59,10 @@ def test_what_a_run_writes_another_reads(path: Path) -> None:
     assert (status.run, status.pid, status.alive) == ("pseudolabel_balanced", os.getpid(), True)
     assert (status.state, status.title, status.phase) == ("running", "Loading data", "decode")
     assert (status.done, status.total, status.unit) == (8, 52, "batch")
-    assert status.upcoming == ("Calculate ground truth particle ratio", "Supervised baseline training")
+    assert status.upcoming == (
+        "Calculate ground truth particle ratio",
+        "Supervised baseline training",
+    )
     assert status.messages == ("✅ Generated 516 class-balanced pseudo-labels",)
 
 
@@ -77,8 +83,15 @@ def test_the_block_says_what_runs_what_comes_next_and_what_then(path: Path) -> N
 
 def test_remaining_times_are_shown_when_they_are_known(path: Path) -> None:
     StatusFile(path, run="r").begin("training")
-    status = replace(read_status(path), phase="epoch", done=3, total=100, unit="epoch",
-                     phase_seconds_left=61.0, whole_seconds_left=3660.0)
+    status = replace(
+        read_status(path),
+        phase="epoch",
+        done=3,
+        total=100,
+        unit="epoch",
+        phase_seconds_left=61.0,
+        whole_seconds_left=3660.0,
+    )
     text = render_status(status)
     assert "⏳ training: epoch (epoch 3/100), about 1 min 01 s left" in text
     assert "⏱ Whole run: about 1 h 01 min left" in text
@@ -99,7 +112,10 @@ def test_remaining_times_come_from_the_work_done(path: Path) -> None:
 
 
 def test_the_end_of_a_short_count_does_not_make_the_whole_look_nearly_done(path: Path) -> None:
-    plan = tuple(PlannedPhase(title, measured_by="train") for title in ("baseline", "naive", "class_balanced"))
+    plan = tuple(
+        PlannedPhase(title, measured_by="train")
+        for title in ("baseline", "naive", "class_balanced")
+    )
     live = StatusFile(path, run="r", plan=plan)
     live.begin("baseline")
     live.update(Progress("train", 0, 500, "step"))
@@ -111,7 +127,9 @@ def test_the_end_of_a_short_count_does_not_make_the_whole_look_nearly_done(path:
     assert (read_status(path).whole_seconds_left or 0) >= 2 * 0.2
 
 
-def test_within_a_phase_the_file_is_written_at_most_twice_a_second_and_always_at_its_end(path: Path) -> None:
+def test_within_a_phase_the_file_is_written_at_most_twice_a_second_and_always_at_its_end(
+    path: Path,
+) -> None:
     live = StatusFile(path, run="r")
     live.begin("training")
     seen = set()
@@ -149,9 +167,14 @@ def test_only_the_last_messages_are_kept(path: Path) -> None:
     assert read_status(path).messages == tuple(map(str, range(3, MESSAGES_KEPT + 3)))
 
 
-@pytest.mark.parametrize(("state", "words"), [
-    ("finished", "✅ Finished after"), ("failed", "❌ Failed after"), ("stopped", "⏹ Stopped after"),
-])
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ("finished", "✅ Finished after"),
+        ("failed", "❌ Failed after"),
+        ("stopped", "⏹ Stopped after"),
+    ],
+)
 def test_the_end_of_a_run_is_told(path: Path, state: str, words: str) -> None:
     live = StatusFile(path, run="r", plan=PLAN)
     live.begin("Loading data")
@@ -163,7 +186,9 @@ def test_the_end_of_a_run_is_told(path: Path, state: str, words: str) -> None:
 
 def test_a_run_that_was_killed_is_told_from_one_that_lives(path: Path) -> None:
     path.parent.mkdir()
-    run = subprocess.Popen([sys.executable, "-c", RUN_THAT_WAITS, str(path)], stdout=subprocess.PIPE, cwd=PROJECT)
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN_THAT_WAITS, str(path)], stdout=subprocess.PIPE, cwd=PROJECT
+    )
     try:
         assert run.stdout is not None
         assert run.stdout.readline() == b"ready\n"
@@ -185,7 +210,9 @@ def test_a_run_that_was_killed_is_told_from_one_that_lives(path: Path) -> None:
 def test_a_process_number_given_to_another_process_is_not_the_run(path: Path) -> None:
     StatusFile(path, run="r")
     record = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(record | {"process_started": record["process_started"] - 3600}), encoding="utf-8")
+    path.write_text(
+        json.dumps(record | {"process_started": record["process_started"] - 3600}), encoding="utf-8"
+    )
     assert read_status(path).alive is False
 
 
@@ -228,11 +255,16 @@ def test_each_line_of_the_log_carries_its_time_and_is_there_at_once(tmp_path: Pa
     with TrainingLog(tmp_path / "x_training.log") as log:
         log.line("first\nsecond")
         lines = log.path.read_text(encoding="utf-8").splitlines()
-    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", "", line) for line in lines] == ["first", "second"]
+    assert [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", "", line) for line in lines] == [
+        "first",
+        "second",
+    ]
     assert all(re.match(r"\d{4}", line) for line in lines)
 
 
-def test_a_second_start_goes_on_in_the_log_and_a_torn_line_stays_a_line_of_its_own(tmp_path: Path) -> None:
+def test_a_second_start_goes_on_in_the_log_and_a_torn_line_stays_a_line_of_its_own(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "run_training.log"
     path.write_text("whole\ntor", encoding="utf-8")
     with TrainingLog(path) as log:
@@ -250,5 +282,8 @@ def test_a_log_on_a_full_disk_says_so() -> None:
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
-    with TrainingLog(full) as log, pytest.raises(StorageError, match="/dev/full cannot be written: No space left"):
+    with (
+        TrainingLog(full) as log,
+        pytest.raises(StorageError, match="/dev/full cannot be written: No space left"),
+    ):
         log.line("x")

@@ -13,16 +13,37 @@ from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.pool import CHUNK_MICROGRAPHS, Pool
 from cryossl.pseudolabels.priors import Priors
-from cryossl.pseudolabels.selection import AllAbove, BestPerLabelled, Quality, Selection, assess, label_map
+from cryossl.pseudolabels.selection import (
+    AllAbove,
+    BestPerLabelled,
+    Quality,
+    Selection,
+    assess,
+    label_map,
+)
 from cryossl.system.stages import Stages
 
-BALANCED = Selection(particle_threshold=0.6, background_threshold=0.8,
-                     quality=Quality(particle=0.3, background=0.2, balance=0.5), keep=BestPerLabelled(1.0),
-                     uncertain_pixels="ignore")
-EVERYTHING = Selection(particle_threshold=0.7, background_threshold=0.7, quality=Quality(confidence=1.0),
-                       keep=AllAbove(0.0), uncertain_pixels="background")
-NOTHING = Selection(particle_threshold=0.7, background_threshold=0.7, quality=Quality(confidence=1.0),
-                    keep=AllAbove(1.0), uncertain_pixels="ignore")
+BALANCED = Selection(
+    particle_threshold=0.6,
+    background_threshold=0.8,
+    quality=Quality(particle=0.3, background=0.2, balance=0.5),
+    keep=BestPerLabelled(1.0),
+    uncertain_pixels="ignore",
+)
+EVERYTHING = Selection(
+    particle_threshold=0.7,
+    background_threshold=0.7,
+    quality=Quality(confidence=1.0),
+    keep=AllAbove(0.0),
+    uncertain_pixels="background",
+)
+NOTHING = Selection(
+    particle_threshold=0.7,
+    background_threshold=0.7,
+    quality=Quality(confidence=1.0),
+    keep=AllAbove(1.0),
+    uncertain_pixels="ignore",
+)
 
 
 @pytest.fixture
@@ -63,8 +84,16 @@ def selected(pool: Pool, store, tmp_path, selection, *, labelled_count=2):
     predicted.mkdir(exist_ok=True)
     pool.predict(predicted, predict, report=silent)
     stage = Stages(tmp_path / "stages").once(
-        "select", {"rules": repr(selection), "items": list(pool.items)},
-        lambda folder: pool.select(predicted, folder, selection, priors=Priors(0.3, {}, {"a": labelled_count}), report=silent))
+        "select",
+        {"rules": repr(selection), "items": list(pool.items)},
+        lambda folder: pool.select(
+            predicted,
+            folder,
+            selection,
+            priors=Priors(0.3, {}, {"a": labelled_count}),
+            report=silent,
+        ),
+    )
     return pool.selected(stage)
 
 
@@ -80,19 +109,30 @@ def test_each_micrograph_is_assessed_and_labelled_as_the_rules_say(store, microg
     assert len(found) == 2 == found.summary().count
     assert set(found.maps) == set(found.ids)
     for name in found.ids:
-        np.testing.assert_array_equal(found.maps[name], label_map(map_of(name, store.picture(name).shape), BALANCED))
+        np.testing.assert_array_equal(
+            found.maps[name], label_map(map_of(name, store.picture(name).shape), BALANCED)
+        )
 
 
 def test_pixels_of_a_ring_count_as_ignored(store, micrographs, tmp_path):
     ringed = replace(EVERYTHING, ring_px=1)
     found = selected(Pool(store, micrographs), store, tmp_path, ringed)
     for name in found.ids:
-        assert found.assessments[name].ignored_pixels == np.count_nonzero(found.maps[name] == IGNORE) > 0
+        assert (
+            found.assessments[name].ignored_pixels
+            == np.count_nonzero(found.maps[name] == IGNORE)
+            > 0
+        )
     pixels = sum(one.size for one in found.maps.values())
-    assert found.summary().ignored_fraction == sum(np.count_nonzero(one == IGNORE) for one in found.maps.values()) / pixels
+    assert (
+        found.summary().ignored_fraction
+        == sum(np.count_nonzero(one == IGNORE) for one in found.maps.values()) / pixels
+    )
 
 
-def test_a_tile_is_assessed_on_the_pixels_it_answers_for_and_the_rest_is_ignored(store, tiles, tmp_path):
+def test_a_tile_is_assessed_on_the_pixels_it_answers_for_and_the_rest_is_ignored(
+    store, tiles, tmp_path
+):
     pool = Pool(store, tiles)
     found = selected(pool, store, tmp_path, BALANCED, labelled_count=3)
     assert set(found.assessments) == set(tiles)
@@ -119,7 +159,12 @@ def test_tiles_together_are_the_whole_micrograph(store, micrographs, tiles, tmp_
 
 def test_nothing_selected_is_an_empty_selection_with_its_reasons(store, micrographs, tmp_path):
     found = selected(Pool(store, micrographs), store, tmp_path, NOTHING)
-    assert (len(found), found.maps, found.summary().count, found.summary().pool) == (0, {}, 0, len(micrographs))
+    assert (len(found), found.maps, found.summary().count, found.summary().pool) == (
+        0,
+        {},
+        0,
+        len(micrographs),
+    )
     assert len(found.assessments) == len(micrographs)
 
 

@@ -68,8 +68,30 @@ def test_the_bootstrap_is_paired() -> None:
 
 
 def test_a_borderline_answer_depends_on_the_generator_and_on_nothing_else() -> None:
-    # The gains have mean 36.5 and standard error 29: the one-sided 90% bound is almost exactly at zero.
-    gains = (83, 44, 160, 80, -16, 118, 260, 206, -42, -126, -29, 70, -285, 31, -123, -46, -18, 17, 126, 220)
+    # The gains have mean 36.5 and standard error 29: the one-sided 90% bound is almost exactly at
+    # zero.
+    gains = (
+        83,
+        44,
+        160,
+        80,
+        -16,
+        118,
+        260,
+        206,
+        -42,
+        -126,
+        -29,
+        70,
+        -285,
+        31,
+        -123,
+        -46,
+        -18,
+        17,
+        126,
+        220,
+    )
     best = _validation([7000] * 20, positives=10000, fp=2000)
     student = _validation([7000 + gain for gain in gains], positives=10000, fp=2000)
     answers = [_confident(best, student, seed) for seed in range(12)]
@@ -82,8 +104,11 @@ def test_without_any_gain_about_a_tenth_of_students_pass_the_confident_gate() ->
     passed = 0
     for trial in range(60):
         both = rng.integers(40, 90, (2, 30))
-        passed += _confident(_validation(both[0].tolist()), _validation(both[1].tolist()), seed=trial)
-    # Binomial(60, 0.1) is at most 13 with probability 0.997; the gate `improved` would pass about 30.
+        passed += _confident(
+            _validation(both[0].tolist()), _validation(both[1].tolist()), seed=trial
+        )
+    # Binomial(60, 0.1) is at most 13 with probability 0.997; the gate `improved` would pass about
+    # 30.
     assert 1 <= passed <= 13
 
 

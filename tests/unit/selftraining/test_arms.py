@@ -11,20 +11,36 @@ def titles(*strategies: str, iterations: int) -> list[str]:
 
 def test_the_plan_is_the_baseline_and_then_each_strategy_by_iterations():
     assert titles("naive", "class_balanced", iterations=2) == [
-        "Load the data", "supervised: training", "naive: iteration 1", "naive: iteration 2",
-        "class_balanced: iteration 1", "class_balanced: iteration 2"]
+        "Load the data",
+        "supervised: training",
+        "naive: iteration 1",
+        "naive: iteration 2",
+        "class_balanced: iteration 1",
+        "class_balanced: iteration 2",
+    ]
 
 
 def test_the_control_comes_last_and_once_for_it_takes_as_long_as_the_longest_student():
     assert titles("supervised_long", "naive", iterations=3)[2:] == [
-        "naive: iteration 1", "naive: iteration 2", "naive: iteration 3", "supervised_long: iteration 1"]
+        "naive: iteration 1",
+        "naive: iteration 2",
+        "naive: iteration 3",
+        "supervised_long: iteration 1",
+    ]
 
 
 def test_zero_iterations_are_the_baseline_alone():
-    assert titles("naive", "supervised_long", iterations=0) == ["Load the data", "supervised: training"]
+    assert titles("naive", "supervised_long", iterations=0) == [
+        "Load the data",
+        "supervised: training",
+    ]
 
 
 def test_both_controls_come_last_in_their_own_order_and_online_learning_takes_one_round():
     assert titles("full", "ema_consistency", "supervised_long", "soft", iterations=2)[2:] == [
-        "ema_consistency: iteration 1", "soft: iteration 1", "soft: iteration 2", "full: iteration 1",
-        "supervised_long: iteration 1"]
+        "ema_consistency: iteration 1",
+        "soft: iteration 1",
+        "soft: iteration 2",
+        "full: iteration 1",
+        "supervised_long: iteration 1",
+    ]

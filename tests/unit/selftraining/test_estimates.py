@@ -11,10 +11,18 @@ from cryossl.config import Config, NetworkSettings, build
 from cryossl.data.store.plan import Blueprint, StoredMicrograph
 from cryossl.network.architecture import build as build_network
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.estimates import Estimate, bytes_to_write, choose_threads, estimate, measure_speed
+from cryossl.selftraining.estimates import (
+    Estimate,
+    bytes_to_write,
+    choose_threads,
+    estimate,
+    measure_speed,
+)
 
 SIDE = 512
-SCORED_TILES = (10 * 10 + 2 * 20) * 4  # of validation ten times while a network trains, then of both with last and best weights
+SCORED_TILES = (
+    10 * 10 + 2 * 20
+) * 4  # of validation ten times while a network trains, then of both with last and best weights
 CPU = torch.device("cpu")
 
 
@@ -22,10 +30,24 @@ def blueprint(train: int, *, tile_px: int = 256) -> Blueprint:
     """The note's kind of data, in any number: all annotated, each picture four tiles."""
     parts = {"train": train, "validation": 10, "test": 10}
     micrographs = tuple(
-        StoredMicrograph(id=f"{part}/{number:05}.png", part=part, source="10017", height_px=SIDE, width_px=SIDE, scale=1.0,
-                         annotated=True, particle_count=9, original_height_px=SIDE, original_width_px=SIDE,
-                         pixel_size_angstrom=None, picture_offset=0, truth_offset=0)
-        for part, count in parts.items() for number in range(count))
+        StoredMicrograph(
+            id=f"{part}/{number:05}.png",
+            part=part,
+            source="10017",
+            height_px=SIDE,
+            width_px=SIDE,
+            scale=1.0,
+            annotated=True,
+            particle_count=9,
+            original_height_px=SIDE,
+            original_width_px=SIDE,
+            pixel_size_angstrom=None,
+            picture_offset=0,
+            truth_offset=0,
+        )
+        for part, count in parts.items()
+        for number in range(count)
+    )
     size = SIDE * SIDE * len(micrographs)
     return Blueprint("", tile_px, micrographs, size, size, ())
 
@@ -44,19 +66,31 @@ def test_the_counts_are_the_notes():
 
 
 def test_the_cost_is_steps_and_predictions_by_hand():
-    found = estimated(40, ratio=10, batch_size=4, baseline_epochs=100, student_epochs=50, least_steps=0,
-                      max_iterations=3, strategies="naive,class_balanced")
+    found = estimated(
+        40,
+        ratio=10,
+        batch_size=4,
+        baseline_epochs=100,
+        student_epochs=50,
+        least_steps=0,
+        max_iterations=3,
+        strategies="naive,class_balanced",
+    )
     labelled_tiles, pool_tiles = 4 * 4, 36 * 4
     baseline = 100 * labelled_tiles // 4
     naive = 3 * 50 * (labelled_tiles + pool_tiles) // 4
     balanced = 3 * 50 * (labelled_tiles + 2 * labelled_tiles) // 4
     assert found.training_steps == baseline + naive + balanced
     assert found.predicted_tiles == 2 * 3 * pool_tiles + (1 + 2 * 3) * SCORED_TILES
-    assert found.seconds == pytest.approx(0.5 * found.training_steps + 0.125 * found.predicted_tiles)
+    assert found.seconds == pytest.approx(
+        0.5 * found.training_steps + 0.125 * found.predicted_tiles
+    )
     picture = SIDE * SIDE
     store, maps, labels = 2 * 60 * picture, 36 * picture * (1 + 2 * 2), 3 * (36 + 2 * 4) * picture
     network = build_network(NetworkSettings(), seed=0)
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    weights = sum(
+        tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
+    )
     assert found.disk_bytes == store + maps + labels + weights * (5 * (1 + 2 * 3) + 21)
 
 
@@ -96,7 +130,15 @@ def test_the_control_predicts_nothing_of_the_pool_and_trains_once():
 
 
 def test_few_tiles_are_passed_over_until_the_least_steps_are_done():
-    few = estimated(40, ratio=10, baseline_epochs=1, student_epochs=1, max_iterations=1, least_steps=70, strategies="naive")
+    few = estimated(
+        40,
+        ratio=10,
+        baseline_epochs=1,
+        student_epochs=1,
+        max_iterations=1,
+        least_steps=70,
+        strategies="naive",
+    )
     assert few.training_steps == 2 * 70
 
 
@@ -107,7 +149,11 @@ def test_tiles_as_the_unit_count_four_times_as_many_items():
 
 def test_more_of_anything_never_costs_less():
     base = estimated(40, ratio=10)
-    for change in ({"max_iterations": 4}, {"student_epochs": 60}, {"strategies": "naive,class_balanced,naive+quota"}):
+    for change in (
+        {"max_iterations": 4},
+        {"student_epochs": 60},
+        {"strategies": "naive,class_balanced,naive+quota"},
+    ):
         assert estimated(40, **{"ratio": 10, **change}).seconds > base.seconds
     assert estimated(80, ratio=10).disk_bytes > base.disk_bytes
 
@@ -131,7 +177,10 @@ def test_speed_is_measured_in_seconds_and_leaves_no_gradient_mode_behind():
 
 
 def test_threads_are_as_set_and_nothing_is_tried(tmp_path, threads_restored):
-    assert choose_threads(small(threads=3), tile_px=32, device=CPU, memory=tmp_path / "threads.json") == 3
+    assert (
+        choose_threads(small(threads=3), tile_px=32, device=CPU, memory=tmp_path / "threads.json")
+        == 3
+    )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -13,9 +13,22 @@ from cryossl.selftraining.loop import IterationResult, Outcome, follow, self_tra
 
 SPLIT = Split(labelled=("a", "b"), unlabelled=("c", "d", "e"), validation=("v",), test=("t",))
 NOTHING = SelectionSummary(
-    pool=3, candidates=0, count=0, labelled_count=2, per_labelled=0.0, target_ratio=0.04, particle_ratio=None,
-    particle_ratio_valid=None, particle_ratio_by_source={}, ignored_fraction=None, quality=None, mean_confidence=None,
-    particle_confidence=None, background_confidence=None, balance=None)
+    pool=3,
+    candidates=0,
+    count=0,
+    labelled_count=2,
+    per_labelled=0.0,
+    target_ratio=0.04,
+    particle_ratio=None,
+    particle_ratio_valid=None,
+    particle_ratio_by_source={},
+    ignored_fraction=None,
+    quality=None,
+    mean_confidence=None,
+    particle_confidence=None,
+    background_confidence=None,
+    balance=None,
+)
 
 Model = tuple[tuple[str, ...], int]
 Result = IterationResult[Model, float]
@@ -36,9 +49,14 @@ class Chosen:
 
 
 class Laboratory:
-    """Steps that write down what they were asked. A model is (what it was trained on, its iteration)."""
+    """Steps that write down what they were asked.
 
-    def __init__(self, scores: tuple[float, ...], *, selected: tuple[tuple[str, ...], ...] = ()) -> None:
+    A model is (what it was trained on, its iteration).
+    """
+
+    def __init__(
+        self, scores: tuple[float, ...], *, selected: tuple[tuple[str, ...], ...] = ()
+    ) -> None:
         self.scores = scores
         self.selected = selected
         self.teachers: list[Model] = []
@@ -46,11 +64,15 @@ class Laboratory:
         self.gate: list[tuple[int, int]] = []
         self.trained: list[int] = []
 
-    def fit(self, labelled: tuple[str, ...], pseudo_labels: Chosen | None, *, iteration: int) -> Model:
+    def fit(
+        self, labelled: tuple[str, ...], pseudo_labels: Chosen | None, *, iteration: int
+    ) -> Model:
         self.trained.append(iteration)
         return labelled + (() if pseudo_labels is None else pseudo_labels.ids), iteration
 
-    def pseudo_label(self, teacher: Model, unlabelled: tuple[str, ...], *, iteration: int) -> Chosen:
+    def pseudo_label(
+        self, teacher: Model, unlabelled: tuple[str, ...], *, iteration: int
+    ) -> Chosen:
         self.teachers.append(teacher)
         self.pools.append(unlabelled)
         return Chosen(self.selected[iteration - 1] if self.selected else ("c",), teacher)
@@ -65,8 +87,16 @@ class Laboratory:
     def run(self, iterations: int) -> tuple[list[Result], Outcome[Model, float]]:
         results: list[Result] = []
         outcome = follow(
-            self_train(SPLIT, iterations=iterations, fit=self.fit, pseudo_label=self.pseudo_label,
-                       evaluate=self.evaluate, accept=self.accept), results.append)
+            self_train(
+                SPLIT,
+                iterations=iterations,
+                fit=self.fit,
+                pseudo_label=self.pseudo_label,
+                evaluate=self.evaluate,
+                accept=self.accept,
+            ),
+            results.append,
+        )
         return results, outcome
 
 
@@ -115,7 +145,11 @@ def test_no_pseudo_label_ends_the_loop_without_training() -> None:
 def test_each_student_learns_from_the_labels_and_only_this_iterations_pseudo_labels() -> None:
     laboratory = Laboratory((0.5, 0.6, 0.7), selected=(("c", "d"), ("e",)))
     results, _ = laboratory.run(2)
-    assert [result.model[0] for result in results] == [("a", "b"), ("a", "b", "c", "d"), ("a", "b", "e")]
+    assert [result.model[0] for result in results] == [
+        ("a", "b"),
+        ("a", "b", "c", "d"),
+        ("a", "b", "e"),
+    ]
 
 
 def test_each_result_carries_the_summary_of_what_it_was_trained_on() -> None:
@@ -137,8 +171,14 @@ def test_the_gate_compares_each_student_with_the_best_so_far_once() -> None:
 
 def test_a_result_is_told_before_the_next_iteration_begins() -> None:
     laboratory = Laboratory((0.5, 0.6, 0.7))
-    loop = self_train(SPLIT, iterations=2, fit=laboratory.fit, pseudo_label=laboratory.pseudo_label,
-                      evaluate=laboratory.evaluate, accept=laboratory.accept)
+    loop = self_train(
+        SPLIT,
+        iterations=2,
+        fit=laboratory.fit,
+        pseudo_label=laboratory.pseudo_label,
+        evaluate=laboratory.evaluate,
+        accept=laboratory.accept,
+    )
     assert next(loop).iteration == 0
     assert laboratory.trained == [0]
     assert next(loop).iteration == 1
@@ -146,6 +186,8 @@ def test_a_result_is_told_before_the_next_iteration_begins() -> None:
 
 
 @pytest.mark.parametrize("stop", [lambda lab: lab.run(1), lambda lab: lab.run(5)])
-def test_results_are_numbered_without_a_gap(stop: Callable[[Laboratory], tuple[list[Result], object]]) -> None:
+def test_results_are_numbered_without_a_gap(
+    stop: Callable[[Laboratory], tuple[list[Result], object]],
+) -> None:
     results, _ = stop(Laboratory((0.1, 0.2, 0.3, 0.4, 0.5, 0.6)))
     assert [result.iteration for result in results] == list(range(len(results)))

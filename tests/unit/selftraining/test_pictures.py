@@ -30,8 +30,16 @@ GREY = np.full((SIDE, SIDE), 77, dtype=np.uint8)
 
 # Machado, Oliveira and Fernandes (2009): what full deuteranopia and protanopia make of linear RGB.
 SEEN_WITH = {
-    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
 }
 
 
@@ -57,14 +65,25 @@ def _tint(colour: tuple[int, int, int]) -> list[int]:
 
 
 def _assessment(quality: float) -> Assessment:
-    return Assessment(quality=quality, particle_confidence=0.7, background_confidence=0.9, mean_confidence=0.8,
-                      balance=0.5, particle_ratio=0.04, ignored_fraction=0.2, pixels=100, particle_pixels=4,
-                      ignored_pixels=20)
+    return Assessment(
+        quality=quality,
+        particle_confidence=0.7,
+        background_confidence=0.9,
+        mean_confidence=0.8,
+        balance=0.5,
+        particle_ratio=0.04,
+        ignored_fraction=0.2,
+        pixels=100,
+        particle_pixels=4,
+        ignored_pixels=20,
+    )
 
 
 def _draw(name: str = "train/one.jpg", threshold8: int = 128) -> np.ndarray:
     truth, probabilities = _quadrants()
-    return prediction_picture(GREY, truth, probabilities, threshold8=threshold8, name=name, side_px=SIDE)
+    return prediction_picture(
+        GREY, truth, probabilities, threshold8=threshold8, name=name, side_px=SIDE
+    )
 
 
 def test_four_panels_stand_side_by_side_under_two_lines() -> None:
@@ -103,8 +122,12 @@ def test_ignored_pixels_are_grey_and_hatched_and_carry_no_error_colour() -> None
 def test_the_threshold_decides_what_is_predicted() -> None:
     truth, _ = _quadrants()
     probabilities = np.full((SIDE, SIDE), 150, dtype=np.uint8)
-    below, at = (prediction_picture(GREY, truth, probabilities, threshold8=threshold8, name="m", side_px=SIDE)
-                 for threshold8 in (151, 150))
+    below, at = (
+        prediction_picture(
+            GREY, truth, probabilities, threshold8=threshold8, name="m", side_px=SIDE
+        )
+        for threshold8 in (151, 150)
+    )
     assert (_panels(below)[2] == 128).all()
     assert (_panels(at)[2] != 128).any(axis=2).all()
 
@@ -122,8 +145,12 @@ def test_a_long_name_is_shortened_and_stays_inside() -> None:
     assert (drawn[:LINE_PX, -2:] == np.array(PAPER)).all()
 
 
-@pytest.mark.parametrize(("height", "width"), [(1024, 1024), (700, 1031), (1031, 333), (7, 9), (1, 400)])
-def test_a_picture_of_any_shape_is_reduced_to_the_side_and_never_enlarged(height: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("height", "width"), [(1024, 1024), (700, 1031), (1031, 333), (7, 9), (1, 400)]
+)
+def test_a_picture_of_any_shape_is_reduced_to_the_side_and_never_enlarged(
+    height: int, width: int
+) -> None:
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (height, width), dtype=np.uint8)
     truth = rng.choice([BACKGROUND, PARTICLE, IGNORE], (height, width)).astype(np.uint8)
@@ -133,10 +160,19 @@ def test_a_picture_of_any_shape_is_reduced_to_the_side_and_never_enlarged(height
 
 
 def test_a_thin_error_survives_reduction() -> None:
-    truth, probabilities = np.zeros((512, 512), dtype=np.uint8), np.zeros((512, 512), dtype=np.uint8)
+    truth, probabilities = (
+        np.zeros((512, 512), dtype=np.uint8),
+        np.zeros((512, 512), dtype=np.uint8),
+    )
     truth[:, 201] = PARTICLE
-    drawn = prediction_picture(np.full((512, 512), 9, np.uint8), truth, probabilities, threshold8=128, name="m",
-                               side_px=SIDE)
+    drawn = prediction_picture(
+        np.full((512, 512), 9, np.uint8),
+        truth,
+        probabilities,
+        threshold8=128,
+        name="m",
+        side_px=SIDE,
+    )
     assert (_panels(drawn)[3][:, 50] != 128).any(axis=1).all()
 
 
@@ -144,7 +180,9 @@ def test_drawing_changes_none_of_its_inputs() -> None:
     truth, probabilities = _quadrants()
     before = (GREY.copy(), truth.copy(), probabilities.copy())
     prediction_picture(GREY, truth, probabilities, threshold8=128, name="m", side_px=64)
-    assert all(np.array_equal(*pair) for pair in zip(before, (GREY, truth, probabilities), strict=True))
+    assert all(
+        np.array_equal(*pair) for pair in zip(before, (GREY, truth, probabilities), strict=True)
+    )
 
 
 @pytest.mark.parametrize("seen_with", SEEN_WITH)
@@ -156,8 +194,10 @@ def test_error_colours_stay_apart_for_the_colour_blind(seen_with: str) -> None:
 
 
 def test_error_colours_differ_in_grey_print() -> None:
-    greys = [Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
-             for colour in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE)]
+    greys = [
+        Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
+        for colour in (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE)
+    ]
     assert min(abs(one - other) for one, other in combinations(greys, 2)) > 30
 
 
@@ -169,15 +209,19 @@ def test_a_sheet_has_the_best_left_and_the_worst_right_with_captions() -> None:
     column = 2 * SIDE + GAP_PX
     assert sheet.shape == (LINE_PX + 2 * (SIDE + 3 * LINE_PX), 2 * column + 4 * GAP_PX, 3)
     assert (sheet[LINE_PX + SIDE + 3 * LINE_PX :, column:] == np.array(PAPER)).all()
-    captions = [sheet[LINE_PX + SIDE : LINE_PX + SIDE + 3 * LINE_PX, start : start + column]
-                for start in (0, column + 4 * GAP_PX)]
+    captions = [
+        sheet[LINE_PX + SIDE : LINE_PX + SIDE + 3 * LINE_PX, start : start + column]
+        for start in (0, column + 4 * GAP_PX)
+    ]
     assert not np.array_equal(*captions)
 
 
 def test_a_sheet_shows_particles_coloured_and_doubtful_pixels_hatched() -> None:
     labels = np.zeros((SIDE, SIDE), dtype=np.uint8)
     labels[:40], labels[80:] = PARTICLE, IGNORE
-    sheet = pseudo_label_sheet([PseudoLabelExample("m", GREY, labels, _assessment(0.5))], [], side_px=SIDE)
+    sheet = pseudo_label_sheet(
+        [PseudoLabelExample("m", GREY, labels, _assessment(0.5))], [], side_px=SIDE
+    )
     shown = sheet[LINE_PX : LINE_PX + SIDE, SIDE + GAP_PX : 2 * SIDE + GAP_PX]
     assert shown[10, 10].tolist() == _tint(TRUE_POSITIVE)
     assert (shown[40:80] == 128).all()
@@ -185,9 +229,16 @@ def test_a_sheet_shows_particles_coloured_and_doubtful_pixels_hatched() -> None:
 
 
 def test_a_sheet_of_pictures_of_different_shapes_holds_together() -> None:
-    examples = [PseudoLabelExample("m", np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), _assessment(0.5))
-                for shape in ((SIDE, 60), (60, SIDE), (3 * SIDE, 2 * SIDE))]
-    assert pseudo_label_sheet(examples, examples[:1], side_px=SIDE).shape[1] == 2 * (2 * SIDE + GAP_PX) + 4 * GAP_PX
+    examples = [
+        PseudoLabelExample(
+            "m", np.zeros(shape, np.uint8), np.zeros(shape, np.uint8), _assessment(0.5)
+        )
+        for shape in ((SIDE, 60), (60, SIDE), (3 * SIDE, 2 * SIDE))
+    ]
+    assert (
+        pseudo_label_sheet(examples, examples[:1], side_px=SIDE).shape[1]
+        == 2 * (2 * SIDE + GAP_PX) + 4 * GAP_PX
+    )
 
 
 def test_an_empty_sheet_is_refused() -> None:
@@ -196,7 +247,12 @@ def test_an_empty_sheet_is_refused() -> None:
 
 
 def test_worst_median_and_best_are_by_f1_and_leave_out_the_undefined() -> None:
-    counts = {"e": Counts(9, 1, 0), "d": Counts(1, 9, 0), "c": Counts(5, 5, 0), "b": Counts(0, 0, 0)}
+    counts = {
+        "e": Counts(9, 1, 0),
+        "d": Counts(1, 9, 0),
+        "c": Counts(5, 5, 0),
+        "b": Counts(0, 0, 0),
+    }
     assert worst_median_best(counts) == {"worst": "d", "median": "c", "best": "e"}
     assert worst_median_best({"a": Counts(1, 0, 0)}) == {"worst": "a", "median": "a", "best": "a"}
     assert worst_median_best({"b": Counts(0, 0, 0)}) == {}

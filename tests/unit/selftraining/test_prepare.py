@@ -20,7 +20,9 @@ NAMES = [f"{source}_{number}.png" for source in ("10017", "10028") for number in
 @pytest.fixture
 def folder(tmp_path):
     root = tmp_path / "data"
-    write_part(root, "train", NAMES, document=entries(NAMES[:-1]))  # the last is in the folder alone: unlabelled
+    write_part(
+        root, "train", NAMES, document=entries(NAMES[:-1])
+    )  # the last is in the folder alone: unlabelled
     write_part(root, "val", ["10017_v.png", "10028_v.png", "10017_w.png", "10028_w.png"])
     return root
 
@@ -56,8 +58,12 @@ def test_without_a_test_part_half_of_the_validation_micrographs_become_test(fold
 
 
 def test_a_micrograph_that_nobody_annotated_is_no_validation_item(folder):
-    write_part(folder, "val", ["10017_v.png", "10028_v.png", "10017_x.png"],
-               document=entries(["10017_v.png", "10028_v.png"]))
+    write_part(
+        folder,
+        "val",
+        ["10017_v.png", "10028_v.png", "10017_x.png"],
+        document=entries(["10017_v.png", "10028_v.png"]),
+    )
     _, split = prepared(folder)
     assert not any("_x" in name for name in split.validation + split.test)
 
@@ -75,9 +81,15 @@ def test_a_labs_list_says_what_is_labelled(folder, tmp_path):
     assert split.labelled == (f"train/{NAMES[2]}", f"train/{NAMES[7]}")
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"no_such.png\n", "no_such"), (b"\n# nothing\n", "label"), (b"\xff\xfe\x00", "not UTF-8"),
-    (f"{NAMES[-1]}\n".encode(), NAMES[-1])])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no_such.png\n", "no_such"),
+        (b"\n# nothing\n", "label"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (f"{NAMES[-1]}\n".encode(), NAMES[-1]),
+    ],
+)
 def test_a_list_that_cannot_be_followed_is_refused(folder, tmp_path, content, said):
     file = tmp_path / "labelled.txt"
     file.write_bytes(content)
@@ -104,7 +116,9 @@ def test_border_and_diameter_are_measured_on_validation_alone(folder):
     after = preparation.load(build({"data": str(folder)}), silent)
     assert (after.border_px, after.diameter_px) == (before.border_px, before.diameter_px)
     assert after.diameter_px == {"10017": 8.0, "10028": 8.0}
-    boxes_before, boxes_after = (one.train.particles[f"train/{NAMES[0]}"].boxes for one in (before, after))
+    boxes_before, boxes_after = (
+        one.train.particles[f"train/{NAMES[0]}"].boxes for one in (before, after)
+    )
     assert boxes_after.tolist() != boxes_before.tolist()
 
 
@@ -170,17 +184,32 @@ def test_where_the_labelled_micrographs_decide_the_whole_validation_part_is_test
 
 
 def test_then_border_and_diameter_are_measured_on_the_listed_micrographs_alone(folder, listed):
-    settings = {"data": str(folder), "labelled": str(listed), "validation_from": "labelled", "sources": "10017"}
+    settings = {
+        "data": str(folder),
+        "labelled": str(listed),
+        "validation_from": "labelled",
+        "sources": "10017",
+    }
     before = preparation.load(build(settings), silent)
     narrow = [[20, 20, 3, 3], [30, 30, 3, 3]]
-    write_part(folder, "val", ["10017_v.png", "10017_w.png"], document=entries(["10017_v.png", "10017_w.png"], boxes=narrow))
+    write_part(
+        folder,
+        "val",
+        ["10017_v.png", "10017_w.png"],
+        document=entries(["10017_v.png", "10017_w.png"], boxes=narrow),
+    )
     train = entries(NAMES[:-1], boxes=narrow)
-    for annotation, box in zip(train["annotations"], BOXES, strict=False):  # those of the listed micrograph
+    for annotation, box in zip(
+        train["annotations"], BOXES, strict=False
+    ):  # those of the listed micrograph
         annotation["bbox"] = box
     write_part(folder, "train", NAMES, document=train)
     after = preparation.load(build(settings), silent)
     assert (after.diameter_px, after.border_px) == (before.diameter_px, before.border_px)
-    assert preparation.load(build({**settings, "validation_from": "part"}), silent).diameter_px != before.diameter_px
+    assert (
+        preparation.load(build({**settings, "validation_from": "part"}), silent).diameter_px
+        != before.diameter_px
+    )
 
 
 @pytest.mark.parametrize("change", [{"labelled": ""}, {"label_unit": "tile"}])
@@ -189,12 +218,18 @@ def test_it_needs_whole_micrographs_that_a_list_names(folder, listed, change):
         prepared(folder, **{"labelled": str(listed), "validation_from": "labelled", **change})
 
 
-@pytest.mark.parametrize(("names", "said"), [
-    ("10017_7.png", "'10017_7.png' of the labelled list is not a training micrograph"),
-    ("# none", "the labelled list is empty"),
-    ("10017_v.png", "'10017_v.png' of the labelled list is not a training micrograph"),
-    (NAMES[-1], f"'{NAMES[-1]}' of the labelled list has no annotations")])
-def test_a_list_that_names_nothing_to_measure_on_is_blamed_before_the_diameter(folder, listed, names, said):
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("10017_7.png", "'10017_7.png' of the labelled list is not a training micrograph"),
+        ("# none", "the labelled list is empty"),
+        ("10017_v.png", "'10017_v.png' of the labelled list is not a training micrograph"),
+        (NAMES[-1], f"'{NAMES[-1]}' of the labelled list has no annotations"),
+    ],
+)
+def test_a_list_that_names_nothing_to_measure_on_is_blamed_before_the_diameter(
+    folder, listed, names, said
+):
     listed.write_text(names)
     with pytest.raises(DataError, match=said):
         prepared(folder, labelled=str(listed), validation_from="labelled", particle_diameter_px=8)

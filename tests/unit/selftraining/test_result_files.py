@@ -20,24 +20,47 @@ from cryossl.selftraining.result_files import (
 
 
 def arm(f1: float, *, iterations: int = 1) -> dict:
-    return {"summary": {"f1": f1, "gain_f1": f1 - 0.7, "verdict": "success"}, "iterations": list(range(iterations))}
+    return {
+        "summary": {"f1": f1, "gain_f1": f1 - 0.7, "verdict": "success"},
+        "iterations": list(range(iterations)),
+    }
 
 
-@pytest.mark.parametrize(("strategy", "prefix"), [
-    ("class_balanced", "balanced"), ("naive", "naive"), ("naive+quota", "naive+quota"),
-    ("class_balanced-quota", "balanced-quota"), ("supervised_long", "supervised_long")])
-def test_the_notes_name_stands_for_class_balanced_and_every_other_strategy_has_its_own(strategy, prefix):
+@pytest.mark.parametrize(
+    ("strategy", "prefix"),
+    [
+        ("class_balanced", "balanced"),
+        ("naive", "naive"),
+        ("naive+quota", "naive+quota"),
+        ("class_balanced-quota", "balanced-quota"),
+        ("supervised_long", "supervised_long"),
+    ],
+)
+def test_the_notes_name_stands_for_class_balanced_and_every_other_strategy_has_its_own(
+    strategy, prefix
+):
     assert file_prefix(strategy) == prefix
 
 
-@pytest.mark.parametrize(("ratio", "name"), [
-    (5.0, "balanced_pseudolabel_ratio_5.json"), (10, "balanced_pseudolabel_ratio_10.json"),
-    (2.5, "balanced_pseudolabel_ratio_2.5.json")])
+@pytest.mark.parametrize(
+    ("ratio", "name"),
+    [
+        (5.0, "balanced_pseudolabel_ratio_5.json"),
+        (10, "balanced_pseudolabel_ratio_10.json"),
+        (2.5, "balanced_pseudolabel_ratio_2.5.json"),
+    ],
+)
 def test_a_ratio_file_is_named_as_in_the_note(tmp_path, ratio, name):
-    path = write_arm(tmp_path, strategy="class_balanced", ratio_percent=ratio, seed=0, arm=arm(0.72))
+    path = write_arm(
+        tmp_path, strategy="class_balanced", ratio_percent=ratio, seed=0, arm=arm(0.72)
+    )
     assert path == tmp_path / name
     assert json.loads(path.read_text()) == {
-        "schema": "cryossl-results/1", "strategy": "class_balanced", "ratio_percent": ratio, "seeds": {"0": arm(0.72)}}
+        "schema": "cryossl-results/1",
+        "strategy": "class_balanced",
+        "ratio_percent": ratio,
+        "seeds": {"0": arm(0.72)},
+    }
 
 
 def test_another_seed_is_added_in_order_and_the_same_seed_is_replaced(tmp_path):
@@ -58,7 +81,10 @@ def test_the_summary_has_a_row_per_ratio_and_seed_of_its_own_strategy(tmp_path):
     document = json.loads(path.read_text())
     assert (document["schema"], document["strategy"]) == ("cryossl-results/1", "class_balanced")
     assert [(row["ratio_percent"], row["seed"], row["f1"]) for row in document["rows"]] == [
-        (5, 0, 0.6), (5, 1, 0.7), (10, 0, 0.8)]
+        (5, 0, 0.6),
+        (5, 1, 0.7),
+        (10, 0, 0.8),
+    ]
     assert document["rows"][0]["verdict"] == "success"
 
 
@@ -84,13 +110,17 @@ def test_the_cells_of_a_sweep_are_gathered_into_the_notes_files_with_all_seeds(t
         cell = tmp_path / f"ratio_5_seed_{seed}"
         cell.mkdir()
         for strategy in ("class_balanced", "naive", "naive+quota"):
-            write_arm(cell, strategy=strategy, ratio_percent=5, seed=seed, arm=arm([0.7, 0.8][seed]))
+            write_arm(
+                cell, strategy=strategy, ratio_percent=5, seed=seed, arm=arm([0.7, 0.8][seed])
+            )
         gather(cell, tmp_path, strategies=["class_balanced", "naive"])
     seeds = json.loads((tmp_path / "balanced_pseudolabel_ratio_5.json").read_text())["seeds"]
     assert seeds == {"0": arm(0.7), "1": arm(0.8)}
     rows = json.loads((tmp_path / "naive_pseudolabel_summary.json").read_text())["rows"]
     assert [(row["seed"], row["f1"]) for row in rows] == [(0, 0.7), (1, 0.8)]
-    assert not (tmp_path / "naive+quota_pseudolabel_ratio_5.json").exists()  # not asked for: an earlier run's
+    assert not (
+        tmp_path / "naive+quota_pseudolabel_ratio_5.json"
+    ).exists()  # not asked for: an earlier run's
 
 
 def test_a_run_that_came_to_its_end_leaves_its_fingerprint_until_the_next_begins(tmp_path):
@@ -104,7 +134,11 @@ def test_a_run_that_came_to_its_end_leaves_its_fingerprint_until_the_next_begins
 @pytest.mark.parametrize("seeds", [[], {"0": 3}, {"0": {}}])
 def test_a_damaged_file_counts_as_none_and_is_written_anew(tmp_path, seeds):
     path = tmp_path / "naive_pseudolabel_ratio_5.json"
-    path.write_text(json.dumps({"schema": SCHEMA, "strategy": "naive", "ratio_percent": 5, "seeds": seeds}))
-    assert not is_finished(tmp_path, strategy="naive", ratio_percent=5, seed=0, split_sha256="s", settings={})
+    path.write_text(
+        json.dumps({"schema": SCHEMA, "strategy": "naive", "ratio_percent": 5, "seeds": seeds})
+    )
+    assert not is_finished(
+        tmp_path, strategy="naive", ratio_percent=5, seed=0, split_sha256="s", settings={}
+    )
     write_arm(tmp_path, strategy="naive", ratio_percent=5, seed=1, arm=arm(0.7))
     assert list(json.loads(path.read_text())["seeds"]) == ["1"]

@@ -15,18 +15,37 @@ from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
 
-CONFIG = build({"decoder_width": 4, "batch_size": 2, "baseline_epochs": 1, "least_steps": 0, "validations": 1,
-                "naive_threshold": 0.5,
-                "target_particle_ratio": 0.1})
+CONFIG = build(
+    {
+        "decoder_width": 4,
+        "batch_size": 2,
+        "baseline_epochs": 1,
+        "least_steps": 0,
+        "validations": 1,
+        "naive_threshold": 0.5,
+        "target_particle_ratio": 0.1,
+    }
+)
 
 
 @pytest.fixture
 def new_experiment(dataset, tmp_path):  # noqa: F811
     store = make_store(dataset, tmp_path / "stores")
-    split = Split(labelled=("train/a_1.png",), unlabelled=("train/a_2.png", "train/b_1.png", "train/b_2.png"),
-                  validation=("val/a_3.png",), test=("test/b_3.png",))
-    return lambda report: Experiment(CONFIG, store, split, Stages(tmp_path / "stages"), device=torch.device("cpu"),
-                                     precision="fp32", report=report)
+    split = Split(
+        labelled=("train/a_1.png",),
+        unlabelled=("train/a_2.png", "train/b_1.png", "train/b_2.png"),
+        validation=("val/a_3.png",),
+        test=("test/b_3.png",),
+    )
+    return lambda report: Experiment(
+        CONFIG,
+        store,
+        split,
+        Stages(tmp_path / "stages"),
+        device=torch.device("cpu"),
+        precision="fp32",
+        report=report,
+    )
 
 
 def maps(tmp_path) -> list[str]:
@@ -48,7 +67,9 @@ def test_a_run_that_ends_leaves_the_maps_that_another_selects_from(new_experimen
             left.extend([other.is_alive(), maps(tmp_path)])
 
     selects = new_experiment(end_the_other)
-    found = selects.pseudo_label(teacher, selects.split.unlabelled, recipe_for("class_balanced", CONFIG.selection))
+    found = selects.pseudo_label(
+        teacher, selects.split.unlabelled, recipe_for("class_balanced", CONFIG.selection)
+    )
     assert len(found) == 2
     assert left == [False, ["probabilities-00000.u8"]]
     selects.finish()
@@ -61,6 +82,8 @@ def test_maps_that_another_run_has_removed_are_made_again(new_experiment, tmp_pa
     first = ends.pseudo_label(teacher, ends.split.unlabelled, recipe_for("naive", CONFIG.selection))
     ends.finish()
     assert maps(tmp_path) == []
-    again = selects.pseudo_label(teacher, selects.split.unlabelled, recipe_for("naive+quota", CONFIG.selection))
+    again = selects.pseudo_label(
+        teacher, selects.split.unlabelled, recipe_for("naive+quota", CONFIG.selection)
+    )
     assert set(again.assessments) == set(first.assessments)
     assert again.assessments == first.assessments

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from cryossl.errors import ConfigError
-from cryossl.sweep.executors import LocalExecutor, SlurmExecutor, command, environment, last_line, slurm_options
+from cryossl.sweep.executors import (
+    LocalExecutor,
+    SlurmExecutor,
+    command,
+    environment,
+    last_line,
+    slurm_options,
+)
 
 
 def ended(job, *, within_seconds: float = 120.0) -> int:
@@ -39,21 +46,33 @@ def test_the_command_is_this_pythons(tmp_path):
     assert words[2:] == ["run", "--config", str(tmp_path / "s.yaml")]
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [
-    ({"A": "1", "MLFLOW_EXPERIMENT_NAME": "n", "MLFLOW_EXPERIMENT_ID": "4"},
-     {"A": "1", "MLFLOW_EXPERIMENT_NAME": "n", "MLFLOW_EXPERIMENT_ID": "4"}),
-    ({"MLFLOW_RUN_ID": "r", "MLFLOW_EXPERIMENT_NAME": "n", "MLFLOW_EXPERIMENT_ID": "4"}, {"MLFLOW_EXPERIMENT_ID": "4"}),
-    ({"MLFLOW_RUN_ID": "r", "MLFLOW_EXPERIMENT_NAME": "n"}, {"MLFLOW_EXPERIMENT_NAME": "n"}),
-])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (
+            {"A": "1", "MLFLOW_EXPERIMENT_NAME": "n", "MLFLOW_EXPERIMENT_ID": "4"},
+            {"A": "1", "MLFLOW_EXPERIMENT_NAME": "n", "MLFLOW_EXPERIMENT_ID": "4"},
+        ),
+        (
+            {"MLFLOW_RUN_ID": "r", "MLFLOW_EXPERIMENT_NAME": "n", "MLFLOW_EXPERIMENT_ID": "4"},
+            {"MLFLOW_EXPERIMENT_ID": "4"},
+        ),
+        ({"MLFLOW_RUN_ID": "r", "MLFLOW_EXPERIMENT_NAME": "n"}, {"MLFLOW_EXPERIMENT_NAME": "n"}),
+    ],
+)
 def test_no_cell_adopts_the_run_that_was_made_for_the_sweep(ours, theirs):
     assert environment(ours) == theirs
 
 
-@pytest.mark.parametrize(("text", "line"), [
-    ("a\n\ncryossl: error: no space; free some\n\n", "no space; free some"), ("", "it said nothing"),
-    ("\n \n", "it said nothing"),
-    ("x" * 9000 + "\nlast", "last"),
-])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a\n\ncryossl: error: no space; free some\n\n", "no space; free some"),
+        ("", "it said nothing"),
+        ("\n \n", "it said nothing"),
+        ("x" * 9000 + "\nlast", "last"),
+    ],
+)
 def test_the_last_line_is_the_one_that_says_something(tmp_path, text, line):
     (tmp_path / "log").write_text(text)
     assert last_line(tmp_path / "log") == line
@@ -61,7 +80,10 @@ def test_the_last_line_is_the_one_that_says_something(tmp_path, text, line):
 
 
 def test_slurm_parameters_are_names_and_values():
-    assert slurm_options("slurm_partition=gpu, timeout_min=60,") == {"slurm_partition": "gpu", "timeout_min": 60}
+    assert slurm_options("slurm_partition=gpu, timeout_min=60,") == {
+        "slurm_partition": "gpu",
+        "timeout_min": 60,
+    }
     assert slurm_options(None) == {}
     for wrong in ("gpu", "=3", "a="):
         with pytest.raises(ConfigError, match="NAME=VALUE"):
@@ -70,7 +92,9 @@ def test_slurm_parameters_are_names_and_values():
 
 def test_without_submitit_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(ConfigError, match=r"needs the package submitit; .venv/bin/pip install -e '.\[slurm\]'"):
+    with pytest.raises(
+        ConfigError, match=r"needs the package submitit; .venv/bin/pip install -e '.\[slurm\]'"
+    ):
         SlurmExecutor(tmp_path, threads=0, options={})
 
 

@@ -24,7 +24,9 @@ class Program:
 
     def __init__(self, code: str, log: Path) -> None:
         with log.open("wb") as said:
-            self._process = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=said, stderr=said)
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-c", code], stdout=said, stderr=said
+            )
         self.was_ended = False
 
     def poll(self) -> int | None:
@@ -57,26 +59,40 @@ class Programs:
 @pytest.fixture
 def planned(tmp_path) -> list[Planned]:
     config = build({"results": tmp_path, "name": "grid"})
-    return [Planned(cell.within(config, device="cpu", threads=1), str(number), 10.0)
-            for number, cell in enumerate(cells(config, ratios="5", seeds=4))]
+    return [
+        Planned(cell.within(config, device="cpu", threads=1), str(number), 10.0)
+        for number, cell in enumerate(cells(config, ratios="5", seeds=4))
+    ]
 
 
 def scheduled(planned, programs, tmp_path, *, jobs: int = 1) -> tuple[list[Failure], list[str]]:
     done: list[str] = []
     with narrated(tmp_path / "grid", name="grid", plan=[]) as narrator:
-        failures = Schedule(planned, programs, jobs=jobs, narrator=narrator,
-                            finished=lambda one, _: done.append(one.folder.name)).work()
+        failures = Schedule(
+            planned,
+            programs,
+            jobs=jobs,
+            narrator=narrator,
+            finished=lambda one, _: done.append(one.folder.name),
+        ).work()
     return failures, done
 
 
-def test_a_cell_that_fails_stops_no_other_and_is_listed_with_its_last_words(planned, tmp_path, capfd):
+def test_a_cell_that_fails_stops_no_other_and_is_listed_with_its_last_words(
+    planned, tmp_path, capfd
+):
     codes = {one.folder.name: "pass" for one in planned}
-    codes["ratio_5_seed_1"] = "import sys; print('well', flush=True); sys.exit('cryossl: error: no luck')"
+    codes["ratio_5_seed_1"] = (
+        "import sys; print('well', flush=True); sys.exit('cryossl: error: no luck')"
+    )
     (planned[2].folder.parent).mkdir(parents=True, exist_ok=True)
     planned[2].folder.write_text("a file where the folder should be")
     failures, done = scheduled(planned, programs := Programs(codes), tmp_path)
     assert done == ["ratio_5_seed_0", "ratio_5_seed_3"]
-    assert [(one.planned.cell.title, one.code) for one in failures] == [("5% seed 1", 1), ("5% seed 2", 6)]
+    assert [(one.planned.cell.title, one.code) for one in failures] == [
+        ("5% seed 1", 1),
+        ("5% seed 2", 6),
+    ]
     assert failures[0].said.startswith("no luck (")
     assert "ratio_5_seed_2" in failures[1].said
     assert programs.started == [("ratio_5_seed_0", 0), ("ratio_5_seed_1", 1), ("ratio_5_seed_3", 3)]
@@ -122,4 +138,4 @@ def test_a_cell_that_another_process_holds_is_waited_for_and_then_run(planned, t
     holder.join()
     assert (failures, sorted(done)) == ([], sorted(one.folder.name for one in planned))
     assert "5% seed 1 is held by process" in capfd.readouterr().out
-    assert ("ratio_5_seed_1", 1) not in programs.started[:released[0]]
+    assert ("ratio_5_seed_1", 1) not in programs.started[: released[0]]

@@ -18,9 +18,14 @@ def test_a_folder_is_held_by_one_and_free_afterwards(tmp_path):
     assert held_by(folder) is None
     with one_at_a_time(folder):
         assert f"process {os.getpid()} on" in str(held_by(folder))
-        with pytest.raises(BusyError, match=f"in use by process {os.getpid()}"), one_at_a_time(folder):
+        with (
+            pytest.raises(BusyError, match=f"in use by process {os.getpid()}"),
+            one_at_a_time(folder),
+        ):
             pytest.fail("held twice")
-        assert f"process {os.getpid()} on" in str(held_by(folder))  # who was refused did not take the holder's name away
+        assert f"process {os.getpid()} on" in str(
+            held_by(folder)
+        )  # who was refused did not take the holder's name away
     assert held_by(folder) is None
     with one_at_a_time(folder):
         pass
@@ -33,11 +38,16 @@ def test_a_killed_holder_is_not_taken_for_the_one_that_has_just_begun(tmp_path):
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     (folder / "running").write_text(f"process {gone.pid} on {platform.node()}")
-    code = ("import os, platform, sys, time; from filelock import FileLock\n"
-            "with FileLock(sys.argv[1] + '/.lock'):\n"
-            "    print('held', flush=True); time.sleep(0.3)\n"
-            "    open(sys.argv[1] + '/running', 'w').write(f'process {os.getpid()} on {platform.node()}'); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+    code = (
+        "import os, platform, sys, time; from filelock import FileLock\n"
+        "with FileLock(sys.argv[1] + '/.lock'):\n"
+        "    print('held', flush=True); time.sleep(0.3)\n"
+        "    open(sys.argv[1] + '/running', 'w').write(f'process {os.getpid()} on "
+        "{platform.node()}'); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
         holder.stdout.readline()
         assert held_by(folder) == f"process {holder.pid} on {platform.node()}"
         holder.stdin.close()
@@ -45,7 +55,10 @@ def test_a_killed_holder_is_not_taken_for_the_one_that_has_just_begun(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot write the results folder"), one_at_a_time(tmp_path / "file" / "below"):
+    with (
+        pytest.raises(StorageError, match="cannot write the results folder"),
+        one_at_a_time(tmp_path / "file" / "below"),
+    ):
         pytest.fail("held nothing")
 
 

@@ -38,8 +38,11 @@ def test_a_finished_stage_is_not_computed_again(tmp_path: Path) -> None:
 
 def test_other_inputs_and_other_kinds_are_other_stages(tmp_path: Path) -> None:
     stages = Stages(tmp_path)
-    keys = {stages.once(kind, inputs, write("f", "x")).key
-            for kind in ("train", "predict") for inputs in ({"seed": 1}, {"seed": 2}, {"seed": 1, "more": None})}
+    keys = {
+        stages.once(kind, inputs, write("f", "x")).key
+        for kind in ("train", "predict")
+        for inputs in ({"seed": 1}, {"seed": 2}, {"seed": 1, "more": None})
+    }
     assert len(keys) == 6
 
 
@@ -105,9 +108,11 @@ def test_two_processes_that_want_one_stage_compute_it_once(tmp_path: Path) -> No
 
 def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    program = (f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
-               "from pathlib import Path\nfrom cryossl.system.files import write_durably\n"
-               f"for i in range(10**9): write_durably(Path({str(path)!r}), bytes([i % 256]) * 200_000)")
+    program = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r})\n"
+        "from pathlib import Path\nfrom cryossl.system.files import write_durably\n"
+        f"for i in range(10**9): write_durably(Path({str(path)!r}), bytes([i % 256]) * 200_000)"
+    )
     for wait in (0.05, 0.1, 0.15):
         process = subprocess.Popen([sys.executable, "-c", program])
         while not path.exists():

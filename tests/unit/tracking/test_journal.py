@@ -65,7 +65,7 @@ def test_any_flipped_byte_loses_no_other_line_and_invents_none(tmp_path):
     good = path.read_bytes()
     starts = [0, *(at + 1 for at, byte in enumerate(good) if byte == 10)]
     for at in range(len(good)):
-        path.write_bytes(good[:at] + bytes([good[at] ^ 0x11]) + good[at + 1:])
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x11]) + good[at + 1 :])
         read = Journal(tmp_path).entries
         line = sum(start <= at for start in starts) - 1
         # A flipped newline joins two lines and costs both; any other flip costs its own line alone.
@@ -89,7 +89,9 @@ def _append_all(folder: Path, name: str) -> None:
 
 def test_several_processes_write_one_journal_and_each_point_is_there_once(tmp_path):
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_append_all, args=(tmp_path, f"own{index}")) for index in range(3)]
+    workers = [
+        context.Process(target=_append_all, args=(tmp_path, f"own{index}")) for index in range(3)
+    ]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -115,14 +117,18 @@ def test_a_writer_killed_at_any_moment_leaves_whole_lines_and_a_free_lock(tmp_pa
         deadline = time.monotonic() + 30
         before = len(Journal(tmp_path).entries)
         path = tmp_path / "journal.jsonl"
-        while (not path.exists() or len(Journal(tmp_path).entries) < before + 5) and time.monotonic() < deadline:
+        while (
+            not path.exists() or len(Journal(tmp_path).entries) < before + 5
+        ) and time.monotonic() < deadline:
             time.sleep(0.01)
             if before:
                 break
         os.kill(writer.pid, signal.SIGKILL)
         writer.join(30)
         entries = Journal(tmp_path).entries
-        assert [(entry.step, entry.value) for entry in entries] == [(step, 0.25 * step) for step in range(len(entries))]
+        assert [(entry.step, entry.value) for entry in entries] == [
+            (step, 0.25 * step) for step in range(len(entries))
+        ]
     assert len(Journal(tmp_path).entries) >= 5
 
 
@@ -186,7 +192,8 @@ def test_a_write_that_fails_half_way_leaves_the_journal_as_it_was(tmp_path):
     journal.append([LOSS])
     before = (tmp_path / "journal.jsonl").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # The system takes the first bytes of the next line and refuses the rest, as a disk does that becomes full.
+    # The system takes the first bytes of the next line and refuses the rest, as a disk does that
+    # becomes full.
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, hard))
     try:
         with pytest.raises(StorageError, match="free space"):
@@ -198,8 +205,16 @@ def test_a_write_that_fails_half_way_leaves_the_journal_as_it_was(tmp_path):
     assert [entry.step for entry in Journal(tmp_path).entries] == [1, 2]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 3),
-                          st.floats(allow_nan=False, allow_infinity=False)), max_size=20))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b"]),
+            st.integers(0, 3),
+            st.floats(allow_nan=False, allow_infinity=False),
+        ),
+        max_size=20,
+    )
+)
 def test_any_order_of_writing_and_reopening_keeps_the_first_value_exactly(tmp_path_factory, points):
     folder = tmp_path_factory.mktemp("journal")
     expected: dict[tuple[str, int], float] = {}

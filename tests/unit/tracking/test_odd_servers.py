@@ -19,12 +19,24 @@ from typed_commands import Done, call
 from cryossl.tracking.address import LOG_IN
 from cryossl.tracking.mlflow_environment import set_manners
 
-NO_EXPERIMENT = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"})
+NO_EXPERIMENT = json.dumps(
+    {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"}
+)
 ANSWERS = {
-    "HTML": "<html><body>Please log in</body></html>", "a list": "[1, 2]", "a number": "7", "null": "null",
-    "other fields": '{"experiment": {"names": 3}, "runs": 7}', "other types": '{"experiment": [1], "runs": {"info": "x"}}',
-    "half of it": '{"experiment": {"experiment_id": "1", "name": "cry'}
-COMMANDS = (("compare",), ("runs",), ("reap", "--work", "work"), ("report", "--output", "report.html"))
+    "HTML": "<html><body>Please log in</body></html>",
+    "a list": "[1, 2]",
+    "a number": "7",
+    "null": "null",
+    "other fields": '{"experiment": {"names": 3}, "runs": 7}',
+    "other types": '{"experiment": [1], "runs": {"info": "x"}}',
+    "half of it": '{"experiment": {"experiment_id": "1", "name": "cry',
+}
+COMMANDS = (
+    ("compare",),
+    ("runs",),
+    ("reap", "--work", "work"),
+    ("report", "--output", "report.html"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +52,7 @@ def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
     """The address of what takes every connection and says nothing, and the connections that it took."""
     taken: list[socket.socket] = []
     with contextlib.ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
+
         def take() -> None:
             while True:
                 connection, _ = listener.accept()
@@ -62,6 +75,7 @@ def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
 @contextlib.contextmanager
 def server_that_says(text: str, *, status: int = 200, after_seconds: float = 0.0) -> Iterator[str]:
     """The address of a server that answers everything with one text."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -100,6 +114,7 @@ def test_a_silent_server_is_asked_once(words: tuple[str, ...]) -> None:
 def test_a_server_that_trickles_is_a_silent_one() -> None:
     """Each byte comes in time, the answer never."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def trickle() -> None:
             connection, _ = listener.accept()
             with connection, contextlib.suppress(OSError):
@@ -109,7 +124,13 @@ def test_a_server_that_trickles_is_a_silent_one() -> None:
 
         thread = threading.Thread(target=trickle)
         thread.start()
-        done = call("reap", "--work", "work", "--tracking-uri", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        done = call(
+            "reap",
+            "--work",
+            "work",
+            "--tracking-uri",
+            f"http://127.0.0.1:{listener.getsockname()[1]}",
+        )
         thread.join()
     assert "no answer within 2 s" in one_line(done, code=3)
 
@@ -121,28 +142,64 @@ def test_a_slow_server_is_waited_for() -> None:
     assert "none of this name" in done.err
 
 
-@pytest.mark.parametrize(("status", "run_id", "cure"), [
-    (404, None, "check the tracking URI"),
-    (404, "f00", "check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run"),
-    (401, None, LOG_IN), (401, "f00", LOG_IN), (403, None, LOG_IN)])
-def test_a_refusal_comes_with_the_cure_that_is_its_own(status: int, run_id: str | None, cure: str, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("status", "run_id", "cure"),
+    [
+        (404, None, "check the tracking URI"),
+        (
+            404,
+            "f00",
+            "check the tracking URI, and `unset MLFLOW_RUN_ID` if it names another store's run",
+        ),
+        (401, None, LOG_IN),
+        (401, "f00", LOG_IN),
+        (403, None, LOG_IN),
+    ],
+)
+def test_a_refusal_comes_with_the_cure_that_is_its_own(
+    status: int, run_id: str | None, cure: str, monkeypatch
+) -> None:
     if run_id is not None:
         monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
     with server_that_says("no", status=status) as uri:
-        for words in (("reap", "--work", "work"), ("compare",))[:1 if run_id else 2]:  # what only reads adopts no run
+        for words in (("reap", "--work", "work"), ("compare",))[
+            : 1 if run_id else 2
+        ]:  # what only reads adopts no run
             assert one_line(call(*words, "--tracking-uri", uri), code=3).endswith(f"; {cure}\n")
 
 
-@pytest.mark.parametrize(("name", "value", "legal"), [
-    *(("HTTP_REQUEST_TIMEOUT", value, "a whole number from 1 to 86400")
-      for value in ("soon", "", "0", "-1", "86401", "9" * 5000)),
-    *(("HTTP_REQUEST_MAX_RETRIES", value, "a whole number from 0 to 10") for value in ("x", "11")),
-    *(("HTTP_REQUEST_BACKOFF_FACTOR", value, "a whole number from 0 to 120") for value in ("1.5", "121")),
-    *(("HTTP_REQUEST_BACKOFF_JITTER", value, "a finite number from 0 up") for value in ("much", "nan", "inf", "-1", "")),
-    ("LOGGING_LEVEL", "nonsense", "the name of a logging level"), ("LOGGING_LEVEL", "10", "the name of a logging level"),
-    *((name, "yes", "true, false, 1 or 0") for name in (
-        "TRACKING_INSECURE_TLS", "HTTP_RESPECT_RETRY_AFTER_HEADER", "ALLOW_HTTP_REDIRECTS", "DISABLE_TELEMETRY")),
-])
+@pytest.mark.parametrize(
+    ("name", "value", "legal"),
+    [
+        *(
+            ("HTTP_REQUEST_TIMEOUT", value, "a whole number from 1 to 86400")
+            for value in ("soon", "", "0", "-1", "86401", "9" * 5000)
+        ),
+        *(
+            ("HTTP_REQUEST_MAX_RETRIES", value, "a whole number from 0 to 10")
+            for value in ("x", "11")
+        ),
+        *(
+            ("HTTP_REQUEST_BACKOFF_FACTOR", value, "a whole number from 0 to 120")
+            for value in ("1.5", "121")
+        ),
+        *(
+            ("HTTP_REQUEST_BACKOFF_JITTER", value, "a finite number from 0 up")
+            for value in ("much", "nan", "inf", "-1", "")
+        ),
+        ("LOGGING_LEVEL", "nonsense", "the name of a logging level"),
+        ("LOGGING_LEVEL", "10", "the name of a logging level"),
+        *(
+            (name, "yes", "true, false, 1 or 0")
+            for name in (
+                "TRACKING_INSECURE_TLS",
+                "HTTP_RESPECT_RETRY_AFTER_HEADER",
+                "ALLOW_HTTP_REDIRECTS",
+                "DISABLE_TELEMETRY",
+            )
+        ),
+    ],
+)
 def test_a_value_of_the_environment_that_mlflow_would_stumble_over_is_refused(
     name: str, value: str, legal: str, monkeypatch
 ) -> None:
@@ -152,11 +209,22 @@ def test_a_value_of_the_environment_that_mlflow_would_stumble_over_is_refused(
     assert len(line) < 200
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("HTTP_REQUEST_TIMEOUT", "86400"), ("HTTP_REQUEST_MAX_RETRIES", "10"), ("HTTP_REQUEST_BACKOFF_FACTOR", "120"),
-    ("HTTP_REQUEST_BACKOFF_JITTER", "0.5"), ("LOGGING_LEVEL", "debug"), ("LOGGING_LEVEL", ""),
-    ("TRACKING_INSECURE_TLS", "False"), ("HTTP_RESPECT_RETRY_AFTER_HEADER", "0")])
-def test_a_value_of_the_environment_that_mlflow_takes_is_taken(name: str, value: str, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HTTP_REQUEST_TIMEOUT", "86400"),
+        ("HTTP_REQUEST_MAX_RETRIES", "10"),
+        ("HTTP_REQUEST_BACKOFF_FACTOR", "120"),
+        ("HTTP_REQUEST_BACKOFF_JITTER", "0.5"),
+        ("LOGGING_LEVEL", "debug"),
+        ("LOGGING_LEVEL", ""),
+        ("TRACKING_INSECURE_TLS", "False"),
+        ("HTTP_RESPECT_RETRY_AFTER_HEADER", "0"),
+    ],
+)
+def test_a_value_of_the_environment_that_mlflow_takes_is_taken(
+    name: str, value: str, monkeypatch
+) -> None:
     monkeypatch.setenv(f"MLFLOW_{name}", value)
     set_manners()
     assert getattr(environment_variables, f"MLFLOW_{name}").get() is not None
@@ -165,6 +233,8 @@ def test_a_value_of_the_environment_that_mlflow_takes_is_taken(name: str, value:
 
 @pytest.mark.parametrize("answer", list(ANSWERS))
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_server_that_answers_something_else_is_one_line(words: tuple[str, ...], answer: str) -> None:
+def test_a_server_that_answers_something_else_is_one_line(
+    words: tuple[str, ...], answer: str
+) -> None:
     with server_that_says(ANSWERS[answer]) as uri:
         assert uri in one_line(call(*words, "--tracking-uri", uri), code=3)
