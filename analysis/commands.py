@@ -109,7 +109,7 @@ def _conclude(config: Config, fingerprint: str, *, missing: int = 0) -> None:
             "`cryossl compare`"
         )
     else:
-        _tell_comparison(config, [fingerprint])
+        _print_comparison(config, [fingerprint])
     other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
     another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
     click.echo(
@@ -142,7 +142,7 @@ def command_at(config: Config, ratio: float) -> str:
 
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
     """Print the comparison of all experiments of a sweep, and what to type next."""
-    _tell_comparison(config, fingerprints)
+    _print_comparison(config, fingerprints)
     click.echo(
         "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
         "--ratio R` shows "
@@ -150,7 +150,7 @@ def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
     )
 
 
-def _tell_comparison(config: Config, fingerprints: Collection[str]) -> None:
+def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
     from analysis.tables.rendering import render
 
     known = list(fingerprints)

@@ -370,8 +370,8 @@ class Config(Section):
 def sections() -> dict[str, type[Section]]:
     """Section name -> its model, in the order of declaration."""
     return {
-        name: field.annotation
-        for name, field in Config.model_fields.items()  # type: ignore[misc]
+        name: field.annotation  # type: ignore[misc]
+        for name, field in Config.model_fields.items()
         if field.annotation is not None
     }
 

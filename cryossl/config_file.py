@@ -10,7 +10,7 @@ import yaml
 
 from cryossl.config import Config, build, sections
 from cryossl.errors import ConfigError
-from cryossl.system.textfile import read_text
+from cryossl.system.user_files import read_text
 
 _LARGEST_BYTES = 2**20
 

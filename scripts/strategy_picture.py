@@ -29,7 +29,7 @@ from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.store.store import build
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
-from cryossl.progress.events import Report, silent
+from cryossl.progress.events import OnProgress, silent
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining import prepare as preparation
@@ -68,10 +68,10 @@ class Panel:
     kind: Kind
 
 
-def open_experiment(config: Config, *, report: Report = silent) -> Experiment:
+def open_experiment(config: Config, *, report: OnProgress = silent) -> Experiment:
     """The data, split and store of a config, on one CPU thread, so that every machine draws the same picture."""
     dataset = preparation.load(config, report)
-    blueprint = preparation.sketch(config, dataset)
+    store_plan = preparation.sketch(config, dataset)
     device = devices.resolve("cpu")
     devices.prepare(device=device, threads=1)
     store = build(
@@ -84,7 +84,7 @@ def open_experiment(config: Config, *, report: Report = silent) -> Experiment:
     return Experiment(
         config,
         store,
-        preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px),
+        preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px),
         Stages(config.run.work / "stages"),
         device=device,
         precision="fp32",

@@ -11,7 +11,7 @@ from cryossl.config import NetworkSettings
 from cryossl.data.tiling import Tile
 from cryossl.network.architecture import build
 from cryossl.network.batches import Example, MixedBatches, TileBatches
-from cryossl.network.checkpoints import Checkpoint, Weights
+from cryossl.network.checkpoints import Checkpoint, StateDict
 from cryossl.network.training import Fitted, fit
 from cryossl.progress.events import silent
 
@@ -90,7 +90,7 @@ def train(
     return fit(build(settings, seed=0), **arguments)
 
 
-def equal(first: Weights, second: Weights) -> bool:
+def equal(first: StateDict, second: StateDict) -> bool:
     """Whether two networks have the same weights, bit for bit."""
     return set(first) == set(second) and all(
         torch.equal(first[name], second[name]) for name in first

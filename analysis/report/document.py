@@ -1,7 +1,4 @@
-"""A report as one file:
-
-HTML that holds everything, Markdown or LaTeX with its figures beside it.
-"""
+"""A report as one file: HTML that holds everything, Markdown or LaTeX with figures beside it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ State = Literal["finished", "unfinished", "failed", "missing"]
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrackedModel:
     """One trained model as it was tracked. `metrics` hold finite numbers only."""
 
     run_id: str
@@ -50,12 +50,12 @@ class Arm:
     seed: int
     state: State
     note: str
-    iterations: tuple[Trained, ...]
-    final: Trained | None
-    reference: Trained | None
+    iterations: tuple[TrackedModel, ...]
+    final: TrackedModel | None
+    reference: TrackedModel | None
     stop_reason: str
-    empty: Trained | None
-    baseline: Trained | None
+    empty: TrackedModel | None
+    baseline: TrackedModel | None
 
     def value(self, metric: str) -> float | None:
         """A metric of the final model."""
@@ -67,7 +67,7 @@ class Arm:
         return difference(mine, base)
 
     @property
-    def pseudo_labelled(self) -> Trained | None:
+    def pseudo_labelled(self) -> TrackedModel | None:
         """Whose pseudo-labels speak for the arm: the accepted model's, else the last student's, else none at all."""
         students = [model for model in self.iterations if model.iteration > 0]
         if self.final is not None and self.final in students:
@@ -152,8 +152,10 @@ def strategy_order(strategy: str) -> tuple[int, str]:
     return (start[0] if start else len(bases)), strategy
 
 
-def _trained(row: Mapping[Any, Any], metrics: Sequence[str], settings: Sequence[str]) -> Trained:
-    return Trained(
+def _trained(
+    row: Mapping[Any, Any], metrics: Sequence[str], settings: Sequence[str]
+) -> TrackedModel:
+    return TrackedModel(
         run_id=str(row["run_id"]),
         iteration=int(row["iteration"]),
         state=str(row["state"]),
@@ -176,7 +178,7 @@ def _blank(value: object) -> bool:
 def _arm(
     key: tuple[float, str, int],
     rows: Sequence[Mapping[Any, Any]],
-    baseline: Trained | None,
+    baseline: TrackedModel | None,
     names: tuple[Sequence[str], Sequence[str]],
 ) -> Arm:
     ratio, strategy, seed = key
@@ -201,7 +203,7 @@ def _arm(
 
 
 def _state(
-    strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: Trained | None
+    strategy: str, rows: Sequence[Mapping[Any, Any]], baseline: TrackedModel | None
 ) -> tuple[State, str]:
     """Whether an arm may enter a mean, and if not, why."""
     for row in rows:
@@ -240,14 +242,16 @@ def _finite_text(value: object) -> float | None:
         return None
 
 
-def _final(strategy: str, models: Sequence[Trained], baseline: Trained | None) -> Trained | None:
+def _final(
+    strategy: str, models: Sequence[TrackedModel], baseline: TrackedModel | None
+) -> TrackedModel | None:
     if without_pseudo_labels(strategy):
         return models[-1] if models else None
     accepted = [model for model in models if model.accepted]
     return accepted[-1] if accepted else baseline
 
 
-def _why_stopped(models: Sequence[Trained], rows: Sequence[Mapping[Any, Any]]) -> str:
+def _why_stopped(models: Sequence[TrackedModel], rows: Sequence[Mapping[Any, Any]]) -> str:
     if rows[-1]["state"] == "empty":
         return str(rows[-1]["note"])
     return (
@@ -280,7 +284,7 @@ def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
     return found
 
 
-def _validation(models: Mapping[int, Trained], seeds: Mapping[int, Trained]) -> float:
+def _validation(models: Mapping[int, TrackedModel], seeds: Mapping[int, TrackedModel]) -> float:
     mean = mean_of(models[seed].metrics.get("validation/f1") for seed in seeds)
     return -math.inf if mean is None else mean
 

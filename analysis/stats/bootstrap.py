@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64
 
 from analysis.stats.statistics import Interval, t_quantile
 
-Counts = Int64[np.ndarray, "seeds micrographs 3"]
+CountsArray = Int64[np.ndarray, "seeds micrographs 3"]
 Sources = Int64[np.ndarray, "micrographs"]
 Score = Literal["f1", "precision", "recall"]
 Level = Literal["seeds", "sources", "micrographs"]
@@ -43,14 +43,14 @@ class Difference:
     levels: tuple[Level, ...]
 
 
-def pooled_score(counts: Counts, *, score: Score) -> float:
+def pooled_score(counts: CountsArray, *, score: Score) -> float:
     """Precision, recall or F1 of the summed (tp, fp, fn), in [0, 1]; NaN where it is undefined."""
     return float(_score(counts.sum(axis=(0, 1), dtype=np.int64).astype(np.float64)[None], score)[0])
 
 
 def paired_bootstrap(
-    first: Counts,
-    second: Counts,
+    first: CountsArray,
+    second: CountsArray,
     sources: Sources,
     *,
     score: Score = "f1",
@@ -182,7 +182,7 @@ def _score(counts: Float64[np.ndarray, "draws 3"], score: Score) -> Float64[np.n
     return ratio
 
 
-def _check(first: Counts, second: Counts, sources: Sources) -> None:
+def _check(first: CountsArray, second: CountsArray, sources: Sources) -> None:
     if first.shape != second.shape or first.shape[1] != len(sources):
         raise ValueError(
             f"the arms do not pair: {first.shape}, {second.shape} and {len(sources)} sources"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from analysis.runs.arms import Arm, Trained, by_arm, finished, run_ids_of
+from analysis.runs.arms import Arm, TrackedModel, by_arm, finished, run_ids_of
 from analysis.runs.counts import ModelCounts
-from analysis.stats.bootstrap import Counts, Level, Score, paired_bootstrap, pooled_score
+from analysis.stats.bootstrap import CountsArray, Level, Score, paired_bootstrap, pooled_score
 from analysis.stats.statistics import Differences, Interval, seed_interval
 
 SCORES: Mapping[str, Score] = {
@@ -36,7 +36,7 @@ class Contrast:
     """
 
     name: str
-    pairs: tuple[tuple[int, Trained, Trained], ...]
+    pairs: tuple[tuple[int, TrackedModel, TrackedModel], ...]
     differences: Differences
     run_ids: tuple[str, ...]
 
@@ -141,7 +141,7 @@ def run_ids_to_count(arms: Sequence[Arm]) -> list[str]:
 
 def _contrast(
     name: str,
-    pairs: Sequence[tuple[int, Trained | None, Trained | None]],
+    pairs: Sequence[tuple[int, TrackedModel | None, TrackedModel | None]],
     metric: str,
     run_ids: tuple[str, ...],
 ) -> Contrast:
@@ -156,7 +156,7 @@ def _contrast(
 
 def _paired(
     contrast: Contrast, counts: Mapping[str, ModelCounts], metric: str
-) -> tuple[tuple[Counts, Counts, tuple[str, ...]] | None, str]:
+) -> tuple[tuple[CountsArray, CountsArray, tuple[str, ...]] | None, str]:
     """Both arms' counts, seeds by micrographs, and the sources; or None and why not."""
     if metric not in SCORES:
         return None, f"{metric} is no ratio of the counts"

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.runs.arms import PARTICLE_F1, Arm, Trained, difference, labelled_text, strategy_order
+from analysis.runs.arms import (
+    PARTICLE_F1,
+    Arm,
+    TrackedModel,
+    difference,
+    labelled_text,
+    strategy_order,
+)
 from analysis.tables.table import Cell, Column, Table, mean_cell, without_empty
 from cryossl.strategy_names import parse_strategy, without_pseudo_labels
 
@@ -222,7 +229,7 @@ def _measured(
 
 
 def _iteration_row(
-    columns: Sequence[Column], labelled: str, arm: Arm, model: Trained, metric: str
+    columns: Sequence[Column], labelled: str, arm: Arm, model: TrackedModel, metric: str
 ) -> tuple[Cell, ...]:
     get, ids = model.metrics.get, (model.run_id,)
     score = get(metric)

@@ -20,14 +20,16 @@ _SHOWN_Z = 3.0
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnMicrograph:
     """A picture, and a name for its file."""
 
     name: str
     picture: UInt8[np.ndarray, "height width 3"]
 
 
-def particle_pictures(dataset: DataSet, *, count: int, settings: InputSettings) -> Iterator[Drawn]:
+def particle_pictures(
+    dataset: DataSet, *, count: int, settings: InputSettings
+) -> Iterator[DrawnMicrograph]:
     """Up to `count` micrographs, the sources by turns: outlines of the labelled discs, and the unlabelled band.
 
     Longer sides are reduced to 1024 px. Raises DataError for a picture that cannot be read.
@@ -64,7 +66,7 @@ def particle_pictures(dataset: DataSet, *, count: int, settings: InputSettings) 
             ImageDraw.Draw(image).rectangle(
                 (band, band, width_px - 1 - band, height_px - 1 - band), outline=BLUE
             )
-        yield Drawn(
+        yield DrawnMicrograph(
             micrograph.id.replace("/", "_").rpartition(".")[0] or micrograph.id, np.asarray(image)
         )
 

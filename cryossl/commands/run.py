@@ -22,10 +22,10 @@ from cryossl.progress.eta import duration_text
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.arms import Campaign, plan
+from cryossl.selftraining.arms import Arms, plan
 from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
 from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
-from cryossl.selftraining.recorder import Bookkeeper
+from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, write_outcome
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.folder_lock import one_at_a_time
@@ -61,16 +61,16 @@ def run(config: Config) -> tuple[str, int]:
         dataset = preparation.load(config, report)
         for note in dataset.notes:
             narrator.say(f"   {note}")
-        blueprint = preparation.sketch(config, dataset)
-        split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
-        preparation.check(config, split, tile_px=blueprint.tile_px)
+        store_plan = preparation.sketch(config, dataset)
+        split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
+        preparation.check(config, split, tile_px=store_plan.tile_px)
         config = preparation.with_counted_ratio(config, split)
-        require_fit_machine(config, dataset, blueprint, split)
+        require_fit_machine(config, dataset, store_plan, split)
         threads = devices.prepare(
             device=device,
             threads=choose_threads(
                 config,
-                tile_px=blueprint.tile_px,
+                tile_px=store_plan.tile_px,
                 device=device,
                 memory=config.run.work / THREADS_FILE,
             ),
@@ -117,23 +117,25 @@ def dry_run(config: Config) -> None:
     store_uri(config.run.tracking_uri)
     with ProgressConsole(sys.stderr) as console:
         dataset = preparation.load(config, console)
-    blueprint = preparation.sketch(config, dataset)
-    split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
-    preparation.check(config, split, tile_px=blueprint.tile_px)
+    store_plan = preparation.sketch(config, dataset)
+    split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
+    preparation.check(config, split, tile_px=store_plan.tile_px)
     config = preparation.with_counted_ratio(config, split)
-    require_fit_machine(config, dataset, blueprint, split)
+    require_fit_machine(config, dataset, store_plan, split)
     device = devices.resolve(config.training.device)
     devices.prepare(
         device=device,
         threads=choose_threads(
-            config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE
+            config, tile_px=store_plan.tile_px, device=device, memory=config.run.work / THREADS_FILE
         ),
     )
     precision = devices.resolve_precision(config.training.precision, device)
     step_seconds, tile_seconds = measure_speed(
-        config, tile_px=blueprint.tile_px, device=device, precision=precision
+        config, tile_px=store_plan.tile_px, device=device, precision=precision
     )
-    found = estimate(config, blueprint, split, step_seconds=step_seconds, tile_seconds=tile_seconds)
+    found = estimate(
+        config, store_plan, split, step_seconds=step_seconds, tile_seconds=tile_seconds
+    )
     unit = config.split.label_unit
     _print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
     _print(
@@ -141,7 +143,7 @@ def dry_run(config: Config) -> None:
         f"{found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced "
         "pseudo-labels\n"
         f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of "
-        f"{blueprint.tile_px} px"
+        f"{store_plan.tile_px} px"
         f"{preparation.roles_text(config, tested=_is_tested(dataset))}\n"
         f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted "
         "tiles: "
@@ -218,9 +220,7 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
             digest=experiment.store.key,
             context="training",
         )
-        Campaign(
-            experiment, Bookkeeper(experiment, tracker, parent, narrator, tags=tags), narrator
-        ).run()
+        Arms(experiment, Recorder(experiment, tracker, parent, narrator, tags=tags), narrator).run()
     missing = tracker.sync()
     if missing:
         narrator.say(

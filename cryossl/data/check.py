@@ -15,7 +15,7 @@ from cryossl.data.coco.layout import find_parts, pictures, real
 from cryossl.data.coco.records import Fault
 from cryossl.data.images import read_picture
 from cryossl.errors import DataError
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 
 __all__ = ["Fault", "SourceSummary", "check", "summary"]
 
@@ -38,7 +38,7 @@ class SourceSummary:
     particle_ratio: float | None
 
 
-def check(root: Path, *, max_megapixels: float, report: Report) -> tuple[Fault, ...]:
+def check(root: Path, *, max_megapixels: float, report: OnProgress) -> tuple[Fault, ...]:
     """All faults of a data folder: its annotation files, and every picture, decoded in full.
 
     A picture with one value all over, and the same picture in two places, are faults here: in train

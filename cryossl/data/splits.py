@@ -21,7 +21,7 @@ from typing import Any
 
 from cryossl.data.tiling import micrograph_of
 from cryossl.errors import DataError
-from cryossl.system.canonical import digest
+from cryossl.system.digest import digest
 
 
 @dataclass(frozen=True)

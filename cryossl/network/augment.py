@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch.nn import functional
 
-from cryossl.network.device import moved
+from cryossl.network.device import to_device
 
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
 BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size within a micrograph
@@ -56,7 +56,7 @@ def dihedral(tiles: Stack, *, generator: np.random.Generator) -> Stack:
     a GPU, whatever the batch.
     """
     batch = tiles.shape[0]
-    flags = moved(
+    flags = to_device(
         torch.from_numpy(generator.integers(0, 2, size=(3, batch)).astype(bool)), tiles.device
     )
     flip_y, flip_x, transpose = flags.view(3, batch, 1, 1, 1)
@@ -75,7 +75,9 @@ def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures
             generator.uniform(-BRIGHTNESS, BRIGHTNESS, batch),
         ]
     ).astype(np.float32)
-    contrast, brightness = moved(torch.from_numpy(drawn), pictures.device).view(2, batch, 1, 1, 1)
+    contrast, brightness = to_device(torch.from_numpy(drawn), pictures.device).view(
+        2, batch, 1, 1, 1
+    )
     return torch.addcmul(brightness, pictures, contrast)
 
 
@@ -94,8 +96,8 @@ def strong_view(
     noise = generator.uniform(0, strength * STRONG_NOISE, batch).astype(np.float32)
     blur = generator.uniform(0, strength * STRONG_BLUR_PX, batch)
     drawn = generator.standard_normal((batch, 1, height, width), dtype=np.float32)
-    added = moved(torch.from_numpy(drawn), pictures.device)
-    scale = moved(torch.from_numpy(np.stack((contrast, noise))), pictures.device).view(
+    added = to_device(torch.from_numpy(drawn), pictures.device)
+    scale = to_device(torch.from_numpy(np.stack((contrast, noise))), pictures.device).view(
         2, batch, 1, 1, 1
     )
     return _blurred(pictures, blur) * scale[0] + added * scale[1]
@@ -112,9 +114,9 @@ def noised(
     batch, device = len(pictures), pictures.device
     coins = torch.from_numpy(generator.random((2, batch)) < NOISED_SHARE).view(2, batch, 1, 1, 1)
     strong = strong_view(pictures, generator=generator, strength=NOISED_STRENGTH)
-    seen = torch.where(moved(coins[0], device), strong, pictures)
-    order = moved(torch.from_numpy(generator.permutation(batch)), device)
-    box = moved(box_mask(batch, pictures.shape[-1], generator=generator) & coins[1], device)
+    seen = torch.where(to_device(coins[0], device), strong, pictures)
+    order = to_device(torch.from_numpy(generator.permutation(batch)), device)
+    box = to_device(box_mask(batch, pictures.shape[-1], generator=generator) & coins[1], device)
     mixed = [torch.where(box, each[order], each) for each in (seen, target, weight)]
     return mixed[0], mixed[1], mixed[2]
 
@@ -152,7 +154,7 @@ def _blurred(pictures: Pictures, deviations: np.ndarray) -> Pictures:
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     width = torch.from_numpy(np.maximum(deviations, 1e-3).astype(np.float32))[:, None]
     kernels = torch.exp(-0.5 * (offsets / width) ** 2)
-    kernels = moved(kernels / kernels.sum(dim=1, keepdim=True), pictures.device)
+    kernels = to_device(kernels / kernels.sum(dim=1, keepdim=True), pictures.device)
     batch = pictures.shape[0]
     padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(
         0, 1

@@ -21,7 +21,7 @@ from cryossl.system.files import write_durably
 EVERY_SECONDS = 30.0
 GENERATIONS = 2
 
-Weights = dict[str, torch.Tensor]
+StateDict = dict[str, torch.Tensor]
 
 # The digest is part of the name, so that one rename publishes content and digest together.
 _NAME = re.compile(r"^checkpoint-(\d{10})-([0-9a-f]{64})\.pt$")
@@ -134,7 +134,7 @@ def save_weights(weights: Mapping[str, torch.Tensor], path: Path) -> None:
         ) from None
 
 
-def load_weights(path: Path) -> Weights:
+def load_weights(path: Path) -> StateDict:
     """The weights in a safetensors file, on the CPU. Raises StorageError."""
     try:
         return load(path.read_bytes())

@@ -83,7 +83,7 @@ def cpu_has_bf16() -> bool:
     return not x86 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # there is no public name
 
 
-def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     """The tensor on a device, without waiting for CUDA, which keeps what it has still to copy.
 
     Apple's GPU is waited for: it would read memory that was given back in the meantime (pytorch

@@ -19,7 +19,7 @@ from torch import nn
 from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.network.augment import box_mask, noised, strong_view, weak_view
 from cryossl.network.batches import Batch
-from cryossl.network.device import moved
+from cryossl.network.device import to_device
 from cryossl.network.losses import Loss, Maps, Scalar, loss_of
 from cryossl.pseudolabels.recipe import Consistency, LossName
 from cryossl.randomness import generator
@@ -101,8 +101,8 @@ class Supervised:
         """The loss of a step."""
         seed, iteration = self._counter
         pictures, labels = weak_view(
-            moved(batch.pictures, device),
-            moved(batch.labels, device),
+            to_device(batch.pictures, device),
+            to_device(batch.labels, device),
             generator=generator(seed, "augment", iteration, step),
         )
         target, weight = targets_and_weights(labels, batch, device=device)
@@ -180,21 +180,21 @@ class OnlineTeacher:
         settings = self._settings
         count = batch.labelled
         pictures, labels = weak_view(
-            moved(batch.pictures, device),
-            moved(batch.labels, device),
+            to_device(batch.pictures, device),
+            to_device(batch.labels, device),
             generator=generator(seed, "augment", iteration, step),
         )
         target, weight = targets_and_weights(labels, batch, device=device)
         with torch.no_grad():
             guess = torch.sigmoid(_logits(self._average, pictures[count:]))
         target[count:], weight[count:] = self._pseudo(guess)
-        weight[count:] *= (labels[count:] != IGNORE) * moved(batch.weights[count:], device).view(
-            -1, 1, 1, 1
-        )
+        weight[count:] *= (labels[count:] != IGNORE) * to_device(
+            batch.weights[count:], device
+        ).view(-1, 1, 1, 1)
         strong = strong_view(pictures[count:], generator=generator(seed, "strong", iteration, step))
         pictures = torch.cat((pictures[:count], strong))
         for exchange in self._exchanges(labels[:count], len(batch.items), step=step):
-            mask, order = (moved(each, device) for each in exchange)
+            mask, order = (to_device(each, device) for each in exchange)
             pictures, target, weight = (
                 torch.where(mask, each[order], each) for each in (pictures, target, weight)
             )
@@ -329,10 +329,10 @@ def targets_and_weights(
     labels: torch.Tensor, batch: Batch, *, device: torch.device
 ) -> tuple[Maps, Maps]:
     """What each pixel is to be learned as, in [0, 1], and how strongly, from the maps of a batch after its views."""
-    weights = moved(batch.weights, device).view(-1, 1, 1, 1)
+    weights = to_device(batch.weights, device).view(-1, 1, 1, 1)
     if batch.tables is None:
         return (labels == PARTICLE).float(), (labels != IGNORE) * weights
-    tables = moved(batch.tables, device)
+    tables = to_device(batch.tables, device)
     index = labels.long() + 256 * torch.arange(len(labels), device=device).view(-1, 1, 1, 1)
     return tables[:, 0].reshape(-1)[index], tables[:, 1].reshape(-1)[index] * weights
 

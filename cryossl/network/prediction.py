@@ -15,8 +15,8 @@ from cryossl.data.tiling import Tile
 from cryossl.errors import NumericError
 from cryossl.network.augment import z_scores
 from cryossl.network.batches import cut_into
-from cryossl.network.device import Precision, moved
-from cryossl.progress.events import Progress, Report
+from cryossl.network.device import Precision, to_device
+from cryossl.progress.events import OnProgress, Progress
 
 ProbabilityMap = UInt8[np.ndarray, "height width"]
 _Launched = tuple[list[Tile], torch.Tensor, torch.Tensor]
@@ -45,7 +45,7 @@ def predict(
     batch_size: int,
     device: torch.device,
     precision: Precision,
-    report: Report,
+    report: OnProgress,
 ) -> Iterator[tuple[str, ProbabilityMap]]:
     """The particle probability of every pixel, micrograph by micrograph, in the order of `ids`.
 
@@ -159,6 +159,6 @@ def _forward(
         torch.inference_mode(),
         torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"),
     ):
-        pictures = z_scores(moved(windows, device))
+        pictures = z_scores(to_device(windows, device))
         logits = network(pictures.contiguous(memory_format=torch.channels_last)).float()
         return (torch.sigmoid(logits) * 255).round_().to(torch.uint8), torch.isfinite(logits).all()

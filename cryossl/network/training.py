@@ -14,10 +14,10 @@ from torch import nn
 from cryossl.config import TrainingSettings
 from cryossl.errors import NumericError, StorageError
 from cryossl.network.batches import Batch, Batches
-from cryossl.network.checkpoints import Checkpoint, Weights
+from cryossl.network.checkpoints import Checkpoint, StateDict
 from cryossl.network.device import Precision
 from cryossl.network.objectives import Objective, Supervised
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 from cryossl.randomness import seed_of
 
 WARM_UP_FRACTION = 0.05  # of all steps
@@ -47,18 +47,18 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights on the CPU: after the last step, and at that of the best validation score (the earliest of equals).
+    """StateDict on the CPU: after the last step, and at that of the best validation score (the earliest of equals).
 
     `snapshots`: after one and two thirds of the steps. `collapsed`: the training was ended by its
     watch.
     """
 
-    last: Weights
-    best: Weights
+    last: StateDict
+    best: StateDict
     best_step: int
     best_f1: float | None
     history: tuple[EpochRecord, ...]
-    snapshots: tuple[Weights, ...]
+    snapshots: tuple[StateDict, ...]
     collapsed: bool
 
 
@@ -108,11 +108,11 @@ class _State:
     epoch_first_step: int = 0
     epoch_seconds: float = 0.0
     validation_f1: float | None = None
-    best: Weights | None = None
+    best: StateDict | None = None
     best_step: int = 0
     best_f1: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
-    snapshots: list[Weights] = field(default_factory=list)
+    snapshots: list[StateDict] = field(default_factory=list)
     alarms: int = 0
     collapsed: bool = False
 
@@ -137,7 +137,7 @@ def fit(  # noqa: PLR0913
     checkpoint: Checkpoint,
     validate: Validate,
     validations: int,
-    report: Report,
+    report: OnProgress,
     on_epoch: Callable[[EpochRecord], None],
     objective: Objective | None = None,
     watch: Watch | None = None,
@@ -234,7 +234,7 @@ def fit(  # noqa: PLR0913
     )
 
 
-def _tell(report: Report, event: Progress, *, before_leaving: Callable[[], None]) -> None:
+def _tell(report: OnProgress, event: Progress, *, before_leaving: Callable[[], None]) -> None:
     try:
         report(event)
     except KeyboardInterrupt:
@@ -358,7 +358,7 @@ def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def _snapshot(network: nn.Module) -> Weights:
+def _snapshot(network: nn.Module) -> StateDict:
     """A copy of the weights on the CPU."""
     return {
         name: tensor.detach().to("cpu", copy=True).contiguous()

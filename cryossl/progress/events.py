@@ -20,7 +20,7 @@ class Progress:
     resumed: bool = False
 
 
-Report = Callable[[Progress], None]
+OnProgress = Callable[[Progress], None]
 """Called between two steps of the work.
 
 It may raise KeyboardInterrupt: a step that is done stays done.
@@ -28,4 +28,4 @@ It may raise KeyboardInterrupt: a step that is done stays done.
 
 
 def silent(_event: Progress) -> None:
-    """Report nothing."""
+    """OnProgress nothing."""

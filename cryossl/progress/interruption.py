@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 
 GRACE_SECONDS = 8.0
 """A tracked run is to be KILLED within ten seconds of the signal, and closing it takes a moment too."""
@@ -24,13 +24,13 @@ class Interruption:
 
     def __init__(self, *, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
-        self._asked = False
+        self._prediction_inputs = False
 
     def asked(self) -> bool:
         """Whether the work is to stop behind this step: what can be saved should be saved now."""
-        return self._asked
+        return self._prediction_inputs
 
-    def after(self, report: Report) -> Report:
+    def after(self, report: OnProgress) -> OnProgress:
         """The same report, for work that reports between its steps:
 
         KeyboardInterrupt once it is asked to stop.
@@ -38,7 +38,7 @@ class Interruption:
 
         def report_and_stop(event: Progress) -> None:
             report(event)
-            if self._asked:
+            if self._prediction_inputs:
                 signal.setitimer(
                     signal.ITIMER_REAL, 0
                 )  # what follows is the closing, which is not to be interrupted
@@ -48,10 +48,10 @@ class Interruption:
 
     def hear(self, number: int, _frame: FrameType | None) -> None:
         """The handler of the signals, and of the alarm that ends the grace."""
-        if self._asked or number == signal.SIGALRM:
+        if self._prediction_inputs or number == signal.SIGALRM:
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
-        self._asked = True
+        self._prediction_inputs = True
         signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
         # Not by way of sys.stderr, which this handler may have interrupted in the middle of a line.
         os.write(

@@ -132,7 +132,7 @@ def soft_codes(
     return codes
 
 
-def hardened(codes: UInt8[np.ndarray, "height width"]) -> LabelMap:
+def to_labels(codes: UInt8[np.ndarray, "height width"]) -> LabelMap:
     """A map of soft targets as labels, to be looked at and audited: PARTICLE at p8 >= 128."""
     hard: LabelMap = np.where(codes == IGNORE, np.uint8(IGNORE), (codes >= 128).astype(np.uint8))
     return hard

@@ -15,17 +15,17 @@ from cryossl.data.labels import IGNORE, LabelMap
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Counts, audit
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 from cryossl.pseudolabels.pixel_rules import (
     Cutoffs,
     ProbabilityCounts,
     SoftTargets,
     agreement,
-    hardened,
     prior_cutoff,
     probability_counts,
     soft_codes,
     soft_weights,
+    to_labels,
 )
 from cryossl.pseudolabels.priors import Priors
 from cryossl.pseudolabels.selection import Assessment, Selection, assess_counts, label_map, select
@@ -68,7 +68,7 @@ class Selected:
 
     def labels(self, micrograph: str) -> LabelMap:
         """The map of a micrograph as labels, soft targets by their likelier class."""
-        return hardened(self.maps[micrograph]) if self.soft else self.maps[micrograph]
+        return to_labels(self.maps[micrograph]) if self.soft else self.maps[micrograph]
 
 
 class Pool:
@@ -82,7 +82,7 @@ class Pool:
         self.items = tuple(items)
         self.micrographs = tuple(sorted({micrograph_of(item) for item in items}))
 
-    def predict(self, folder: Path, predictor: Predictor, *, report: Report) -> None:
+    def predict(self, folder: Path, predictor: Predictor, *, report: OnProgress) -> None:
         """Write the p8 maps of the pool's micrographs into `folder`, a chunk of micrographs a file.
 
         A chunk that is there from an interrupted call is kept, so at most one chunk of work is
@@ -103,7 +103,7 @@ class Pool:
         selection: Selection,
         *,
         priors: Priors,
-        report: Report,
+        report: OnProgress,
         earlier: Sequence[Path] = (),
     ) -> None:
         """Assess every item, choose, and write the chosen maps one behind the other, with a record of why.

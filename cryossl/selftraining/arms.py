@@ -3,7 +3,7 @@
 What it does is told and tracked.
 
 The method is `selftraining.self_train`; here its steps are given their names, and its results to
-the bookkeeper.
+the recorder.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 
 from cryossl.errors import FailedArmsError, NumericError
 from cryossl.evaluation.metrics import Counts
-from cryossl.evaluation.reckoning import Scored
-from cryossl.evaluation.scores import Evaluation
+from cryossl.evaluation.scores import Evaluation, Scored
 from cryossl.progress.eta import PlannedPhase
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
@@ -25,7 +24,7 @@ from cryossl.randomness import generator
 from cryossl.selftraining import acceptance as gates
 from cryossl.selftraining.loop import IterationResult, follow, self_train
 from cryossl.selftraining.models import Model
-from cryossl.selftraining.recorder import Bookkeeper, Trained
+from cryossl.selftraining.recorder import Recorder, Trained
 from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
 from cryossl.tracking.run import TrackedRun
@@ -47,11 +46,11 @@ def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
     return phases
 
 
-class Campaign:
+class Arms:
     """Runs the arms of one experiment."""
 
-    def __init__(self, experiment: Experiment, bookkeeper: Bookkeeper, narrator: Narrator) -> None:
-        self._experiment, self._books, self._narrator = experiment, bookkeeper, narrator
+    def __init__(self, experiment: Experiment, recorder: Recorder, narrator: Narrator) -> None:
+        self._experiment, self._books, self._narrator = experiment, recorder, narrator
         self._settings = experiment.config
         self._longest_steps = 0
 
@@ -96,7 +95,7 @@ class Campaign:
             recipe = recipe_for(strategy, self._settings.selection, iteration=iteration)
             selected = self._experiment.pseudo_label(teacher, unlabelled, recipe)
             students[iteration] = _Taught(teacher, recipe)
-            self._books.tell_selection(strategy, selected.summary())
+            self._books.report_selection(strategy, selected.summary())
             return selected
 
         def fit(
@@ -199,7 +198,7 @@ class Campaign:
         def accept(best: Result, student: Result) -> bool:
             ours, theirs = _counts(best.validation), _counts(student.validation)
             if student.model.collapsed:
-                self._books.tell_collapse(strategy, student.iteration, student.model.steps)
+                self._books.report_collapse(strategy, student.iteration, student.model.steps)
                 return False
             if self._settings.loop.accept == "always":
                 accepted = True
@@ -208,7 +207,9 @@ class Campaign:
             else:
                 rng = generator(self._settings.split.seed, "gate", strategy, student.iteration)
                 accepted = gates.confident(ours, theirs, rng=rng)
-            self._books.tell_gate(strategy, student.iteration, ours, theirs, accepted=accepted)
+            self._books.report_acceptance(
+                strategy, student.iteration, ours, theirs, accepted=accepted
+            )
             return accepted
 
         return accept

@@ -13,7 +13,7 @@ import torch
 
 from cryossl.config import Config
 from cryossl.data.splits import Split
-from cryossl.data.store.plan import Blueprint, StoredMicrograph
+from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.data.tiling import micrograph_of, tile_grid
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
@@ -48,16 +48,16 @@ class Estimate:
 
 
 def estimate(
-    config: Config, blueprint: Blueprint, split: Split, *, step_seconds: float, tile_seconds: float
+    config: Config, store_plan: StorePlan, split: Split, *, step_seconds: float, tile_seconds: float
 ) -> Estimate:
     """The estimate from seconds per optimiser step and per predicted tile."""
-    per_item = _tiles_per_item(config, blueprint)
+    per_item = _tiles_per_item(config, store_plan)
     labelled = sum(per_item[micrograph_of(item)] for item in split.labelled)
     pool = sum(per_item[micrograph_of(item)] for item in split.unlabelled)
     settings = config.training
     iterations = config.loop.max_iterations
     steps = steps_for(settings, tiles=labelled, student=False)
-    scored = _scored_tiles(config, blueprint, split)
+    scored = _scored_tiles(config, store_plan, split)
     predictions = scored
     for strategy in config.selection.strategies if iterations else ():
         for iteration in range(1, rounds_of(strategy, iterations) + 1):
@@ -76,7 +76,7 @@ def estimate(
         steps,
         predictions,
         steps * step_seconds + predictions * tile_seconds,
-        bytes_to_write(config, blueprint, split, store_is_there=False, finished=()),
+        bytes_to_write(config, store_plan, split, store_is_there=False, finished=()),
     )
 
 
@@ -155,16 +155,16 @@ def _seconds(action: Callable[[], object], device: torch.device) -> float:
     return statistics.median(taken[1:])
 
 
-def _tiles_per_item(config: Config, blueprint: Blueprint) -> dict[str, int]:
+def _tiles_per_item(config: Config, store_plan: StorePlan) -> dict[str, int]:
     """Micrograph -> tiles of one of its items."""
     if config.split.label_unit == "tile":
-        return {micrograph.id: 1 for micrograph in blueprint.micrographs}
-    return {one.id: _tiles(one, blueprint) for one in blueprint.micrographs}
+        return {micrograph.id: 1 for micrograph in store_plan.micrographs}
+    return {one.id: _tiles(one, store_plan) for one in store_plan.micrographs}
 
 
-def _scored_tiles(config: Config, blueprint: Blueprint, split: Split) -> int:
+def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> int:
     """What one training predicts of validation on its way, and of validation and test with its last and its best weights."""
-    tiles = {one.id: _tiles(one, blueprint) for one in blueprint.micrographs}
+    tiles = {one.id: _tiles(one, store_plan) for one in store_plan.micrographs}
     validation, test = (
         sum(tiles[item] for item in part) for part in (split.validation, split.test)
     )
@@ -173,13 +173,13 @@ def _scored_tiles(config: Config, blueprint: Blueprint, split: Split) -> int:
     )
 
 
-def _tiles(micrograph: StoredMicrograph, blueprint: Blueprint) -> int:
+def _tiles(micrograph: StoredMicrograph, store_plan: StorePlan) -> int:
     return len(
         tile_grid(
             micrograph=micrograph.id,
             height_px=micrograph.height_px,
             width_px=micrograph.width_px,
-            tile_px=blueprint.tile_px,
+            tile_px=store_plan.tile_px,
         )
     )
 
@@ -203,7 +203,7 @@ def _maps(strategy: str, config: Config) -> int:
 
 def bytes_to_write(
     config: Config,
-    blueprint: Blueprint,
+    store_plan: StorePlan,
     split: Split,
     *,
     store_is_there: bool,
@@ -223,7 +223,7 @@ def bytes_to_write(
     )
     if finished and not left:
         return 0
-    sizes = {one.id: one.height_px * one.width_px for one in blueprint.micrographs}
+    sizes = {one.id: one.height_px * one.width_px for one in store_plan.micrographs}
     pool = [sizes[name] for name in {micrograph_of(item) for item in split.unlabelled}]
     students = [
         (name, number)
@@ -243,7 +243,7 @@ def bytes_to_write(
     )
     trainings = 1 + sum(rounds_of(name, config.loop.max_iterations) for name in left)
     weights = _weight_bytes(config) * (_COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS)
-    store = 0 if store_is_there else blueprint.picture_bytes + blueprint.truth_bytes
+    store = 0 if store_is_there else store_plan.picture_bytes + store_plan.truth_bytes
     return store + maps + labels + weights
 
 

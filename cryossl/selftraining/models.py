@@ -15,6 +15,8 @@ from jaxtyping import UInt8
 from cryossl.config import Config
 from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import Histogram, histogram
+from cryossl.evaluation.picking import Picks, inside, pick
+from cryossl.evaluation.scores import Evaluation, Picked
 from cryossl.network import architecture as networks
 from cryossl.network.calibration import (
     COMPRESSION,
@@ -27,7 +29,7 @@ from cryossl.network.checkpoints import load_weights
 from cryossl.network.device import Precision
 from cryossl.network.prediction import predict
 from cryossl.network.training import EpochRecord, Watch
-from cryossl.progress.events import silent
+from cryossl.progress.events import OnProgress, Progress, silent
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import Priors
 from cryossl.pseudolabels.recipe import Teaching
@@ -41,7 +43,7 @@ PROBE_MICROGRAPHS = 8
 HEALTHY = (0.25, 4.0)
 """Of the prior: how many pixels of the probe a network that has not collapsed finds likely to be particle."""
 
-Weights = Literal["last", "best", "first_third", "second_third"]
+WeightsName = Literal["last", "best", "first_third", "second_third"]
 
 
 def method_versions() -> dict[str, Any]:
@@ -108,7 +110,7 @@ class Inference:
             "threads": threads,
         }
 
-    def inputs(self, model: Model, weights: Weights) -> dict[str, Any]:
+    def inputs(self, model: Model, weights: WeightsName) -> dict[str, Any]:
         """What an answer of these weights depends on besides the question."""
         same = weights == "best" and model.best_step == model.steps
         return {
@@ -117,13 +119,13 @@ class Inference:
             **self.arithmetic(),
         }
 
-    def load(self, model: Model, weights: Weights) -> torch.nn.Module:
+    def load(self, model: Model, weights: WeightsName) -> torch.nn.Module:
         """The network with these weights, on the device."""
         network = networks.build(self._config.network, seed=self._config.split.seed)
         network.load_state_dict(load_weights(model.stage.folder / f"{weights}.safetensors"))
         return network.to(self.device)
 
-    def scored(self, model: Model, weights: Weights) -> torch.nn.Module:
+    def scored(self, model: Model, weights: WeightsName) -> torch.nn.Module:
         """The network as it is scored and looked at: its mean over so many views as `evaluation.views` says."""
         network, views = self.load(model, weights), self._config.evaluation.views
         return network if views == 1 else Views(network, views)
@@ -171,7 +173,7 @@ class Inference:
     def predictor(
         self,
         model: Model,
-        weights: Weights,
+        weights: WeightsName,
         teaching: Teaching,
         *,
         temperature: float | None,
@@ -208,3 +210,109 @@ class Inference:
     def _by_source(self, micrographs: Sequence[str]) -> list[str]:
         """Sorted by source and id, so that every second one is half of each source."""
         return sorted(micrographs, key=lambda name: (self._store.micrographs[name].source, name))
+
+
+EVALUATION = 2
+"""Raised whenever the same model would be given other numbers: trainings stay what they are."""
+
+
+class Evaluator:
+    """Scores the models of one experiment against true labels."""
+
+    def __init__(
+        self, config: Config, store: Store, stages: Stages, inference: Inference, report: OnProgress
+    ) -> None:
+        self._config, self._store, self._stages, self._inference, self._report = (
+            config,
+            store,
+            stages,
+            inference,
+            report,
+        )
+
+    def evaluate(
+        self, model: Model, ids: Sequence[str], *, weights: WeightsName, phase: str
+    ) -> Evaluation:
+        """Probability histograms and picks of a model on annotated micrographs, a durable stage;
+
+        `phase` names the progress.
+        """
+        inputs = {
+            **self._inference.inputs(model, weights),
+            **self.inputs(ids),
+            "micrographs": list(ids),
+        }
+        stage = self._stages.once(
+            "evaluate", inputs, lambda folder: self._evaluate(folder, model, weights, ids, phase)
+        )
+        with np.load(stage.folder / "histograms.npz", allow_pickle=False) as arrays:
+            histograms = arrays["histograms"]
+        with np.load(stage.folder / "picks.npz", allow_pickle=False) as arrays:
+            ends = np.cumsum(arrays["counts"])[:-1]
+            centres, scores = np.split(arrays["centres"], ends), np.split(arrays["scores"], ends)
+        picked = tuple(
+            self._picked(name, Picks(*picks))
+            for name, *picks in zip(ids, centres, scores, strict=True)
+        )
+        return Evaluation(
+            tuple(ids),
+            tuple(self._store.micrographs[name].source for name in ids),
+            histograms,
+            picked,
+        )
+
+    def inputs(self, ids: Sequence[str]) -> dict[str, Any]:
+        """What decides picks, beside the probabilities: the store's key holds all but the diameters."""
+        diameters = {
+            self._store.micrographs[name].source: self._store.diameter_px(name)
+            / self._store.micrographs[name].scale
+            for name in ids
+        }
+        return {
+            "evaluation": EVALUATION,
+            "diameters_px": diameters,
+            "views": self._config.evaluation.views,
+        }
+
+    def _evaluate(
+        self, folder: Path, model: Model, weights: WeightsName, ids: Sequence[str], phase: str
+    ) -> None:
+        rows, picks = [], []
+        for name, probabilities in self._inference.predict(
+            self._inference.scored(model, weights), ids
+        ):
+            rows.append(
+                [
+                    histogram(probabilities, self._store.truth(name, border=border))
+                    for border in (True, False)
+                ]
+            )
+            radius_px = (
+                self._config.input.particle_radius_fraction * self._store.diameter_px(name) / 2
+            )
+            picks.append(pick(probabilities, radius_px=radius_px))
+            self._report(Progress(f"score {phase}", len(rows), len(ids), "micrograph"))
+        np.savez(
+            folder / "histograms.npz", histograms=np.array(rows, np.int64).reshape(-1, 2, 2, 256)
+        )
+        np.savez(
+            folder / "picks.npz",
+            counts=np.array([len(one.scores) for one in picks], np.int64),
+            centres=np.concatenate([np.zeros((0, 2), np.float32), *(one.centres for one in picks)]),
+            scores=np.concatenate([np.zeros(0, np.uint16), *(one.scores for one in picks)]),
+        )
+
+    def _picked(self, name: str, picks: Picks) -> Picked:
+        """The picks of a micrograph and its particles, those in the band that nobody annotated left out of both."""
+        stored = self._store.micrographs[name]
+        truths = self._store.centres(name)
+        limits = {
+            "height_px": stored.height_px,
+            "width_px": stored.width_px,
+            "border_px": stored.border_px,
+        }
+        return Picked(
+            picks.within(**limits),
+            truths[inside(truths, **limits)],
+            self._config.evaluation.match_distance * self._store.diameter_px(name),
+        )

@@ -15,8 +15,13 @@ from jaxtyping import Bool, Float32, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Counts, audit
+from cryossl.evaluation.scores import Scored
+from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Assessment
+from cryossl.selftraining.models import Model
+from cryossl.selftraining.steps import Experiment
 
 Colour = tuple[int, int, int]
 Rgb = UInt8[np.ndarray, "rows columns 3"]
@@ -272,3 +277,55 @@ def _place(pictures: Sequence[AnyRgb], *, gap_px: int, axis: int) -> Rgb:
 
 def _percent(share: float | None) -> str:
     return "undefined" if share is None else f"{100 * share:.1f}"
+
+
+SIDE_PX = 384
+SHOWN = 4
+
+
+def prediction_pictures(
+    experiment: Experiment, model: Model, scored: Scored
+) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
+    """`worst`, `median`, `best` validation micrograph -> picture, truth, prediction and errors side by side."""
+    counts = dict(
+        zip(
+            scored.validation.ids,
+            scored.validation.micrograph_counts(scored.threshold8),
+            strict=True,
+        )
+    )
+    places = worst_median_best(counts)
+    maps = dict(experiment.probabilities(model, sorted(set(places.values()))))
+    return {
+        place: prediction_picture(
+            experiment.store.picture(name),
+            experiment.store.truth(name, border=True),
+            maps[name],
+            threshold8=scored.threshold8,
+            name=name,
+            side_px=SIDE_PX,
+        )
+        for place, name in places.items()
+    }
+
+
+def selection_sheet(experiment: Experiment, selected: Selected) -> UInt8[np.ndarray, "_ _ 3"]:
+    """The best and the worst selected pseudo-labels with the terms of their quality."""
+    ordered = sorted(selected.ids, key=lambda item: (-selected.assessments[item].quality, item))
+    best = ordered[:SHOWN]
+    worst = [item for item in ordered[-SHOWN:] if item not in best]
+    return pseudo_label_sheet(
+        [_example(experiment, selected, item) for item in best],
+        [_example(experiment, selected, item) for item in worst],
+        side_px=SIDE_PX // 2,
+    )
+
+
+def _example(experiment: Experiment, selected: Selected, item: str) -> PseudoLabelExample:
+    micrograph = micrograph_of(item)
+    return PseudoLabelExample(
+        item,
+        experiment.pool.cut(item, experiment.store.picture(micrograph)),
+        experiment.pool.cut(item, selected.labels(micrograph)),
+        selected.assessments[item],
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
-from cryossl.data.store.plan import Blueprint
+from cryossl.data.store.plan import StorePlan
 from cryossl.data.store.store import is_built
 from cryossl.data.tiling import micrograph_of
 from cryossl.errors import StorageError, TrackingError
@@ -19,10 +19,10 @@ THREADS_FILE = "threads.json"
 
 
 def require_fit_machine(
-    config: Config, dataset: DataSet, blueprint: Blueprint, split: Split
+    config: Config, dataset: DataSet, store_plan: StorePlan, split: Split
 ) -> None:
     """Refuse to start where the store cannot be written, the tracking store never opened, or the disk is too small."""
-    needed_bytes = still_to_write(config, dataset, blueprint, split)
+    needed_bytes = still_to_write(config, dataset, store_plan, split)
     for check in preflight(
         tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes
     ):
@@ -31,7 +31,7 @@ def require_fit_machine(
             raise fault(f"{check.name}: {check.what}", cure=check.cure)
 
 
-def still_to_write(config: Config, dataset: DataSet, blueprint: Blueprint, split: Split) -> int:
+def still_to_write(config: Config, dataset: DataSet, store_plan: StorePlan, split: Split) -> int:
     """Bytes that this start writes at most: without what an earlier one of the same settings has left for it."""
     there = is_built(
         dataset,
@@ -52,7 +52,7 @@ def still_to_write(config: Config, dataset: DataSet, blueprint: Blueprint, split
             settings=config.flat(),
         )
     ]
-    at_most = bytes_to_write(config, blueprint, split, store_is_there=there, finished=finished)
+    at_most = bytes_to_write(config, store_plan, split, store_is_there=there, finished=finished)
     stages, items = Stages(config.run.work / "stages"), list(split.unlabelled)
     pool = sorted({micrograph_of(item) for item in items})
     left = stages.size_bytes(

@@ -8,20 +8,20 @@ from pathlib import Path
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet, measured, only, read_dataset
 from cryossl.data.splits import Split, draw_split, named_items
-from cryossl.data.store.plan import Blueprint, StoredMicrograph, draw_blueprint, members
+from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_store
 from cryossl.data.synthetic.dataset import VERSION, synthesise
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError, DataError
-from cryossl.progress.events import Report
+from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.strategy_names import CONTROLS
-from cryossl.system.textfile import read_text
+from cryossl.system.user_files import read_text
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0
 
 
-def load(config: Config, report: Report) -> DataSet:
+def load(config: Config, report: OnProgress) -> DataSet:
     """The data set of a config; the embedded one is written first if it is not there.
 
     Border and particle size are measured on the labels of the validation part alone: they shape the
@@ -44,19 +44,19 @@ def load(config: Config, report: Report) -> DataSet:
     return measured(dataset, border=config.input.border, visible=visible)
 
 
-def sketch(config: Config, dataset: DataSet) -> Blueprint:
+def sketch(config: Config, dataset: DataSet) -> StorePlan:
     """What the store of a data set will hold, found without reading a picture; its key means nothing.
 
     Raises DataError for what no store could hold, and for a border that leaves nothing of a
     micrograph.
     """
     unread = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
-    blueprint = draw_blueprint(
+    store_plan = plan_store(
         dataset, unread, settings=config.input, network_multiple=2**config.network.encoder_depth
     )
-    for stored in blueprint.micrographs:
+    for stored in store_plan.micrographs:
         stored.with_border(dataset.border_px[stored.source])
-    return blueprint
+    return store_plan
 
 
 def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: int) -> Split:

@@ -9,8 +9,7 @@ from dataclasses import asdict, dataclass
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
 from cryossl.evaluation.metrics import Counts, pooled
-from cryossl.evaluation.reckoning import Scored, accepted_numbers, checkpoint_numbers, gains
-from cryossl.evaluation.scores import Numbers
+from cryossl.evaluation.scores import Numbers, Scored, accepted_numbers, checkpoint_numbers, gains
 from cryossl.evaluation.verdict import Verdict, from_metrics, health, judge
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
@@ -18,7 +17,7 @@ from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Selection
 from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
-from cryossl.selftraining import portraits
+from cryossl.selftraining import pictures as portraits
 from cryossl.selftraining.models import Calibration, Model
 from cryossl.selftraining.result_files import write_arm, write_summary
 from cryossl.selftraining.steps import Experiment
@@ -39,7 +38,7 @@ class Trained:
     accepted: bool
 
 
-class Bookkeeper:
+class Recorder:
     """Keeps the books of one experiment under one parent run. Decides nothing."""
 
     def __init__(
@@ -116,7 +115,7 @@ class Bookkeeper:
 
         return track
 
-    def tell_selection(self, strategy: str, summary: SelectionSummary) -> None:
+    def report_selection(self, strategy: str, summary: SelectionSummary) -> None:
         """The note's key messages and health signs."""
         kind = "class-balanced" if strategy.startswith("class_balanced") else strategy
         self._narrator.say(
@@ -138,7 +137,7 @@ class Bookkeeper:
             if sign.good is not None:
                 self._narrator.say(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")
 
-    def tell_gate(
+    def report_acceptance(
         self,
         strategy: str,
         iteration: int,
@@ -155,7 +154,7 @@ class Bookkeeper:
             f"{_percent(after)}: {decision}"
         )
 
-    def tell_collapse(self, strategy: str, iteration: int, steps: int) -> None:
+    def report_collapse(self, strategy: str, iteration: int, steps: int) -> None:
         """That the watch ended a training."""
         self._narrator.say(
             f"❌ {strategy} iteration {iteration} collapsed: twice in a row its particle share of "
@@ -207,7 +206,7 @@ class Bookkeeper:
 
     def record(self, trained: Trained, *, strategy: str, baseline: Trained | None) -> None:
         """All numbers and pictures of a trained model, with those of its pseudo-labels, which `selection` has measured."""
-        numbers = self._reckon(trained.model, trained.scored) | self._numbers.get(
+        numbers = self._numbers_of(trained.model, trained.scored) | self._numbers.get(
             trained.run.key, {}
         )
         self._numbers[trained.run.key] = numbers
@@ -234,7 +233,7 @@ class Bookkeeper:
             f"   {strategy}{f' iteration {trained.iteration}' if trained.iteration else ''}: "
             f"test F1 {_percent(f1)}{change}"
         )
-        run.describe(self._story(trained, strategy, numbers))
+        run.describe(self._description(trained, strategy, numbers))
 
     def close_arm(
         self,
@@ -338,7 +337,7 @@ class Bookkeeper:
         )
         write_summary(folder, strategy=strategy)
 
-    def _reckon(self, model: Model, scored: Scored) -> Numbers:
+    def _numbers_of(self, model: Model, scored: Scored) -> Numbers:
         return {
             **scored.numbers(),
             "train/steps": model.steps,
@@ -350,7 +349,7 @@ class Bookkeeper:
             ),
         }
 
-    def _story(self, trained: Trained, strategy: str, numbers: Numbers) -> str:
+    def _description(self, trained: Trained, strategy: str, numbers: Numbers) -> str:
         if trained.selected is None:
             learned = f"{len(self._experiment.split.labelled)} labelled items"
         else:

@@ -33,14 +33,13 @@ from cryossl.network.checkpoints import Checkpoint, save_weights
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
 from cryossl.network.objectives import Objective, OnlineTeacher, Supervised
-from cryossl.progress.events import Report
+from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
 from cryossl.pseudolabels.recipe import Learning, Teaching
 from cryossl.pseudolabels.strategies import Recipe
-from cryossl.selftraining.evaluator import Evaluator
-from cryossl.selftraining.models import Calibration, Inference, Model, Weights
-from cryossl.system.canonical import digest
+from cryossl.selftraining.models import Calibration, Evaluator, Inference, Model, WeightsName
+from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages, key_of
 
@@ -63,7 +62,7 @@ class Experiment:
         *,
         device: torch.device,
         precision: Precision,
-        report: Report,
+        report: OnProgress,
     ) -> None:
         self.config, self.store, self.split = config, store, split
         self._stages, self._report = stages, report
@@ -201,10 +200,12 @@ class Experiment:
         """
         pool = Pool(self.store, unlabelled)
         model = self.config.training.model
-        times: tuple[Weights, ...] = (
+        times: tuple[WeightsName, ...] = (
             ("first_third", "second_third", model) if recipe.teaching.snapshots else (model,)
         )
-        asked = [self._asked(teacher, weights, recipe.teaching, pool) for weights in times]
+        asked = [
+            self._prediction_inputs(teacher, weights, recipe.teaching, pool) for weights in times
+        ]
         # Also maps that an interrupted start left behind are removed at the end, though nothing
         # here may need them again.
         self._predicted.update(key_of("predict", each) for each in asked)
@@ -252,7 +253,9 @@ class Experiment:
         """A model's temperature and calibration error, on halves of validation."""
         return self._inference.calibration(model, self.split.validation)
 
-    def evaluate(self, model: Model, part: Part, *, weights: Weights | None = None) -> Evaluation:
+    def evaluate(
+        self, model: Model, part: Part, *, weights: WeightsName | None = None
+    ) -> Evaluation:
         """Probability histograms and picks of a model on validation or test;
 
         `weights` of the config unless given.
@@ -312,8 +315,8 @@ class Experiment:
             **self._inference.arithmetic(),
         }
 
-    def _asked(
-        self, teacher: Model, weights: Weights, teaching: Teaching, pool: Pool
+    def _prediction_inputs(
+        self, teacher: Model, weights: WeightsName, teaching: Teaching, pool: Pool
     ) -> dict[str, Any]:
         """What a teacher's maps of the pool depend on."""
         temperature = self.calibration(teacher).temperature if teaching.calibrated else None
@@ -382,7 +385,7 @@ class Experiment:
             objective=objective,
             watch=watch,
         )
-        named: dict[Weights, Mapping[str, torch.Tensor]] = {
+        named: dict[WeightsName, Mapping[str, torch.Tensor]] = {
             "last": fitted.last,
             "best": fitted.best,
         }

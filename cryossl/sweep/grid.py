@@ -11,7 +11,7 @@ from typing import Any
 
 from cryossl.config import Config, build
 from cryossl.errors import ConfigError
-from cryossl.system.canonical import digest
+from cryossl.system.digest import digest
 
 RATIOS = "5,10"  # what MLproject fills in where no ratios are named
 _SIGNALLED = 128  # a shell's exit code for a process that a signal ended is this plus the signal

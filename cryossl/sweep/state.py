@@ -13,7 +13,7 @@ from cryossl.system.files import write_durably
 SCHEMA = "cryossl-sweep/1"
 
 
-class Ledger:
+class SweepState:
     """The file of one sweep's memory; the caller holds the sweep's folder.
 
     One that is damaged counts as empty: the cells that it named are run again, and find their

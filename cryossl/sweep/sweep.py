@@ -13,14 +13,14 @@ import click
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
-from cryossl.data.store.plan import Blueprint
+from cryossl.data.store.plan import StorePlan
 from cryossl.data.store.store import build
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import PlannedPhase, duration_text
-from cryossl.progress.events import Report
+from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
@@ -31,12 +31,12 @@ from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
 from cryossl.sweep.scheduler import Failure, Planned, Schedule
-from cryossl.sweep.state import Ledger
+from cryossl.sweep.state import SweepState
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking.address import experiment_choice, redacted, store_uri
 from cryossl.tracking.tracker import Tracker
 
-LEDGER_FILE = "sweep.json"
+STATE_FILE = "sweep.json"
 SECONDS_BETWEEN_LINES = 30.0
 PREDICTIONS_PER_TRAINING = 3  # forward, and backward for inputs and for weights
 
@@ -55,14 +55,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PreparedCells:
     """The data set of a sweep, what its store will hold, and the cells with the split of each.
 
     Where a list says what is labelled, the ratio of the cells is the one that it amounts to.
     """
 
     dataset: DataSet
-    blueprint: Blueprint
+    store_plan: StorePlan
     cells: list[Cell]
     splits: list[Split]
 
@@ -133,12 +133,12 @@ def _run(
         ) as narrator,
     ):
         narrator.begin("Prepare")
-        ledger = Ledger(folder / LEDGER_FILE)
+        state = SweepState(folder / STATE_FILE)
         drawn = _drawn(config, wanted, narrator)
-        place = _placed(config, drawn.blueprint, executor, ledger, jobs=jobs)
-        ledger.keep_threads(place.threads)
+        place = _placed(config, drawn.store_plan, executor, state, jobs=jobs)
+        state.keep_threads(place.threads)
         planned = _planned(config, place, drawn, narrator)
-        todo = [one for one in planned if ledger.fingerprint(one.key) is None]
+        todo = [one for one in planned if state.fingerprint(one.key) is None]
         narrator.say(
             f"{len(planned)} cells, {len(planned) - len(todo)} of them finished; {jobs} at a time "
             f"({place.device}, threads: {place.threads})"
@@ -153,7 +153,7 @@ def _run(
                 )
             gather(one.folder, folder, strategies=config.selection.strategies)
             split = one.cell.config.split
-            ledger.record(
+            state.record(
                 one.key,
                 fingerprint=fingerprint,
                 facts={
@@ -176,7 +176,7 @@ def _run(
                 todo, place.executor, jobs=jobs, narrator=narrator, finished=finished
             ).work()
         fingerprints = [
-            found for one in planned if (found := ledger.fingerprint(one.key)) is not None
+            found for one in planned if (found := state.fingerprint(one.key)) is not None
         ]
         narrator.say(
             f"{len(fingerprints)} of {len(planned)} cells have finished"
@@ -219,26 +219,26 @@ def _rest_of(failures: Sequence[Failure], folder: Path, narrator: Narrator) -> l
 
 def _list(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int) -> None:
     """Print the cells: which have finished, and what the others will take."""
-    ledger = Ledger(config.run.results / config.run.name / LEDGER_FILE)
+    state = SweepState(config.run.results / config.run.name / STATE_FILE)
     with ProgressConsole(sys.stderr) as console:
         drawn = _drawn(config, wanted, console)
-        place = _placed(config, drawn.blueprint, executor, ledger, jobs=jobs)
+        place = _placed(config, drawn.store_plan, executor, state, jobs=jobs)
         # Keys need the store, which takes long to decode; while no cell has finished nothing is
         # asked of them.
-        planned = _planned(config, place, drawn, console) if len(ledger) else []
+        planned = _planned(config, place, drawn, console) if len(state) else []
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=place.threads)
     precision = devices.resolve_precision(config.training.precision, device)
     step_seconds, tile_seconds = measure_speed(
-        config, tile_px=drawn.blueprint.tile_px, device=device, precision=precision
+        config, tile_px=drawn.store_plan.tile_px, device=device, precision=precision
     )
-    finished = {one.cell.title for one in planned if ledger.fingerprint(one.key) is not None}
+    finished = {one.cell.title for one in planned if state.fingerprint(one.key) is not None}
     left = []
     for cell, split in zip(drawn.cells, drawn.splits, strict=True):
         done = cell.title in finished
         seconds = estimate(
             cell.config,
-            drawn.blueprint,
+            drawn.store_plan,
             split,
             step_seconds=step_seconds,
             tile_seconds=tile_seconds,
@@ -255,23 +255,23 @@ def _list(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: i
     )
 
 
-def _drawn(config: Config, wanted: Sequence[Cell], report: Report) -> Drawn:
+def _drawn(config: Config, wanted: Sequence[Cell], report: OnProgress) -> PreparedCells:
     """Read the data set and draw each cell's split. Raises for a cell that could never run."""
     dataset = preparation.load(config, report)
-    blueprint = preparation.sketch(config, dataset)
+    store_plan = preparation.sketch(config, dataset)
     splits = [
-        preparation.draw(cell.config, blueprint.micrographs, tile_px=blueprint.tile_px)
+        preparation.draw(cell.config, store_plan.micrographs, tile_px=store_plan.tile_px)
         for cell in wanted
     ]
     for cell, split in zip(wanted, splits, strict=True):
-        preparation.check(cell.config, split, tile_px=blueprint.tile_px)
+        preparation.check(cell.config, split, tile_px=store_plan.tile_px)
     _refuse_twins(wanted, splits)
-    require_fit_machine(config, dataset, blueprint, splits[0])
+    require_fit_machine(config, dataset, store_plan, splits[0])
     counted = [
         Cell(preparation.with_counted_ratio(cell.config, split))
         for cell, split in zip(wanted, splits, strict=True)
     ]
-    return Drawn(dataset, blueprint, counted, splits)
+    return PreparedCells(dataset, store_plan, counted, splits)
 
 
 def _refuse_twins(wanted: Sequence[Cell], splits: Sequence[Split]) -> None:
@@ -288,7 +288,7 @@ def _refuse_twins(wanted: Sequence[Cell], splits: Sequence[Split]) -> None:
 
 
 def _placed(
-    config: Config, blueprint: Blueprint, executor: Executor, ledger: Ledger, *, jobs: int
+    config: Config, store_plan: StorePlan, executor: Executor, state: SweepState, *, jobs: int
 ) -> Place:
     """Device and threads of every cell.
 
@@ -299,16 +299,16 @@ def _placed(
             executor,
             jobs,
             config.training.device,
-            config.training.threads or ledger.threads or executor.cpus,
+            config.training.threads or state.threads or executor.cpus,
         )
     device = devices.resolve(config.training.device)
     devices.resolve_precision(
         config.training.precision, device
     )  # refused once, and not by every cell
-    threads = config.training.threads or devices.openmp_threads() or ledger.threads
+    threads = config.training.threads or devices.openmp_threads() or state.threads
     if not threads and jobs == 1:
         threads = choose_threads(
-            config, tile_px=blueprint.tile_px, device=device, memory=config.run.work / THREADS_FILE
+            config, tile_px=store_plan.tile_px, device=device, memory=config.run.work / THREADS_FILE
         )
     return Place(
         executor,
@@ -318,7 +318,9 @@ def _placed(
     )
 
 
-def _planned(config: Config, place: Place, drawn: Drawn, report: Report) -> list[Planned]:
+def _planned(
+    config: Config, place: Place, drawn: PreparedCells, report: OnProgress
+) -> list[Planned]:
     """The cells with their folders, keys and costs.
 
     The store that they share is decoded here, before any of them starts.
@@ -340,7 +342,7 @@ def _planned(config: Config, place: Place, drawn: Drawn, report: Report) -> list
         )
         cost = estimate(
             cell.config,
-            drawn.blueprint,
+            drawn.store_plan,
             split,
             tile_seconds=1.0,
             step_seconds=PREDICTIONS_PER_TRAINING * config.training.batch_size,

@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cryossl.errors import StorageError
-from cryossl.system.canonical import digest
+from cryossl.system.digest import digest
 from cryossl.system.files import sync_folder, write_durably
 
 MANIFEST = "stage.json"

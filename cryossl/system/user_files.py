@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cryossl.errors import DataError
+from cryossl.errors import CryosslError, DataError
 
 MAX_BYTES = 2**30
 
@@ -61,3 +61,22 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise _Refused(f"{name} is not a JSON number")
+
+
+def read_text(
+    path: Path, *, called: str, fault: type[CryosslError], most_bytes: int | None = None
+) -> str:
+    """The UTF-8 text of a file, without a byte-order mark.
+
+    Raises `fault`, which names the file as it is `called`.
+    """
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise fault(f"{called} {path} is no regular file")
+    try:
+        if most_bytes is not None and path.stat().st_size > most_bytes:
+            raise fault(f"{called} {path} is larger than {most_bytes >> 20} MB")
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise fault(f"cannot read {called} {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise fault(f"{called} {path} is not UTF-8 text") from None

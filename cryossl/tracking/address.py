@@ -1,4 +1,4 @@
-"""Which tracking store and experiment are meant:
+"""Which tracking store and experiment are meant.
 
 MLflow's environment variables come before the config.
 """
@@ -23,7 +23,7 @@ __all__ = [
     "LOG_IN",
     "artifact_folder",
     "experiment_choice",
-    "knock",
+    "probe",
     "read_only",
     "redacted",
     "refuse_other_files",
@@ -144,7 +144,7 @@ def tables_of(store: sqlite3.Connection) -> set[str]:
     }
 
 
-def knock(uri: str, *, seconds: float | None = None) -> None:
+def probe(uri: str, *, seconds: float | None = None) -> None:
     """Try a server or a database once, where MLflow would try a silent one three times, or for an hour.
 
     It has so many seconds, by default those of MLFLOW_HTTP_REQUEST_TIMEOUT. Raises OSError,
@@ -153,7 +153,7 @@ def knock(uri: str, *, seconds: float | None = None) -> None:
     limit = float(os.environ[_TIMEOUT]) if seconds is None else seconds
     address = urlsplit(uri)
     if address.scheme in ("http", "https"):
-        _knock_at_server(uri, limit)
+        _probe_server(uri, limit)
         return
     kind = address.scheme.partition("+")[0]
     port = DATABASE_PORTS.get(kind)
@@ -177,7 +177,7 @@ def knock(uri: str, *, seconds: float | None = None) -> None:
         engine.dispose()
 
 
-def _knock_at_server(uri: str, seconds: float) -> None:
+def _probe_server(uri: str, seconds: float) -> None:
     """Any answer will do, and a broken one:
 
     MLflow tells of that. Raises OSError for silence, and where nobody listens.

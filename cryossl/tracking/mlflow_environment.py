@@ -35,7 +35,7 @@ _JITTER = "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"
 _LEVEL = "MLFLOW_LOGGING_LEVEL"
 
 
-def set_manners() -> None:
+def set_mlflow_environment() -> None:
     """Where the user has not chosen otherwise.
 
     Raises ConfigError for a value that MLflow would stumble over.

@@ -17,7 +17,7 @@ class RefusedError(Exception):
     cure = "check the tracking URI"
 
 
-class StrangerError(RefusedError):
+class NotAuthorisedError(RefusedError):
     """The store wants to know who asks."""
 
     cure = LOG_IN

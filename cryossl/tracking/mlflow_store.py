@@ -20,19 +20,19 @@ from filelock import FileLock
 from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.tracking.address import (
     artifact_folder,
-    knock,
+    probe,
     redacted,
     refuse_other_files,
     sqlite_path,
 )
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
-from cryossl.tracking.mlflow_environment import set_manners, without_retries
-from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError, StrangerError
-from cryossl.tracking.runquery import tag_filter
+from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
+from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
 
 FINGERPRINT = "cryossl.fingerprint"
 PARENT = "mlflow.parentRunId"
@@ -50,7 +50,7 @@ _REFUSALS = frozenset(
         "MALFORMED_REQUEST",
     }
 )
-_STRANGERS = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
+_NOT_AUTHORISED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _METRICS_PER_CALL, _TAGS_PER_CALL = (
     800,
     80,
@@ -80,7 +80,7 @@ class MlflowStore:
     def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
         refuse_other_files(uri)
         # MLflow reads most of it once, when it is imported, which no method works without
-        set_manners()
+        set_mlflow_environment()
         self.uri = uri
         self._experiment = experiment
         self._given_id = experiment_id
@@ -110,10 +110,10 @@ class MlflowStore:
                 else self._named_experiment(makes=makes_experiment)
             )
 
-    def knock(self, *, seconds: float) -> None:
+    def probe(self, *, seconds: float) -> None:
         """Raise StoreAwayError unless the store answers within so many seconds."""
         with _translated():
-            knock(self.uri, seconds=seconds)
+            probe(self.uri, seconds=seconds)
 
     def existing_experiments(self) -> list[str]:
         """Ids of the experiments to read: the named one, and the default one, where a bare `mlflow run .` writes."""
@@ -293,7 +293,7 @@ class MlflowStore:
         path = sqlite_path(self.uri)
         folder = locks if path is None else path.parent
         with _translated(), ExitStack() as stack:
-            knock(self.uri)
+            probe(self.uri)
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(
@@ -328,7 +328,7 @@ class MlflowStore:
         try:
             with _translated():
                 active = self._client.get_experiment(identifier).lifecycle_stage == "active"
-        except StrangerError:
+        except NotAuthorisedError:
             raise
         except RefusedError:
             active = False
@@ -392,8 +392,8 @@ def _translated() -> Iterator[None]:
         yield
     except MlflowException as error:
         raise (
-            StrangerError
-            if error.error_code in _STRANGERS
+            NotAuthorisedError
+            if error.error_code in _NOT_AUTHORISED
             else RefusedError
             if error.error_code in _REFUSALS
             else StoreAwayError
@@ -401,9 +401,9 @@ def _translated() -> Iterator[None]:
     except HTTPError as error:
         code = error.response.status_code if error.response is not None else 500
         gone = 400 <= code < 500 and code not in (408, 429)
-        raise (StrangerError if code in (401, 403) else RefusedError if gone else StoreAwayError)(
-            _told(error)
-        ) from error
+        raise (
+            NotAuthorisedError if code in (401, 403) else RefusedError if gone else StoreAwayError
+        )(_told(error)) from error
     except ImportError as error:  # no driver for such a database
         raise RefusedError(_told(error)) from error
     except (SQLAlchemyError, OSError) as error:
@@ -425,4 +425,20 @@ def _told(error: Exception) -> str:
 def _stored(run: Run) -> StoredRun:
     return StoredRun(
         run.info.run_id, run.info.status, run.info.lifecycle_stage != "active", dict(run.data.tags)
+    )
+
+
+def tag_filter(tags: Mapping[str, str]) -> str:
+    """MLflow's query for runs that have all these tags.
+
+    Raises TrackingError for a value with both kinds of quotes.
+    """
+    for key, value in tags.items():
+        if "'" in value and '"' in value:
+            raise TrackingError(
+                f"tag {key} = {value} cannot be searched for", cure="use one kind of quotes"
+            )
+    return " and ".join(
+        f"tags.`{key}` = " + (f'"{value}"' if "'" in value else f"'{value}'")
+        for key, value in tags.items()
     )

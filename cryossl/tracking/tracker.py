@@ -21,18 +21,17 @@ import pandas as pd
 from cryossl.errors import StorageError, TrackingError
 from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
-from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError, StrangerError
-from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
+from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun, tag_filter
 from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
-from cryossl.tracking.runquery import tag_filter
 
 HEARTBEAT_SECONDS = 60.0
 _LEAST_WAIT_SECONDS = 5.0
 # a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
 _WAIT_PER_COST = 39.0
 _SLOW_SECONDS = 5.0
-_LAST_KNOCK_SECONDS = 1.0  # for a store that was away a moment ago
+_LAST_PROBE_SECONDS = 1.0  # for a store that was away a moment ago
 _FULL = "disk is full"  # sqlite's words
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
@@ -45,7 +44,7 @@ class Tracker:
     An outage costs at most a twentieth of a quarter of an hour: after a call that failed, or took
     long, the store is left alone for 39 times as long as the call took, after a failure for five
     seconds at least. The end of a run, unless the failure was a silence that took long, and `sync`
-    try before, if the store then answers a knock within a second.
+    try before, if the store then answers a probe within a second.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Tracker:
                 ) from None
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
         except RefusedError as error:
-            another = self._adopted and not isinstance(error, StrangerError)
+            another = self._adopted and not isinstance(error, NotAuthorisedError)
             raise TrackingError(
                 f"tracking store {redacted(store_uri(uri))}: {error}",
                 cure=error.cure
@@ -176,7 +175,7 @@ class Tracker:
         """
         if self._fault:
             try:
-                self._store.knock(seconds=_LAST_KNOCK_SECONDS)
+                self._store.probe(seconds=_LAST_PROBE_SECONDS)
             except StoreAwayError:
                 return self.backlog(everything=everything)
         self._wait_until, self._was_silent = 0.0, False
@@ -293,7 +292,7 @@ class Tracker:
             return
         try:
             if waits:  # a server that is gone is known sooner by this than by MLflow's tries
-                self._store.knock(seconds=_LAST_KNOCK_SECONDS)
+                self._store.probe(seconds=_LAST_PROBE_SECONDS)
             action()
         except (StoreAwayError, RefusedError, TrackingError) as error:
             self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)

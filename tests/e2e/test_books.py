@@ -110,12 +110,12 @@ def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_stor
         }
     )
     dataset = preparation.load(config, silent)
-    blueprint = preparation.sketch(config, dataset)
-    split = preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
-    assert launch.still_to_write(config, dataset, blueprint, split) == 0
+    store_plan = preparation.sketch(config, dataset)
+    split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
+    assert launch.still_to_write(config, dataset, store_plan, split) == 0
     both = config.selection.model_copy(update={"strategies": ("naive", "class_balanced")})
     other = config.model_copy(update={"selection": both})
-    assert launch.still_to_write(other, dataset, blueprint, split) > 0
+    assert launch.still_to_write(other, dataset, store_plan, split) > 0
 
 
 def settings_of(options):

@@ -143,14 +143,14 @@ def test_noise_changes_neither_sources_nor_measures_nor_the_split_where_nothing_
         data = without_sources(with_noise_for_labels(tiny_data, hidden, tmp_path / name))
         config = build({"data": str(data), "ratio": 30})
         dataset = preparation.load(config, silent)
-        blueprint = preparation.sketch(config, dataset)
+        store_plan = preparation.sketch(config, dataset)
         drawn.append(
             (
-                preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px),
+                preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px),
                 dataset.border_px,
                 dataset.diameter_px,
                 dataset.notes,
-                [(one.id, one.source) for one in blueprint.micrographs],
+                [(one.id, one.source) for one in store_plan.micrographs],
             )
         )
         assert any("picture size alone" in note for note in dataset.notes)

@@ -23,7 +23,7 @@ def cell_folder(lab, ratio: int, seed: int) -> Path:
     return lab.results / NAME / f"ratio_{ratio}_seed_{seed}"
 
 
-def ledger(lab) -> dict:
+def state(lab) -> dict:
     return json.loads((lab.results / NAME / "sweep.json").read_text())
 
 
@@ -70,7 +70,7 @@ def test_a_cell_that_fails_stops_no_other_and_decides_the_exit_code(lab, hampere
     ]
     assert "ratio_50_seed_0_training.log" in line
     assert "30% (" in hampered.out
-    assert [entry["folder"] for entry in ledger(lab)["finished"].values()] == ["ratio_30_seed_0"]
+    assert [entry["folder"] for entry in state(lab)["finished"].values()] == ["ratio_30_seed_0"]
 
 
 def test_the_next_start_runs_what_is_missing_alone(lab, mended):
@@ -78,7 +78,7 @@ def test_the_next_start_runs_what_is_missing_alone(lab, mended):
     assert "2 cells, 1 of them finished" in mended.out
     assert "▸ 50% seed 0" in mended.out
     assert "▸ 30% seed 0" not in mended.out
-    assert len(ledger(lab)["finished"]) == 2
+    assert len(state(lab)["finished"]) == 2
 
 
 def test_at_the_end_come_the_comparison_of_all_cells_and_the_next_command(mended):
@@ -176,7 +176,7 @@ def test_a_labelled_list_names_its_cells_by_the_ratio_that_it_amounts_to(new_lab
     assert [folder.name for folder in (lab.results / NAME).glob("ratio_*")] == [
         "ratio_33.33_seed_0"
     ]
-    (cell,) = ledger(lab)["finished"].values()
+    (cell,) = state(lab)["finished"].values()
     assert cell["ratio_percent"] == 33.33
 
 

@@ -103,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "reset":
             self._break()
             return
-        status, headers, content = self._asked(body)
+        status, headers, content = self._prediction_inputs(body)
         if kind == "stall":
             time.sleep(self.server.stall_seconds)
         if kind == "reset after the work":
@@ -111,7 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(status, content, headers, cut=kind == "cut")
 
-    def _asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+    def _prediction_inputs(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.target_port, timeout=60)
         try:
             sent = {

@@ -14,7 +14,7 @@ from small_stores import make_data, make_store, tree
 from cryossl.errors import StorageError
 from cryossl.network.checkpoints import Checkpoint, load_weights, save_weights
 from cryossl.selftraining.result_files import write_arm, write_outcome, write_summary
-from cryossl.sweep.state import Ledger
+from cryossl.sweep.state import SweepState
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages
 from cryossl.tracking.journal import Entry, Journal, Sent
@@ -156,12 +156,12 @@ def _stored(folder: Path) -> Any:
 
 
 def _ledger(folder: Path) -> None:
-    Ledger(folder / "sweep.json").record("b", fingerprint="new", facts={"seed": 1})
+    SweepState(folder / "sweep.json").record("b", fingerprint="new", facts={"seed": 1})
 
 
 def _recorded(folder: Path) -> Any:
-    ledger = Ledger(folder / "sweep.json")
-    return [ledger.fingerprint("a"), ledger.fingerprint("b")]
+    state = SweepState(folder / "sweep.json")
+    return [state.fingerprint("a"), state.fingerprint("b")]
 
 
 SCENES: dict[str, Scene] = {
@@ -189,8 +189,8 @@ SCENES: dict[str, Scene] = {
         lambda folder: Journal(folder / "j").sent("store"),
     ),
     "result files": Scene(_arm(1.0), _arm(2.0), _filed, stepwise=True),
-    "ledger": Scene(
-        lambda folder: Ledger(folder / "sweep.json").record("a", fingerprint="old", facts={}),
+    "state": Scene(
+        lambda folder: SweepState(folder / "sweep.json").record("a", fingerprint="old", facts={}),
         _ledger,
         _recorded,
     ),

@@ -181,7 +181,7 @@ def test_a_run_whose_server_is_away_from_start_to_end_is_well_and_sync_completes
 def test_a_server_that_falls_silent_is_waited_for_once_however_many_runs_end(
     server, monkeypatch, tmp_path
 ):
-    """Their ends insist, but not on a store whose silence has cost more than five seconds; the last word is a short knock."""
+    """Their ends insist, but not on a store whose silence has cost more than five seconds; the last word is a short probe."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with proxied(server.port, stall_seconds=30) as proxy:
         tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
@@ -194,7 +194,7 @@ def test_a_server_that_falls_silent_is_waited_for_once_however_many_runs_end(
             run.metrics({f"train/{name}": number / 8 for number, name in enumerate(NAMES)}, step=0)
             run.finish()
         assert tracker.sync() > 0
-        assert proxy.met["stall"] == 2 + 1  # a call with one more try, and the knock
+        assert proxy.met["stall"] == 2 + 1  # a call with one more try, and the probe
         proxy.share = 0.0
         assert tracker.sync() == 0
     for run in runs:

@@ -11,13 +11,13 @@ from hypothesis.extra import numpy as hnp
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.pseudolabels.pixel_rules import (
     agreement,
-    hardened,
     particle_cutoff,
     portion_cutoffs,
     prior_cutoff,
     probability_counts,
     soft_codes,
     soft_weights,
+    to_labels,
     with_ring,
 )
 from cryossl.pseudolabels.selection import AllAbove, Quality, Selection, label_map
@@ -207,11 +207,11 @@ def test_soft_codes_keep_the_probability_to_one_part_in_255_and_never_say_ignore
     assert not (codes == IGNORE).any()
     assert np.abs(codes.astype(int) - probabilities).max() <= 1
     np.testing.assert_array_equal(codes[probabilities < 255], probabilities[probabilities < 255])
-    np.testing.assert_array_equal(hardened(codes) == PARTICLE, probabilities >= 128)
+    np.testing.assert_array_equal(to_labels(codes) == PARTICLE, probabilities >= 128)
 
 
 def test_a_pixel_that_no_item_answers_for_stays_ignored_when_soft_targets_are_hardened() -> None:
-    assert hardened(np.array([[0, 127, 128, 254, 255]], np.uint8)).tolist() == [
+    assert to_labels(np.array([[0, 127, 128, 254, 255]], np.uint8)).tolist() == [
         [0, 0, 1, 1, IGNORE]
     ]
 

@@ -1,6 +1,6 @@
-"""A COCO data set of micrographs -> micrographs, particles and label maps;
+"""A COCO data set of micrographs -> micrographs, particles and label maps.
 
-CryoTransformer's quirks end here.
+CryoTransformer's peculiarities end here.
 
 COCO's x, y turn to (y, x) here. Every particle counts, whatever its `iscrowd`; the box [0, 0, 0, 0]
 means that the coordinates are missing, so that the micrograph is unlabelled; categories go by name,

@@ -25,7 +25,7 @@ from urllib3.util import Retry
 
 from cryossl.data.download.unpack import RESERVE_BYTES, unpack
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import write_durably
 
 DEFAULT_URL = "https://calla.rnet.missouri.edu/CryoTransformer/train_val_test_data.tar.gz"
@@ -79,7 +79,7 @@ class _Places:
 
 
 def fetch_cryotransformer(
-    to: Path, *, url: str, sha256: str | None = None, retries: int = 5, report: Report
+    to: Path, *, url: str, sha256: str | None = None, retries: int = 5, report: OnProgress
 ) -> Path:
     """Download and unpack the archive into `to`; returns the data root in it, the folder with the annotations.
 
@@ -129,7 +129,7 @@ def _check_address(url: str) -> None:
         )
 
 
-def _download(places: _Places, url: str, *, retries: int, report: Report) -> None:
+def _download(places: _Places, url: str, *, retries: int, report: OnProgress) -> None:
     """Fetch until the archive is complete.
 
     Each new byte gives all retries back; between two of them we wait longer.
@@ -167,7 +167,9 @@ def _download(places: _Places, url: str, *, retries: int, report: Report) -> Non
             waiting.sleep()
 
 
-def _download_once(session: requests.Session, places: _Places, url: str, *, report: Report) -> bool:
+def _download_once(
+    session: requests.Session, places: _Places, url: str, *, report: OnProgress
+) -> bool:
     """One request for what is missing; True if the archive is complete then."""
     have, known = _size(places.archive), _read_version(places, url)
     if known is None or not (known.etag or known.modified):
@@ -209,7 +211,7 @@ def _download_once(session: requests.Session, places: _Places, url: str, *, repo
 
 
 def _append(
-    response: requests.Response, archive: Path, have: int, total: int | None, *, report: Report
+    response: requests.Response, archive: Path, have: int, total: int | None, *, report: OnProgress
 ) -> int:
     with archive.open("ab") as file:
         for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
@@ -254,7 +256,7 @@ def _check_sum(places: _Places, sha256: str | None) -> None:
         )
 
 
-def _unpack(places: _Places, *, report: Report) -> None:
+def _unpack(places: _Places, *, report: OnProgress) -> None:
     shutil.rmtree(places.partial, ignore_errors=True)
     places.partial.mkdir()
     try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from cryossl.errors import CryosslError, DataError, StorageError
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 
 RESERVE_BYTES = 256 * 2**20
 """Free space that unpacking leaves on the disk."""
@@ -30,7 +30,7 @@ _DAMAGED = (
 )
 
 
-def unpack(archive: Path, folder: Path, *, report: Report) -> None:
+def unpack(archive: Path, folder: Path, *, report: OnProgress) -> None:
     """Unpack a tar (plain, gz, bz2, xz) or a zip archive into an empty folder.
 
     Only plain files and folders with relative names are taken: a link, a device, an absolute name

@@ -18,9 +18,9 @@ from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
 from cryossl.data.images import normalise, read_picture, resize
 from cryossl.data.store.file_hashes import HashedFile, file_state
-from cryossl.data.store.plan import Blueprint, StoredMicrograph, members
+from cryossl.data.store.plan import StoredMicrograph, StorePlan, members
 from cryossl.errors import ChangedDataError, DataError, StorageError
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import write_durably
 
 BATCH_MICROGRAPHS = 100
@@ -45,13 +45,13 @@ class _Job:
 def decode_into(
     pictures: Path,
     truth: Path,
-    blueprint: Blueprint,
+    store_plan: StorePlan,
     dataset: DataSet,
     files: Mapping[str, HashedFile],
     *,
     settings: InputSettings,
     progress: Path,
-    report: Report,
+    report: OnProgress,
 ) -> None:
     """Fill a store's two flat files; goes on after the micrographs that `progress` says are safely written.
 
@@ -59,14 +59,14 @@ def decode_into(
     Reports "decode" in batches. Raises DataError for a picture that cannot be used, StorageError
     without space, OSError from writing.
     """
-    jobs = _jobs(blueprint, dataset, files)
+    jobs = _jobs(store_plan, dataset, files)
     done = _done(progress)
     _check_space(pictures.parent, jobs[done:])
     batches = -(-len(jobs) // BATCH_MICROGRAPHS)
     with (
-        _open_flat(pictures, blueprint.picture_bytes) as picture_file,
-        _open_flat(truth, blueprint.truth_bytes) as truth_file,
-        ThreadPoolExecutor(_threads(blueprint)) as pool,
+        _open_flat(pictures, store_plan.picture_bytes) as picture_file,
+        _open_flat(truth, store_plan.truth_bytes) as truth_file,
+        ThreadPoolExecutor(_threads(store_plan)) as pool,
     ):
         write = _writer(picture_file, truth_file, settings)
         for start in range(done, len(jobs), BATCH_MICROGRAPHS):
@@ -79,14 +79,14 @@ def decode_into(
             report(Progress("decode", start // BATCH_MICROGRAPHS + 1, batches, "batch"))
 
 
-def particle_centres(blueprint: Blueprint, dataset: DataSet) -> Float64[np.ndarray, "particles 2"]:
-    """Centres (y, x) of all annotated particles in store px, micrograph by micrograph as in the blueprint.
+def particle_centres(store_plan: StorePlan, dataset: DataSet) -> Float64[np.ndarray, "particles 2"]:
+    """Centres (y, x) of all annotated particles in store px, micrograph by micrograph as in the store_plan.
 
     The middle of the box, an outline's being the box round it: where `rasterise` draws the disc.
     Their order within a micrograph does not depend on the order in the file.
     """
     found = [np.zeros((0, 2))]
-    for stored, (_, _, particles) in zip(blueprint.micrographs, members(dataset), strict=True):
+    for stored, (_, _, particles) in zip(store_plan.micrographs, members(dataset), strict=True):
         if particles is not None:
             bounds = particles.bounds
             centres = (bounds[:, :2] + bounds[:, 2:] / 2) * stored.scale + 0.0  # -0.0 is 0.0
@@ -94,11 +94,11 @@ def particle_centres(blueprint: Blueprint, dataset: DataSet) -> Float64[np.ndarr
     return np.concatenate(found)
 
 
-def _jobs(blueprint: Blueprint, dataset: DataSet, files: Mapping[str, HashedFile]) -> list[_Job]:
+def _jobs(store_plan: StorePlan, dataset: DataSet, files: Mapping[str, HashedFile]) -> list[_Job]:
     return [
         _Job(micrograph, particles, stored, files[stored.id])
         for stored, (_, micrograph, particles) in zip(
-            blueprint.micrographs, members(dataset), strict=True
+            store_plan.micrographs, members(dataset), strict=True
         )
     ]
 
@@ -135,10 +135,10 @@ def _open_flat(path: Path, size_bytes: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _threads(blueprint: Blueprint) -> int:
+def _threads(store_plan: StorePlan) -> int:
     """Decoding threads: one per core, fewer where pictures are so large that they would fill the memory."""
     largest = max(
-        stored.original_height_px * stored.original_width_px for stored in blueprint.micrographs
+        stored.original_height_px * stored.original_width_px for stored in store_plan.micrographs
     )
     return max(
         1, min(os.cpu_count() or 1, _MOST_THREADS, _DECODING_BYTES // (_BYTES_PER_PIXEL * largest))

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from cryossl.errors import ChangedDataError
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import write_durably
 
 _BATCH_FILES = 500
@@ -52,7 +52,9 @@ def file_state(path: Path) -> FileState:
     return FileState(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def hash_files(paths: Iterable[Path], *, memory: Path, report: Report) -> dict[Path, HashedFile]:
+def hash_files(
+    paths: Iterable[Path], *, memory: Path, report: OnProgress
+) -> dict[Path, HashedFile]:
     """Path -> content and state of each file; files that `memory` (a JSON file) knows in their state are not read.
 
     Killed and called again it goes on where it was. Reports "hash" in files. Raises

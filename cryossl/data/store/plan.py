@@ -13,7 +13,7 @@ import numpy as np
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles
 from cryossl.errors import DataError
-from cryossl.system.canonical import digest
+from cryossl.system.digest import digest
 
 # Goes up whenever the same input would be stored as other bytes: decoding, reduction, normalising,
 # rasterising, order.
@@ -28,7 +28,7 @@ class StoredMicrograph:
     has no truth; one that is truly empty is annotated, with no particle. Offsets are places in the
     store's flat files, in bytes; `truth_offset` is None without truth. `border_px` is the band at
     each edge in which nobody annotated, in store px; it depends on which labels may be seen, so it
-    is not stored: an opened store has it, a blueprint has 0.
+    is not stored: an opened store has it, a store_plan has 0.
     """
 
     id: str
@@ -62,7 +62,7 @@ class StoredMicrograph:
 
 
 @dataclass(frozen=True)
-class Blueprint:
+class StorePlan:
     """A store before a pixel is decoded.
 
     `key` names its bytes; `notes` are remarks on how scales were chosen.
@@ -83,10 +83,10 @@ class Blueprint:
         return index
 
 
-def draw_blueprint(
+def plan_store(
     dataset: DataSet, contents: Mapping[str, str], *, settings: InputSettings, network_multiple: int
-) -> Blueprint:
-    """The blueprint of a data set's store.
+) -> StorePlan:
+    """The store_plan of a data set's store.
 
     The key is a hash of all that decides the store's bytes: every file's content, every box and
     outline, and every setting through what it changes, save the border. It is free of the order and
@@ -134,7 +134,7 @@ def draw_blueprint(
             "annotations": annotations,
         }
     )
-    return Blueprint(key, tile_px, tuple(micrographs), picture_bytes, truth_bytes, notes)
+    return StorePlan(key, tile_px, tuple(micrographs), picture_bytes, truth_bytes, notes)
 
 
 def members(dataset: DataSet) -> list[tuple[str, Micrograph, Particles | None]]:

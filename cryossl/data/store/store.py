@@ -18,16 +18,16 @@ from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.store.decoding import decode_into, particle_centres
 from cryossl.data.store.file_hashes import HashedFile, hash_files, remembered_hashes
 from cryossl.data.store.plan import (
-    Blueprint,
     StoredMicrograph,
+    StorePlan,
     diameters_px,
-    draw_blueprint,
     members,
+    plan_store,
 )
 from cryossl.data.tiling import Tile, cut, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
-from cryossl.progress.events import Report
-from cryossl.system.canonical import digest
+from cryossl.progress.events import OnProgress
+from cryossl.system.digest import digest
 from cryossl.system.files import sync_folder, write_durably
 
 PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = (
@@ -195,7 +195,7 @@ def build(
     *,
     settings: InputSettings,
     network_multiple: int,
-    report: Report,
+    report: OnProgress,
 ) -> Store:
     """The store of a data set below `folder`; decoded only if it is not there yet.
 
@@ -219,20 +219,20 @@ def build(
         paths = {micrograph.id: micrograph.path for _, micrograph, _ in members(dataset)}
         hashed = hash_files(paths.values(), memory=folder / "hashes.json", report=report)
         files = {name: hashed[path] for name, path in paths.items()}
-        blueprint = draw_blueprint(
+        store_plan = plan_store(
             dataset,
             {name: file.sha256 for name, file in files.items()},
             settings=settings,
             network_multiple=network_multiple,
         )
-        _refuse_shared_pictures(blueprint, files)
-        final = _place(folder, blueprint)
+        _refuse_shared_pictures(store_plan, files)
+        final = _place(folder, store_plan)
         with FileLock(folder / f"{final.name}.lock"):
             if not final.exists():
-                _make(final, blueprint, dataset, files, settings=settings, report=report)
+                _make(final, store_plan, dataset, files, settings=settings, report=report)
             if not (final / CENTRES).exists():  # also in a store from before they were kept
                 write_durably(
-                    final / CENTRES, particle_centres(blueprint, dataset).astype("<f8").tobytes()
+                    final / CENTRES, particle_centres(store_plan, dataset).astype("<f8").tobytes()
                 )
     except OSError as error:
         raise StorageError(
@@ -253,17 +253,17 @@ def is_built(
     known = remembered_hashes(paths.values(), memory=folder / "hashes.json")
     if known is None:
         return False
-    blueprint = draw_blueprint(
+    store_plan = plan_store(
         dataset,
         {name: known[path] for name, path in paths.items()},
         settings=settings,
         network_multiple=network_multiple,
     )
-    return _place(folder, blueprint).exists()
+    return _place(folder, store_plan).exists()
 
 
-def _place(folder: Path, blueprint: Blueprint) -> Path:
-    return folder / f"store-{blueprint.key[:20]}"
+def _place(folder: Path, store_plan: StorePlan) -> Path:
+    return folder / f"store-{store_plan.key[:20]}"
 
 
 def open_store(
@@ -311,12 +311,12 @@ def open_store(
 
 def _make(
     final: Path,
-    blueprint: Blueprint,
+    store_plan: StorePlan,
     dataset: DataSet,
     files: Mapping[str, HashedFile],
     *,
     settings: InputSettings,
-    report: Report,
+    report: OnProgress,
 ) -> None:
     """Fill a folder beside the final one, then rename it: what has the final name is complete."""
     partial = final.with_name(f"{final.name}.partial")
@@ -325,23 +325,23 @@ def _make(
         decode_into(
             partial / PICTURES,
             partial / TRUTH,
-            blueprint,
+            store_plan,
             dataset,
             files,
             settings=settings,
             progress=partial / PROGRESS,
             report=report,
         )
-        write_durably(partial / INDEX, json.dumps(blueprint.as_json(), indent=0).encode())
+        write_durably(partial / INDEX, json.dumps(store_plan.as_json(), indent=0).encode())
     (partial / PROGRESS).unlink(missing_ok=True)
     partial.rename(final)
     sync_folder(final.parent)
 
 
-def _refuse_shared_pictures(blueprint: Blueprint, files: Mapping[str, HashedFile]) -> None:
+def _refuse_shared_pictures(store_plan: StorePlan, files: Mapping[str, HashedFile]) -> None:
     """A picture that is in two parts would let a model be tested on what it learned."""
     first: dict[str, StoredMicrograph] = {}
-    for stored in blueprint.micrographs:
+    for stored in store_plan.micrographs:
         other = first.setdefault(files[stored.id].sha256, stored)
         if other.part != stored.part:
             raise DataError(

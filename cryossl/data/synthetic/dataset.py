@@ -33,7 +33,7 @@ from cryossl.data.synthetic.simulator import (
     simulate,
 )
 from cryossl.errors import DataError, StorageError
-from cryossl.progress.events import Progress, Report
+from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import sync_folder
 
 SIMULATION_FILE = "simulation.json"
@@ -60,7 +60,7 @@ def synthesise(
     validation: int = 20,
     test: int = 40,
     size_px: int = 128,
-    report: Report,
+    report: OnProgress,
 ) -> None:
     """Write a data set into `folder`, which must be absent, empty, or hold the same data set already (then: nothing).
 
@@ -131,7 +131,7 @@ def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
     return True
 
 
-def _write(folder: Path, settings: Mapping[str, int], *, report: Report) -> None:
+def _write(folder: Path, settings: Mapping[str, int], *, report: OnProgress) -> None:
     (folder / "annotations").mkdir(parents=True)
     total = sum(settings[part] for part in _PARTS)
     facts: dict[str, Any] = {}

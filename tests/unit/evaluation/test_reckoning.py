@@ -14,8 +14,7 @@ from analysis.runs.counts import parse_counts
 from cryossl.evaluation.matching import best_threshold, rank
 from cryossl.evaluation.metrics import Counts, audit, histogram
 from cryossl.evaluation.picking import Picks
-from cryossl.evaluation.reckoning import Scored, checkpoint_numbers, gains
-from cryossl.evaluation.scores import Evaluation, Picked
+from cryossl.evaluation.scores import Evaluation, Picked, Scored, checkpoint_numbers, gains
 from cryossl.pseudolabels.selection import (
     AllAbove,
     BestPerLabelled,

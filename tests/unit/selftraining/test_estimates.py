@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryossl.config import Config, NetworkSettings, build
-from cryossl.data.store.plan import Blueprint, StoredMicrograph
+from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.network.architecture import build as build_network
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import (
@@ -26,7 +26,7 @@ SCORED_TILES = (
 CPU = torch.device("cpu")
 
 
-def blueprint(train: int, *, tile_px: int = 256) -> Blueprint:
+def store_plan(train: int, *, tile_px: int = 256) -> StorePlan:
     """The note's kind of data, in any number: all annotated, each picture four tiles."""
     parts = {"train": train, "validation": 10, "test": 10}
     micrographs = tuple(
@@ -49,12 +49,12 @@ def blueprint(train: int, *, tile_px: int = 256) -> Blueprint:
         for number in range(count)
     )
     size = SIDE * SIDE * len(micrographs)
-    return Blueprint("", tile_px, micrographs, size, size, ())
+    return StorePlan("", tile_px, micrographs, size, size, ())
 
 
 def estimated(train: int, *, tile_px: int = 256, **settings: object) -> Estimate:
     config = build(settings)
-    drawn = blueprint(train, tile_px=tile_px)
+    drawn = store_plan(train, tile_px=tile_px)
     split = preparation.draw(config, drawn.micrographs, tile_px=tile_px)
     return estimate(config, drawn, split, step_seconds=0.5, tile_seconds=0.125)
 
@@ -96,7 +96,7 @@ def test_the_cost_is_steps_and_predictions_by_hand():
 
 def to_write(*, store_is_there: bool, finished: tuple[str, ...] = (), **settings: object) -> int:
     config = build({"ratio": 10, "strategies": "naive,class_balanced", **settings})
-    drawn = blueprint(40)
+    drawn = store_plan(40)
     split = preparation.draw(config, drawn.micrographs, tile_px=256)
     return bytes_to_write(config, drawn, split, store_is_there=store_is_there, finished=finished)
 

@@ -29,8 +29,8 @@ def folder(tmp_path):
 
 def prepared(folder, **settings: object) -> tuple[Config, Split]:
     config = build({"data": str(folder), "image_px": 64, "tile_px": 32, "ratio": 25, **settings})
-    blueprint = preparation.sketch(config, preparation.load(config, silent))
-    return config, preparation.draw(config, blueprint.micrographs, tile_px=blueprint.tile_px)
+    store_plan = preparation.sketch(config, preparation.load(config, silent))
+    return config, preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
 
 
 def test_the_ratio_counts_micrographs_and_unlabelled_ones_are_never_labelled(folder):
@@ -70,8 +70,10 @@ def test_a_micrograph_that_nobody_annotated_is_no_validation_item(folder):
 
 def test_the_split_does_not_depend_on_the_order_of_micrographs(folder):
     config, split = prepared(folder)
-    blueprint = preparation.sketch(config, preparation.load(config, silent))
-    assert preparation.draw(config, blueprint.micrographs[::-1], tile_px=blueprint.tile_px) == split
+    store_plan = preparation.sketch(config, preparation.load(config, silent))
+    assert (
+        preparation.draw(config, store_plan.micrographs[::-1], tile_px=store_plan.tile_px) == split
+    )
 
 
 def test_a_labs_list_says_what_is_labelled(folder, tmp_path):

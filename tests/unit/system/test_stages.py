@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cryossl.errors import StorageError
-from cryossl.system.canonical import digest
+from cryossl.system.digest import digest
 from cryossl.system.stages import MANIFEST, Stages
 
 

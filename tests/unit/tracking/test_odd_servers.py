@@ -17,7 +17,7 @@ from mlflow import environment_variables
 from typed_commands import Done, call
 
 from cryossl.tracking.address import LOG_IN
-from cryossl.tracking.mlflow_environment import set_manners
+from cryossl.tracking.mlflow_environment import set_mlflow_environment
 
 NO_EXPERIMENT = json.dumps(
     {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"}
@@ -226,7 +226,7 @@ def test_a_value_of_the_environment_that_mlflow_takes_is_taken(
     name: str, value: str, monkeypatch
 ) -> None:
     monkeypatch.setenv(f"MLFLOW_{name}", value)
-    set_manners()
+    set_mlflow_environment()
     assert getattr(environment_variables, f"MLFLOW_{name}").get() is not None
     assert os.environ[f"MLFLOW_{name}"] == value
 

@@ -1,4 +1,4 @@
-"""One value, one text, one digest: how contents are named."""
+"""One value, one text, one digest: how contents are named. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import json
 def digest(value: object) -> str:
     """SHA-256 in hex of a value's canonical JSON.
 
-    Equal values, equal digests, on any machine; NaN is refused.
+    Equal values have equal digests on any machine. Raises ValueError for NaN and infinity.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
