@@ -53,7 +53,7 @@ class Selected:
     stage: Stage
     ids: tuple[str, ...]
     assessments: Mapping[str, Assessment]
-    told: SelectionSummary
+    summary: SelectionSummary
     maps: Mapping[str, LabelMap]
     soft: Mapping[str, SoftTargets]
     prior_cutoffs: Mapping[str, int]
@@ -61,10 +61,6 @@ class Selected:
     def __len__(self) -> int:
         """How many items were selected."""
         return len(self.ids)
-
-    def summary(self) -> SelectionSummary:
-        """What was selected and how."""
-        return self.told
 
     def labels(self, micrograph: str) -> LabelMap:
         """The map of a micrograph as labels, soft targets by their likelier class."""

@@ -1,16 +1,13 @@
-"""One invocation on one (data set, ratio, seed): the baseline once, then every arm from it.
+"""One invocation on one data set, ratio and seed: the baseline once, then every strategy from it.
 
-What it does is told and tracked.
-
-The method is `selftraining.self_train`; here its steps are given their names, and its results to
-the recorder.
+The method is `loop.self_train`. Here its steps get their names, and every result is recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cryossl.errors import FailedArmsError, NumericError
 from cryossl.evaluation.metrics import Counts
@@ -21,15 +18,13 @@ from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.recipe import Learning
 from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
 from cryossl.randomness import generator
-from cryossl.selftraining import acceptance as gates
-from cryossl.selftraining.loop import IterationResult, follow, self_train
+from cryossl.selftraining import acceptance
+from cryossl.selftraining.loop import IterationResult, self_train
 from cryossl.selftraining.models import Model
 from cryossl.selftraining.recorder import Recorder, Trained
 from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
 from cryossl.tracking.run import TrackedRun
-
-Result = IterationResult[Model, Evaluation]
 
 
 def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
@@ -50,23 +45,27 @@ class Arms:
     """Runs the arms of one experiment."""
 
     def __init__(self, experiment: Experiment, recorder: Recorder, narrator: Narrator) -> None:
-        self._experiment, self._books, self._narrator = experiment, recorder, narrator
+        self._experiment, self._recorder, self._narrator = experiment, recorder, narrator
         self._settings = experiment.config
         self._longest_steps = 0
 
     def run(self) -> None:
-        """The baseline, then every strategy; the controls last, for they take the longest student's steps.
+        """Train the baseline, then every strategy, then the controls.
 
-        Raises FailedArmsError at the end if strategies came to numbers that are not finite: they do
-        not stop the others.
+        The controls come last because they take as many steps as the longest student. Raises
+        FailedArmsError at the end if strategies reached numbers that are not finite; the other
+        strategies run all the same.
         """
         self._narrator.begin(f"{BASELINE}: training")
-        with self._books.iteration(BASELINE, 0) as run:
+        with self._recorder.iteration(BASELINE, 0) as run:
             model = self._experiment.fit(
-                self._experiment.split.labelled, None, iteration=0, on_epoch=self._books.epochs(run)
+                self._experiment.split.labelled,
+                None,
+                iteration=0,
+                on_epoch=self._recorder.epochs(run),
             )
             baseline = Trained(0, model, self._scored(model), None, run, accepted=True)
-            self._books.record(baseline, strategy=BASELINE, baseline=None)
+            self._recorder.record(baseline, strategy=BASELINE, baseline=None)
         faults: dict[str, NumericError] = {}
         for strategy in _ordered(
             self._settings.selection.strategies, self._settings.loop.max_iterations
@@ -84,109 +83,74 @@ class Arms:
             raise FailedArmsError(faults, experiment=self._experiment.fingerprint())
 
     def _arm(self, strategy: str, baseline: Trained) -> None:
-        """One strategy: the loop on validation first, then the test part, opened once for all its models."""
-        open_runs = ExitStack()
-        students: dict[int, _Taught] = {}
-
-        def pseudo_label(
-            teacher: Model, unlabelled: tuple[str, ...], *, iteration: int
-        ) -> Selected:
-            self._narrator.begin(_title(strategy, iteration))
-            recipe = recipe_for(strategy, self._settings.selection, iteration=iteration)
-            selected = self._experiment.pseudo_label(teacher, unlabelled, recipe)
-            students[iteration] = _Taught(teacher, recipe)
-            self._books.report_selection(strategy, selected.summary())
-            return selected
-
-        def fit(
-            labelled: tuple[str, ...], pseudo_labels: Selected | None, *, iteration: int
-        ) -> Model:
-            if pseudo_labels is None:
-                return baseline.model
-            taught = students[iteration]
-            taught.run = open_runs.enter_context(self._books.iteration(strategy, iteration))
-            taught.selected = pseudo_labels
-            self._books.selection(
-                taught.run,
-                iteration,
-                pseudo_labels,
-                taught.recipe,
-                self._experiment.calibration(taught.teacher)
-                if taught.recipe.teaching.calibrated
-                else None,
+        """One strategy: first the loop on validation, then the test part once for all its models."""
+        with ExitStack() as open_runs:
+            arm = open_runs.enter_context(self._recorder.open_arm(strategy))
+            steps = _Steps(
+                strategy, baseline, self._experiment, self._recorder, self._narrator, open_runs
             )
-            model = self._experiment.fit(
-                labelled,
-                pseudo_labels,
-                iteration=iteration,
-                on_epoch=self._books.epochs(taught.run),
-                learning=taught.recipe.learning,
-                teacher=taught.teacher,
-            )
-            self._longest_steps = max(self._longest_steps, model.steps)
-            return model
-
-        with open_runs:
-            arm = open_runs.enter_context(self._books.open_arm(strategy))
-            results: list[Result] = []
-            outcome = follow(
-                self_train(
+            try:
+                outcome = self_train(
                     self._experiment.split,
                     iterations=rounds_of(strategy, self._settings.loop.max_iterations),
-                    fit=fit,
-                    pseudo_label=pseudo_label,
-                    accept=self._gate(strategy),
-                    evaluate=lambda model: self._experiment.evaluate(model, "validation"),
-                ),
-                results.append,
-            )
-            trained = [baseline]
-            for result in results[1:]:
-                taught = students[result.iteration]
-                trained.append(
+                    fit=steps.fit,
+                    pseudo_label=steps.pseudo_label,
+                    evaluate=steps.evaluate,
+                    accept=steps.accept,
+                )
+            finally:
+                self._longest_steps = max(self._longest_steps, steps.longest)
+            models = [baseline]
+            for result in outcome.results[1:]:
+                student, learned = result.model, result.pseudo_labels
+                models.append(
                     Trained(
                         result.iteration,
-                        result.model,
-                        self._scored(result.model),
-                        taught.selected,
-                        taught.run,
+                        student.model,
+                        self._scored(student.model),
+                        learned.selected if learned else None,
+                        student.run,
                         accepted=result.accepted,
                     )
                 )
-                self._books.record(trained[-1], strategy=strategy, baseline=baseline)
+                self._recorder.record(models[-1], strategy=strategy, baseline=baseline)
+            empty = None
             if outcome.empty is not None:
-                self._books.nothing_selected(
-                    arm, len(trained), outcome.empty, students[len(trained)].recipe.selection
+                empty = outcome.empty.selected.summary
+                self._recorder.nothing_selected(
+                    arm, len(models), empty, outcome.empty.recipe.selection
                 )
-            reason = "collapsed" if results[-1].model.collapsed else outcome.stop_reason
-            self._books.close_arm(arm, strategy, trained, reason, outcome.empty)
+            reason = "collapsed" if models[-1].model.collapsed else outcome.stop_reason
+            self._recorder.close_arm(arm, strategy, models, reason, empty)
 
     def _control(self, strategy: str, baseline: Trained) -> None:
-        """True labels alone: for as many steps as the longest student, the same under noise, or all labels there are."""
+        """True labels alone.
+
+        Either for as many steps as the longest student, or the same under noise, or with all labels
+        that there are.
+        """
         self._narrator.begin(_title(strategy, 1))
         if strategy == FULL:
             steps, labelled = self._experiment.most_steps(), self._experiment.all_annotated()
         else:
-            steps, labelled = (
-                self._longest_steps or self._experiment.most_steps(),
-                self._experiment.split.labelled,
-            )
+            steps = self._longest_steps or self._experiment.most_steps()
+            labelled = self._experiment.split.labelled
         # The steps are part of the runs' names: after other students it is another control.
         with (
-            self._books.open_arm(strategy, steps) as arm,
-            self._books.iteration(strategy, 1, steps) as run,
+            self._recorder.open_arm(strategy, steps) as arm,
+            self._recorder.iteration(strategy, 1, steps) as run,
         ):
             model = self._experiment.fit(
                 labelled,
                 None,
                 iteration=1,
                 steps=steps,
-                on_epoch=self._books.epochs(run),
+                on_epoch=self._recorder.epochs(run),
                 learning=Learning(noised=strategy == NOISED),
             )
             trained = Trained(1, model, self._scored(model), None, run, accepted=True)
-            self._books.record(trained, strategy=strategy, baseline=baseline)
-            self._books.close_arm(arm, strategy, [baseline, trained], "iterations done", None)
+            self._recorder.record(trained, strategy=strategy, baseline=baseline)
+            self._recorder.close_arm(arm, strategy, [baseline, trained], "iterations done", None)
 
     def _scored(self, model: Model) -> Scored:
         validation = self._experiment.evaluate(model, "validation")
@@ -194,35 +158,100 @@ class Arms:
             validation, self._experiment.evaluate(model, "test"), validation.decision_threshold()
         )
 
-    def _gate(self, strategy: str) -> Callable[[Result, Result], bool]:
-        def accept(best: Result, student: Result) -> bool:
-            ours, theirs = _counts(best.validation), _counts(student.validation)
-            if student.model.collapsed:
-                self._books.report_collapse(strategy, student.iteration, student.model.steps)
-                return False
-            if self._settings.loop.accept == "always":
-                accepted = True
-            elif self._settings.loop.accept == "improved":
-                accepted = gates.improved(ours, theirs)
-            else:
-                rng = generator(self._settings.split.seed, "gate", strategy, student.iteration)
-                accepted = gates.confident(ours, theirs, rng=rng)
-            self._books.report_acceptance(
-                strategy, student.iteration, ours, theirs, accepted=accepted
-            )
-            return accepted
 
-        return accept
+@dataclass(frozen=True)
+class _Student:
+    """A trained model and the run that records it."""
+
+    model: Model
+    run: TrackedRun
 
 
-@dataclass
-class _Taught:
-    """What a student of one iteration was given, and the run that records it."""
+@dataclass(frozen=True)
+class _PseudoLabels:
+    """Selected pseudo-labels, with the teacher that made them and the recipe that it followed."""
 
+    selected: Selected
     teacher: Model
     recipe: Recipe
-    run: TrackedRun = field(init=False)
-    selected: Selected = field(init=False)
+
+    def __len__(self) -> int:
+        return len(self.selected)
+
+
+_Result = IterationResult[_Student, _PseudoLabels, Evaluation]
+
+
+class _Steps:
+    """The steps of `self_train` for one strategy; `longest`: most optimiser steps of a student."""
+
+    def __init__(
+        self,
+        strategy: str,
+        baseline: Trained,
+        experiment: Experiment,
+        recorder: Recorder,
+        narrator: Narrator,
+        open_runs: ExitStack,
+    ) -> None:
+        self._strategy, self._baseline, self._experiment = strategy, baseline, experiment
+        self._recorder, self._narrator, self._open_runs = recorder, narrator, open_runs
+        self._settings = experiment.config
+        self.longest = 0
+
+    def pseudo_label(
+        self, teacher: _Student, unlabelled: tuple[str, ...], iteration: int
+    ) -> _PseudoLabels:
+        """The teacher labels the pool, and the strategy's recipe selects."""
+        self._narrator.begin(_title(self._strategy, iteration))
+        recipe = recipe_for(self._strategy, self._settings.selection, iteration=iteration)
+        selected = self._experiment.pseudo_label(teacher.model, unlabelled, recipe)
+        self._recorder.report_selection(self._strategy, selected.summary)
+        return _PseudoLabels(selected, teacher.model, recipe)
+
+    def fit(
+        self, labelled: tuple[str, ...], pseudo_labels: _PseudoLabels | None, iteration: int
+    ) -> _Student:
+        """Train a student on labels and pseudo-labels; the baseline is trained already."""
+        if pseudo_labels is None:
+            return _Student(self._baseline.model, self._baseline.run)
+        teacher, recipe = pseudo_labels.teacher, pseudo_labels.recipe
+        run = self._open_runs.enter_context(self._recorder.iteration(self._strategy, iteration))
+        calibration = self._experiment.calibration(teacher) if recipe.teaching.calibrated else None
+        self._recorder.selection(run, iteration, pseudo_labels.selected, recipe, calibration)
+        model = self._experiment.fit(
+            labelled,
+            pseudo_labels.selected,
+            iteration=iteration,
+            on_epoch=self._recorder.epochs(run),
+            learning=recipe.learning,
+            teacher=teacher,
+        )
+        self.longest = max(self.longest, model.steps)
+        return _Student(model, run)
+
+    def evaluate(self, student: _Student) -> Evaluation:
+        """Scores on validation."""
+        return self._experiment.evaluate(student.model, "validation")
+
+    def accept(self, best: _Result, student: _Result) -> bool:
+        """Whether the student is the next teacher; one that collapsed never is."""
+        before, after = _counts(best.validation), _counts(student.validation)
+        model, iteration = student.model.model, student.iteration
+        if model.collapsed:
+            self._recorder.report_collapse(self._strategy, iteration, model.steps)
+            return False
+        if self._settings.loop.accept == "always":
+            accepted = True
+        elif self._settings.loop.accept == "improved":
+            accepted = acceptance.improved(before, after)
+        else:
+            rng = generator(self._settings.split.seed, "gate", self._strategy, iteration)
+            accepted = acceptance.confident(before, after, rng=rng)
+        self._recorder.report_acceptance(
+            self._strategy, iteration, before, after, accepted=accepted
+        )
+        return accepted
 
 
 def _counts(evaluation: Evaluation) -> dict[str, Counts]:

@@ -1,137 +1,99 @@
-"""Teacher -> pseudo-labels -> student: the loop, on one page. The steps come in as functions."""
+"""Teacher -> pseudo-labels -> student: the method, on one page.
+
+Its steps (train, label and select, score, accept) are functions that the caller passes in.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Literal, TypeVar
 
 from cryossl.data.splits import Split
-from cryossl.pseudolabels.summary import SelectionSummary
 
 Model = TypeVar("Model")
+Pseudo = TypeVar("Pseudo", bound=Sized)
 Validation = TypeVar("Validation")
 
-StopReason = Literal["not accepted", "collapsed", "no pseudo-label", "iterations done"]
-
-
-@runtime_checkable
-class PseudoLabels(Protocol):
-    """Pseudo-labels that were selected, and what there is to tell of them."""
-
-    def __len__(self) -> int:
-        """How many images were selected."""
-        ...
-
-    def summary(self) -> SelectionSummary:
-        """What was selected and how."""
-        ...
-
-
-Pseudo = TypeVar("Pseudo", bound=PseudoLabels)
-ModelOut = TypeVar("ModelOut", covariant=True)
-ModelIn = TypeVar("ModelIn", contravariant=True)
-PseudoOut = TypeVar("PseudoOut", covariant=True)
-PseudoIn = TypeVar("PseudoIn", contravariant=True)
+StopReason = Literal["not accepted", "no pseudo-label", "iterations done"]
 
 
 @dataclass(frozen=True)
-class IterationResult(Generic[Model, Validation]):
-    """One trained model.
+class IterationResult(Generic[Model, Pseudo, Validation]):
+    """One trained model, the pseudo-labels it learned from, and its scores on validation.
 
-    Iteration 0 is the supervised baseline: always accepted, and without a selection.
+    Iteration 0 is the supervised baseline: it learned from no pseudo-label and is always accepted.
     """
 
     iteration: int
     model: Model
+    pseudo_labels: Pseudo | None
     validation: Validation
-    summary: SelectionSummary | None
     accepted: bool
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[Model, Validation]):
-    """How the loop ended. `best` is the last accepted result: the model to report.
+class Outcome(Generic[Model, Pseudo, Validation]):
+    """All results in the order of iterations, and why the loop stopped.
 
-    `empty`: the summary of the selection that found nothing, if that is why the loop stopped; no
-    model belongs to it.
+    `empty` is the selection that found nothing, if that is why; no model belongs to it.
     """
 
-    best: IterationResult[Model, Validation]
+    results: tuple[IterationResult[Model, Pseudo, Validation], ...]
     stop_reason: StopReason
-    empty: SelectionSummary | None = None
+    empty: Pseudo | None = None
 
-
-@runtime_checkable
-class Fit(Protocol[ModelOut, PseudoIn]):
-    """Train a network, from fresh weights, on labelled items and pseudo-labels (None for the baseline)."""
-
-    def __call__(
-        self, labelled: tuple[str, ...], pseudo_labels: PseudoIn | None, *, iteration: int
-    ) -> ModelOut:
-        """The trained model."""
-        ...
-
-
-@runtime_checkable
-class PseudoLabel(Protocol[ModelIn, PseudoOut]):
-    """Let the teacher label the pool and select what to believe.
-
-    It is given ids, never a true label.
-    """
-
-    def __call__(
-        self, teacher: ModelIn, unlabelled: tuple[str, ...], *, iteration: int
-    ) -> PseudoOut:
-        """The selected pseudo-labels."""
-        ...
+    @property
+    def best(self) -> IterationResult[Model, Pseudo, Validation]:
+        """The last accepted result: the model to report."""
+        return [result for result in self.results if result.accepted][-1]
 
 
 def self_train(
     split: Split,
     *,
     iterations: int,
-    fit: Fit[Model, Pseudo],
-    pseudo_label: PseudoLabel[Model, Pseudo],
+    fit: Callable[[tuple[str, ...], Pseudo | None, int], Model],
+    pseudo_label: Callable[[Model, tuple[str, ...], int], Pseudo],
     evaluate: Callable[[Model], Validation],
     accept: Callable[
-        [IterationResult[Model, Validation], IterationResult[Model, Validation]], bool
+        [
+            IterationResult[Model, Pseudo, Validation],
+            IterationResult[Model, Pseudo, Validation],
+        ],
+        bool,
     ],
-) -> Generator[IterationResult[Model, Validation], None, Outcome[Model, Validation]]:
-    """Yield the supervised baseline, then one result per student, until one is not accepted; return the outcome.
+) -> Outcome[Model, Pseudo, Validation]:
+    """Train the supervised baseline, then one student after another, until one is not accepted.
 
-    Every result is yielded as soon as it is known. The teacher of an iteration is the best model so
-    far, which is the last accepted one. `evaluate` scores on validation; `accept(best, student)` is
-    asked once per student.
+    The teacher of an iteration is the best model so far, which is the last accepted one.
+
+    Args:
+        split: ids of labelled and unlabelled items.
+        iterations: most students in a row; 0: the supervised baseline alone.
+        fit: (labelled ids, pseudo-labels or None, iteration) -> a model.
+        pseudo_label: (teacher, unlabelled ids, iteration) -> the selected pseudo-labels. It is given
+            ids and never a true label.
+        evaluate: scores a model on validation.
+        accept: (best so far, student) -> whether the student is the next teacher.
     """
-    baseline = fit(split.labelled, None, iteration=0)
-    best = IterationResult(0, baseline, evaluate(baseline), summary=None, accepted=True)
-    yield best
+    # Iteration 0: the supervised baseline is the first teacher.
+    baseline = fit(split.labelled, None, 0)
+    best = IterationResult[Model, Pseudo, Validation](
+        0, baseline, None, evaluate(baseline), accepted=True
+    )
+    results = [best]
     for iteration in range(1, iterations + 1):
-        selected = pseudo_label(best.model, split.unlabelled, iteration=iteration)
+        # The teacher labels the pool, and the strategy selects what to believe.
+        selected = pseudo_label(best.model, split.unlabelled, iteration)
         if len(selected) == 0:
-            return Outcome(best, "no pseudo-label", empty=selected.summary())
-        student = fit(split.labelled, selected, iteration=iteration)
-        result = IterationResult(
-            iteration, student, evaluate(student), selected.summary(), accepted=False
-        )
+            return Outcome(tuple(results), "no pseudo-label", empty=selected)
+        # A student learns from labels and pseudo-labels.
+        student = fit(split.labelled, selected, iteration)
+        result = IterationResult(iteration, student, selected, evaluate(student), accepted=False)
+        # An accepted student is the next teacher; one that is not ends the loop.
         if not accept(best, result):
-            yield result
-            return Outcome(best, "not accepted")
+            return Outcome((*results, result), "not accepted")
         best = replace(result, accepted=True)
-        yield best
-    return Outcome(best, "iterations done")
-
-
-def follow(
-    loop: Generator[IterationResult[Model, Validation], None, Outcome[Model, Validation]],
-    tell: Callable[[IterationResult[Model, Validation]], None],
-) -> Outcome[Model, Validation]:
-    """Run the loop to its end, tell each result as it comes, and return the outcome."""
-    while True:
-        try:
-            result = next(loop)
-        except StopIteration as end:
-            outcome: Outcome[Model, Validation] = end.value
-            return outcome
-        tell(result)
+        results.append(best)
+    return Outcome(tuple(results), "iterations done")

@@ -172,7 +172,7 @@ class Recorder:
     ) -> None:
         """The pseudo-labels of an iteration, before the student is trained: numbers, table, and the best and worst of them."""
         audit = self._experiment.pool.audit(selected) if self._config.loop.audit else None
-        self._numbers[run.key] = selection_numbers(selected.summary(), recipe.selection, audit)
+        self._numbers[run.key] = selection_numbers(selected.summary, recipe.selection, audit)
         if run.finished:
             return
         run.metrics(self._numbers[run.key], step=iteration)
@@ -353,12 +353,12 @@ class Recorder:
         if trained.selected is None:
             learned = f"{len(self._experiment.split.labelled)} labelled items"
         else:
-            told = trained.selected.summary()
+            summary = trained.selected.summary
             learned = (
-                f"{told.labelled_count} labelled items and {told.count} pseudo-labels of "
-                f"{told.pool} "
-                f"(particle ratio {_percent(told.particle_ratio)}%, target "
-                f"{_percent(told.target_ratio)}%)"
+                f"{summary.labelled_count} labelled items and {summary.count} pseudo-labels of "
+                f"{summary.pool} "
+                f"(particle ratio {_percent(summary.particle_ratio)}%, target "
+                f"{_percent(summary.target_ratio)}%)"
             )
         gain = numbers.get("gain/f1")
         change = "" if gain is None else f", {100 * gain:+.2f} points over the supervised baseline"

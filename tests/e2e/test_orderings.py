@@ -67,10 +67,10 @@ def test_a_label_that_ignores_doubtful_pixels_misses_less_than_one_that_calls_th
         selected(experiment, teacher, "naive", uncertain_pixels=choice)
         for choice in ("ignore", "background")
     )
-    assert one.summary().ignored_fraction > other.summary().ignored_fraction == 0
+    assert one.summary.ignored_fraction > other.summary.ignored_fraction == 0
     assert one.ids == other.ids
-    assert one.summary().particle_ratio == other.summary().particle_ratio > 0
-    assert one.summary().particle_ratio_valid > other.summary().particle_ratio_valid
+    assert one.summary.particle_ratio == other.summary.particle_ratio > 0
+    assert one.summary.particle_ratio_valid > other.summary.particle_ratio_valid
     ignoring, learning = (experiment.pool.audit(each) for each in (one, other))
     assert (ignoring.tp, ignoring.fp) == (learning.tp, learning.fp)
     assert 0 < ignoring.fn < learning.fn
@@ -88,7 +88,7 @@ def test_the_labelled_part_sets_how_much_particle_the_labels_of_quantile_hold_in
     """
     found = selected(experiment, teacher, "quantile")
     portion = recipe_for("quantile", SelectionSettings()).selection.portion
-    ratios = found.summary().particle_ratio_by_source
+    ratios = found.summary.particle_ratio_by_source
     assert set(ratios) == set(experiment.priors.by_source) == {"barrel", "dumbbell", "tetramer"}
     for source, prior in experiment.priors.by_source.items():
         items = [

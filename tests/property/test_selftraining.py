@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryossl.data.splits import Split
-from cryossl.pseudolabels.summary import SelectionSummary
-from cryossl.selftraining.loop import IterationResult, follow, self_train
+from cryossl.selftraining.loop import self_train
 
 SPLIT = Split(labelled=("a",), unlabelled=("b",), validation=("v",), test=("t",))
 
@@ -23,25 +22,6 @@ class Some:
     def __len__(self) -> int:
         return self.count
 
-    def summary(self) -> SelectionSummary:
-        return SelectionSummary(
-            pool=9,
-            candidates=9,
-            count=self.count,
-            labelled_count=1,
-            per_labelled=float(self.count),
-            target_ratio=0.04,
-            particle_ratio=None,
-            particle_ratio_valid=None,
-            particle_ratio_by_source={},
-            ignored_fraction=None,
-            quality=None,
-            mean_confidence=None,
-            particle_confidence=None,
-            background_confidence=None,
-            balance=None,
-        )
-
 
 @given(
     st.lists(st.integers(0, 100), min_size=6, max_size=6),
@@ -51,30 +31,27 @@ class Some:
 def test_the_best_of_the_accepted_is_reported_and_the_loop_ends_at_its_first_failure(
     scores: list[int], counts: list[int], iterations: int
 ) -> None:
-    results: list[IterationResult[int, int]] = []
     teachers: list[int] = []
 
-    def pseudo_label(teacher: int, unlabelled: tuple[str, ...], *, iteration: int) -> Some:
+    def pseudo_label(teacher: int, unlabelled: tuple[str, ...], iteration: int) -> Some:
         assert unlabelled == SPLIT.unlabelled
         teachers.append(teacher)
         return Some(counts[iteration - 1])
 
-    def fit(labelled: tuple[str, ...], pseudo_labels: Some | None, *, iteration: int) -> int:
+    def fit(labelled: tuple[str, ...], pseudo_labels: Some | None, iteration: int) -> int:
         assert labelled == SPLIT.labelled
         assert (pseudo_labels is None) == (iteration == 0)
         return iteration
 
-    outcome = follow(
-        self_train(
-            SPLIT,
-            iterations=iterations,
-            fit=fit,
-            pseudo_label=pseudo_label,
-            evaluate=lambda k: scores[k],
-            accept=lambda best, student: student.validation > best.validation,
-        ),
-        results.append,
+    outcome = self_train(
+        SPLIT,
+        iterations=iterations,
+        fit=fit,
+        pseudo_label=pseudo_label,
+        evaluate=lambda k: scores[k],
+        accept=lambda best, student: student.validation > best.validation,
     )
+    results = outcome.results
     accepted = [result for result in results if result.accepted]
     assert outcome.best == accepted[-1] == max(accepted, key=lambda result: result.validation)
     assert [result.accepted for result in results[:-1]] == [True] * (len(results) - 1)

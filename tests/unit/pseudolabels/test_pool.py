@@ -106,7 +106,7 @@ def test_each_micrograph_is_assessed_and_labelled_as_the_rules_say(store, microg
         assert assessment == assess(p8, BALANCED, target_ratio=0.3)
     ranked = sorted(micrographs, key=lambda name: (-found.assessments[name].quality, name))
     assert found.ids == tuple(ranked[:2])
-    assert len(found) == 2 == found.summary().count
+    assert len(found) == 2 == found.summary.count
     assert set(found.maps) == set(found.ids)
     for name in found.ids:
         np.testing.assert_array_equal(
@@ -125,7 +125,7 @@ def test_pixels_of_a_ring_count_as_ignored(store, micrographs, tmp_path):
         )
     pixels = sum(one.size for one in found.maps.values())
     assert (
-        found.summary().ignored_fraction
+        found.summary.ignored_fraction
         == sum(np.count_nonzero(one == IGNORE) for one in found.maps.values()) / pixels
     )
 
@@ -159,7 +159,7 @@ def test_tiles_together_are_the_whole_micrograph(store, micrographs, tiles, tmp_
 
 def test_nothing_selected_is_an_empty_selection_with_its_reasons(store, micrographs, tmp_path):
     found = selected(Pool(store, micrographs), store, tmp_path, NOTHING)
-    assert (len(found), found.maps, found.summary().count, found.summary().pool) == (
+    assert (len(found), found.maps, found.summary.count, found.summary.pool) == (
         0,
         {},
         0,

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 
 from cryossl.data.splits import Split
-from cryossl.pseudolabels.summary import SelectionSummary
-from cryossl.selftraining.loop import IterationResult, Outcome, follow, self_train
+from cryossl.selftraining.loop import IterationResult, Outcome, self_train
 
 SPLIT = Split(labelled=("a", "b"), unlabelled=("c", "d", "e"), validation=("v",), test=("t",))
-NOTHING = SelectionSummary(
-    pool=3,
-    candidates=0,
-    count=0,
-    labelled_count=2,
-    per_labelled=0.0,
-    target_ratio=0.04,
-    particle_ratio=None,
-    particle_ratio_valid=None,
-    particle_ratio_by_source={},
-    ignored_fraction=None,
-    quality=None,
-    mean_confidence=None,
-    particle_confidence=None,
-    background_confidence=None,
-    balance=None,
-)
-
 Model = tuple[tuple[str, ...], int]
-Result = IterationResult[Model, float]
 
 
 @dataclass(frozen=True)
@@ -44,12 +24,12 @@ class Chosen:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def summary(self) -> SelectionSummary:
-        return replace(NOTHING, count=len(self.ids), per_labelled=len(self.ids) / 2)
+
+Result = IterationResult[Model, Chosen, float]
 
 
 class Laboratory:
-    """Steps that write down what they were asked.
+    """Steps that write down what they were called with.
 
     A model is (what it was trained on, its iteration).
     """
@@ -64,15 +44,11 @@ class Laboratory:
         self.gate: list[tuple[int, int]] = []
         self.trained: list[int] = []
 
-    def fit(
-        self, labelled: tuple[str, ...], pseudo_labels: Chosen | None, *, iteration: int
-    ) -> Model:
+    def fit(self, labelled: tuple[str, ...], pseudo_labels: Chosen | None, iteration: int) -> Model:
         self.trained.append(iteration)
         return labelled + (() if pseudo_labels is None else pseudo_labels.ids), iteration
 
-    def pseudo_label(
-        self, teacher: Model, unlabelled: tuple[str, ...], *, iteration: int
-    ) -> Chosen:
+    def pseudo_label(self, teacher: Model, unlabelled: tuple[str, ...], iteration: int) -> Chosen:
         self.teachers.append(teacher)
         self.pools.append(unlabelled)
         return Chosen(self.selected[iteration - 1] if self.selected else ("c",), teacher)
@@ -84,27 +60,24 @@ class Laboratory:
         self.gate.append((best.iteration, student.iteration))
         return student.validation > best.validation
 
-    def run(self, iterations: int) -> tuple[list[Result], Outcome[Model, float]]:
-        results: list[Result] = []
-        outcome = follow(
-            self_train(
-                SPLIT,
-                iterations=iterations,
-                fit=self.fit,
-                pseudo_label=self.pseudo_label,
-                evaluate=self.evaluate,
-                accept=self.accept,
-            ),
-            results.append,
+    def run(self, iterations: int) -> tuple[list[Result], Outcome[Model, Chosen, float]]:
+        outcome = self_train(
+            SPLIT,
+            iterations=iterations,
+            fit=self.fit,
+            pseudo_label=self.pseudo_label,
+            evaluate=self.evaluate,
+            accept=self.accept,
         )
-        return results, outcome
+        return list(outcome.results), outcome
 
 
 def test_zero_iterations_yield_just_the_supervised_baseline() -> None:
     laboratory = Laboratory((0.7,))
     results, outcome = laboratory.run(0)
-    assert results == [IterationResult(0, (("a", "b"), 0), 0.7, summary=None, accepted=True)]
-    assert outcome == Outcome(results[0], "iterations done")
+    assert results == [IterationResult(0, (("a", "b"), 0), None, 0.7, accepted=True)]
+    assert outcome == Outcome((results[0],), "iterations done")
+    assert outcome.best is results[0]
     assert laboratory.teachers == []
 
 
@@ -117,7 +90,11 @@ def test_an_accepted_student_is_the_next_teacher() -> None:
     results, outcome = laboratory.run(3)
     assert laboratory.teachers == [result.model for result in results[:-1]]
     assert [result.accepted for result in results] == [True] * 4
-    assert outcome == Outcome(results[3], "iterations done")
+    assert (outcome.best, outcome.stop_reason, outcome.empty) == (
+        results[3],
+        "iterations done",
+        None,
+    )
 
 
 def test_a_rejected_student_ends_the_loop_and_the_best_stays() -> None:
@@ -125,7 +102,7 @@ def test_a_rejected_student_ends_the_loop_and_the_best_stays() -> None:
     results, outcome = laboratory.run(3)
     assert [result.iteration for result in results] == [0, 1, 2]
     assert [result.accepted for result in results] == [True, True, False]
-    assert outcome == Outcome(results[1], "not accepted")
+    assert (outcome.best, outcome.stop_reason, outcome.empty) == (results[1], "not accepted", None)
     assert laboratory.trained == [0, 1, 2]
 
 
@@ -139,7 +116,8 @@ def test_no_pseudo_label_ends_the_loop_without_training() -> None:
     laboratory = Laboratory((0.5, 0.6, 0.7), selected=(("c",), ()))
     results, outcome = laboratory.run(3)
     assert laboratory.trained == [0, 1]
-    assert outcome == Outcome(results[1], "no pseudo-label", empty=replace(NOTHING, count=0))
+    assert (outcome.best, outcome.stop_reason) == (results[1], "no pseudo-label")
+    assert outcome.empty == Chosen((), results[1].model)
 
 
 def test_each_student_learns_from_the_labels_and_only_this_iterations_pseudo_labels() -> None:
@@ -152,9 +130,13 @@ def test_each_student_learns_from_the_labels_and_only_this_iterations_pseudo_lab
     ]
 
 
-def test_each_result_carries_the_summary_of_what_it_was_trained_on() -> None:
+def test_each_result_carries_the_pseudo_labels_it_was_trained_on() -> None:
     results, _ = Laboratory((0.5, 0.6, 0.4), selected=(("c", "d"), ("e",))).run(2)
-    assert [result.summary and result.summary.count for result in results] == [None, 2, 1]
+    assert [result.pseudo_labels and len(result.pseudo_labels) for result in results] == [
+        None,
+        2,
+        1,
+    ]
 
 
 def test_the_teacher_is_shown_the_unlabelled_part_and_nothing_else() -> None:
@@ -167,22 +149,6 @@ def test_the_gate_compares_each_student_with_the_best_so_far_once() -> None:
     laboratory = Laboratory((0.5, 0.6, 0.7, 0.1))
     laboratory.run(3)
     assert laboratory.gate == [(0, 1), (1, 2), (2, 3)]
-
-
-def test_a_result_is_told_before_the_next_iteration_begins() -> None:
-    laboratory = Laboratory((0.5, 0.6, 0.7))
-    loop = self_train(
-        SPLIT,
-        iterations=2,
-        fit=laboratory.fit,
-        pseudo_label=laboratory.pseudo_label,
-        evaluate=laboratory.evaluate,
-        accept=laboratory.accept,
-    )
-    assert next(loop).iteration == 0
-    assert laboratory.trained == [0]
-    assert next(loop).iteration == 1
-    assert laboratory.trained == [0, 1]
 
 
 @pytest.mark.parametrize("stop", [lambda lab: lab.run(1), lambda lab: lab.run(5)])
