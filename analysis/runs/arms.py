@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.runs.tidy import metric_names, setting_names
 from cryossl.data.splits import chosen_on
-from cryossl.evaluation.verdict import Measures, mean_of
+from cryossl.evaluation.verdict import Measures, mean_of, measures_of, reference_of
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"
@@ -85,25 +85,17 @@ class Arm:
 
     def measures(self) -> Measures:
         """What the verdict needs; always by test F1 and recall."""
-        base = self.reference.metrics.get("test/f1") if self.reference else None
-        return Measures(
-            f1=self.value("test/f1"),
-            baseline_f1=base,
-            gain_f1=self.gain("test/f1"),
-            gain_recall=self.gain("test/recall"),
-            particle_ratio=self.pseudo("pseudo/particle_ratio"),
-            target_ratio=self.pseudo("pseudo/target_ratio"),
-            per_labelled=self.pseudo("pseudo/per_labelled"),
+        final, reference, tried = (
+            model.metrics if model else {}
+            for model in (self.final, self.reference, self.pseudo_labelled)
+        )
+        return measures_of(
+            final,
+            reference,
+            pseudo=tried,
             accepted_iteration=self.final.iteration if self.final else 0,
-            rejected_gain_f1=self._rejected_gain(),
+            last_student=None if self.pseudo_labelled is self.final else tried,
         )
-
-    def _rejected_gain(self) -> float | None:
-        tried = self.pseudo_labelled
-        mine, base = (
-            model.metrics.get("test/f1") if model else None for model in (tried, self.reference)
-        )
-        return None if tried is self.final else difference(mine, base)
 
     def gap(self, ceiling: Arm | None, metric: str) -> float | None:
         """What all labels would gain over the reference, or None."""
@@ -275,18 +267,15 @@ def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
             for name in BASELINES
         }
         base = finals[BASELINE]
-        best = max(
-            (each for each in finals.values() if base.keys() <= each.keys()),
-            key=lambda each: _validation(each, base),
-        )
-        swap = best is not base and arm.strategy not in BASELINES and arm.seed in base
-        found.append(replace(arm, reference=best[arm.seed]) if swap else arm)
+        means = {
+            name: mean_of(models[seed].metrics.get("validation/f1") for seed in base)
+            for name, models in finals.items()
+            if base.keys() <= models.keys()
+        }
+        best = reference_of(arm.strategy, means)
+        swap = best != BASELINE and arm.seed in base
+        found.append(replace(arm, reference=finals[best][arm.seed]) if swap else arm)
     return found
-
-
-def _validation(models: Mapping[int, TrackedModel], seeds: Mapping[int, TrackedModel]) -> float:
-    mean = mean_of(models[seed].metrics.get("validation/f1") for seed in seeds)
-    return -math.inf if mean is None else mean
 
 
 def reference_name(arm: Arm, arms: Sequence[Arm]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
-from cryossl.strategy_names import fixes_its_count, without_pseudo_labels
+from cryossl.strategy_names import BASELINE, BASELINES, fixes_its_count, without_pseudo_labels
 
 Outcome = Literal["success", "partial", "failure", "control", "unknown"]
 
@@ -28,6 +28,9 @@ BAD_COUNT = 2000 / 258  # "over 2,000"
 # Fractions meet bounds that people write in decimals: 2.0 points must not miss by a rounding error.
 SLACK = 1e-9
 COUNT = "pseudo-label count"
+
+Metrics = Mapping[str, float | None]
+"""Metric name in the tracking store -> value; None, or no entry: not measured."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +95,55 @@ class Verdict:
     seeds: int
 
 
-def from_metrics(metrics: Mapping[str, float], *, accepted_iteration: int) -> Measures:
-    """Measures from the metrics of one arm under their names in the tracking store."""
-    f1, gain = _known(metrics.get("test/f1")), _known(metrics.get("gain/f1"))
+def measures_of(
+    final: Metrics,
+    reference: Metrics,
+    *,
+    pseudo: Metrics,
+    accepted_iteration: int,
+    last_student: Metrics | None = None,
+) -> Measures:
+    """What one arm measured, from metrics under their names in the tracking store.
+
+    Args:
+        final: of the model that the arm reports; empty where there is none yet.
+        reference: of the model that gains are counted from (`reference_of`).
+        pseudo: of the pseudo-labels that the arm reports: those of the accepted student, else of the
+            last student, else of the selection that found nothing.
+        accepted_iteration: iteration of the reported model; 0: the baseline.
+        last_student: of the last student, where none was accepted.
+    """
+    base = _known(reference.get("test/f1"))
     return Measures(
-        f1=f1,
-        baseline_f1=f1 - gain if f1 is not None and gain is not None else None,
-        gain_f1=gain,
-        gain_recall=_known(metrics.get("gain/recall")),
-        particle_ratio=_known(metrics.get("pseudo/particle_ratio")),
-        target_ratio=_known(metrics.get("pseudo/target_ratio")),
-        per_labelled=_known(metrics.get("pseudo/per_labelled")),
+        f1=_known(final.get("test/f1")),
+        baseline_f1=base,
+        gain_f1=_gain(final, reference, "test/f1"),
+        gain_recall=_gain(final, reference, "test/recall"),
+        particle_ratio=_known(pseudo.get("pseudo/particle_ratio")),
+        target_ratio=_known(pseudo.get("pseudo/target_ratio")),
+        per_labelled=_known(pseudo.get("pseudo/per_labelled")),
         accepted_iteration=accepted_iteration,
+        rejected_gain_f1=_gain(last_student or {}, reference, "test/f1"),
     )
+
+
+def reference_of(strategy: str, validation_f1: Mapping[str, float | None]) -> str:
+    """The baseline that the gain of a strategy is counted from.
+
+    It is the one of `supervised`, `supervised_long` and `supervised_noise` with the highest F1 on
+    validation, so that the best baseline is to beat and the test part does not choose it. The gains
+    of these three themselves are counted from `supervised`.
+
+    Args:
+        strategy: whose gain is counted.
+        validation_f1: name of a baseline that was trained -> its F1 on validation; None: undefined.
+    """
+    if strategy in BASELINES:
+        return BASELINE
+    scores = {
+        name: score for name in BASELINES if (score := _known(validation_f1.get(name))) is not None
+    }
+    return max(scores, key=lambda name: scores[name], default=BASELINE)
 
 
 def judge(
@@ -206,6 +245,11 @@ def _within(value: float, bounds: tuple[float, float]) -> bool:
 
 def _mark(*, good: bool, bad: bool) -> bool | None:
     return True if good else False if bad else None
+
+
+def _gain(model: Metrics, reference: Metrics, metric: str) -> float | None:
+    mine, base = _known(model.get(metric)), _known(reference.get(metric))
+    return None if mine is None or base is None else mine - base
 
 
 def _known(value: float | None) -> float | None:

@@ -78,6 +78,7 @@ class Arms:
             except NumericError as fault:
                 faults[strategy] = fault
                 self._narrator.say(f"❌ {strategy} failed: {fault}")
+        self._recorder.judge_arms()
         self._experiment.finish()
         if faults:
             raise FailedArmsError(faults, experiment=self._experiment.fingerprint())

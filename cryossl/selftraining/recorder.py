@@ -10,18 +10,24 @@ from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
 from cryossl.evaluation.metrics import Counts, pooled
 from cryossl.evaluation.scores import Numbers, Scored, accepted_numbers, checkpoint_numbers, gains
-from cryossl.evaluation.verdict import Verdict, from_metrics, health, judge
+from cryossl.evaluation.verdict import Verdict, health, judge, measures_of, reference_of
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Selection
 from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
-from cryossl.selftraining import pictures as portraits
+from cryossl.selftraining import pictures
 from cryossl.selftraining.models import Calibration, Model
 from cryossl.selftraining.result_files import write_arm, write_summary
 from cryossl.selftraining.steps import Experiment
-from cryossl.strategy_names import BASELINE, CONTROLS, fixes_its_count, without_pseudo_labels
+from cryossl.strategy_names import (
+    BASELINE,
+    BASELINES,
+    CONTROLS,
+    fixes_its_count,
+    without_pseudo_labels,
+)
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.tracker import Tracker
 
@@ -38,8 +44,23 @@ class Trained:
     accepted: bool
 
 
+@dataclass(frozen=True)
+class _ClosedArm:
+    """An arm whose loop has stopped: what its verdict is made from."""
+
+    arm: TrackedRun
+    strategy: str
+    models: tuple[Trained, ...]
+    best: Trained
+    stop_reason: str
+    empty: SelectionSummary | None
+
+
 class Recorder:
-    """Keeps the books of one experiment under one parent run. Decides nothing."""
+    """Tracks, prints and files the results of one experiment, below one parent run.
+
+    It decides nothing.
+    """
 
     def __init__(
         self,
@@ -50,17 +71,16 @@ class Recorder:
         *,
         tags: Mapping[str, str],
     ) -> None:
-        self._experiment, self._tracker, self._parent, self._narrator = (
-            experiment,
-            tracker,
-            parent,
-            narrator,
-        )
+        self._experiment, self._tracker = experiment, tracker
+        self._parent, self._narrator = parent, narrator
         self._config = experiment.config
-        self._judge = chosen_on(self._config.flat())
+        self._chosen_on = chosen_on(self._config.flat())
         self._fingerprint = experiment.fingerprint()
         self._tags = dict(tags)
         self._numbers: dict[str, Numbers] = {}
+        self._baselines: dict[str, Numbers] = {}
+        self._all_baselines = {BASELINE, *set(BASELINES) & set(self._config.selection.strategies)}
+        self._unjudged: list[_ClosedArm] = []
 
     @contextmanager
     def open_arm(self, strategy: str, steps: int | None = None) -> Iterator[TrackedRun]:
@@ -109,7 +129,7 @@ class Recorder:
             score = (
                 ""
                 if record.validation_f1 is None
-                else f"  F1 on {self._judge} {_percent(record.validation_f1)}"
+                else f"  F1 on {self._chosen_on} {_percent(record.validation_f1)}"
             )
             self._narrator.note(f"epoch {record.epoch}  loss {record.loss:.4f}{score}")
 
@@ -150,7 +170,7 @@ class Recorder:
         before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
         decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
         self._narrator.say(
-            f"   {strategy} iteration {iteration}: F1 on {self._judge} {_percent(before)} → "
+            f"   {strategy} iteration {iteration}: F1 on {self._chosen_on} {_percent(before)} → "
             f"{_percent(after)}: {decision}"
         )
 
@@ -192,7 +212,7 @@ class Recorder:
             "selection.json",
         )
         run.image(
-            portraits.selection_sheet(self._experiment, selected),
+            pictures.selection_sheet(self._experiment, selected),
             key="pseudo_labels",
             step=iteration,
         )
@@ -223,7 +243,7 @@ class Recorder:
             folder="model",
         )
         if not run.finished:
-            for place, picture in portraits.prediction_pictures(
+            for place, picture in pictures.prediction_pictures(
                 self._experiment, trained.model, trained.scored
             ).items():
                 run.image(picture, key=f"validation_{place}", step=trained.iteration)
@@ -243,46 +263,63 @@ class Recorder:
         stop_reason: str,
         empty: SelectionSummary | None,
     ) -> None:
-        """The arm's curve by iteration, its verdict, and its result files."""
+        """Record the curve of an arm by iteration; its verdict too, if all baselines are there.
+
+        Args:
+            arm: the run of the arm.
+            strategy: its name.
+            models: the baseline and every student, in the order of iterations.
+            stop_reason: why the loop stopped.
+            empty: the selection that found nothing, if that is why.
+        """
         best = [model for model in models if model.accepted][-1]
         for model in models:
             arm.metrics(self._numbers[model.run.key], step=model.iteration)
         arm.metrics(accepted_numbers(self._numbers[best.run.key]), step=best.iteration)
-        measured = {
-            name: value
-            for name, value in self._numbers[models[-1].run.key].items()
-            if value is not None
-        }
-        accepted = {
-            name: value for name, value in self._numbers[best.run.key].items() if value is not None
-        }
-        nothing = {
-            name: value
-            for name, value in self._numbers.get(arm.key, {}).items()
-            if value is not None
-        }
-        no_student = {} if best.iteration else {"gain/f1": 0.0, "gain/recall": 0.0, **nothing}
+        arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason})
+        self._baselines.setdefault(BASELINE, self._numbers[models[0].run.key])
+        if strategy in BASELINES:
+            self._baselines[strategy] = self._numbers[best.run.key]
+        self._unjudged.append(_ClosedArm(arm, strategy, tuple(models), best, stop_reason, empty))
+        if self._all_baselines <= self._baselines.keys():
+            self.judge_arms()
+
+    def judge_arms(self) -> None:
+        """Record the verdict on every arm that has none yet, and write its result files.
+
+        Gains are counted from the best baseline of this invocation, as in the tables. So an arm
+        waits for the controls among the baselines, which are trained last.
+        """
+        while self._unjudged:
+            self._judge(self._unjudged.pop(0))
+
+    def _judge(self, closed: _ClosedArm) -> None:
+        reference = reference_of(
+            closed.strategy,
+            {name: numbers.get("validation/f1") for name, numbers in self._baselines.items()},
+        )
+        final = self._numbers[closed.best.run.key]
+        last = self._numbers[closed.models[-1].run.key]
+        tried = last if closed.models[-1].iteration else self._numbers.get(closed.arm.key, {})
+        measures = measures_of(
+            final,
+            self._baselines[reference],
+            pseudo=final if closed.best.iteration else tried,
+            accepted_iteration=closed.best.iteration,
+            last_student=None if closed.best.iteration else tried,
+        )
         verdict = judge(
-            [
-                from_metrics(
-                    {**measured, **accepted, **no_student}, accepted_iteration=best.iteration
-                )
-            ],
-            strategy=strategy,
-            ratio_percent=self._config.split.ratio,
+            [measures], strategy=closed.strategy, ratio_percent=self._config.split.ratio
         )
-        arm.tags(
-            {
-                "cryossl.best_iteration": best.iteration,
-                "cryossl.stop_reason": stop_reason,
-                "cryossl.verdict": verdict.outcome,
-            }
+        closed.arm.tags(
+            {"cryossl.verdict": verdict.outcome, "cryossl.verdict_reference": reference}
         )
-        arm.describe(
-            f"**{strategy}**, {self._where()}: {verdict.sentence}\n\n{self._rules(strategy)}"
-            f"The loop stopped: {stop_reason}.\n\n{verdict.next_steps}"
+        closed.arm.describe(
+            f"**{closed.strategy}**, {self._where()}, against {reference}: {verdict.sentence}\n\n"
+            f"{self._rules(closed.strategy)}"
+            f"The loop stopped: {closed.stop_reason}.\n\n{verdict.next_steps}"
         )
-        self._file(strategy, models, best, verdict, stop_reason, empty)
+        self._file(closed, verdict, reference)
 
     def _rules(self, strategy: str) -> str:
         if strategy in CONTROLS:
@@ -290,17 +327,9 @@ class Recorder:
         iterations = self._config.loop.max_iterations
         return f"{rules_by_iteration(strategy, self._config.selection, iterations=iterations)}\n\n"
 
-    def _file(
-        self,
-        strategy: str,
-        models: Sequence[Trained],
-        best: Trained,
-        verdict: Verdict,
-        stop_reason: str,
-        empty: SelectionSummary | None,
-    ) -> None:
-        split = self._experiment.split
-        numbers = {model.iteration: self._numbers[model.run.key] for model in models}
+    def _file(self, closed: _ClosedArm, verdict: Verdict, reference: str) -> None:
+        split, best = self._experiment.split, closed.best
+        numbers = {model.iteration: self._numbers[model.run.key] for model in closed.models}
         arm = {
             "summary": {
                 "labelled": len(split.labelled),
@@ -309,8 +338,9 @@ class Recorder:
                 "f1": numbers[best.iteration]["test/f1"],
                 "gain_f1": numbers[best.iteration].get("gain/f1", 0.0),
                 "best_iteration": best.iteration,
-                "stop_reason": stop_reason,
+                "stop_reason": closed.stop_reason,
                 "verdict": verdict.outcome,
+                "verdict_reference": reference,
             },
             "verdict": asdict(verdict),
             "iterations": [
@@ -320,9 +350,9 @@ class Recorder:
                     "mlflow_run_id": model.run.run_id,
                     "numbers": numbers[model.iteration],
                 }
-                for model in models
+                for model in closed.models
             ],
-            "empty_selection": None if empty is None else asdict(empty),
+            "empty_selection": None if closed.empty is None else asdict(closed.empty),
             "fingerprint": self._fingerprint,
             "split_sha256": split.digest(),
             "settings": self._config.flat(),
@@ -330,12 +360,12 @@ class Recorder:
         folder = self._config.run.results / self._config.run.name
         write_arm(
             folder,
-            strategy=strategy,
+            strategy=closed.strategy,
             ratio_percent=self._config.split.ratio,
             seed=self._config.split.seed,
             arm=arm,
         )
-        write_summary(folder, strategy=strategy)
+        write_summary(folder, strategy=closed.strategy)
 
     def _numbers_of(self, model: Model, scored: Scored) -> Numbers:
         return {
@@ -366,7 +396,7 @@ class Recorder:
             ""
             if without_pseudo_labels(strategy)
             else (
-                f" The student was {'' if trained.accepted else 'not '}accepted on {self._judge}."
+                f" The student was {'' if trained.accepted else 'not '}accepted on {self._chosen_on}."
             )
         )
         return (

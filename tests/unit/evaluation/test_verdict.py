@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from cryossl.evaluation.verdict import Measures, from_metrics, health, judge
+from cryossl.evaluation.verdict import Measures, health, judge, measures_of, reference_of
 
 # 258 labelled, target 4%: the note's numbers for a good class-balanced run.
 GOOD = Measures(
@@ -186,15 +186,45 @@ def test_no_improvement_is_a_bad_sign() -> None:
 
 
 def test_measures_come_from_metrics_by_their_tracked_names() -> None:
-    metrics = {
+    final = {
         "test/f1": 0.725,
-        "gain/f1": 0.025,
-        "gain/recall": 0.01,
+        "test/recall": 0.71,
         "pseudo/particle_ratio": 0.039,
         "pseudo/target_ratio": 0.04,
         "pseudo/per_labelled": 2.0,
     }
-    found = from_metrics(metrics, accepted_iteration=2)
-    assert found == replace(GOOD, baseline_f1=found.baseline_f1)
-    assert found.baseline_f1 == pytest.approx(0.70)
-    assert from_metrics({"test/f1": float("nan")}, accepted_iteration=0).f1 is None
+    reference = {"test/f1": 0.7, "test/recall": 0.7}
+    found = measures_of(final, reference, pseudo=final, accepted_iteration=2)
+    assert (found.gain_f1, found.gain_recall) == (pytest.approx(0.025), pytest.approx(0.01))
+    assert found == replace(
+        GOOD, baseline_f1=0.7, gain_f1=found.gain_f1, gain_recall=found.gain_recall
+    )
+
+
+def test_what_is_not_finite_was_not_measured() -> None:
+    nothing = {"test/f1": float("nan"), "test/recall": None}
+    found = measures_of(nothing, {"test/f1": 0.7}, pseudo={}, accepted_iteration=0)
+    assert (found.f1, found.gain_f1, found.gain_recall) == (None, None, None)
+
+
+def test_a_rejected_student_is_measured_beside_the_baseline_that_stays() -> None:
+    base, student = {"test/f1": 0.7}, {"test/f1": 0.69}
+    found = measures_of(base, base, pseudo=student, accepted_iteration=0, last_student=student)
+    assert found.gain_f1 == 0
+    assert found.rejected_gain_f1 == pytest.approx(-0.01)
+
+
+@pytest.mark.parametrize(
+    ("scores", "reference"),
+    [
+        ({"supervised": 0.6}, "supervised"),
+        ({"supervised": 0.6, "supervised_long": 0.61, "supervised_noise": 0.59}, "supervised_long"),
+        ({"supervised": 0.6, "supervised_noise": 0.6}, "supervised"),
+        ({"supervised": None, "supervised_long": 0.1}, "supervised_long"),
+        ({"supervised": 0.6, "full": 0.9}, "supervised"),
+        ({}, "supervised"),
+    ],
+)
+def test_gains_are_counted_from_the_baseline_that_is_best_on_validation(scores, reference) -> None:
+    assert reference_of("naive", scores) == reference_of("full", scores) == reference
+    assert reference_of("supervised_long", scores) == "supervised"
