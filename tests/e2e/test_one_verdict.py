@@ -51,5 +51,5 @@ def test_the_better_baseline_on_validation_is_the_reference_of_tag_file_and_tabl
     assert arm["summary"]["gain_f1"] > 0 > gain
 
 
-def test_the_gain_of_a_baseline_is_counted_from_the_supervised_one(lab, done):  # noqa: ARG001
+def test_the_gain_of_a_baseline_is_counted_from_the_supervised_one(lab, done):
     assert tag(lab, "supervised_long", "cryossl.verdict_reference") == "supervised"
