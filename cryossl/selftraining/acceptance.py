@@ -19,7 +19,9 @@ LOWER_BOUND_CONFIDENCE = 0.90
 
 
 def improved(best: Mapping[str, Counts], student: Mapping[str, Counts]) -> bool:
-    """Whether the student's pooled F1 is higher, compared exactly; undefined counts as zero, equal is not higher.
+    """Whether the student's pooled F1 is higher, compared exactly.
+
+    An undefined F1 counts as zero; an equal one is not higher.
 
     Both map validation micrograph -> counts, each at its own model's threshold. Raises ValueError
     unless both score the same micrographs.
@@ -71,7 +73,10 @@ def confident(
 def _f1_difference(
     *columns: Int64[np.ndarray, "*shape"], axis: int
 ) -> Float64[np.ndarray, "*batch"]:
-    """Pooled F1 of the student minus that of the best, over `axis`; columns are tp, fp, fn of best, then of student."""
+    """Pooled F1 of the student minus that of the best model, over `axis`.
+
+    The columns are tp, fp and fn of the best model, then of the student.
+    """
     sums = [np.asarray(column.sum(axis=axis)) for column in columns]
     difference: Float64[np.ndarray, "*batch"] = _f1(*sums[3:]) - _f1(*sums[:3])
     return difference

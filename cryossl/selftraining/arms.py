@@ -84,7 +84,7 @@ class Arms:
             raise FailedArmsError(faults, experiment=self._experiment.fingerprint())
 
     def _arm(self, strategy: str, baseline: Trained) -> None:
-        """One strategy: first the loop on validation, then the test part once for all its models."""
+        """Run one strategy: first the loop on validation, then the test part for all its models."""
         with ExitStack() as open_runs:
             arm = open_runs.enter_context(self._recorder.open_arm(strategy))
             steps = _Steps(

@@ -1,4 +1,4 @@
-"""What a run will count, take and write: arithmetic on a split and two speeds measured on this machine."""
+"""What a run will count, take and write, from a split and two speeds of this machine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ _WEIGHTS_IN_CHECKPOINTS = 21
 
 @dataclass(frozen=True)
 class Estimate:
-    """Counts of a run, and its cost at most: as if every iteration were accepted and every candidate kept."""
+    """Counts of a run, and its cost at most.
+
+    At most: every iteration is accepted and every candidate is kept.
+    """
 
     labelled: int
     unlabelled: int
@@ -163,7 +166,10 @@ def _tiles_per_item(config: Config, store_plan: StorePlan) -> dict[str, int]:
 
 
 def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> int:
-    """What one training predicts of validation on its way, and of validation and test with its last and its best weights."""
+    """How many tiles one training predicts.
+
+    Those of validation on its way; those of validation and test with its last and best weights.
+    """
     tiles = {one.id: _tiles(one, store_plan) for one in store_plan.micrographs}
     validation, test = (
         sum(tiles[item] for item in part) for part in (split.validation, split.test)

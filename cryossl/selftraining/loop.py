@@ -72,7 +72,7 @@ def self_train(
         split: ids of labelled and unlabelled items.
         iterations: most students in a row; 0: the supervised baseline alone.
         fit: (labelled ids, pseudo-labels or None, iteration) -> a model.
-        pseudo_label: (teacher, unlabelled ids, iteration) -> the selected pseudo-labels. It is given
+        pseudo_label: (teacher, unlabelled ids, iteration) -> the selected pseudo-labels. It gets
             ids and never a true label.
         evaluate: scores a model on validation.
         accept: (best so far, student) -> whether the student is the next teacher.

@@ -1,4 +1,4 @@
-"""Trained networks: by reference, loaded, calibrated, and asked about micrographs."""
+"""Trained networks by reference: loaded, calibrated, applied to micrographs, and scored."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage, Stages
 
 METHOD = 3
-"""Raised whenever the same inputs would give other numbers: finished stages of an older version are not taken for them."""
+"""Raised when the same inputs would give other numbers: older stages are not reused then."""
 
-PROBE_MICROGRAPHS = 8
+WATCHED_MICROGRAPHS = 8
 HEALTHY = (0.25, 4.0)
-"""Of the prior: how many pixels of the probe a network that has not collapsed finds likely to be particle."""
+"""Share of likely particle pixels, relative to the prior, of a network that has not collapsed."""
 
 WeightsName = Literal["last", "best", "first_third", "second_third"]
 
@@ -53,9 +53,9 @@ def method_versions() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network, by reference, and the story of its training.
+    """A trained network, by reference, and the history of its training.
 
-    `collapsed`: its watch ended it.
+    `collapsed`: the collapse alarm ended the training.
     """
 
     stage: Stage
@@ -72,7 +72,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A model's temperature, from half of the validation micrographs, and its calibration error on the other half.
+    """A model's temperature, from one half of validation, and its calibration error on the other.
 
     The errors are None where there is no other half.
     """
@@ -101,7 +101,7 @@ class Inference:
         self.device, self.precision = device, precision
 
     def arithmetic(self) -> dict[str, Any]:
-        """What decides the last bits: on the CPU sums over two threads round otherwise than over one."""
+        """What decides the last bits: on a CPU, sums over two threads round differently."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
         return {
             **method_versions(),
@@ -111,7 +111,7 @@ class Inference:
         }
 
     def inputs(self, model: Model, weights: WeightsName) -> dict[str, Any]:
-        """What an answer of these weights depends on besides the question."""
+        """What the predictions of these weights depend on, besides the micrographs."""
         same = weights == "best" and model.best_step == model.steps
         return {
             "train": model.stage.key,
@@ -126,7 +126,7 @@ class Inference:
         return network.to(self.device)
 
     def scored(self, model: Model, weights: WeightsName) -> torch.nn.Module:
-        """The network as it is scored and looked at: its mean over so many views as `evaluation.views` says."""
+        """The network as it is scored: with the mean over `evaluation.views` orientations."""
         network, views = self.load(model, weights), self._config.evaluation.views
         return network if views == 1 else Views(network, views)
 
@@ -152,7 +152,7 @@ class Inference:
         return total
 
     def calibration(self, model: Model, validation: Sequence[str]) -> Calibration:
-        """The temperature that fits a model best on every other validation micrograph of each source."""
+        """A model's temperature, fitted on every other validation micrograph of each source."""
         weights = self._config.training.model
         ids = self._by_source(validation)
         halves = ids[::2], ids[1::2]
@@ -161,8 +161,8 @@ class Inference:
             network = self.load(model, weights)
             temperature = fit_temperature(self.histogram(Tempered(network, COMPRESSION), halves[0]))
             errors = [
-                expected_calibration_error(self.histogram(asked, halves[1]))
-                for asked in (network, Tempered(network, temperature))
+                expected_calibration_error(self.histogram(one, halves[1]))
+                for one in (network, Tempered(network, temperature))
             ]
             write_durably(folder / "calibration.json", json.dumps([temperature, *errors]).encode())
 
@@ -180,7 +180,10 @@ class Inference:
         pool: Pool,
         report: Callable[..., None],
     ) -> Callable[[Path], None]:
-        """Writes the p8 maps of a pool into a folder, as a strategy wants its teacher asked."""
+        """A function that writes the p8 maps of a pool into a folder.
+
+        `teaching` and `temperature` say how the teacher predicts.
+        """
 
         def predict_pool(folder: Path) -> None:
             network = self.load(model, weights)
@@ -193,13 +196,13 @@ class Inference:
         return predict_pool
 
     def watch(self, selected: Selected, pool: Pool, priors: Priors) -> Watch:
-        """Whether a network has collapsed: its particle share of a fixed probe of the pool, against the priors."""
+        """The collapse alarm: the particle share of a fixed part of the pool against the priors."""
         names = self._by_source(pool.micrographs)
-        probe = names[:: max(1, len(names) // PROBE_MICROGRAPHS)][:PROBE_MICROGRAPHS]
+        watched = names[:: max(1, len(names) // WATCHED_MICROGRAPHS)][:WATCHED_MICROGRAPHS]
 
         def collapsed(network: torch.nn.Module) -> bool:
             found = expected = 0.0
-            for name, probabilities in self.predict(network, probe):
+            for name, probabilities in self.predict(network, watched):
                 source = pool.source(name)
                 found += int(np.count_nonzero(probabilities >= selected.prior_cutoffs[source]))
                 expected += priors.of(source) * probabilities.size
@@ -213,7 +216,7 @@ class Inference:
 
 
 EVALUATION = 2
-"""Raised whenever the same model would be given other numbers: trainings stay what they are."""
+"""Raised when the same model would get other scores; trainings are reused all the same."""
 
 
 class Evaluator:
@@ -222,18 +225,13 @@ class Evaluator:
     def __init__(
         self, config: Config, store: Store, stages: Stages, inference: Inference, report: OnProgress
     ) -> None:
-        self._config, self._store, self._stages, self._inference, self._report = (
-            config,
-            store,
-            stages,
-            inference,
-            report,
-        )
+        self._config, self._store, self._stages = config, store, stages
+        self._inference, self._report = inference, report
 
     def evaluate(
         self, model: Model, ids: Sequence[str], *, weights: WeightsName, phase: str
     ) -> Evaluation:
-        """Probability histograms and picks of a model on annotated micrographs, a durable stage;
+        """Probability histograms and picks of a model on annotated micrographs, a durable stage.
 
         `phase` names the progress.
         """
@@ -262,7 +260,7 @@ class Evaluator:
         )
 
     def inputs(self, ids: Sequence[str]) -> dict[str, Any]:
-        """What decides picks, beside the probabilities: the store's key holds all but the diameters."""
+        """What decides scores besides probabilities: the store's key lacks only the diameters."""
         diameters = {
             self._store.micrographs[name].source: self._store.diameter_px(name)
             / self._store.micrographs[name].scale
@@ -303,7 +301,7 @@ class Evaluator:
         )
 
     def _picked(self, name: str, picks: Picks) -> Picked:
-        """The picks of a micrograph and its particles, those in the band that nobody annotated left out of both."""
+        """The picks of a micrograph and its particles, without those in the unlabelled border."""
         stored = self._store.micrographs[name]
         truths = self._store.centres(name)
         limits = {

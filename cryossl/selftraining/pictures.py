@@ -1,4 +1,4 @@
-"""Pictures to look at: a micrograph with truth, prediction and errors, and a sheet of pseudo-labels with their quality.
+"""Pictures of predictions with their errors, and of pseudo-labels with their quality.
 
 Colours are from Okabe and Ito's palette (jfly.uni-koeln.de/color): they stay apart for every common
 kind of colour blindness, and differ in lightness, so also in grey print. What is not scored is grey
@@ -47,7 +47,7 @@ FONT_PX = 12
 
 @dataclass(frozen=True)
 class PseudoLabelExample:
-    """One pseudo-label to show: a micrograph or tile as the network saw it, its label map, what it was selected by."""
+    """One pseudo-label to show: the picture, its label map, and the terms of its quality."""
 
     name: str
     picture: UInt8[np.ndarray, "height width"]
@@ -64,7 +64,7 @@ def prediction_picture(
     name: str,
     side_px: int,
 ) -> Rgb:
-    """Image | truth | prediction | errors, under a caption with the name and the pixel scores at p8 >= threshold8.
+    """Image | truth | prediction | errors, below the name and the pixel scores at p8 >= threshold8.
 
     Each panel is `side_px` wide or high, whichever side is longer; pictures are reduced but never
     enlarged. Prediction is shown everywhere; errors only where the truth is valid, its IGNORE
@@ -117,7 +117,7 @@ def prediction_picture(
 def pseudo_label_sheet(
     best: Sequence[PseudoLabelExample], worst: Sequence[PseudoLabelExample], *, side_px: int
 ) -> Rgb:
-    """The best pseudo-labels on the left, the worst on the right; each as image and label map over its quality terms.
+    """The best pseudo-labels on the left, the worst on the right, each above its quality terms.
 
     PARTICLE is coloured, doubtful (IGNORE) pixels are hatched. Raises ValueError if there is
     nothing to show.
@@ -133,7 +133,9 @@ def pseudo_label_sheet(
 
 
 def worst_median_best(counts: Mapping[str, Counts]) -> dict[str, str]:
-    """`worst`, `median`, `best` -> the micrograph with that F1, ties by id; undefined F1 is left out.
+    """`worst`, `median`, `best` -> the micrograph with that F1; ties go by id.
+
+    A micrograph whose F1 is undefined is left out.
 
     Empty if no F1 is defined. With fewer than three micrographs one may have several places.
     """
@@ -219,7 +221,10 @@ def _reduce(
 
 
 def _contrast(grey: Float32[np.ndarray, "rows columns"]) -> Float32[np.ndarray, "rows columns"]:
-    """Stretch the middle 98% of the grey values over 0..255, for the eye only; a constant picture becomes mid grey."""
+    """Stretch the middle 98% of the grey values over 0..255, for display only.
+
+    A constant picture becomes mid grey.
+    """
     low, high = np.percentile(grey, [1, 99])
     if high <= low:
         return np.full_like(grey, 128)
@@ -230,7 +235,7 @@ def _contrast(grey: Float32[np.ndarray, "rows columns"]) -> Float32[np.ndarray, 
 
 
 def _paint(grey: Float32[np.ndarray, "rows columns"], layers: Sequence[tuple[Mask, Colour]]) -> Rgb:
-    """Tint a grey picture; where it was reduced, by the share of each mask in a pixel, so that thin parts stay."""
+    """Tint a grey picture by the share of each mask in a pixel, so that thin parts stay visible."""
     colours: Float32[np.ndarray, "rows columns 3"] = np.repeat(grey[:, :, None], 3, axis=2)
     for mask, colour in layers:
         share = OPACITY * _reduce(mask.astype(np.float32), max(grey.shape))[:, :, None]
@@ -286,7 +291,7 @@ SHOWN = 4
 def prediction_pictures(
     experiment: Experiment, model: Model, scored: Scored
 ) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
-    """`worst`, `median`, `best` validation micrograph -> picture, truth, prediction and errors side by side."""
+    """`worst`, `median`, `best` validation micrograph -> its picture with truth and errors."""
     counts = dict(
         zip(
             scored.validation.ids,

@@ -1,4 +1,4 @@
-"""Is there room for a run: refused before anything is computed, where it could not end."""
+"""Refuse a run that could not end, before anything is computed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ THREADS_FILE = "threads.json"
 def require_fit_machine(
     config: Config, dataset: DataSet, store_plan: StorePlan, split: Split
 ) -> None:
-    """Refuse to start where the store cannot be written, the tracking store never opened, or the disk is too small."""
+    """Raise TrackingError or StorageError where a check of `machine.doctor` fails.
+
+    These are: folders that can be written, a tracking store that can be opened, room on the disk.
+    """
     needed_bytes = still_to_write(config, dataset, store_plan, split)
     for check in preflight(
         tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes
@@ -32,7 +35,7 @@ def require_fit_machine(
 
 
 def still_to_write(config: Config, dataset: DataSet, store_plan: StorePlan, split: Split) -> int:
-    """Bytes that this start writes at most: without what an earlier one of the same settings has left for it."""
+    """Bytes that this start writes at most, without what an earlier start has written already."""
     there = is_built(
         dataset,
         config.run.work / "stores",

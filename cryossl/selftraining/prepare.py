@@ -1,4 +1,4 @@
-"""From settings to a data set and a split: where the data lie, what is measured on them, which items are labelled."""
+"""From settings to a data set and a split: what is read, measured and labelled."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def load(config: Config, report: OnProgress) -> DataSet:
 
 
 def sketch(config: Config, dataset: DataSet) -> StorePlan:
-    """What the store of a data set will hold, found without reading a picture; its key means nothing.
+    """What the store of a data set will hold, found without reading a picture.
+
+    Its key stands for no content.
 
     Raises DataError for what no store could hold, and for a border that leaves nothing of a
     micrograph.
@@ -111,7 +113,7 @@ def parts_text(config: Config, split: Split, *, tested: bool) -> str:
 
 
 def roles_text(config: Config, *, tested: bool) -> str:
-    """A line about what validation and test are where they are not the parts of these names, else nothing."""
+    """A line that says what validation and test are, if not the parts of these names."""
     if config.split.validation_from == "labelled":
         return (
             "\n   thresholds and gate are chosen on the labelled micrographs; the validation "
@@ -126,7 +128,7 @@ def roles_text(config: Config, *, tested: bool) -> str:
 
 
 def with_counted_ratio(config: Config, split: Split) -> Config:
-    """The config; where a list replaced the draw, with the ratio that the list amounts to, to two decimals."""
+    """The config, with the ratio that a labelled list amounts to, in percent, to two decimals."""
     if config.split.labelled is None:
         return config
     ratio = max(
@@ -171,6 +173,6 @@ def _list_of(config: Config) -> Path:
 
 
 def _listed(path: Path) -> list[str]:
-    """The names in a lab's list, one a line; blank lines and lines that begin with # are passed over."""
+    """The names in a labelled list, one a line, without blank lines and comments (#)."""
     lines = read_text(path, called="the labelled list", fault=DataError).splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -1,4 +1,4 @@
-"""What is said, tracked and filed of each step: tracked runs, key messages, and the files of the results folder."""
+"""What is tracked, printed and filed of each step of an experiment."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from cryossl.tracking.tracker import Tracker
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with its scores, the pseudo-labels it learned from, and the run that records it."""
+    """A trained model, its scores, the pseudo-labels that it learned from, and its tracked run."""
 
     iteration: int
     model: Model
@@ -84,9 +84,9 @@ class Recorder:
 
     @contextmanager
     def open_arm(self, strategy: str, steps: int | None = None) -> Iterator[TrackedRun]:
-        """The run of a strategy: its metrics by iteration, and what made it fail.
+        """Open the tracked run of a strategy; a fault that ends the block is recorded.
 
-        `steps` where the settings do not decide.
+        `steps`: optimiser steps, where the settings do not decide them.
         """
         with self._run(
             strategy, _part("arm", steps), "arm", name=f"{strategy} {self._where()}"
@@ -99,7 +99,7 @@ class Recorder:
                 raise
 
     def iteration(self, strategy: str, iteration: int, steps: int | None = None) -> TrackedRun:
-        """The run of one trained model. `steps` where they are not decided by the settings."""
+        """Open the tracked run of one trained model; `steps` as for `open_arm`."""
         name = f"{strategy} {self._where()}" + (
             f" iteration {iteration}" if strategy != BASELINE else ""
         )
@@ -114,7 +114,7 @@ class Recorder:
         return run
 
     def epochs(self, run: TrackedRun) -> Callable[[EpochRecord], None]:
-        """A listener that tracks every epoch of a training."""
+        """The function that a training calls with each epoch."""
 
         def track(record: EpochRecord) -> None:
             run.metrics(
@@ -136,7 +136,7 @@ class Recorder:
         return track
 
     def report_selection(self, strategy: str, summary: SelectionSummary) -> None:
-        """The note's key messages and health signs."""
+        """Print the note's key messages and health signs."""
         kind = "class-balanced" if strategy.startswith("class_balanced") else strategy
         self._narrator.say(
             f"✅ Generated {summary.count} {kind} pseudo-labels of {summary.pool} "
@@ -166,7 +166,7 @@ class Recorder:
         *,
         accepted: bool,
     ) -> None:
-        """What the gate saw and decided."""
+        """Print the scores that were compared and whether the student is accepted."""
         before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
         decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
         self._narrator.say(
@@ -175,7 +175,7 @@ class Recorder:
         )
 
     def report_collapse(self, strategy: str, iteration: int, steps: int) -> None:
-        """That the watch ended a training."""
+        """Print that the collapse alarm ended a training."""
         self._narrator.say(
             f"❌ {strategy} iteration {iteration} collapsed: twice in a row its particle share of "
             "the pool was "
@@ -190,7 +190,7 @@ class Recorder:
         recipe: Recipe,
         calibration: Calibration | None,
     ) -> None:
-        """The pseudo-labels of an iteration, before the student is trained: numbers, table, and the best and worst of them."""
+        """Record the pseudo-labels of an iteration before the student is trained."""
         audit = self._experiment.pool.audit(selected) if self._config.loop.audit else None
         self._numbers[run.key] = selection_numbers(selected.summary, recipe.selection, audit)
         if run.finished:
@@ -220,12 +220,15 @@ class Recorder:
     def nothing_selected(
         self, arm: TrackedRun, iteration: int, summary: SelectionSummary, selection: Selection
     ) -> None:
-        """The numbers of a selection that kept nothing: on the arm's run, for there is no student to hold them."""
+        """Record a selection that kept nothing on the arm's run, because there is no student."""
         self._numbers[arm.key] = selection_numbers(summary, selection, None)
         arm.metrics(self._numbers[arm.key], step=iteration)
 
     def record(self, trained: Trained, *, strategy: str, baseline: Trained | None) -> None:
-        """All numbers and pictures of a trained model, with those of its pseudo-labels, which `selection` has measured."""
+        """Record all numbers and pictures of a trained model.
+
+        The numbers of its pseudo-labels are those that `selection` has recorded.
+        """
         numbers = self._numbers_of(trained.model, trained.scored) | self._numbers.get(
             trained.run.key, {}
         )
@@ -392,13 +395,10 @@ class Recorder:
             )
         gain = numbers.get("gain/f1")
         change = "" if gain is None else f", {100 * gain:+.2f} points over the supervised baseline"
-        decided = (
-            ""
-            if without_pseudo_labels(strategy)
-            else (
-                f" The student was {'' if trained.accepted else 'not '}accepted on {self._chosen_on}."
-            )
-        )
+        decided = ""
+        if not without_pseudo_labels(strategy):
+            accepted = "accepted" if trained.accepted else "not accepted"
+            decided = f" The student was {accepted} on {self._chosen_on}."
         return (
             f"**{strategy}**, {self._where()}, iteration {trained.iteration}: trained for "
             f"{trained.model.steps} steps on "

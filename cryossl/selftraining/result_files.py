@@ -1,4 +1,4 @@
-"""The result files of an experiment's folder, named as in the lab's own note; schema in docs/results-files.md."""
+"""The result files of an experiment, named as in the note; docs/results-files.md has the schema."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ OUTCOME = "finished.json"
 
 
 def file_prefix(strategy: str) -> str:
-    """`class_balanced` writes the files the note calls `balanced_...`; every other strategy its own name."""
+    """The start of a strategy's file names; for class_balanced it is `balanced`, as in the note."""
     return strategy.replace("class_balanced", "balanced", 1)
 
 
 def write_arm(
     folder: Path, *, strategy: str, ratio_percent: float, seed: int, arm: Mapping[str, Any]
 ) -> Path:
-    """Write one arm into `<prefix>_pseudolabel_ratio_<ratio>.json`; other seeds in the file stay as they are."""
+    """Write one arm into `<prefix>_pseudolabel_ratio_<ratio>.json`; other seeds in it stay."""
     path = folder / f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
     seeds = {**_read(path).get("seeds", {}), str(seed): dict(arm)}
     document = {
@@ -43,7 +43,10 @@ def is_finished(
     split_sha256: str,
     settings: Mapping[str, Any],
 ) -> bool:
-    """Whether an arm of these settings is written already; where things lie and which other strategies run is no matter."""
+    """Whether an arm of these settings is written already.
+
+    Paths and the other strategies of the run do not matter.
+    """
     name = f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
     arm = _read(folder / name).get("seeds", {}).get(str(seed), {})
     return arm.get("split_sha256") == split_sha256 and _deciding(
@@ -60,7 +63,7 @@ def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_summary(folder: Path, *, strategy: str) -> Path:
-    """Gather the ratio files of a strategy into `<prefix>_pseudolabel_summary.json`: one row per ratio and seed."""
+    """Write `<prefix>_pseudolabel_summary.json`: a row per ratio and seed of a strategy's files."""
     prefix = file_prefix(strategy)
     rows = []
     for path in sorted(folder.glob(f"{prefix}_pseudolabel_ratio_*.json")):
@@ -92,18 +95,18 @@ def gather(cell: Path, into: Path, *, strategies: Iterable[str]) -> None:
 
 
 def write_outcome(folder: Path, *, fingerprint: str) -> None:
-    """Note that a run has come to its end, and the fingerprint that its tracked runs carry."""
+    """Write that a run has ended, and the fingerprint that its tracked runs carry."""
     write_durably(folder / OUTCOME, _text({"schema": SCHEMA, "fingerprint": fingerprint}))
 
 
 def read_outcome(folder: Path) -> str | None:
-    """The fingerprint of the run that came to its end in this folder last, perhaps with failed arms; None without one."""
+    """The fingerprint of the run that ended last in this folder, or None; arms may have failed."""
     fingerprint = _read(folder / OUTCOME).get("fingerprint")
     return fingerprint if isinstance(fingerprint, str) else None
 
 
 def forget_outcome(folder: Path) -> None:
-    """A new run begins: what an earlier one came to is not its own."""
+    """Remove the outcome of an earlier run: a new one begins."""
     (folder / OUTCOME).unlink(missing_ok=True)
 
 

@@ -1,4 +1,6 @@
-"""The steps of one experiment (one data set, ratio and seed), each a durable stage: train, predict, select, evaluate.
+"""The steps of one experiment, each a durable stage: train, predict, select, evaluate.
+
+An experiment is one data set, ratio and seed.
 
 What a step depends on goes into its stage's key, so a finished step is found again by any later
 start, and two strategies that share a teacher share its predictions. True labels are read here in
@@ -89,7 +91,10 @@ class Experiment:
         )
 
     def fingerprint(self) -> str:
-        """Names all that decides a number, except which strategies are run: equal fingerprints can be compared."""
+        """Names all that decides a number, except which strategies run.
+
+        Experiments with equal fingerprints can be compared.
+        """
         selection = self.config.selection.model_dump(mode="json", exclude={"strategies"})
         scored = self._evaluator.inputs((*self.split.validation, *self.split.test))
         return digest(
@@ -120,16 +125,16 @@ class Experiment:
         learning: Learning | None = None,
         teacher: Model | None = None,
     ) -> Model:
-        """Train on labelled items and pseudo-labels, from the seed's initial weights or the teacher's.
+        """Train on labelled items and pseudo-labels.
 
         Args:
             labelled: item ids.
             selected: pseudo-labels, or None for training on labels alone.
             iteration: of self-training; 0 is the baseline.
-            on_epoch: hears each epoch, also those of a training that was finished earlier.
+            on_epoch: called with each epoch, also with those of a training that finished earlier.
             steps: optimiser steps, in place of what `training.steps_for` says.
             learning: how the student learns; like the baseline unless given.
-            teacher: whose weights a warm start takes.
+            teacher: whose weights a warm start takes; without one, the seed's initial weights.
         """
         learning = learning or Learning()
         settings = self.config.training
@@ -162,10 +167,10 @@ class Experiment:
             "objective": objective.identity(),
             "warm_start": None if warm is None else self._inference.inputs(warm, settings.model),
         }
-        heard: set[int] = set()
+        reported: set[int] = set()
 
-        def hear(record: training.EpochRecord) -> None:
-            heard.add(record.epoch)
+        def report_epoch(record: training.EpochRecord) -> None:
+            reported.add(record.epoch)
             on_epoch(record)
 
         stage = self._stages.once(
@@ -176,7 +181,7 @@ class Experiment:
                 batches,
                 steps=steps,
                 iteration=iteration,
-                on_epoch=hear,
+                on_epoch=report_epoch,
                 objective=objective,
                 warm=warm,
                 watch=None
@@ -187,39 +192,38 @@ class Experiment:
         record = json.loads((stage.folder / "training.json").read_text())
         history = tuple(training.EpochRecord(**entry) for entry in record["history"])
         for entry in history:
-            if entry.epoch not in heard:
+            if entry.epoch not in reported:
                 on_epoch(entry)
         return Model(
             stage, record["steps"], record["best_step"], history, collapsed=record["collapsed"]
         )
 
     def pseudo_label(self, teacher: Model, unlabelled: Sequence[str], recipe: Recipe) -> Selected:
-        """Let the teacher label items of the pool, and select by the rules of a strategy.
+        """Label items of the pool by the teacher, and select by the recipe of a strategy.
 
-        Sees no true label.
+        No true label is read here.
         """
         pool = Pool(self.store, unlabelled)
         model = self.config.training.model
         times: tuple[WeightsName, ...] = (
             ("first_third", "second_third", model) if recipe.teaching.snapshots else (model,)
         )
-        asked = [
+        predictions = [
             self._prediction_inputs(teacher, weights, recipe.teaching, pool) for weights in times
         ]
-        # Also maps that an interrupted start left behind are removed at the end, though nothing
-        # here may need them again.
-        self._predicted.update(key_of("predict", each) for each in asked)
+        # Maps that an interrupted start left behind are removed at the end too.
+        self._predicted.update(key_of("predict", each) for each in predictions)
         inputs = {
-            "predicted": [key_of("predict", each) for each in asked],
+            "predicted": [key_of("predict", each) for each in predictions],
             "items": list(pool.items),
             "selection": {**asdict(recipe.selection), "keep": repr(recipe.selection.keep)},
             "priors": asdict(self.priors),
         }
 
         def choose(folder: Path) -> None:
-            # Only here, for the maps are removed at the end of a run: a finished selection does not
-            # need them again. Held, for another run below this work folder may share the teacher
-            # and end meanwhile.
+            # The maps are removed at the end of a run, and a finished selection does not need them,
+            # so they are made here. They are held, because another run in this work folder may
+            # share the teacher and end meanwhile.
             with ExitStack() as stack:
                 *earlier, predicted = [
                     stack.enter_context(
@@ -236,7 +240,7 @@ class Experiment:
                             ),
                         )
                     )
-                    for each, weights in zip(asked, times, strict=True)
+                    for each, weights in zip(predictions, times, strict=True)
                 ]
                 pool.select(
                     predicted.folder,
@@ -256,9 +260,9 @@ class Experiment:
     def evaluate(
         self, model: Model, part: Part, *, weights: WeightsName | None = None
     ) -> Evaluation:
-        """Probability histograms and picks of a model on validation or test;
+        """Probability histograms and picks of a model on validation or test.
 
-        `weights` of the config unless given.
+        `weights`: those that the config names, unless given.
         """
         ids = self.split.validation if part == "validation" else self.split.test
         return self._evaluator.evaluate(
@@ -268,7 +272,7 @@ class Experiment:
     def probabilities(
         self, model: Model, ids: Sequence[str]
     ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
-        """p8 maps of a model, to be looked at."""
+        """p8 maps of a model, for pictures."""
         return self._inference.predict(
             self._inference.scored(model, self.config.training.model), ids
         )
@@ -279,7 +283,7 @@ class Experiment:
         return training.steps_for(self.config.training, tiles=tiles, student=True)
 
     def all_annotated(self) -> tuple[str, ...]:
-        """The labelled part, and the pool where it has annotations: what only the ceiling may learn from."""
+        """What `full` learns from: the labelled items, and the annotated ones of the pool."""
         hidden = (
             item
             for item in self.split.unlabelled
@@ -402,9 +406,6 @@ class Experiment:
         checkpoint.discard()
 
     def _validation_f1(self, network: torch.nn.Module) -> float | None:
-        """Pooled F1 on validation at the threshold that is best there;
-
-        None where it is undefined.
-        """
+        """Pooled F1 on validation at the threshold that is best there, or None if undefined."""
         total = self._inference.histogram(network, self.split.validation)
         return counts_at(total, best_threshold(total)).scores().f1
