@@ -349,7 +349,7 @@ class _Tracked:
         from analysis.tables.rendering import render, table_csv, table_latex
         from cryossl.tracking.tracker import Tracker
 
-        tracker = Tracker(self.uri, self.experiment, RunSettings().work / "journals")
+        tracker = Tracker(self.uri, self.experiment, RunSettings().journals)
         tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
         with tracker.run(
             f"report-{uuid.uuid4().hex}",

@@ -24,7 +24,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, plan
 from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
-from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
+from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, write_outcome
 from cryossl.selftraining.steps import Experiment
@@ -47,7 +47,7 @@ def run(config: Config) -> tuple[str, int]:
     store_uri(config.run.tracking_uri)
     device = devices.resolve(config.training.device)
     precision = devices.resolve_precision(config.training.precision, device)
-    folder = config.run.results / config.run.name
+    folder = config.run.folder
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (
         devices.enough_memory(),
@@ -72,12 +72,12 @@ def run(config: Config) -> tuple[str, int]:
                 config,
                 tile_px=store_plan.tile_px,
                 device=device,
-                memory=config.run.work / THREADS_FILE,
+                memory=config.run.threads_file,
             ),
         )
         store = build(
             dataset,
-            config.run.work / "stores",
+            config.run.stores,
             settings=config.input,
             network_multiple=networks.multiple(config.network),
             report=report,
@@ -87,7 +87,7 @@ def run(config: Config) -> tuple[str, int]:
             config,
             store,
             split,
-            Stages(config.run.work / "stages"),
+            Stages(config.run.stages),
             device=device,
             precision=precision,
             report=report,
@@ -126,7 +126,7 @@ def dry_run(config: Config) -> None:
     devices.prepare(
         device=device,
         threads=choose_threads(
-            config, tile_px=store_plan.tile_px, device=device, memory=config.run.work / THREADS_FILE
+            config, tile_px=store_plan.tile_px, device=device, memory=config.run.threads_file
         ),
     )
     precision = devices.resolve_precision(config.training.precision, device)
@@ -196,7 +196,7 @@ def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> No
 
 def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
     """Run the arms below one tracked run; how many entries the tracking store lacks at the end."""
-    tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
+    tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
     split = experiment.split
     tags = {
         "cryossl.ratio_percent": f"{config.split.ratio:g}",

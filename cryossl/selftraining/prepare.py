@@ -30,7 +30,7 @@ def load(config: Config, report: OnProgress) -> DataSet:
     """
     root = Path(config.input.data)
     if config.input.data == SYNTHETIC:
-        root = config.run.work / "data" / f"{SYNTHETIC}-{VERSION}"
+        root = config.run.data_sets / f"{SYNTHETIC}-{VERSION}"
         synthesise(root, seed=SYNTHETIC_SEED, report=report)
     dataset = read_dataset(
         root, border=config.input.border, max_megapixels=config.input.max_megapixels
