@@ -383,9 +383,9 @@ def data() -> None:
 def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
     """List all faults of a data set at once, then what is in it."""
     config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
-    from cryossl.commands import status as reading
+    from cryossl.commands import data as data_sets
 
-    reading.check_data(path, config.input, as_json=as_json)
+    data_sets.check(path, config.input, as_json=as_json)
 
 
 @data.command("synth")
@@ -415,9 +415,9 @@ def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
 )
 def data_synth(folder: Path, **counts: Any) -> None:
     """Write the simulator's micrographs as a COCO data set."""
-    from cryossl.commands import run as launch
+    from cryossl.commands import data as data_sets
 
-    launch.synthesise(folder, **counts)
+    data_sets.synthesise(folder, **counts)
 
 
 @data.command("fetch")
@@ -434,9 +434,9 @@ def data_synth(folder: Path, **counts: Any) -> None:
 )
 def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> None:  # noqa: ARG001 (the only choice there is)
     """Download and unpack a public data set: CryoTransformer's, of 22 EMPIAR entries."""
-    from cryossl.commands import run as launch
+    from cryossl.commands import data as data_sets
 
-    launch.fetch(folder, url=url, sha256=sha256)
+    data_sets.fetch(folder, url=url, sha256=sha256)
 
 
 @data.command("show")
@@ -458,9 +458,9 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
     """Draw micrographs with their particles to PNG files."""
     config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
-    from cryossl.commands import run as launch
+    from cryossl.commands import data as data_sets
 
-    launch.show(path, folder, config.input, count=count)
+    data_sets.show(path, folder, config.input, count=count)
 
 
 def main() -> None:

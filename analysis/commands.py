@@ -71,8 +71,12 @@ def compare(
     found = tracked.compared(ratio=ratio, metric=metric)
     if external is not None:
         from analysis.tables.external import beside, parse_external
+        from cryossl.system.user_files import read_text
 
-        found = beside(found, parse_external(_text_of(external), name=external.stem))
+        text = read_text(
+            external, max_bytes=MAX_EXTERNAL_BYTES, smaller="give a row per test micrograph"
+        )
+        found = beside(found, parse_external(text, name=external.stem))
     click.echo(render(found, form))
 
 
@@ -345,7 +349,7 @@ class _Tracked:
         from analysis.tables.rendering import render, table_csv, table_latex
         from cryossl.tracking.tracker import Tracker
 
-        tracker = Tracker(self.uri, self.experiment, RunSettings().work / "journals")
+        tracker = Tracker(self.uri, self.experiment, RunSettings().journals)
         tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
         with tracker.run(
             f"report-{uuid.uuid4().hex}",
@@ -393,22 +397,3 @@ def _installed(name: str) -> bool:
     except metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _text_of(path: Path) -> str:
-    """The text of a small file. Raises DataError."""
-    try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise DataError(f"{path} is no regular file", cure="check the path")
-        if path.stat().st_size > MAX_EXTERNAL_BYTES:
-            raise DataError(
-                f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB",
-                cure="give a row per test micrograph",
-            )
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror})", cure="check the path"
-        ) from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text", cure="save it as UTF-8") from None

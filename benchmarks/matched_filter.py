@@ -55,7 +55,7 @@ def measure(config: Config) -> dict[str, float]:
     dataset = preparation.load(config, silent)
     store = build(
         dataset,
-        config.run.work / "stores",
+        config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
         report=silent,

@@ -332,6 +332,36 @@ class RunSettings(Section):
         description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place",
     )
 
+    @property
+    def folder(self) -> Path:
+        """The results folder of the run."""
+        return self.results / self.name
+
+    @property
+    def stages(self) -> Path:
+        """Folder of finished stages."""
+        return self.work / "stages"
+
+    @property
+    def stores(self) -> Path:
+        """Folder of stores of decoded micrographs."""
+        return self.work / "stores"
+
+    @property
+    def journals(self) -> Path:
+        """Folder of the journals of tracked runs."""
+        return self.work / "journals"
+
+    @property
+    def data_sets(self) -> Path:
+        """Folder of data sets that a run writes for itself."""
+        return self.work / "data"
+
+    @property
+    def threads_file(self) -> Path:
+        """File that keeps the number of CPU threads that was fastest here."""
+        return self.work / "threads.json"
+
     @field_serializer("tracking_uri", when_used="json")
     def _without_password(self, uri: str) -> str:
         """What is written down of the settings is read by others."""

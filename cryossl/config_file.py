@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _parse(path: Path) -> object:
     """The document of a YAML file. Raises ConfigError that names the line."""
-    text = read_text(path, called="config file", fault=ConfigError, most_bytes=_LARGEST_BYTES)
+    text = read_text(path, name=f"config file {path}", fault=ConfigError, max_bytes=_LARGEST_BYTES)
     try:
         # The loader is a SafeLoader without aliases: it builds plain values only.
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506

@@ -76,7 +76,7 @@ def open_experiment(config: Config, *, report: OnProgress = silent) -> Experimen
     devices.prepare(device=device, threads=1)
     store = build(
         dataset,
-        config.run.work / "stores",
+        config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
         report=report,
@@ -85,7 +85,7 @@ def open_experiment(config: Config, *, report: OnProgress = silent) -> Experimen
         config,
         store,
         preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px),
-        Stages(config.run.work / "stages"),
+        Stages(config.run.stages),
         device=device,
         precision="fp32",
         report=report,

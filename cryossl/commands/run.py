@@ -1,19 +1,16 @@
-"""One function per command that computes: wires data, store, split, experiment and tracking into one run."""
+"""`run` and `baseline`: connect data, store, split, experiment and tracking to one run."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import click
 import yaml
-from PIL import Image
 
-from cryossl.commands.drawing import particle_pictures
-from cryossl.config import Config, InputSettings
-from cryossl.data.coco.dataset import DataSet, read_dataset
-from cryossl.data.download.fetch import DEFAULT_URL, fetch_cryotransformer
+from cryossl.config import Config
+from cryossl.data.coco.dataset import DataSet
 from cryossl.data.store.store import build
-from cryossl.data.synthetic.dataset import synthesise as write_synthetic
 from cryossl.errors import FailedArmsError, TrackingError
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
@@ -24,7 +21,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, plan
 from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
-from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
+from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, write_outcome
 from cryossl.selftraining.steps import Experiment
@@ -47,7 +44,7 @@ def run(config: Config) -> tuple[str, int]:
     store_uri(config.run.tracking_uri)
     device = devices.resolve(config.training.device)
     precision = devices.resolve_precision(config.training.precision, device)
-    folder = config.run.results / config.run.name
+    folder = config.run.folder
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (
         devices.enough_memory(),
@@ -72,12 +69,12 @@ def run(config: Config) -> tuple[str, int]:
                 config,
                 tile_px=store_plan.tile_px,
                 device=device,
-                memory=config.run.work / THREADS_FILE,
+                memory=config.run.threads_file,
             ),
         )
         store = build(
             dataset,
-            config.run.work / "stores",
+            config.run.stores,
             settings=config.input,
             network_multiple=networks.multiple(config.network),
             report=report,
@@ -87,7 +84,7 @@ def run(config: Config) -> tuple[str, int]:
             config,
             store,
             split,
-            Stages(config.run.work / "stages"),
+            Stages(config.run.stages),
             device=device,
             precision=precision,
             report=report,
@@ -126,7 +123,7 @@ def dry_run(config: Config) -> None:
     devices.prepare(
         device=device,
         threads=choose_threads(
-            config, tile_px=store_plan.tile_px, device=device, memory=config.run.work / THREADS_FILE
+            config, tile_px=store_plan.tile_px, device=device, memory=config.run.threads_file
         ),
     )
     precision = devices.resolve_precision(config.training.precision, device)
@@ -137,8 +134,8 @@ def dry_run(config: Config) -> None:
         config, store_plan, split, step_seconds=step_seconds, tile_seconds=tile_seconds
     )
     unit = config.split.label_unit
-    _print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
-    _print(
+    click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
+    click.echo(
         f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, "
         f"{found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced "
         "pseudo-labels\n"
@@ -152,51 +149,9 @@ def dry_run(config: Config) -> None:
     )
 
 
-def synthesise(
-    folder: Path, *, seed: int, train: int, validation: int, test: int, size_px: int
-) -> None:
-    """Write the simulator's data set."""
-    with ProgressConsole(sys.stderr) as console:
-        write_synthetic(
-            folder,
-            seed=seed,
-            train=train,
-            validation=validation,
-            test=test,
-            size_px=size_px,
-            report=console,
-        )
-    _print(f"wrote {folder}; look at it with `cryossl data show {folder}`")
-
-
-def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
-    """Download and unpack CryoTransformer's public data set.
-
-    `sha256`: of the archive, or None for no check.
-    """
-    with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
-        found = fetch_cryotransformer(
-            folder,
-            url=DEFAULT_URL if url is None else url,
-            sha256=sha256,
-            report=interruption.after(console),
-        )
-    _print(f"unpacked into {found}; check it with `cryossl data check {found}`")
-
-
-def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> None:
-    """Draw the first micrographs of each source with their particles to PNG files."""
-    dataset = read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
-    folder.mkdir(parents=True, exist_ok=True)
-    for drawn in particle_pictures(dataset, count=count, settings=settings):
-        target = folder / f"{drawn.name}.png"
-        Image.fromarray(drawn.picture).save(target)
-        _print(str(target))
-
-
 def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
     """Run the arms below one tracked run; how many entries the tracking store lacks at the end."""
-    tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.work / "journals")
+    tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
     split = experiment.split
     tags = {
         "cryossl.ratio_percent": f"{config.split.ratio:g}",
@@ -232,7 +187,3 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
 
 def _is_tested(dataset: DataSet) -> bool:
     return dataset.test is not None and bool(dataset.test.particles)
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(f"{text}\n")

@@ -20,7 +20,7 @@ def sync(config: Config) -> None:
 
     Raises TrackingError if some is left.
     """
-    journals, where = config.run.work / "journals", redacted(store_uri(config.run.tracking_uri))
+    journals, where = config.run.journals, redacted(store_uri(config.run.tracking_uri))
     tracker = _tracker(config, makes_experiment="for journals")
     waiting = tracker.backlog(everything=True)
     left = tracker.sync(everything=True) if waiting else 0
@@ -86,9 +86,7 @@ def _journals_wait(config: Config) -> bool:
     store = MlflowStore(
         store_uri(config.run.tracking_uri), *experiment_choice(config.run.experiment)
     ).identity
-    journals = [
-        Journal(path.parent) for path in (config.run.work / "journals").glob("*/journal.jsonl")
-    ]
+    journals = [Journal(path.parent) for path in config.run.journals.glob("*/journal.jsonl")]
     return any(
         journal.sent(store) is not None and journal.pending(store)[0] for journal in journals
     )
@@ -108,7 +106,7 @@ def _tracker(config: Config, *, makes_experiment: Literal["for journals", "never
     return Tracker(
         config.run.tracking_uri,
         config.run.experiment,
-        config.run.work / "journals",
+        config.run.journals,
         warn=logging.getLogger(__name__).debug,  # these commands end with what it would warn of
         makes_experiment=makes_experiment,
     )

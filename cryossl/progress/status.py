@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
+import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,14 +20,12 @@ from pydantic import TypeAdapter, ValidationError
 from cryossl.errors import StorageError
 from cryossl.progress.eta import Pace, PlannedPhase, duration_text
 from cryossl.progress.events import Progress
+from cryossl.system.process import lives
 
 State = Literal["running", "finished", "failed", "stopped"]
 
 SECONDS_BETWEEN_WRITES = 0.5
 MESSAGES_KEPT = 12
-# Two readings of a process's start time differ by the clock's ticks, and by more if the clock is
-# set in between.
-START_TOLERANCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class StatusFile:
         self._status = Status(
             run=run,
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=platform.node(),
             process_started=psutil.Process().create_time(),
             started=now,
             updated=now,
@@ -158,7 +156,8 @@ def read_status(path: Path) -> Status:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError:
         raise StorageError(f"{path} is not the live file of a run of this version") from None
-    return replace(status, alive=_alive(status))
+    alive = lives(status.pid, host=status.host, started=status.process_started)
+    return replace(status, alive=alive)
 
 
 def status_as_dict(status: Status) -> dict[str, Any]:
@@ -236,22 +235,6 @@ def _as_json(status: Status) -> dict[str, Any]:
     return record | {
         name: list(value) for name, value in record.items() if isinstance(value, tuple)
     }
-
-
-def _alive(status: Status) -> bool | None:
-    if status.host != socket.gethostname():
-        return None
-    try:
-        process = psutil.Process(status.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        # The number of a process that ended is given to another one: only number and start time
-        # together are it.
-        return abs(process.create_time() - status.process_started) <= START_TOLERANCE_SECONDS
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return None
 
 
 def _headline(status: Status) -> str:

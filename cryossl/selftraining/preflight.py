@@ -15,8 +15,6 @@ from cryossl.selftraining.estimates import bytes_to_write
 from cryossl.selftraining.result_files import is_finished
 from cryossl.system.stages import Stages
 
-THREADS_FILE = "threads.json"
-
 
 def require_fit_machine(
     config: Config, dataset: DataSet, store_plan: StorePlan, split: Split
@@ -38,7 +36,7 @@ def still_to_write(config: Config, dataset: DataSet, store_plan: StorePlan, spli
     """Bytes that this start writes at most, without what an earlier start has written already."""
     there = is_built(
         dataset,
-        config.run.work / "stores",
+        config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
     )
@@ -47,7 +45,7 @@ def still_to_write(config: Config, dataset: DataSet, store_plan: StorePlan, spli
         for name in config.selection.strategies
         if there
         and is_finished(
-            config.run.results / config.run.name,
+            config.run.folder,
             strategy=name,
             ratio_percent=config.split.ratio,
             seed=config.split.seed,
@@ -56,7 +54,7 @@ def still_to_write(config: Config, dataset: DataSet, store_plan: StorePlan, spli
         )
     ]
     at_most = bytes_to_write(config, store_plan, split, store_is_there=there, finished=finished)
-    stages, items = Stages(config.run.work / "stages"), list(split.unlabelled)
+    stages, items = Stages(config.run.stages), list(split.unlabelled)
     pool = sorted({micrograph_of(item) for item in items})
     left = stages.size_bytes(
         "predict", lambda inputs: inputs.get("pool") == pool

@@ -11,7 +11,7 @@ from cryossl.data.splits import Split, draw_split, named_items
 from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_store
 from cryossl.data.synthetic.dataset import VERSION, synthesise
 from cryossl.data.tiling import tile_grid
-from cryossl.errors import ConfigError, DataError
+from cryossl.errors import ConfigError
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.strategy_names import CONTROLS
@@ -30,7 +30,7 @@ def load(config: Config, report: OnProgress) -> DataSet:
     """
     root = Path(config.input.data)
     if config.input.data == SYNTHETIC:
-        root = config.run.work / "data" / f"{SYNTHETIC}-{VERSION}"
+        root = config.run.data_sets / f"{SYNTHETIC}-{VERSION}"
         synthesise(root, seed=SYNTHETIC_SEED, report=report)
     dataset = read_dataset(
         root, border=config.input.border, max_megapixels=config.input.max_megapixels
@@ -174,5 +174,5 @@ def _list_of(config: Config) -> Path:
 
 def _listed(path: Path) -> list[str]:
     """The names in a labelled list, one a line, without blank lines and comments (#)."""
-    lines = read_text(path, called="the labelled list", fault=DataError).splitlines()
+    lines = read_text(path, name=f"the labelled list {path}").splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -360,7 +360,7 @@ class Recorder:
             "split_sha256": split.digest(),
             "settings": self._config.flat(),
         }
-        folder = self._config.run.results / self._config.run.name
+        folder = self._config.run.folder
         write_arm(
             folder,
             strategy=closed.strategy,

@@ -39,7 +39,7 @@ class Cell:
             split = split.model_copy(update={"labelled": split.labelled.absolute()})
         run = sweep.run.model_copy(
             update={
-                "results": sweep.run.results / sweep.run.name,
+                "results": sweep.run.folder,
                 "name": f"ratio_{split.ratio:g}_seed_{split.seed}",
             }
         )

@@ -36,7 +36,7 @@ class Planned:
     @property
     def folder(self) -> Path:
         """The cell's results folder."""
-        return self.cell.config.run.results / self.cell.config.run.name
+        return self.cell.config.run.folder
 
 
 @dataclass(frozen=True)

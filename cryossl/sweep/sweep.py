@@ -26,7 +26,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
 from cryossl.selftraining.models import method_versions
-from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
+from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
@@ -103,7 +103,7 @@ def sweep(
         LocalExecutor()
         if executor == "local"
         else SlurmExecutor(
-            config.run.results / config.run.name / "slurm",
+            config.run.folder / "slurm",
             threads=config.training.threads,
             options=slurm_options(slurm),
         )
@@ -123,7 +123,7 @@ def _run(
     jobs: int,
     conclude: Callable[[Config, Collection[str]], None],
 ) -> int:
-    folder = config.run.results / config.run.name
+    folder = config.run.folder
     phases = [PlannedPhase("Prepare", share=0.0), PlannedPhase("Run the cells")]
     with (
         one_at_a_time(folder),
@@ -167,9 +167,7 @@ def _run(
         failures = []
         # A fresh tracking store that several processes open at once breaks: it is made, or
         # migrated, before.
-        tracker = Tracker(
-            config.run.tracking_uri, config.run.experiment, config.run.work / "journals"
-        )
+        tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
         if todo:
             narrator.begin("Run the cells")
             failures = Schedule(
@@ -219,7 +217,7 @@ def _rest_of(failures: Sequence[Failure], folder: Path, narrator: Narrator) -> l
 
 def _list(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int) -> None:
     """Print the cells: which have finished, and what the others will take."""
-    state = SweepState(config.run.results / config.run.name / STATE_FILE)
+    state = SweepState(config.run.folder / STATE_FILE)
     with ProgressConsole(sys.stderr) as console:
         drawn = _drawn(config, wanted, console)
         place = _placed(config, drawn.store_plan, executor, state, jobs=jobs)
@@ -308,7 +306,7 @@ def _placed(
     threads = config.training.threads or devices.openmp_threads() or state.threads
     if not threads and jobs == 1:
         threads = choose_threads(
-            config, tile_px=store_plan.tile_px, device=device, memory=config.run.work / THREADS_FILE
+            config, tile_px=store_plan.tile_px, device=device, memory=config.run.threads_file
         )
     return Place(
         executor,
@@ -327,7 +325,7 @@ def _planned(
     """
     store = build(
         drawn.dataset,
-        config.run.work / "stores",
+        config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
         report=report,

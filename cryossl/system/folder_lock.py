@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cryossl.errors import BusyError, StorageError
-from cryossl.system.process import is_dead, process_tags
+from cryossl.system.process import lives, process_tags
 
 _LOCK, _HOLDER = ".lock", "running"
 _SECONDS_TO_SIGN = 1.0
@@ -66,7 +66,7 @@ def _named(folder: Path) -> str:
         with contextlib.suppress(OSError):
             name = (folder / _HOLDER).read_text()
             signed = re.fullmatch(r"process (\d+) on (.+)", name)
-            if signed and not is_dead({"cryossl.pid": signed[1], "cryossl.host": signed[2]}):
+            if signed and lives(int(signed[1]), host=signed[2]) is not False:
                 return name
         time.sleep(0.01)
     return "another process"

@@ -1,4 +1,4 @@
-"""Who runs which code, where: the tags that tell a run's origin, and whether its process still lives."""
+"""Which code runs, by whom and where, as tags of a run; and whether a process still lives."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from pathlib import Path
 import psutil
 
 PROJECT = Path(__file__).resolve().parents[2]
-# A process id alone says little: the number is given out again. Clocks of boot time drift by about
-# a second.
+# The system gives the id of a process that ended to a new one, so the start time is compared too.
+# Two readings of it differ by the clock's ticks, and by more if the clock was set in between.
 _START_TOLERANCE_SECONDS = 5.0
 _GIT_SECONDS = 10
 
 
 @cache
 def code_tags() -> dict[str, str]:
-    """The code: user, program, git commit, and `cryossl.git_dirty` = true | false | unknown (no checkout, no git)."""
+    """Tags of the code: user, program, git commit, and `cryossl.git_dirty`.
+
+    `cryossl.git_dirty` is `true`, `false`, or `unknown` without a checkout or without git.
+    """
     tags = {
         "mlflow.user": _user(),
         "mlflow.source.name": Path(sys.argv[0]).name or "python",
@@ -38,7 +41,7 @@ def code_tags() -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """The process that writes a run: host, process id, and when that process started (seconds since 1970)."""
+    """Tags of this process: host, process id, and start time in seconds since 1970."""
     return {
         "cryossl.host": platform.node(),
         "cryossl.pid": str(os.getpid()),
@@ -46,22 +49,39 @@ def process_tags() -> dict[str, str]:
     }
 
 
-def is_dead(tags: Mapping[str, str]) -> bool:
-    """True if the process named by these tags was on this host and is gone;
+def lives(pid: int, *, host: str, started: float | None = None) -> bool | None:
+    """Whether a process is there and no zombie; None where this host cannot know.
 
-    False if it lives or cannot be known.
+    Args:
+        pid: process id.
+        host: the host that the process runs on.
+        started: when it started, in seconds since 1970. A process of the same id that started at
+            another time is another process. None: any process of this id counts.
     """
-    if tags.get("cryossl.host") != platform.node() or not tags.get("cryossl.pid", "").isdecimal():
-        return False
+    if host != platform.node():
+        return None
     try:
-        process = psutil.Process(int(tags["cryossl.pid"]))
-        started, status = process.create_time(), process.status()
-        expected = float(tags.get("cryossl.process_started", started))
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        other = started is not None and (
+            abs(process.create_time() - started) > _START_TOLERANCE_SECONDS
+        )
     except psutil.NoSuchProcess:
-        return True
-    except (psutil.Error, ValueError):
         return False
-    return status == psutil.STATUS_ZOMBIE or abs(started - expected) > _START_TOLERANCE_SECONDS
+    except (psutil.Error, ValueError):  # ValueError: a negative id
+        return None
+    return not other
+
+
+def is_dead(tags: Mapping[str, str]) -> bool:
+    """Whether the process of a run's tags was on this host and is gone; False if unknown."""
+    pid, host = tags.get("cryossl.pid", ""), tags.get("cryossl.host", "")
+    try:
+        started = float(tags["cryossl.process_started"])
+    except (KeyError, ValueError):
+        started = None
+    return pid.isdecimal() and lives(int(pid), host=host, started=started) is False
 
 
 def _user() -> str:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from cryossl.errors import StorageError
 from cryossl.system.digest import digest
-from cryossl.system.files import sync_folder, write_durably
+from cryossl.system.files import filled_aside, write_durably
 
 MANIFEST = "stage.json"
 _HASHED_UP_TO_BYTES = 64 * 2**20
@@ -110,13 +110,10 @@ def _partial(folder: Path) -> Path:
 
 
 def _make(folder: Path, record: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
-    partial = _partial(folder)
-    partial.mkdir(exist_ok=True)
-    compute(partial)
-    _seal(partial, record)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    sync_folder(folder.parent)
+    with filled_aside(folder, partial=_partial(folder), resume=True) as partial:
+        compute(partial)
+        _seal(partial, record)
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
 
 
 def _inputs(folder: Path) -> Mapping[str, Any]:

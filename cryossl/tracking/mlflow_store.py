@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from cryossl.errors import NoExperimentError, TrackingError
+from cryossl.system.files import publish
 from cryossl.tracking.address import (
     artifact_folder,
     probe,
@@ -378,7 +379,7 @@ def _make_database(path: Path) -> None:
     for left in path.parent.glob(f"{half.name}*"):
         left.unlink()
     make_store(f"sqlite:///{half}", (path.parent / "mlruns").as_uri()).engine.dispose()
-    half.replace(path)
+    publish(half, path)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from watched_calls import watched_calls
 
 from cryossl.config import build
 from cryossl.progress.events import silent
-from cryossl.selftraining import preflight
 from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.preflight import still_to_write
 from cryossl.strategy_names import FACTORS
 
 
@@ -112,10 +112,10 @@ def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_stor
     dataset = preparation.load(config, silent)
     store_plan = preparation.sketch(config, dataset)
     split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-    assert preflight.still_to_write(config, dataset, store_plan, split) == 0
+    assert still_to_write(config, dataset, store_plan, split) == 0
     both = config.selection.model_copy(update={"strategies": ("naive", "class_balanced")})
     other = config.model_copy(update={"selection": both})
-    assert preflight.still_to_write(other, dataset, store_plan, split) > 0
+    assert still_to_write(other, dataset, store_plan, split) > 0
 
 
 def settings_of(options):

@@ -100,7 +100,7 @@ def test_external_results_are_read_from_no_pipe_device_or_folder(sqlite_uri, tmp
         assert (done.code, done.out, done.err) == (
             2,
             "",
-            f"cryossl: error: {place} is no regular file; check the path\n",
+            f"cryossl: error: {place} is no regular file; give a regular file in its place\n",
         )
 
 

@@ -230,3 +230,15 @@ def test_what_is_written_down_of_the_settings_has_no_password():
         == config.model_dump(mode="json")["run"]["tracking_uri"]
         == "http://host:5000"
     )
+
+
+def test_the_folders_of_a_run_follow_from_its_settings():
+    run = build({"name": "n", "results": "r", "work": "w"}).run
+    assert run.folder == Path("r/n")
+    assert run.threads_file == Path("w/threads.json")
+    assert (run.stages, run.stores, run.journals, run.data_sets) == (
+        Path("w/stages"),
+        Path("w/stores"),
+        Path("w/journals"),
+        Path("w/data"),
+    )

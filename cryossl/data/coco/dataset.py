@@ -33,7 +33,7 @@ from cryossl.data.coco.records import (
 from cryossl.data.images import read_size
 from cryossl.data.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 from cryossl.errors import DataError
-from cryossl.system.user_files import read_json
+from cryossl.system.user_files import read_json, read_text
 
 __all__ = [
     "DataSet",
@@ -126,7 +126,7 @@ def scan(
         parts, layout_notes = find_parts(root)
         table_file = root / "sources.csv"
         table = (
-            parse_table(_text(table_file), name=table_file.name)
+            parse_table(read_text(table_file, name=table_file.name), name=table_file.name)
             if os.path.lexists(table_file)
             else ()
         )
@@ -395,14 +395,3 @@ def _part(entries: Mapping[str, _Found], sources: Mapping[str, str]) -> Part:
 
 def _relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix()
-
-
-def _text(path: Path) -> str:
-    if not path.is_file():  # a pipe would be waited for
-        raise DataError(
-            f"{path.name}: no regular file", cure="replace it by the file itself, or remove it"
-        )
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name}: not UTF-8 text", cure="save it as UTF-8") from None

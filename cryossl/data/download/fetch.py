@@ -26,7 +26,7 @@ from urllib3.util import Retry
 from cryossl.data.download.unpack import RESERVE_BYTES, unpack
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
-from cryossl.system.files import write_durably
+from cryossl.system.files import filled_aside, write_durably
 
 DEFAULT_URL = "https://calla.rnet.missouri.edu/CryoTransformer/train_val_test_data.tar.gz"
 
@@ -257,17 +257,15 @@ def _check_sum(places: _Places, sha256: str | None) -> None:
 
 
 def _unpack(places: _Places, *, report: OnProgress) -> None:
-    shutil.rmtree(places.partial, ignore_errors=True)
-    places.partial.mkdir()
     try:
-        unpack(places.archive, places.partial, report=report)
-        _data_root(places.partial)
+        with filled_aside(places.folder, partial=places.partial, resume=False) as partial:
+            unpack(places.archive, partial, report=report)
+            _data_root(partial)
     except CryosslError as error:
         shutil.rmtree(places.partial, ignore_errors=True)
         if isinstance(error, DataError):
             places.forget_archive()
         raise
-    places.partial.replace(places.folder)
     places.forget_archive()
 
 

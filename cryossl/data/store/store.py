@@ -28,7 +28,7 @@ from cryossl.data.tiling import Tile, cut, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress
 from cryossl.system.digest import digest
-from cryossl.system.files import sync_folder, write_durably
+from cryossl.system.files import filled_aside, write_durably
 
 PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = (
     "pictures.u8",
@@ -319,23 +319,21 @@ def _make(
     report: OnProgress,
 ) -> None:
     """Fill a folder beside the final one, then rename it: what has the final name is complete."""
-    partial = final.with_name(f"{final.name}.partial")
-    partial.mkdir(exist_ok=True)
-    if not (partial / INDEX).exists():
-        decode_into(
-            partial / PICTURES,
-            partial / TRUTH,
-            store_plan,
-            dataset,
-            files,
-            settings=settings,
-            progress=partial / PROGRESS,
-            report=report,
-        )
-        write_durably(partial / INDEX, json.dumps(store_plan.as_json(), indent=0).encode())
-    (partial / PROGRESS).unlink(missing_ok=True)
-    partial.rename(final)
-    sync_folder(final.parent)
+    place = final.with_name(f"{final.name}.partial")
+    with filled_aside(final, partial=place, resume=True) as partial:
+        if not (partial / INDEX).exists():
+            decode_into(
+                partial / PICTURES,
+                partial / TRUTH,
+                store_plan,
+                dataset,
+                files,
+                settings=settings,
+                progress=partial / PROGRESS,
+                report=report,
+            )
+            write_durably(partial / INDEX, json.dumps(store_plan.as_json(), indent=0).encode())
+        (partial / PROGRESS).unlink(missing_ok=True)
 
 
 def _refuse_shared_pictures(store_plan: StorePlan, files: Mapping[str, HashedFile]) -> None:

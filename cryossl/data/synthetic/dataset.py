@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -34,7 +33,7 @@ from cryossl.data.synthetic.simulator import (
 )
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
-from cryossl.system.files import sync_folder
+from cryossl.system.files import filled_aside, sync_folder
 
 SIMULATION_FILE = "simulation.json"
 VERSION = 1
@@ -77,7 +76,7 @@ def synthesise(
         "size_px": size_px,
     }
     folder = folder.absolute()  # the current folder has no name of its own
-    partial = folder.with_name(f".{folder.name}.partial")
+    place = folder.with_name(f".{folder.name}.partial")
     try:
         if _is_written(folder, settings):
             return
@@ -88,10 +87,8 @@ def synthesise(
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if _is_written(folder, settings):
                 return
-            shutil.rmtree(partial, ignore_errors=True)
-            _write(partial, settings, report=report)
-            partial.replace(folder)
-            sync_folder(folder.parent)
+            with filled_aside(folder, partial=place, resume=False) as partial:
+                _write(partial, settings, report=report)
     except OSError as error:
         raise StorageError(
             f"cannot write the synthetic data set to {folder}: {error.strerror or error}",

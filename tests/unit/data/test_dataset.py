@@ -92,7 +92,7 @@ def test_sizes_come_from_the_picture_where_the_entry_has_none(tmp_path):
 def test_sources_csv_that_is_no_file_is_a_fault(make, tmp_path):
     write_dataset(tmp_path)
     make(tmp_path / "sources.csv")
-    assert "sources.csv: no regular file" in refusal(tmp_path)
+    assert "sources.csv is no regular file" in refusal(tmp_path)
 
 
 def test_sources_csv_names_the_source(tmp_path):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +9,6 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from cryossl.data.coco.records import FaultList, read_records
-from cryossl.errors import DataError
-from cryossl.system.user_files import read_json
 
 HEIGHT, WIDTH = 40, 60
 
@@ -278,37 +274,3 @@ def test_a_packed_mask_is_either_exact_or_refused(counts):
     assert bool(faults) != bool(outlines)
     for outline in outlines:
         assert 0 < int(coco_mask.area(outline)) <= HEIGHT * WIDTH
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('{\n  "images": [1,\n  2,,]}', "line 3, column 5"),
-        ("", "line 1, column 1"),
-        ('{"a": NaN}', "NaN is not a JSON number"),
-        ('{"a": -Infinity}', "-Infinity is not a JSON number"),
-        ('{"a": 1, "a": 2}', "'a' occurs twice"),
-        ("[" * 100_000, "nested too deeply"),
-        ("1" * 5001, "thousands of digits"),
-    ],
-)
-def test_broken_json_is_refused_with_its_place(tmp_path, text, words):
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(DataError, match=r"x\.json") as caught:
-        read_json(tmp_path / "x.json")
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_text_that_is_not_utf_8_is_refused_and_a_byte_order_mark_is_not(tmp_path):
-    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf[1]")
-    assert read_json(tmp_path / "bom.json") == [1]
-    (tmp_path / "wide.json").write_bytes("[1]".encode("utf-16"))
-    with pytest.raises(DataError, match="UTF-8"):
-        read_json(tmp_path / "wide.json")
-
-
-def test_a_file_above_the_limit_is_refused_unread(tmp_path):
-    (tmp_path / "x.json").write_text(json.dumps(list(range(100))))
-    with pytest.raises(DataError, match="more than 50"):
-        read_json(tmp_path / "x.json", max_bytes=50)

@@ -1,0 +1,109 @@
+"""`data check | synth | fetch | show`: check, make, fetch and look at data sets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from cryossl.config import InputSettings
+from cryossl.errors import DataError
+
+
+def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
+    """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
+    from cryossl.data.check import check as faults_of
+    from cryossl.data.check import summary
+    from cryossl.data.coco.dataset import read_dataset
+    from cryossl.progress.events import silent
+
+    faults = faults_of(path, max_megapixels=settings.max_megapixels, report=silent)
+    rows = (
+        ()
+        if faults
+        else summary(
+            read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),
+            particle_radius_fraction=settings.particle_radius_fraction,
+        )
+    )
+    if as_json:
+        found = {
+            "faults": [asdict(fault) for fault in faults],
+            "sources": [asdict(row) for row in rows],
+        }
+        click.echo(json.dumps(found, indent=1))
+    for fault in () if as_json else faults:
+        click.echo(f"❌ {fault}; {fault.cure}")
+    for row in () if as_json else rows:
+        ratio = (
+            "no labels"
+            if row.particle_ratio is None
+            else f"particle ratio {100 * row.particle_ratio:.1f}%"
+        )
+        diameter = "" if row.diameter_px is None else f", {row.diameter_px:g} px wide"
+        click.echo(
+            f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, "
+            f"{row.particles} particles{diameter}, unlabelled band {row.border_px} px, {ratio}"
+        )
+    if faults:
+        raise DataError(
+            f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}",
+            cure="mend and check again",
+        )
+
+
+def synthesise(
+    folder: Path, *, seed: int, train: int, validation: int, test: int, size_px: int
+) -> None:
+    """Write a simulated data set; sizes are numbers of micrographs."""
+    from cryossl.data.synthetic import dataset as synthetic
+    from cryossl.progress.console import ProgressConsole
+
+    with ProgressConsole(sys.stderr) as console:
+        synthetic.synthesise(
+            folder,
+            seed=seed,
+            train=train,
+            validation=validation,
+            test=test,
+            size_px=size_px,
+            report=console,
+        )
+    click.echo(f"wrote {folder}; look at it with `cryossl data show {folder}`")
+
+
+def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
+    """Download and unpack CryoTransformer's public data set.
+
+    `sha256`: of the archive, or None for no check.
+    """
+    from cryossl.data.download.fetch import DEFAULT_URL, fetch_cryotransformer
+    from cryossl.progress.console import ProgressConsole
+    from cryossl.progress.interruption import interruptible
+
+    with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
+        found = fetch_cryotransformer(
+            folder,
+            url=DEFAULT_URL if url is None else url,
+            sha256=sha256,
+            report=interruption.after(console),
+        )
+    click.echo(f"unpacked into {found}; check it with `cryossl data check {found}`")
+
+
+def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> None:
+    """Draw up to `count` micrographs with their particles to PNG files in `folder`."""
+    from PIL import Image
+
+    from cryossl.commands.drawing import particle_pictures
+    from cryossl.data.coco.dataset import read_dataset
+
+    dataset = read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
+    folder.mkdir(parents=True, exist_ok=True)
+    for drawn in particle_pictures(dataset, count=count, settings=settings):
+        target = folder / f"{drawn.name}.png"
+        Image.fromarray(drawn.picture).save(target)
+        click.echo(str(target))
