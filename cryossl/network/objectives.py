@@ -1,6 +1,6 @@
 """What a training step minimises: a loss on labels, or consistency with a teacher that is the student's own average.
 
-An objective draws from counters (seed, iteration, step), so it has no state but what `state`
+An objective draws from counters (seed, iteration, step), so it has no state but what `state_dict`
 returns, and a training goes on after an interruption as if there had been none.
 """
 
@@ -55,10 +55,10 @@ class Objective(Protocol):
     def identity(self) -> dict[str, Any]:
         """What decides the loss, in JSON's types."""
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What changes from step to step: tensors and numbers."""
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take such a state."""
 
 
@@ -119,11 +119,11 @@ class Supervised:
         """Loss, and the prior where it decides the loss."""
         return self._identity
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """None."""
         return {}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """None."""
 
 
@@ -232,7 +232,7 @@ class OnlineTeacher:
             },
         }
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The average, the running means and the multipliers of the prior's penalty."""
         return {
             "average": self._average.state_dict(),
@@ -241,7 +241,7 @@ class OnlineTeacher:
             "multipliers": dict(self._multipliers),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state."""
         self._average.load_state_dict(state["average"])
         self._confidence, self._means = state["confidence"], dict(state["means"])

@@ -196,7 +196,7 @@ def fit(  # noqa: PLR0913
                 "identity": identity,
                 "network": _snapshot(network),
                 "optimiser": optimiser.state_dict(),
-                "objective": objective.state(),
+                "objective": objective.state_dict(),
                 "state": vars(state),
             }
         )
@@ -337,7 +337,7 @@ def _resume(
     try:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
-        objective.restore(saved["objective"])
+        objective.load_state_dict(saved["objective"])
         return _State(**saved["state"])
     except (RuntimeError, KeyError, ValueError, TypeError):
         raise foreign from None

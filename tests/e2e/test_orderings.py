@@ -144,7 +144,7 @@ class Running(OnlineTeacher):
 
     def stepped(self, network, step):
         super().stepped(network, step)
-        for source, mean in self.state()["means"].items():
+        for source, mean in self.state_dict()["means"].items():
             self.ratios.setdefault(source, []).append(mean / self._priors[source])
 
 
