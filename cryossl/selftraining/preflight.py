@@ -15,8 +15,6 @@ from cryossl.selftraining.estimates import bytes_to_write
 from cryossl.selftraining.result_files import is_finished
 from cryossl.system.stages import Stages
 
-THREADS_FILE = "threads.json"
-
 
 def require_fit_machine(
     config: Config, dataset: DataSet, store_plan: StorePlan, split: Split

@@ -18,15 +18,16 @@ from cryossl.data.store.store import build
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
+from cryossl.network.speed import THREADS_FILE, choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import PlannedPhase, duration_text
 from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
+from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.models import method_versions
-from cryossl.selftraining.preflight import THREADS_FILE, require_fit_machine
+from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
