@@ -49,7 +49,7 @@ class Objective(Protocol):
     def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
         """The loss of a step, in fp32, under the caller's autocast."""
 
-    def stepped(self, network: nn.Module, step: int) -> None:
+    def after_step(self, network: nn.Module, step: int) -> None:
         """Hears that the step's update was made."""
 
     def identity(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Supervised:
             )
         return self._loss(_logits(network, pictures), target, weight)
 
-    def stepped(self, network: nn.Module, step: int) -> None:
+    def after_step(self, network: nn.Module, step: int) -> None:
         """Nothing changes but the network."""
 
     def identity(self) -> dict[str, Any]:
@@ -208,7 +208,7 @@ class OnlineTeacher:
             else total
         )
 
-    def stepped(self, network: nn.Module, step: int) -> None:
+    def after_step(self, network: nn.Module, step: int) -> None:
         """Move the average: decay min(1 - 1 / (step + 1), `decay`) with steps counted from 0; integer buffers are copied."""
         decay = min(1 - 1 / (step + 1), self._settings.decay)
         with torch.no_grad():

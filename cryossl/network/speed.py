@@ -1,4 +1,4 @@
-"""How fast the network trains and predicts on this machine, and how many CPU threads it runs with."""
+"""Measure how fast the network trains and predicts here, and choose its number of CPU threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run will count, how long it takes and what it writes: arithmetic on settings and a split."""
+"""Estimate the counts, the time and the disk space of a run: arithmetic on settings and a split."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def bytes_to_write(
 def _most_label_bytes(
     strategy: str, config: Config, iteration: int, labelled: int, pool: Sequence[int]
 ) -> int:
-    """Bytes of an iteration's pseudo-labels: a selected item has the map of its whole micrograph."""
+    """Bytes of one iteration's pseudo-labels, at most; each has the map of its whole micrograph."""
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
     return sum(
         sorted(pool, reverse=True)[: keep.limit(labelled)]

@@ -53,7 +53,7 @@ def averaged(
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=draws))
-        objective.stepped(network, step)
+        objective.after_step(network, step)
         states.append(copy.deepcopy(network.state_dict()))
     return states, objective.model(network).state_dict()
 
