@@ -34,7 +34,7 @@ from cryossl.network import device as devices
 from cryossl.network.architecture import build
 from cryossl.network.batches import Example, TileBatches
 from cryossl.network.checkpoints import Checkpoint
-from cryossl.network.training import fit
+from cryossl.network.training import Hyperparameters, fit
 from cryossl.progress.events import Progress
 
 MICROGRAPH_PX = 4096  # as most of EMPIAR's are
@@ -255,16 +255,18 @@ def own(folder: Path, scale: Scale, steps: int, threads: int) -> float:
         fit(
             build(scale.network, seed=0),
             batches,
-            steps=WARM_UP_STEPS + steps,
-            learning_rate=1e-3,
-            weight_decay=1e-2,
-            seed=0,
-            iteration=0,
+            Hyperparameters(
+                steps=WARM_UP_STEPS + steps,
+                learning_rate=1e-3,
+                weight_decay=1e-2,
+                seed=0,
+                iteration=0,
+                precision=devices.resolve_precision("auto", device),
+                validations=1,
+            ),
             device=device,
-            precision=devices.resolve_precision("auto", device),
             checkpoint=Checkpoint(Path(name)),
             validate=_unscored,
-            validations=1,
             report=_ticking(clock),
             on_epoch=lambda _: None,
         )

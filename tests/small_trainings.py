@@ -12,7 +12,7 @@ from cryossl.data.tiling import Tile
 from cryossl.network.architecture import build
 from cryossl.network.batches import Example, MixedBatches, TileBatches
 from cryossl.network.checkpoints import Checkpoint, StateDict
-from cryossl.network.training import Fitted, fit
+from cryossl.network.training import Fitted, Hyperparameters, fit
 from cryossl.progress.events import silent
 
 TILE_PX = 32
@@ -72,22 +72,27 @@ def train(
     batches = TileBatches(
         tiles or examples(10), batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0
     )
-    arguments = {
+    hyperparameters = {
         "steps": 12,
         "learning_rate": 3e-3,
         "weight_decay": 1e-2,
         "seed": 0,
         "iteration": 0,
-        "device": CPU,
         "precision": "fp32",
+        "validations": 3,
+    }
+    hyperparameters |= {name: changes.pop(name) for name in hyperparameters if name in changes}
+    arguments = {
+        "batches": batches,
+        "device": CPU,
         "checkpoint": Checkpoint(folder, every_seconds=3600),
         "validate": lambda _: 0.5,
-        "validations": 3,
         "report": silent,
         "on_epoch": lambda _: None,
-        "batches": batches,
     } | changes
-    return fit(build(settings, seed=0), **arguments)
+    return fit(
+        build(settings, seed=0), hyperparameters=Hyperparameters(**hyperparameters), **arguments
+    )
 
 
 def equal(first: StateDict, second: StateDict) -> bool:

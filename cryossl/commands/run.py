@@ -14,13 +14,14 @@ from cryossl.data.store.store import build
 from cryossl.errors import FailedArmsError, TrackingError
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
+from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import duration_text
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, plan
-from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
+from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, write_outcome

@@ -1,6 +1,6 @@
 """What a training step minimises: a loss on labels, or consistency with a teacher that is the student's own average.
 
-An objective draws from counters (seed, iteration, step), so it has no state but what `state`
+An objective draws from counters (seed, iteration, step), so it has no state but what `state_dict`
 returns, and a training goes on after an interruption as if there had been none.
 """
 
@@ -49,16 +49,16 @@ class Objective(Protocol):
     def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
         """The loss of a step, in fp32, under the caller's autocast."""
 
-    def stepped(self, network: nn.Module, step: int) -> None:
+    def after_step(self, network: nn.Module, step: int) -> None:
         """Hears that the step's update was made."""
 
     def identity(self) -> dict[str, Any]:
         """What decides the loss, in JSON's types."""
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What changes from step to step: tensors and numbers."""
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take such a state."""
 
 
@@ -112,18 +112,18 @@ class Supervised:
             )
         return self._loss(_logits(network, pictures), target, weight)
 
-    def stepped(self, network: nn.Module, step: int) -> None:
+    def after_step(self, network: nn.Module, step: int) -> None:
         """Nothing changes but the network."""
 
     def identity(self) -> dict[str, Any]:
         """Loss, and the prior where it decides the loss."""
         return self._identity
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """None."""
         return {}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """None."""
 
 
@@ -208,7 +208,7 @@ class OnlineTeacher:
             else total
         )
 
-    def stepped(self, network: nn.Module, step: int) -> None:
+    def after_step(self, network: nn.Module, step: int) -> None:
         """Move the average: decay min(1 - 1 / (step + 1), `decay`) with steps counted from 0; integer buffers are copied."""
         decay = min(1 - 1 / (step + 1), self._settings.decay)
         with torch.no_grad():
@@ -232,7 +232,7 @@ class OnlineTeacher:
             },
         }
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The average, the running means and the multipliers of the prior's penalty."""
         return {
             "average": self._average.state_dict(),
@@ -241,7 +241,7 @@ class OnlineTeacher:
             "multipliers": dict(self._multipliers),
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a state."""
         self._average.load_state_dict(state["average"])
         self._confidence, self._means = state["confidence"], dict(state["means"])

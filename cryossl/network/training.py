@@ -1,4 +1,4 @@
-"""fit(network, batches): the only optimiser loop of the project."""
+"""Train a network: `fit` is the only optimiser loop of the project."""
 
 from __future__ import annotations
 
@@ -30,11 +30,15 @@ Watch = Callable[[nn.Module], bool]
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One pass over the tiles (the last may be cut short).
+    """One pass over the tiles; the last one may be cut short.
 
-    `epoch` counts from 1, `step` is the number of updates so far, `loss` the mean over the epoch's
-    steps, `learning_rate` that of the last step, `validation_f1` the latest score within the epoch
-    or None, `seconds` the wall time of training and validation, which is not part of equality.
+    Attributes:
+        epoch: counted from 1.
+        step: number of updates so far.
+        loss: mean over the epoch's steps.
+        learning_rate: that of the epoch's last step.
+        validation_f1: the latest score within the epoch, in [0, 1]; None without one.
+        seconds: wall time of training and validation; not compared by ==.
     """
 
     epoch: int
@@ -47,10 +51,16 @@ class EpochRecord:
 
 @dataclass(frozen=True)
 class Fitted:
-    """StateDict on the CPU: after the last step, and at that of the best validation score (the earliest of equals).
+    """What a training leaves. All weights are on the CPU.
 
-    `snapshots`: after one and two thirds of the steps. `collapsed`: the training was ended by its
-    watch.
+    Attributes:
+        last: weights after the last step.
+        best: weights at the step of the best validation score; of equal scores the earliest.
+        best_step: that step, counted from 1.
+        best_f1: that score; None if no score was defined, and then `best` is `last`.
+        history: one record per epoch.
+        snapshots: weights after one and two thirds of the steps.
+        collapsed: whether `watch` ended the training.
     """
 
     last: StateDict
@@ -63,8 +73,21 @@ class Fitted:
 
 
 @dataclass(frozen=True)
-class Course:
-    """All that decides a training besides its network and its tiles."""
+class Hyperparameters:
+    """All that decides a training besides its network, its tiles and its objective.
+
+    The fields are part of each checkpoint: one of other hyperparameters is refused.
+
+    Attributes:
+        steps: optimiser updates in all, at least 1.
+        learning_rate: its peak.
+        weight_decay: of AdamW, on weights with more than one axis; biases and normalisation have
+            none.
+        seed: of the run.
+        iteration: of self-training. Seed, iteration and step decide augmentation and dropout.
+        precision: of the forward pass; weights and loss are fp32.
+        validations: how many, evenly spaced, the last one after the last step.
+    """
 
     steps: int
     learning_rate: float
@@ -74,8 +97,8 @@ class Course:
     precision: Precision
     validations: int
 
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, counted from 0: linear warm-up, then half a cosine down towards 0."""
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0: linear warm-up, then half a cosine to 0."""
         warm_up = max(1, round(WARM_UP_FRACTION * self.steps))
         if step < warm_up:
             return self.learning_rate * (step + 1) / warm_up
@@ -90,9 +113,7 @@ class Course:
         return -(-self.steps // 3), -(-2 * self.steps // 3)
 
     def validates_after(self, done: int) -> bool:
-        """Whether validation follows when `done` steps are done:
-
-        `validations` times, evenly, the last time at the end.
+        """Whether validation follows when `done` steps are done.
 
         With fewer steps than validations it follows each step.
         """
@@ -101,7 +122,7 @@ class Course:
 
 @dataclass
 class _State:
-    """What changes from step to step besides network and optimiser; all of it is in a checkpoint."""
+    """What changes from step to step besides network, optimiser and objective."""
 
     step: int = 0
     loss_sum: float = 0.0
@@ -118,7 +139,10 @@ class _State:
 
 
 def steps_for(settings: TrainingSettings, *, tiles: int, student: bool) -> int:
-    """Optimiser steps of a training on so many tiles: the epochs of a student or of the baseline, `least_steps` at least."""
+    """Optimiser steps of a training on so many tiles.
+
+    They are the epochs of a student or of the baseline, but at least `least_steps`.
+    """
     epochs = settings.student_epochs if student else settings.baseline_epochs
     return max(epochs * -(-tiles // settings.batch_size), settings.least_steps)
 
@@ -126,17 +150,11 @@ def steps_for(settings: TrainingSettings, *, tiles: int, student: bool) -> int:
 def fit(  # noqa: PLR0913
     network: nn.Module,
     batches: Batches,
+    hyperparameters: Hyperparameters,
     *,
-    steps: int,
-    learning_rate: float,
-    weight_decay: float,
-    seed: int,
-    iteration: int,
     device: torch.device,
-    precision: Precision,
     checkpoint: Checkpoint,
     validate: Validate,
-    validations: int,
     report: OnProgress,
     on_epoch: Callable[[EpochRecord], None],
     objective: Objective | None = None,
@@ -144,45 +162,39 @@ def fit(  # noqa: PLR0913
 ) -> Fitted:
     """Train the network in place: AdamW, warm-up and cosine, clipped gradients.
 
-    Interrupted at any moment and called again with the same arguments it goes on from the
-    checkpoint; on a CPU the result is the undisturbed one, bit for bit. The last steps before an
-    interruption are done again, and their epochs are told again to `on_epoch`, with the same
-    numbers. `report` is called between two steps: if it raises KeyboardInterrupt, the state is
-    saved first, and no step is lost.
+    An interrupted training that is called again with the same arguments goes on from its
+    checkpoint. On a CPU its result is that of an uninterrupted training, bit for bit. The steps
+    since the last checkpoint are done again, and `on_epoch` is called again with the same numbers.
 
     Args:
         network: freshly built; its weights are replaced by the checkpoint's if there is one.
         batches: step -> tiles.
-        steps: optimiser updates in all, at least 1.
-        learning_rate: its peak.
-        weight_decay: of AdamW; on weights with more than one axis, not on biases and normalisation.
-        seed: of the run.
-        iteration: of self-training; with the seed and the step it decides augmentation and dropout.
+        hyperparameters: steps, optimiser, randomness and validations.
         device: where the network runs.
-        precision: of the forward pass; weights and loss are fp32.
         checkpoint: where the state is kept.
         validate: network in evaluation mode -> validation F1; None or NaN if undefined, which is
             never the best.
-        validations: how often, evenly spaced, the last time after the last step.
-        report: hears ("train", step, steps, "step"), first of all the step that an earlier start
-            came to.
-        on_epoch: hears each epoch as it ends.
-        objective: what a step minimises; cross-entropy and Dice on weak views unless given.
-        watch: network in evaluation mode -> whether it seems to have collapsed; asked with each
-            validation in the second half. Said twice in a row, it ends the training.
+        report: called with ("train", step, steps, "step") after each step, and first with the step
+            of the checkpoint. If it raises KeyboardInterrupt, the state is saved first.
+        on_epoch: called with the record of each epoch when the epoch ends.
+        objective: what a step minimises; without one, cross-entropy and Dice on weak views.
+        watch: network in evaluation mode -> whether it seems to have collapsed. It is called with
+            each validation in the second half; two alarms in a row end the training.
 
     Raises:
-        NumericError: loss or gradient is not finite; the update was not made, the last checkpoint
-            stands.
+        NumericError: loss or gradient is not finite; the update was not made, and the last
+            checkpoint is kept.
         StorageError: the checkpoint cannot be written, or belongs to another training.
     """
-    course = Course(steps, learning_rate, weight_decay, seed, iteration, precision, validations)
-    objective = objective or Supervised(seed=seed, iteration=iteration)
+    steps = hyperparameters.steps
+    objective = objective or Supervised(
+        seed=hyperparameters.seed, iteration=hyperparameters.iteration
+    )
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     objective.begin(network)
-    optimiser = torch.optim.AdamW(_groups(network, weight_decay), lr=learning_rate, fused=True)
+    optimiser = _optimiser(network, hyperparameters)
     identity = {
-        "course": asdict(course),
+        "course": asdict(hyperparameters),
         "batches": batches.digest(),
         "objective": objective.identity(),
     }
@@ -196,33 +208,44 @@ def fit(  # noqa: PLR0913
                 "identity": identity,
                 "network": _snapshot(network),
                 "optimiser": optimiser.state_dict(),
-                "objective": objective.state(),
+                "objective": objective.state_dict(),
                 "state": vars(state),
             }
         )
 
-    # Dropout layers draw from torch's own generator: it is seeded per step, and given back as it
-    # was.
-    with torch.random.fork_rng(
-        devices=[torch.cuda.current_device()] if device.type == "cuda" else []
-    ):
+    # Dropout draws from torch's global generator, which is seeded for each step and restored after.
+    gpus = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
         while state.step < steps and not state.collapsed:
             began = time.perf_counter()
+            batch = batches.batch(state.step)
             state.loss_sum += _update(
-                network, batches.batch(state.step), optimiser, objective, course, state.step, device
+                network, batch, optimiser, objective, hyperparameters, state.step, device
             )
             state.step += 1
-            if course.validates_after(state.step):
+            if hyperparameters.validates_after(state.step):
                 _validate(objective.model(network), validate, watch, state, steps=steps)
-            if times := course.thirds().count(state.step):
+            if times := hyperparameters.thirds().count(state.step):
                 state.snapshots += [_snapshot(objective.model(network))] * times
             state.epoch_seconds += time.perf_counter() - began
             if state.step % batches.steps_per_epoch == 0 or state.step == steps or state.collapsed:
-                on_epoch(_close_epoch(state, course))
+                on_epoch(_close_epoch(state, hyperparameters))
             if checkpoint.due():
                 save()
-            _tell(report, Progress("train", state.step, steps, "step"), before_leaving=save)
-    last = _snapshot(objective.model(network))
+            _report(report, Progress("train", state.step, steps, "step"), save=save)
+    return _fitted(_snapshot(objective.model(network)), state)
+
+
+def _report(report: OnProgress, event: Progress, *, save: Callable[[], None]) -> None:
+    """Report a step; if that interrupts the training, save its state first."""
+    try:
+        report(event)
+    except KeyboardInterrupt:
+        save()
+        raise
+
+
+def _fitted(last: StateDict, state: _State) -> Fitted:
     return Fitted(
         last,
         state.best or last,
@@ -234,89 +257,75 @@ def fit(  # noqa: PLR0913
     )
 
 
-def _tell(report: OnProgress, event: Progress, *, before_leaving: Callable[[], None]) -> None:
-    try:
-        report(event)
-    except KeyboardInterrupt:
-        before_leaving()
-        raise
-
-
 def _update(
     network: nn.Module,
     batch: Batch,
     optimiser: torch.optim.Optimizer,
     objective: Objective,
-    course: Course,
+    hyperparameters: Hyperparameters,
     step: int,
     device: torch.device,
 ) -> float:
-    """One optimiser step. Returns its loss."""
-    rate = course.rate(step)
+    """Make one optimiser step, counted from 0, and return its loss. Raises NumericError."""
+    learning_rate = hyperparameters.learning_rate_at(step)
     for group in optimiser.param_groups:
-        group["lr"] = rate
-    torch.manual_seed(seed_of(course.seed, "dropout", course.iteration, step))
-    if (
-        not network.training
-    ):  # else the flag of each layer is set anew at every step, half a millisecond
+        group["lr"] = learning_rate
+    torch.manual_seed(seed_of(hyperparameters.seed, "dropout", hyperparameters.iteration, step))
+    if not network.training:  # setting the flag of each layer takes half a millisecond
         network.train()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=course.precision == "bf16"):
+    with torch.autocast(
+        device.type, dtype=torch.bfloat16, enabled=hyperparameters.precision == "bf16"
+    ):
         loss = objective.loss(network, batch, step=step, device=device)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
-    # One wait for the device, before the update: a network with a NaN in it is never saved or
-    # called best.
+    # The only wait for the device. It comes before the update, so that a network with a NaN in it
+    # is never saved or called best.
     loss_value, norm_value = torch.stack((loss.detach(), norm)).tolist()
     if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
         named = ", ".join(dict.fromkeys(batch.items))
         raise NumericError(
             f"loss {loss_value:g}, gradient norm {norm_value:g} at step {step + 1}, "
-            f"learning rate {rate:.3g}, tiles {named}",
+            f"learning rate {learning_rate:.3g}, tiles {named}",
             cure="lower --learning-rate",
         )
     optimiser.step()
-    objective.stepped(network, step)
+    objective.after_step(network, step)
     return float(loss_value)
 
 
 def _validate(
     network: nn.Module, validate: Validate, watch: Watch | None, state: _State, *, steps: int
 ) -> None:
+    """Score the network, watch it for collapse, and keep its weights if it is the best so far."""
     network.eval()
     score = validate(network)
-    if (
-        watch is not None and 2 * state.step >= steps
-    ):  # a network from fresh weights finds nothing at first
+    # A network from fresh weights finds nothing at first: no alarm counts in the first half.
+    if watch is not None and 2 * state.step >= steps:
         state.alarms = state.alarms + 1 if watch(network) else 0
         state.collapsed = state.alarms >= ALARMS_TO_STOP
     state.validation_f1 = None if score is None or math.isnan(score) else float(score)
     if state.validation_f1 is not None and (
         state.best_f1 is None or state.validation_f1 > state.best_f1
     ):
-        state.best, state.best_step, state.best_f1 = (
-            _snapshot(network),
-            state.step,
-            state.validation_f1,
-        )
+        state.best = _snapshot(network)
+        state.best_step, state.best_f1 = state.step, state.validation_f1
 
 
-def _close_epoch(state: _State, course: Course) -> EpochRecord:
+def _close_epoch(state: _State, hyperparameters: Hyperparameters) -> EpochRecord:
+    """Add the record of the epoch that has ended to the history, and begin the next one."""
     record = EpochRecord(
         epoch=len(state.history) + 1,
         step=state.step,
         loss=state.loss_sum / (state.step - state.epoch_first_step),
-        learning_rate=course.rate(state.step - 1),
+        learning_rate=hyperparameters.learning_rate_at(state.step - 1),
         validation_f1=state.validation_f1,
         seconds=state.epoch_seconds,
     )
     state.history.append(asdict(record))
-    state.epoch_first_step, state.loss_sum, state.epoch_seconds, state.validation_f1 = (
-        state.step,
-        0.0,
-        0.0,
-        None,
-    )
+    state.epoch_first_step, state.validation_f1 = state.step, None
+    state.loss_sum = state.epoch_seconds = 0.0
     return record
 
 
@@ -327,7 +336,11 @@ def _resume(
     objective: Objective,
     identity: dict[str, Any],
 ) -> _State:
-    """The state of the checkpoint, with network and optimiser set to it; the initial state without one."""
+    """Load the checkpoint into network, optimiser and objective, and return the rest of its state.
+
+    Without a checkpoint nothing is loaded, and the state is the initial one. Raises StorageError
+    for a checkpoint of another training.
+    """
     saved = checkpoint.load()
     if saved is None:
         return _State()
@@ -337,25 +350,29 @@ def _resume(
     try:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
-        objective.restore(saved["objective"])
+        objective.load_state_dict(saved["objective"])
         return _State(**saved["state"])
     except (RuntimeError, KeyError, ValueError, TypeError):
         raise foreign from None
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameters with and without decay: shrinking a bias or a normalisation's scale regularises nothing."""
+def _optimiser(network: nn.Module, hyperparameters: Hyperparameters) -> torch.optim.Optimizer:
+    """AdamW, with weight decay on weights alone.
+
+    Shrinking a bias or the scale of a normalisation regularises nothing.
+    """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [
+    groups = [
         {
             "params": [parameter for parameter in parameters if parameter.ndim > 1],
-            "weight_decay": weight_decay,
+            "weight_decay": hyperparameters.weight_decay,
         },
         {
             "params": [parameter for parameter in parameters if parameter.ndim <= 1],
             "weight_decay": 0.0,
         },
     ]
+    return torch.optim.AdamW(groups, lr=hyperparameters.learning_rate, fused=True)
 
 
 def _snapshot(network: nn.Module) -> StateDict:

@@ -1,13 +1,9 @@
-"""What a run will count, take and write, from a split and two speeds of this machine."""
+"""Estimate the counts, the time and the disk space of a run: arithmetic on settings and a split."""
 
 from __future__ import annotations
 
-import json
-import statistics
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -16,19 +12,13 @@ from cryossl.data.splits import Split
 from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.data.tiling import micrograph_of, tile_grid
 from cryossl.network import architecture as networks
-from cryossl.network import device as devices
-from cryossl.network.device import Precision
-from cryossl.network.losses import segmentation_loss
 from cryossl.network.training import steps_for
 from cryossl.pseudolabels.selection import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.strategy_names import CONTROLS
-from cryossl.system.files import write_durably
 
-_TIMED_STEPS = 3
-_COPIES_OF_WEIGHTS = (
-    5  # last, best, after one and two thirds, and the journal's of the one that is the model
-)
+# The last, the best, those after one and two thirds, and the journal's copy of the model.
+_COPIES_OF_WEIGHTS = 5
 # Network, two moments of AdamW, the best, two snapshots and a moving average, in two generations
 # and the one being written.
 _WEIGHTS_IN_CHECKPOINTS = 21
@@ -36,9 +26,9 @@ _WEIGHTS_IN_CHECKPOINTS = 21
 
 @dataclass(frozen=True)
 class Estimate:
-    """Counts of a run, and its cost at most.
+    """Counts of a run, and its greatest cost.
 
-    At most: every iteration is accepted and every candidate is kept.
+    The greatest cost is that of a run that accepts every iteration and keeps every candidate.
     """
 
     labelled: int
@@ -53,7 +43,7 @@ class Estimate:
 def estimate(
     config: Config, store_plan: StorePlan, split: Split, *, step_seconds: float, tile_seconds: float
 ) -> Estimate:
-    """The estimate from seconds per optimiser step and per predicted tile."""
+    """The estimate from seconds per optimiser step and per predicted tile, as measured."""
     per_item = _tiles_per_item(config, store_plan)
     labelled = sum(per_item[micrograph_of(item)] for item in split.labelled)
     pool = sum(per_item[micrograph_of(item)] for item in split.unlabelled)
@@ -83,81 +73,6 @@ def estimate(
     )
 
 
-def measure_speed(
-    config: Config, *, tile_px: int, device: torch.device, precision: Precision
-) -> tuple[float, float]:
-    """(seconds per optimiser step, seconds per predicted tile) of the config's network on noise, on this machine now."""
-    network = networks.build(config.network, seed=0).to(device)
-    optimiser = torch.optim.AdamW(network.parameters())
-    tiles = torch.randn(config.training.batch_size, 1, tile_px, tile_px, device=device)
-    target = (tiles > 2).to(tiles.dtype)
-
-    def forward() -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            logits: torch.Tensor = network(tiles)
-        return logits.float()
-
-    def step() -> None:
-        optimiser.zero_grad()
-        segmentation_loss(forward(), target, torch.ones_like(tiles)).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-
-    training = _seconds(step, device)
-    with torch.inference_mode():
-        return training, _seconds(forward, device) / config.training.batch_size
-
-
-def choose_threads(config: Config, *, tile_px: int, device: torch.device, memory: Path) -> int:
-    """CPU threads for a config: as set, as OMP_NUM_THREADS says, or the faster of one and one per core, tried once.
-
-    On a busy machine two threads wait for each other and can be slower than one by far. Results at
-    another number of threads agree to rounding only, so the choice is kept in the file `memory` and
-    holds for every later start.
-    """
-    settled = config.training.threads or devices.openmp_threads()
-    cores = devices.usable_cores()
-    if settled or device.type != "cpu" or cores == 1:
-        return settled or cores
-    precision = devices.resolve_precision(config.training.precision, device)
-    name = (
-        f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, "
-        f"{precision}, {cores} cores"
-    )
-    known = _remembered(memory)
-    if name not in known:
-        speeds = {}
-        for threads in (cores, 1):
-            torch.set_num_threads(threads)
-            speeds[threads] = measure_speed(
-                config, tile_px=tile_px, device=device, precision=precision
-            )[0]
-        known[name] = min(speeds, key=lambda threads: speeds[threads])
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(memory, json.dumps(known, indent=1).encode())
-    return known[name]
-
-
-def _remembered(memory: Path) -> dict[str, int]:
-    """Earlier choices; none if the file is missing or damaged, for they can be made again."""
-    try:
-        found = json.loads(memory.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _seconds(action: Callable[[], object], device: torch.device) -> float:
-    """Median of a few timed calls after one to warm up."""
-    taken = []
-    for _ in range(1 + _TIMED_STEPS):
-        began = time.perf_counter()
-        action()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:])
-
-
 def _tiles_per_item(config: Config, store_plan: StorePlan) -> dict[str, int]:
     """Micrograph -> tiles of one of its items."""
     if config.split.label_unit == "tile":
@@ -166,9 +81,10 @@ def _tiles_per_item(config: Config, store_plan: StorePlan) -> dict[str, int]:
 
 
 def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> int:
-    """How many tiles one training predicts.
+    """Tiles that are predicted for the scores of one training.
 
-    Those of validation on its way; those of validation and test with its last and best weights.
+    Validation is predicted several times during the training. Then validation and test are
+    predicted with the last and with the best weights.
     """
     tiles = {one.id: _tiles(one, store_plan) for one in store_plan.micrographs}
     validation, test = (
@@ -215,12 +131,11 @@ def bytes_to_write(
     store_is_there: bool,
     finished: Collection[str],
 ) -> int:
-    """What a run writes below its work folder at most, from its settings;
+    """Bytes that a run writes below its work folder at most; 0 if all strategies are `finished`.
 
-    0 if all strategies are `finished`.
-
-    The store; probability maps of the pool, each teacher's until the run ends; pseudo-labels; the
-    weights of each training with the journal's copy, and the checkpoints of one.
+    Counted are the store, each teacher's probability maps of the pool (kept until the run ends),
+    the pseudo-labels, the weights of each training with the journal's copy, and the checkpoints of
+    one training.
     """
     left = (
         [name for name in config.selection.strategies if name not in finished]
@@ -237,9 +152,10 @@ def bytes_to_write(
         if name not in CONTROLS
         for number in range(1, rounds_of(name, config.loop.max_iterations) + 1)
     ]
+    # Strategies with equal teaching share the maps of the baseline.
     first = {
         recipe_for(name, config.selection).teaching: _maps(name, config) for name, _ in students
-    }  # of one teacher
+    }
     maps = sum(pool) * (
         sum(first.values()) + sum(_maps(name, config) for name, number in students if number > 1)
     )
@@ -256,7 +172,7 @@ def bytes_to_write(
 def _most_label_bytes(
     strategy: str, config: Config, iteration: int, labelled: int, pool: Sequence[int]
 ) -> int:
-    """A selected item brings the label map of its whole micrograph."""
+    """Bytes of one iteration's pseudo-labels, at most; each has the map of its whole micrograph."""
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
     return sum(
         sorted(pool, reverse=True)[: keep.limit(labelled)]
@@ -266,7 +182,7 @@ def _most_label_bytes(
 
 
 def _weight_bytes(config: Config) -> int:
-    """Of the network, whose layers are laid out without memory or numbers."""
+    """Bytes of the network's weights, counted on torch's meta device, which allocates nothing."""
     with torch.device("meta"):
         network = networks.build(
             config.network.model_copy(update={"encoder_weights": "none"}), seed=0

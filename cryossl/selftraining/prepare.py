@@ -12,6 +12,7 @@ from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_s
 from cryossl.data.synthetic.dataset import VERSION, synthesise
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError
+from cryossl.network import architecture as networks
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.strategy_names import CONTROLS
@@ -54,7 +55,7 @@ def sketch(config: Config, dataset: DataSet) -> StorePlan:
     """
     unread = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
     store_plan = plan_store(
-        dataset, unread, settings=config.input, network_multiple=2**config.network.encoder_depth
+        dataset, unread, settings=config.input, network_multiple=networks.multiple(config.network)
     )
     for stored in store_plan.micrographs:
         stored.with_border(dataset.border_px[stored.source])
@@ -139,7 +140,7 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
 
 def check(config: Config, split: Split, *, tile_px: int) -> None:
     """Refuse now what would fail after hours. Raises ConfigError."""
-    if config.training.batch_size * (tile_px // 2**config.network.encoder_depth) ** 2 < 2:
+    if config.training.batch_size * (tile_px // networks.multiple(config.network)) ** 2 < 2:
         raise ConfigError(
             f"one tile of {tile_px} px a step leaves a single value to normalise by",
             cure="raise --batch-size, --tile-px or --image-px",

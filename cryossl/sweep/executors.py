@@ -28,10 +28,13 @@ class Job(Protocol):
         """Its exit code, None while it runs; minus the signal that ended it."""
 
     def terminate(self) -> None:
-        """Ask it to write a checkpoint and end; does not wait."""
+        """Signal the job to write a checkpoint and end; do not wait for it."""
 
     def wait(self) -> None:
-        """Return once it has ended; one that does not is killed, which costs it the work since its last checkpoint."""
+        """Wait until the job has ended.
+
+        A job that does not end is killed, and loses the work since its last checkpoint.
+        """
 
 
 @runtime_checkable
@@ -39,9 +42,9 @@ class Executor(Protocol):
     """Starts cells."""
 
     def start(self, settings: Path, log: Path) -> Job:
-        """Start `cryossl run` on a file of settings; what it says goes to `log`.
+        """Start `cryossl run` on a file of settings; its output is written to `log`.
 
-        Raises CryosslError if it cannot.
+        Raises CryosslError if it cannot be started.
         """
 
 
@@ -49,18 +52,18 @@ class LocalExecutor:
     """Each cell is a process of its own."""
 
     def start(self, settings: Path, log: Path) -> Job:
-        """Start the process.
+        """Start the process in a process group of its own.
 
-        It has a group of its own: Ctrl-C in a terminal reaches the sweep alone, which passes it on.
+        Ctrl-C in a terminal then reaches the sweep alone, which ends its cells itself.
         """
         try:
-            with log.open("wb") as said:
+            with log.open("wb") as output:
                 return _Process(
                     subprocess.Popen(
                         command(settings),
                         env=environment(os.environ),
                         stdin=subprocess.DEVNULL,
-                        stdout=said,
+                        stdout=output,
                         stderr=subprocess.STDOUT,
                         process_group=0,
                     )
@@ -83,18 +86,20 @@ class SlurmExecutor:
         options: Mapping[str, str | int],
         cluster: str = "slurm",
     ) -> None:
-        """Prepare to submit; submitit keeps its files in `folder`, which the nodes must see at the same place.
+        """Check that jobs can be submitted.
 
         Args:
-            folder: of job scripts and logs.
-            threads: CPU threads of a cell, so many CPUs are asked for; 0: four, or `cpus_per_task`
-                of the options.
-            options: submitit's parameters by its names, e.g. slurm_partition, timeout_min,
+            folder: where submitit keeps job scripts and logs; the nodes must see it at the same
+                path.
+            threads: CPU threads of a cell, and CPUs of a job; 0: four, or `cpus_per_task` of the
+                options.
+            options: submitit's parameters by their names, e.g. slurm_partition, timeout_min,
                 gpus_per_node.
-            cluster: another one of submitit's clusters.
+            cluster: submitit's name of the cluster; "local" runs jobs as processes.
 
         Raises:
-            ConfigError: submitit is not installed, this is no cluster, or a parameter is none.
+            ConfigError: submitit is not installed, this machine has no Slurm, or submitit does not
+                know a parameter.
         """
         try:
             import submitit
@@ -120,10 +125,10 @@ class SlurmExecutor:
             ) from None
 
     def start(self, settings: Path, log: Path) -> Job:
-        """Submit the job; what it said is written to `log` when it has ended."""
+        """Submit the job; its output is written to `log` when it has ended."""
         try:
-            # A function of the standard library: a node needs this environment, not this checkout
-            # on its module path.
+            # A function of the standard library: the node unpickles it without this project on its
+            # module path.
             return _Submitted(
                 self._executor.submit(
                     subprocess.run,
@@ -138,7 +143,7 @@ class SlurmExecutor:
                 ),
                 log,
             )
-        except Exception as error:  # submitit lets through whatever sbatch and its parsing raise
+        except Exception as error:  # errors of sbatch and of its parsing come as they are
             raise CryosslError(
                 f"the job cannot be submitted: {' '.join(str(error).split())[:300]}",
                 cure="see the message of sbatch",
@@ -146,7 +151,10 @@ class SlurmExecutor:
 
 
 def slurm_options(text: str | None) -> dict[str, str | int]:
-    """`slurm_partition=gpu,timeout_min=600` as submitit takes it. Raises ConfigError."""
+    """Parse submitit's parameters, e.g. `slurm_partition=gpu,timeout_min=600`.
+
+    Raises ConfigError for a part that is not NAME=VALUE.
+    """
     options: dict[str, str | int] = {}
     for part in (text or "").split(","):
         name, equals, value = (word.strip() for word in part.partition("="))
@@ -161,25 +169,24 @@ def slurm_options(text: str | None) -> dict[str, str | int]:
 
 
 def command(settings: Path) -> list[str]:
-    """The words that run one cell."""
+    """The command line that runs one cell."""
     return [sys.executable, str(PROJECT / "cli.py"), "run", "--config", str(settings)]
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """A cell's environment: this one without the run that `mlflow run` made for the whole sweep, in the same experiment.
+    """A cell's environment: this one without the run that `mlflow run` made for the whole sweep.
 
-    Every cell would otherwise adopt that run, one after the other or all at once.
+    With it every cell would adopt that run. The experiment stays the same.
     """
     dropped = {"MLFLOW_RUN_ID"} if "MLFLOW_RUN_ID" in ours else set()
     if dropped and ours.get("MLFLOW_EXPERIMENT_ID"):
-        dropped.add(
-            "MLFLOW_EXPERIMENT_NAME"
-        )  # beside MLFLOW_RUN_ID the id counts; alone the name would
+        # Beside MLFLOW_RUN_ID MLflow takes the experiment's id. Without it, the name would win.
+        dropped.add("MLFLOW_EXPERIMENT_NAME")
     return {name: value for name, value in ours.items() if name not in dropped}
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log that is not blank, as short as a message should be."""
+    """The last line of a log that is not blank, without the prefix of an error message."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _LAST_BYTES))
@@ -227,4 +234,4 @@ class _Submitted:
         self._job.cancel(check=False)
 
     def wait(self) -> None:
-        """Nothing: the cluster ends it."""
+        """Do nothing: the cluster ends the job."""

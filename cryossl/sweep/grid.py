@@ -1,7 +1,4 @@
-"""The cells of a sweep: which settings each has, what it is called, and what decides its numbers.
-
-Pure.
-"""
+"""The cells of a sweep: the settings, the name and the key of each. All functions are pure."""
 
 from __future__ import annotations
 
@@ -19,20 +16,20 @@ _SIGNALLED = 128  # a shell's exit code for a process that a signal ended is thi
 
 @dataclass(frozen=True)
 class Cell:
-    """One (ratio, seed) of a sweep with all its strategies: what one `cryossl run` with this config does."""
+    """One (ratio, seed) of a sweep with all its strategies: one `cryossl run` with this config."""
 
     config: Config
 
     @property
     def title(self) -> str:
-        """`5% seed 0`, as people are told."""
+        """The name of the cell in messages, e.g. `5% seed 0`."""
         return f"{self.config.split.ratio:g}% seed {self.config.split.seed}"
 
     def within(self, sweep: Config, *, device: str, threads: int) -> Cell:
-        """The cell with its results folder below the sweep's, and with what is chosen once for all cells.
+        """The cell with its results folder below the sweep's, and with this device and threads.
 
-        The path of a labelled list is absolute in it, for the cell's settings file lies in a folder
-        of its own.
+        The path of a labelled list becomes absolute, because the file with the cell's settings lies
+        in another folder.
         """
         split = self.config.split
         if split.labelled is not None:
@@ -51,16 +48,15 @@ class Cell:
     def key(
         self, *, data: str, split: str, versions: Mapping[str, Any], tracked_in: Sequence[str]
     ) -> str:
-        """Digest of what decides the cell's numbers and where they are tracked: one that has finished need not run again.
+        """Digest of what decides the cell's numbers, and of where they are tracked.
+
+        A cell whose key is that of a finished cell is not run again.
 
         Args:
-            data: names the content of the data set as the network sees it; where it lies decides
-                nothing.
-            split: names which items are labelled; in which file a list of them stands decides
-                nothing.
-            versions: of the method and of the libraries whose change moves numbers.
-            tracked_in: names the tracking store and experiment: another one has not heard of the
-                cell yet.
+            data: digest of the data set as the network sees it. The data set's path is not in it.
+            split: digest of which items are labelled. The path of a labelled list is not in it.
+            versions: of the method, and of the libraries whose change moves numbers.
+            tracked_in: tracking store and experiment. Another store does not have the cell yet.
         """
         settings = self.config.model_dump(
             mode="json", exclude={"run": True, "input": {"data"}, "split": {"labelled"}}
@@ -80,16 +76,16 @@ class Cell:
 def named_ratios(
     config: Config, *, ratio: str | None, ratios: str | None, default_yields: bool
 ) -> str | None:
-    """The labelled parts of a grid as text;
+    """The labelled parts of a grid as text; None if the config says what is labelled.
 
-    None: the config says it, by its ratio or a labelled list.
+    The config says it by its ratio or by a labelled list.
 
     Args:
         config: of the grid, with `ratio` in it.
         ratio: option --ratio as typed.
         ratios: option --ratios as typed.
-        default_yields: ratios that are MLproject's default give way to a ratio or a labelled list
-            that was given.
+        default_yields: whether MLproject's default of --ratios is left out where a ratio or a
+            labelled list is given.
 
     Raises:
         ConfigError: two of --ratio, --ratios and a labelled list.
@@ -115,7 +111,9 @@ def named_ratios(
 
 
 def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
-    """All cells of a grid, seed by seed, so that a sweep that is stopped early has the same seeds at every ratio.
+    """All cells of a grid, seed by seed.
+
+    A sweep that is stopped early then has the same seeds at every ratio.
 
     Args:
         config: of the sweep; its seed is the first one, and its ratio the only one where `ratios`
@@ -124,7 +122,7 @@ def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
         seeds: how many in a row.
 
     Raises:
-        ConfigError: a ratio or seed that is none or out of range, a ratio named twice.
+        ConfigError: a ratio or seed is not a number or out of range, or a ratio is named twice.
     """
     chosen = (
         [config.split.ratio]
@@ -154,18 +152,15 @@ def threads_each(*, cores: int, jobs: int) -> int:
 
 
 def exit_code(codes: Iterable[int]) -> int:
-    """The exit code of a sweep:
+    """The exit code of a sweep: the highest of its cells', 0 if all are 0.
 
-    0 if every cell's is, else the highest. A process ended by signal n counts as 128 + n.
+    A process that signal n ended counts as 128 + n.
     """
     return max((code if code >= 0 else _SIGNALLED - code for code in codes), default=0)
 
 
 def fraction_done(*, elapsed_seconds: float, seconds_left: float | None) -> float:
-    """Fraction of a cell's work that is behind it, in [0, 1];
-
-    0 while nobody can say what is left.
-    """
+    """Fraction of a cell's work that is done, in [0, 1]; 0 while the time left is unknown."""
     whole = elapsed_seconds + (seconds_left or 0.0)
     return (
         0.0 if seconds_left is None or whole <= 0 else min(1.0, max(0.0, elapsed_seconds / whole))

@@ -1,4 +1,7 @@
-"""The cells of a sweep at work, so many at a time: one that fails stops no other, and none outlives its sweep unasked."""
+"""Run the cells of a sweep, so many at a time.
+
+A cell that fails does not stop the others. A sweep that is interrupted ends its cells.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,14 @@ SECONDS_BETWEEN_REPORTS = 1.0
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A cell that is to run: the key of its numbers, and its cost in predicted tiles (a training step counts for several)."""
+class PlannedCell:
+    """A cell that is to run.
+
+    Attributes:
+        cell: with its results folder.
+        key: digest of what decides its numbers.
+        cost: in predicted tiles; a training step counts for several.
+    """
 
     cell: Cell
     key: str
@@ -41,21 +50,21 @@ class Planned:
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that did not finish, and why."""
+    """A cell that failed, its exit code (minus the signal that ended it), and the reason."""
 
-    planned: Planned
+    planned: PlannedCell
     code: int
-    said: str
+    reason: str
 
 
 @dataclass
-class _AtWork:
-    """A cell on its way; without a job it is one that an earlier start of the sweep left behind, and is waited for."""
+class _RunningCell:
+    """A cell that runs; without a job it was started by an earlier start of the sweep."""
 
-    planned: Planned
+    planned: PlannedCell
     job: Job | None
     began: float
-    fraction: float = 0.0
+    fraction_done: float = 0.0
 
 
 class Schedule:
@@ -63,12 +72,12 @@ class Schedule:
 
     def __init__(
         self,
-        todo: Sequence[Planned],
+        todo: Sequence[PlannedCell],
         executor: Executor,
         *,
         jobs: int,
         narrator: Narrator,
-        finished: Callable[[Planned, float], None],
+        on_finished: Callable[[PlannedCell, float], None],
     ) -> None:
         """Plan the cells.
 
@@ -76,51 +85,49 @@ class Schedule:
             todo: the cells in the order in which they are started.
             executor: starts them.
             jobs: how many at a time.
-            narrator: is told what starts and ends, and how far all of it is.
-            finished: hears each cell that ended well, and the seconds it took.
+            narrator: reports what starts and ends, and the progress of all cells together.
+            on_finished: called with each cell that ended well, and the seconds that it took.
         """
         self._waiting = deque(todo)
-        self._executor, self._jobs, self._narrator, self._finished = (
-            executor,
-            jobs,
-            narrator,
-            finished,
-        )
-        self._at_work: list[_AtWork] = []
+        self._executor, self._jobs = executor, jobs
+        self._narrator, self._on_finished = narrator, on_finished
+        self._running: list[_RunningCell] = []
         self._failures: list[Failure] = []
-        self._count, self._ended_count, self._behind = len(todo), 0, 0.0
-        self._total = max(1, round(sum(one.cost for one in todo)))
+        self._count, self._ended_count, self._ended_cost = len(todo), 0, 0.0
+        self._total_cost = max(1, round(sum(each.cost for each in todo)))
 
-    def work(self) -> list[Failure]:
-        """Run all cells; those that failed.
+    def run(self) -> list[Failure]:
+        """Run all cells, and return those that failed.
 
-        Left by an exception, it ends what it started: each cell keeps a checkpoint.
+        If an exception ends this method, the cells that it started are ended too. Each of them
+        keeps a checkpoint.
         """
-        told = float("-inf")
+        reported_at = float("-inf")
         try:
-            while self._waiting or self._at_work:
-                self._fill()
-                if time.monotonic() - told >= SECONDS_BETWEEN_REPORTS:
-                    told = time.monotonic()
-                    self._tell()
+            while self._waiting or self._running:
+                self._start_cells()
+                if time.monotonic() - reported_at >= SECONDS_BETWEEN_REPORTS:
+                    reported_at = time.monotonic()
+                    self._report_progress()
                 time.sleep(SECONDS_BETWEEN_LOOKS)
-                self._collect()
-            self._tell()
+                self._collect_ended()
+            self._report_progress()
         finally:
-            jobs = [one.job for one in self._at_work if one.job is not None]
+            jobs = [each.job for each in self._running if each.job is not None]
             for job in jobs:
                 job.terminate()
             for job in jobs:
                 job.wait()
         return self._failures
 
-    def _fill(self) -> None:
-        while self._waiting and len(self._at_work) < self._jobs:
+    def _start_cells(self) -> None:
+        """Start cells on the free places; wait for one that an earlier start has left running."""
+        while self._waiting and len(self._running) < self._jobs:
             planned = self._waiting.popleft()
             title = planned.cell.title
             holder = held_by(planned.folder)
             try:
-                job = None if holder else self._started(planned)
+                job = None if holder else self._start(planned)
             except CryosslError as error:
                 self._end(planned, error.exit_code, str(error))
                 continue
@@ -129,34 +136,32 @@ class Schedule:
                 if holder
                 else f"▸ {title}"
             )
-            self._at_work.append(_AtWork(planned, job, time.time()))
+            self._running.append(_RunningCell(planned, job, time.time()))
 
-    def _collect(self) -> None:
-        for one in list(self._at_work):
-            if one.job is None:
-                if held_by(one.planned.folder) is None:
-                    self._at_work.remove(one)
-                    self._waiting.appendleft(
-                        one.planned
-                    )  # a start of its own finds what is finished, and says how it ended
+    def _collect_ended(self) -> None:
+        """Take the cells that have ended off their places, and report how each of them ended."""
+        for running in list(self._running):
+            planned = running.planned
+            if running.job is None:
+                if held_by(planned.folder) is None:
+                    self._running.remove(running)
+                    # How it ended is not known here. Started again, it finds its finished stages.
+                    self._waiting.appendleft(planned)
                 continue
-            code = one.job.poll()
+            code = running.job.poll()
             if code is None:
                 continue
-            self._at_work.remove(one)
+            self._running.remove(running)
             if code:
-                self._end(
-                    one.planned,
-                    code,
-                    f"{last_line(one.planned.folder / LOG_FILE)} ({one.planned.folder / LOG_FILE})",
-                )
+                log = planned.folder / LOG_FILE
+                self._end(planned, code, f"{last_line(log)} ({log})")
                 continue
-            seconds = time.time() - one.began
-            self._finished(one.planned, seconds)
-            self._end(one.planned, 0, f"after {duration_text(seconds)}")
+            seconds = time.time() - running.began
+            self._on_finished(planned, seconds)
+            self._end(planned, 0, f"after {duration_text(seconds)}")
 
-    def _started(self, planned: Planned) -> Job:
-        """The cell's job. Raises CryosslError."""
+    def _start(self, planned: PlannedCell) -> Job:
+        """Write the cell's settings and start its job. Raises CryosslError."""
         settings = planned.folder / SETTINGS_FILE
         try:
             planned.folder.mkdir(parents=True, exist_ok=True)
@@ -171,34 +176,37 @@ class Schedule:
             ) from None
         return self._executor.start(settings, planned.folder / LOG_FILE)
 
-    def _end(self, planned: Planned, code: int, said: str) -> None:
+    def _end(self, planned: PlannedCell, code: int, text: str) -> None:
+        """Count a cell that has ended, and report it: the reason if it failed, else its time."""
         self._ended_count += 1
-        self._behind += planned.cost
+        self._ended_cost += planned.cost
         if code:
-            self._failures.append(Failure(planned, code, said))
+            self._failures.append(Failure(planned, code, text))
         self._narrator.say(
-            f"{'❌' if code else '✅'} {planned.cell.title} {'failed: ' if code else ''}{said} "
+            f"{'❌' if code else '✅'} {planned.cell.title} {'failed: ' if code else ''}{text} "
             f"[{self._ended_count}/{self._count}]"
         )
 
-    def _tell(self) -> None:
-        for one in self._at_work:
-            one.fraction = max(one.fraction, _fraction(one))
-        done = self._behind + sum(one.planned.cost * one.fraction for one in self._at_work)
-        most = self._total - bool(
-            self._waiting or self._at_work
-        )  # the last tile is done when the last cell has ended
-        self._narrator(Progress("sweep", min(most, round(done)), self._total, "tile"))
+    def _report_progress(self) -> None:
+        for each in self._running:
+            each.fraction_done = max(each.fraction_done, _fraction_done(each))
+        done = self._ended_cost + sum(
+            each.planned.cost * each.fraction_done for each in self._running
+        )
+        # The last tile counts as done when the last cell has ended.
+        most = self._total_cost - bool(self._waiting or self._running)
+        self._narrator(Progress("sweep", min(most, round(done)), self._total_cost, "tile"))
 
 
-def _fraction(one: _AtWork) -> float:
-    """How far a cell is, from its live file."""
+def _fraction_done(running: _RunningCell) -> float:
+    """Fraction of a cell's work that is done, in [0, 1], from its status file."""
     try:
-        status = read_status(one.planned.folder / STATUS_FILE)
+        status = read_status(running.planned.folder / STATUS_FILE)
     except StorageError:
         return 0.0
-    if status.state != "running" or (one.job is not None and status.started < one.began):
-        return 0.0  # an earlier start's
+    # The file of an earlier start says nothing.
+    if status.state != "running" or (running.job is not None and status.started < running.began):
+        return 0.0
     return fraction_done(
         elapsed_seconds=status.updated - status.started, seconds_left=status.whole_seconds_left
     )

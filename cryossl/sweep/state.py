@@ -1,4 +1,7 @@
-"""What a sweep remembers between starts: which cells have finished, and with how many threads they all run."""
+"""The file of a sweep that is kept between starts.
+
+It says which cells have finished, and with how many CPU threads all of them run.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ SCHEMA = "cryossl-sweep/1"
 
 
 class SweepState:
-    """The file of one sweep's memory; the caller holds the sweep's folder.
+    """The state file of one sweep. The caller holds the lock of the sweep's folder.
 
-    One that is damaged counts as empty: the cells that it named are run again, and find their
+    A damaged file counts as empty. The cells that it named are then run again, and find their
     stages finished.
     """
 
@@ -26,27 +29,24 @@ class SweepState:
 
     @property
     def threads(self) -> int | None:
-        """CPU threads of each cell as the first start chose them; None if none has."""
+        """CPU threads of each cell, as the first start chose them; None before that."""
         return self._threads
 
     def keep_threads(self, count: int) -> None:
-        """Remember the choice: results at another number of threads agree to rounding only.
+        """Write the number of CPU threads of each cell, for later starts.
 
-        Raises StorageError.
+        Results with another number of threads agree to rounding only. Raises StorageError.
         """
         if count != self._threads:
             self._threads = count
             self._write()
 
     def fingerprint(self, key: str) -> str | None:
-        """The fingerprint that the tracked runs of a finished cell carry;
-
-        None if the cell has not finished.
-        """
+        """The fingerprint in the tracked runs of a finished cell; None if it has not finished."""
         return self._finished.get(key, {}).get("fingerprint")
 
     def record(self, key: str, *, fingerprint: str, facts: Mapping[str, Any]) -> None:
-        """Note that a cell has finished; `facts` are for people. Raises StorageError."""
+        """Write that a cell has finished; no code reads `facts`. Raises StorageError."""
         self._finished[key] = {**facts, "fingerprint": fingerprint}
         self._write()
 

@@ -1,4 +1,8 @@
-"""A grid of experiments over ratios and seeds: each cell is a `cryossl run` of its own, and the grid resumes as they do."""
+"""Run a grid of experiments over ratios and seeds; each cell is a `cryossl run` of its own.
+
+The sweep reads the data set and decodes the store once. Then it starts the cells that have not
+finished, gathers their result files in its own folder, and prints the comparison of all cells.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -18,19 +23,20 @@ from cryossl.data.store.store import build
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
+from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import PlannedPhase, duration_text
 from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.estimates import choose_threads, estimate, measure_speed
+from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.models import method_versions
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
-from cryossl.sweep.scheduler import Failure, Planned, Schedule
+from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.sweep.state import SweepState
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking.address import experiment_choice, redacted, store_uri
@@ -38,18 +44,14 @@ from cryossl.tracking.tracker import Tracker
 
 STATE_FILE = "sweep.json"
 SECONDS_BETWEEN_LINES = 30.0
-PREDICTIONS_PER_TRAINING = 3  # forward, and backward for inputs and for weights
+# A training step costs a forward pass, and a backward pass for inputs and for weights.
+PREDICTIONS_PER_TRAINING = 3
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where cells run: how many at a time, on which device, with how many CPU threads each.
+    """The device of every cell, and its number of CPU threads."""
 
-    The same for every cell.
-    """
-
-    executor: Executor
-    jobs: int
     device: str
     threads: int
 
@@ -58,7 +60,7 @@ class Place:
 class PreparedCells:
     """The data set of a sweep, what its store will hold, and the cells with the split of each.
 
-    Where a list says what is labelled, the ratio of the cells is the one that it amounts to.
+    Where a list names the labelled items, the ratio of the cells is counted from the list.
     """
 
     dataset: DataSet
@@ -83,7 +85,7 @@ def sweep(
     Args:
         config: of every cell but for ratio and seed; its seed is the first.
         ratios: labelled parts in percent, separated by commas; None: the config's.
-        seeds: how many.
+        seeds: how many seeds in a row.
         jobs: cells at a time.
         executor: local or slurm.
         slurm: submitit's parameters as NAME=VALUE, separated by commas.
@@ -93,12 +95,15 @@ def sweep(
 
     Returns:
         The exit code: 0, or the highest of the cells that failed.
+
+    Raises:
+        ConfigError: an option or setting with which no cell could run.
     """
     if slurm is not None and executor != "slurm":
         raise ConfigError(
             "--slurm says how jobs are submitted, and there are none", cure="add --executor slurm"
         )
-    wanted = cells(config, ratios=ratios, seeds=seeds)
+    grid = cells(config, ratios=ratios, seeds=seeds)
     chosen = (
         LocalExecutor()
         if executor == "local"
@@ -109,20 +114,21 @@ def sweep(
         )
     )
     if dry_run:
-        _list(config, wanted, chosen, jobs=jobs)
+        _print_cells(config, grid, chosen, jobs=jobs)
         return 0
     _hand_over_password(config)
-    return _run(config, wanted, chosen, jobs=jobs, conclude=conclude)
+    return _run_cells(config, grid, chosen, jobs=jobs, conclude=conclude)
 
 
-def _run(
+def _run_cells(
     config: Config,
-    wanted: Sequence[Cell],
+    grid: Sequence[Cell],
     executor: Executor,
     *,
     jobs: int,
     conclude: Callable[[Config, Collection[str]], None],
 ) -> int:
+    """Run the cells that have not finished, and return the exit code of the sweep."""
     folder = config.run.folder
     phases = [PlannedPhase("Prepare", share=0.0), PlannedPhase("Run the cells")]
     with (
@@ -134,53 +140,36 @@ def _run(
     ):
         narrator.begin("Prepare")
         state = SweepState(folder / STATE_FILE)
-        drawn = _drawn(config, wanted, narrator)
-        place = _placed(config, drawn.store_plan, executor, state, jobs=jobs)
+        prepared = _prepare_cells(config, grid, narrator)
+        place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
         state.keep_threads(place.threads)
-        planned = _planned(config, place, drawn, narrator)
-        todo = [one for one in planned if state.fingerprint(one.key) is None]
+        planned = _plan_cells(config, place, prepared, narrator)
+        todo = [each for each in planned if state.fingerprint(each.key) is None]
         narrator.say(
             f"{len(planned)} cells, {len(planned) - len(todo)} of them finished; {jobs} at a time "
             f"({place.device}, threads: {place.threads})"
         )
-
-        def finished(one: Planned, seconds: float) -> None:
-            fingerprint = read_outcome(one.folder)
-            if fingerprint is None:
-                raise StorageError(
-                    f"{one.folder} lacks the files of the run that has just ended well there",
-                    cure="leave the folder alone while the sweep runs",
-                )
-            gather(one.folder, folder, strategies=config.selection.strategies)
-            split = one.cell.config.split
-            state.record(
-                one.key,
-                fingerprint=fingerprint,
-                facts={
-                    "ratio_percent": split.ratio,
-                    "seed": split.seed,
-                    "folder": one.folder.name,
-                    "seconds": round(seconds, 1),
-                },
-            )
-
-        failures = []
-        # A fresh tracking store that several processes open at once breaks: it is made, or
-        # migrated, before.
+        # Several processes that open a fresh tracking store at once break it. It is made, or
+        # migrated, here.
         tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
+        failures = []
         if todo:
             narrator.begin("Run the cells")
             failures = Schedule(
-                todo, place.executor, jobs=jobs, narrator=narrator, finished=finished
-            ).work()
+                todo,
+                executor,
+                jobs=jobs,
+                narrator=narrator,
+                on_finished=partial(_record_finished, state, folder),
+            ).run()
         fingerprints = [
-            found for one in planned if (found := state.fingerprint(one.key)) is not None
+            found for each in planned if (found := state.fingerprint(each.key)) is not None
         ]
         narrator.say(
             f"{len(fingerprints)} of {len(planned)} cells have finished"
             + (f", {len(failures)} failed; the same command tries again:" if failures else "")
         )
-        fingerprints += _rest_of(failures, folder, narrator)
+        fingerprints += _report_failures(failures, folder, narrator)
         missing = tracker.sync(everything=True)
         if missing:
             narrator.say(
@@ -191,91 +180,128 @@ def _run(
     return exit_code(failure.code for failure in failures)
 
 
+def _record_finished(
+    state: SweepState, folder: Path, finished: PlannedCell, seconds: float
+) -> None:
+    """Gather the result files of a cell in the sweep's folder, and record that it has finished."""
+    fingerprint = read_outcome(finished.folder)
+    if fingerprint is None:
+        raise StorageError(
+            f"{finished.folder} lacks the files of the run that has just ended well there",
+            cure="leave the folder alone while the sweep runs",
+        )
+    config = finished.cell.config
+    gather(finished.folder, folder, strategies=config.selection.strategies)
+    state.record(
+        finished.key,
+        fingerprint=fingerprint,
+        facts={
+            "ratio_percent": config.split.ratio,
+            "seed": config.split.seed,
+            "folder": finished.folder.name,
+            "seconds": round(seconds, 1),
+        },
+    )
+
+
 def _hand_over_password(config: Config) -> None:
-    """Cells inherit an address with a password: in the files of their settings it has none."""
+    """Put a tracking address with a password into the environment, which the cells inherit.
+
+    The files with the cells' settings do not contain the password.
+    """
     uri = config.run.tracking_uri
     if redacted(uri) != uri:
         os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
 
 
-def _rest_of(failures: Sequence[Failure], folder: Path, narrator: Narrator) -> list[str]:
-    """Tell the failures, and gather what finished in cells of which only some arms failed; the fingerprints of those."""
+def _report_failures(failures: Sequence[Failure], folder: Path, narrator: Narrator) -> list[str]:
+    """Report the cells that failed, and gather the result files of cells that finished in part.
+
+    Returns:
+        The fingerprints of the cells in which only some arms failed.
+    """
     found = []
     for failure in failures:
         cell = failure.planned.cell
-        narrator.say(f"❌ {cell.title} (exit code {exit_code([failure.code])}): {failure.said}")
-        partly = (
-            read_outcome(failure.planned.folder)
-            if failure.code == FailedArmsError.exit_code
-            else None
-        )
-        if partly is not None:
+        narrator.say(f"❌ {cell.title} (exit code {exit_code([failure.code])}): {failure.reason}")
+        if failure.code != FailedArmsError.exit_code:
+            continue
+        fingerprint = read_outcome(failure.planned.folder)
+        if fingerprint is not None:
             gather(failure.planned.folder, folder, strategies=cell.config.selection.strategies)
-            found.append(partly)
+            found.append(fingerprint)
     return found
 
 
-def _list(config: Config, wanted: Sequence[Cell], executor: Executor, *, jobs: int) -> None:
-    """Print the cells: which have finished, and what the others will take."""
+def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jobs: int) -> None:
+    """Print which cells have finished, and how long each of the others will take at most."""
     state = SweepState(config.run.folder / STATE_FILE)
     with ProgressConsole(sys.stderr) as console:
-        drawn = _drawn(config, wanted, console)
-        place = _placed(config, drawn.store_plan, executor, state, jobs=jobs)
-        # Keys need the store, which takes long to decode; while no cell has finished nothing is
-        # asked of them.
-        planned = _planned(config, place, drawn, console) if len(state) else []
+        prepared = _prepare_cells(config, grid, console)
+        place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
+        # The keys need the store, which takes long to decode. Without a finished cell there is no
+        # key to compare with.
+        planned = _plan_cells(config, place, prepared, console) if len(state) else []
+    finished = {each.cell.title for each in planned if state.fingerprint(each.key) is not None}
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=place.threads)
     precision = devices.resolve_precision(config.training.precision, device)
     step_seconds, tile_seconds = measure_speed(
-        config, tile_px=drawn.store_plan.tile_px, device=device, precision=precision
+        config, tile_px=prepared.store_plan.tile_px, device=device, precision=precision
     )
-    finished = {one.cell.title for one in planned if state.fingerprint(one.key) is not None}
     left = []
-    for cell, split in zip(drawn.cells, drawn.splits, strict=True):
-        done = cell.title in finished
+    for cell, split in zip(prepared.cells, prepared.splits, strict=True):
+        if cell.title in finished:
+            click.echo(f"{cell.title}: finished")
+            continue
         seconds = estimate(
             cell.config,
-            drawn.store_plan,
+            prepared.store_plan,
             split,
             step_seconds=step_seconds,
             tile_seconds=tile_seconds,
         ).seconds
-        click.echo(f"{cell.title}: " + ("finished" if done else f"about {duration_text(seconds)}"))
-        if not done:
-            left.append(seconds)
+        click.echo(f"{cell.title}: about {duration_text(seconds)}")
+        left.append(seconds)
     whole = max(sum(left) / jobs, max(left, default=0.0))
     click.echo(
-        f"\n{len(wanted)} cells of {', '.join(config.selection.strategies)}: "
-        f"{len(wanted) - len(left)} finished, "
+        f"\n{len(grid)} cells of {', '.join(config.selection.strategies)}: "
+        f"{len(grid) - len(left)} finished, "
         f"{len(left)} to run, at most about {duration_text(whole)} with {jobs} at a time "
         f"({device.type}, threads: {place.threads}; decoding not counted)"
     )
 
 
-def _drawn(config: Config, wanted: Sequence[Cell], report: OnProgress) -> PreparedCells:
-    """Read the data set and draw each cell's split. Raises for a cell that could never run."""
+def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> PreparedCells:
+    """Read the data set and draw each cell's split.
+
+    Raises:
+        CryosslError: a cell could never run, or this machine cannot hold the results.
+    """
     dataset = preparation.load(config, report)
     store_plan = preparation.sketch(config, dataset)
     splits = [
         preparation.draw(cell.config, store_plan.micrographs, tile_px=store_plan.tile_px)
-        for cell in wanted
+        for cell in grid
     ]
-    for cell, split in zip(wanted, splits, strict=True):
+    for cell, split in zip(grid, splits, strict=True):
         preparation.check(cell.config, split, tile_px=store_plan.tile_px)
-    _refuse_twins(wanted, splits)
+    _refuse_twins(grid, splits)
     require_fit_machine(config, dataset, store_plan, splits[0])
     counted = [
         Cell(preparation.with_counted_ratio(cell.config, split))
-        for cell, split in zip(wanted, splits, strict=True)
+        for cell, split in zip(grid, splits, strict=True)
     ]
     return PreparedCells(dataset, store_plan, counted, splits)
 
 
-def _refuse_twins(wanted: Sequence[Cell], splits: Sequence[Split]) -> None:
-    """Two ratios that label the same items would be one experiment, written by two processes at once."""
+def _refuse_twins(grid: Sequence[Cell], splits: Sequence[Split]) -> None:
+    """Raise ConfigError if two ratios label the same items.
+
+    They would be one experiment, written by two processes at once.
+    """
     known: dict[tuple[int, str], Cell] = {}
-    for cell, split in zip(wanted, splits, strict=True):
+    for cell, split in zip(grid, splits, strict=True):
         twin = known.setdefault((cell.config.split.seed, split.digest()), cell)
         if twin is not cell:
             items = f"{len(split.labelled)} {cell.config.split.label_unit}s"
@@ -285,46 +311,38 @@ def _refuse_twins(wanted: Sequence[Cell], splits: Sequence[Split]) -> None:
             )
 
 
-def _placed(
+def _choose_place(
     config: Config, store_plan: StorePlan, executor: Executor, state: SweepState, *, jobs: int
 ) -> Place:
-    """Device and threads of every cell.
+    """Choose the device and the number of threads of every cell, as set or as chosen before.
 
-    What is chosen here and not set is remembered, for it decides the last bits.
+    An earlier choice holds, because another number of threads changes the last bits of the numbers.
+    Raises ConfigError for a device or precision that is not there.
     """
+    training = config.training
     if isinstance(executor, SlurmExecutor):
-        return Place(
-            executor,
-            jobs,
-            config.training.device,
-            config.training.threads or state.threads or executor.cpus,
-        )
-    device = devices.resolve(config.training.device)
-    devices.resolve_precision(
-        config.training.precision, device
-    )  # refused once, and not by every cell
-    threads = config.training.threads or devices.openmp_threads() or state.threads
+        threads = training.threads or state.threads or executor.cpus
+        return Place(training.device, threads)
+    device = devices.resolve(training.device)
+    devices.resolve_precision(training.precision, device)  # refused once, and not by every cell
+    threads = training.threads or devices.openmp_threads() or state.threads or 0
     if not threads and jobs == 1:
         threads = choose_threads(
             config, tile_px=store_plan.tile_px, device=device, memory=config.run.threads_file
         )
-    return Place(
-        executor,
-        jobs,
-        device.type,
-        threads or threads_each(cores=devices.usable_cores(), jobs=jobs),
-    )
+    threads = threads or threads_each(cores=devices.usable_cores(), jobs=jobs)
+    return Place(device.type, threads)
 
 
-def _planned(
-    config: Config, place: Place, drawn: PreparedCells, report: OnProgress
-) -> list[Planned]:
-    """The cells with their folders, keys and costs.
+def _plan_cells(
+    config: Config, place: Place, prepared: PreparedCells, report: OnProgress
+) -> list[PlannedCell]:
+    """Give each cell its results folder, its key and its cost.
 
-    The store that they share is decoded here, before any of them starts.
+    The store that all cells share is decoded here, before any of them starts.
     """
     store = build(
-        drawn.dataset,
+        prepared.dataset,
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
@@ -333,17 +351,17 @@ def _planned(
     name, identifier = experiment_choice(config.run.experiment)
     tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
     planned = []
-    for cell, split in zip(drawn.cells, drawn.splits, strict=True):
+    for cell, split in zip(prepared.cells, prepared.splits, strict=True):
         placed = cell.within(config, device=place.device, threads=place.threads)
         key = placed.key(
             data=store.key, split=split.digest(), tracked_in=tracked_in, versions=method_versions()
         )
         cost = estimate(
             cell.config,
-            drawn.store_plan,
+            prepared.store_plan,
             split,
             tile_seconds=1.0,
             step_seconds=PREDICTIONS_PER_TRAINING * config.training.batch_size,
         ).seconds
-        planned.append(Planned(placed, key, cost))
+        planned.append(PlannedCell(placed, key, cost))
     return planned

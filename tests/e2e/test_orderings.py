@@ -142,9 +142,9 @@ class Running(OnlineTeacher):
         super().__init__(**settings)
         self.ratios: dict[str, list[float]] = {}
 
-    def stepped(self, network, step):
-        super().stepped(network, step)
-        for source, mean in self.state()["means"].items():
+    def after_step(self, network, step):
+        super().after_step(network, step)
+        for source, mean in self.state_dict()["means"].items():
             self.ratios.setdefault(source, []).append(mean / self._priors[source])
 
 

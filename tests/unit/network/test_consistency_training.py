@@ -55,10 +55,10 @@ def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, plug_ins, 
         True,
     ]
     assert again.history == undisturbed.history
-    assert {name: value for name, value in resumed.state().items() if name != "average"} == {
-        name: value for name, value in calm.state().items() if name != "average"
+    assert {name: value for name, value in resumed.state_dict().items() if name != "average"} == {
+        name: value for name, value in calm.state_dict().items() if name != "average"
     }
-    assert bool(calm.state()["means"]) == bool(plug_ins)
+    assert bool(calm.state_dict()["means"]) == bool(plug_ins)
 
 
 @pytest.mark.parametrize(

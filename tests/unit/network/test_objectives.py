@@ -53,7 +53,7 @@ def averaged(
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(torch.randn(parameter.shape, generator=draws))
-        objective.stepped(network, step)
+        objective.after_step(network, step)
         states.append(copy.deepcopy(network.state_dict()))
     return states, objective.model(network).state_dict()
 
@@ -98,7 +98,7 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path):
         validate=lambda network: seen.append(copy.deepcopy(network.state_dict())),
     )
     assert equal(fitted.last, seen[-1])
-    assert equal(fitted.last, objective.state()["average"])
+    assert equal(fitted.last, objective.state_dict()["average"])
     assert not equal(fitted.last, train(tmp_path / "b", batches=mixed(steps=6), steps=6).last)
 
 
@@ -122,7 +122,7 @@ def test_the_particle_threshold_follows_the_mean_particle_confidence_within_its_
     for _ in range(10):
         said(objective, 0.001, 0.7, 0.9)
     expected = 0.8 + (0.60 - 0.8) * MEMORY**10
-    assert objective.state()["confidence"] == pytest.approx(expected, rel=1e-5)
+    assert objective.state_dict()["confidence"] == pytest.approx(expected, rel=1e-5)
     assert [target for target, _ in said(objective, 0.65, 0.75)] == [0, 1]
     for _ in range(300):
         said(objective, 0.999)
@@ -135,9 +135,9 @@ def test_the_particle_threshold_follows_the_mean_particle_confidence_within_its_
 def test_a_batch_without_a_particle_leaves_the_threshold_where_it_was():
     objective = online()
     said(objective, 0.9)
-    before = objective.state()["confidence"]
+    before = objective.state_dict()["confidence"]
     said(objective, 0.1, 0.49)
-    assert objective.state()["confidence"] == before
+    assert objective.state_dict()["confidence"] == before
 
 
 def tagged(objective: OnlineTeacher, labels: torch.Tensor, tiles: int, *, step: int):

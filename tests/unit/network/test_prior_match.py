@@ -70,7 +70,7 @@ def test_the_mean_that_is_held_to_the_prior_runs_over_batches():
     for _ in range(3):
         penalty(objective, {"a": 0.5})
     expected = 0.5 + (0.05 - 0.5) * MEMORY**3
-    assert objective.state()["means"]["a"] == pytest.approx(expected, rel=1e-5)
+    assert objective.state_dict()["means"]["a"] == pytest.approx(expected, rel=1e-5)
     assert penalty(objective, {"a": 0.05})[0] > 0  # this batch is right, the last ones were not
 
 
@@ -85,25 +85,25 @@ def test_the_longer_a_source_is_outside_the_steeper_it_is_pulled_back_and_inside
         assert value == pytest.approx(
             (PRIOR_WEIGHT + step * PRIOR_RATE * excess) * excess, rel=1e-3
         )
-    grown = objective.state()["multipliers"]
+    grown = objective.state_dict()["multipliers"]
     assert grown == {"a": pytest.approx(12 * PRIOR_RATE * excess, rel=1e-3), "b": 0}
     for _ in range(200):
         penalty(objective, {"a": 0.05})
-    assert objective.state()["multipliers"]["a"] == 0
+    assert objective.state_dict()["multipliers"]["a"] == 0
 
 
 def test_a_checkpoint_made_without_a_penalty_goes_on_with_no_multiplier():
-    state = matching().state()
+    state = matching().state_dict()
     del state["multipliers"]
     objective = matching()
     penalty(objective, {"a": 0.9})
-    assert objective.state()["multipliers"]["a"] > 0
-    objective.restore(state)
-    assert objective.state()["multipliers"] == {}
+    assert objective.state_dict()["multipliers"]["a"] > 0
+    objective.load_state_dict(state)
+    assert objective.state_dict()["multipliers"] == {}
 
 
 def test_the_pull_has_a_limit():
     objective = matching({"a": 1e-5})
     for _ in range(100):
         penalty(objective, {"a": 0.9})
-    assert objective.state()["multipliers"]["a"] == PRIOR_MOST
+    assert objective.state_dict()["multipliers"]["a"] == PRIOR_MOST

@@ -157,7 +157,7 @@ def train(folder: Path, *, online: bool) -> None:
     from cryossl.network.batches import Example, MixedBatches, TileBatches
     from cryossl.network.checkpoints import Checkpoint, save_weights
     from cryossl.network.objectives import OnlineTeacher
-    from cryossl.network.training import fit
+    from cryossl.network.training import Hyperparameters, fit
     from cryossl.progress.events import silent
     from cryossl.pseudolabels.recipe import Consistency
 
@@ -202,17 +202,19 @@ def train(folder: Path, *, online: bool) -> None:
     fitted = fit(
         network,
         batches,
+        Hyperparameters(
+            steps=STEPS,
+            learning_rate=1e-2,
+            weight_decay=1e-2,
+            seed=0,
+            iteration=0,
+            precision="fp32",
+            validations=5,
+        ),
         objective=objective,
-        steps=STEPS,
-        learning_rate=1e-2,
-        weight_decay=1e-2,
-        seed=0,
-        iteration=0,
         device=torch.device("cpu"),
-        precision="fp32",
         checkpoint=Checkpoint(folder / "checkpoint", every_seconds=0.05),
         validate=lambda model: float(next(model.parameters()).sum().abs() % 1),
-        validations=5,
         report=silent,
         on_epoch=tell,
     )

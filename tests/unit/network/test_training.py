@@ -25,7 +25,7 @@ from cryossl.errors import NumericError, StorageError
 from cryossl.network.architecture import build
 from cryossl.network.batches import TileBatches
 from cryossl.network.checkpoints import Checkpoint
-from cryossl.network.training import Course
+from cryossl.network.training import Hyperparameters
 
 
 def test_training_learns_bright_squares(tmp_path):
@@ -71,8 +71,8 @@ def test_an_epoch_is_told_when_it_ends_and_the_last_one_may_be_short(tmp_path):
     ("steps", "validations"), [(12, 3), (12, 5), (7, 7), (3, 10), (1, 1), (100, 10)]
 )
 def test_validation_comes_evenly_as_often_as_asked_and_after_the_last_step(steps, validations):
-    course = Course(steps, 1e-3, 0, 0, 0, "fp32", validations)
-    after = [done for done in range(1, steps + 1) if course.validates_after(done)]
+    settings = Hyperparameters(steps, 1e-3, 0, 0, 0, "fp32", validations)
+    after = [done for done in range(1, steps + 1) if settings.validates_after(done)]
     assert len(after) == min(steps, validations)
     assert after[-1] == steps
     gaps = np.diff([0, *after])
@@ -207,10 +207,10 @@ def test_pixels_to_ignore_teach_nothing(tmp_path):
 
 
 def test_the_learning_rate_warms_up_and_falls_towards_zero():
-    course = Course(200, 2e-3, 0, 0, 0, "fp32", 1)
-    rates = [course.rate(step) for step in range(200)]
+    settings = Hyperparameters(200, 2e-3, 0, 0, 0, "fp32", 1)
+    rates = [settings.learning_rate_at(step) for step in range(200)]
     assert rates[0] == pytest.approx(2e-4)
     assert max(rates) == rates[9] == 2e-3
     assert all(later <= earlier for earlier, later in pairwise(rates[9:]))
     assert 0 < rates[-1] < 1e-5
-    assert Course(1, 2e-3, 0, 0, 0, "fp32", 1).rate(0) == 2e-3
+    assert Hyperparameters(1, 2e-3, 0, 0, 0, "fp32", 1).learning_rate_at(0) == 2e-3

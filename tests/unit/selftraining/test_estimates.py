@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-import torch
 
-from cryossl.config import Config, NetworkSettings, build
+from cryossl.config import NetworkSettings, build
 from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.network.architecture import build as build_network
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.estimates import (
-    Estimate,
-    bytes_to_write,
-    choose_threads,
-    estimate,
-    measure_speed,
-)
+from cryossl.selftraining.estimates import Estimate, bytes_to_write, estimate
 
 SIDE = 512
 SCORED_TILES = (
     10 * 10 + 2 * 20
 ) * 4  # of validation ten times while a network trains, then of both with last and best weights
-CPU = torch.device("cpu")
 
 
 def store_plan(train: int, *, tile_px: int = 256) -> StorePlan:
@@ -156,41 +146,3 @@ def test_more_of_anything_never_costs_less():
     ):
         assert estimated(40, **{"ratio": 10, **change}).seconds > base.seconds
     assert estimated(80, ratio=10).disk_bytes > base.disk_bytes
-
-
-@pytest.fixture
-def threads_restored():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
-def small(**settings: object) -> Config:
-    return build({"decoder_width": 4, "batch_size": 1, **settings})
-
-
-def test_speed_is_measured_in_seconds_and_leaves_no_gradient_mode_behind():
-    step_seconds, tile_seconds = measure_speed(small(), tile_px=32, device=CPU, precision="fp32")
-    assert 0 < tile_seconds < 10
-    assert 0 < step_seconds < 10
-    assert torch.is_grad_enabled()
-
-
-def test_threads_are_as_set_and_nothing_is_tried(tmp_path, threads_restored):
-    assert (
-        choose_threads(small(threads=3), tile_px=32, device=CPU, memory=tmp_path / "threads.json")
-        == 3
-    )
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_threads_that_were_chosen_once_stay_chosen(tmp_path, threads_restored, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    memory = tmp_path / "work" / "threads.json"
-    first = choose_threads(small(), tile_px=32, device=CPU, memory=memory)
-    assert first >= 1
-    if not memory.exists():
-        pytest.skip("one core: there is nothing to choose")
-    (name,) = json.loads(memory.read_text())
-    memory.write_text(json.dumps({name: 77}))
-    assert choose_threads(small(), tile_px=32, device=CPU, memory=memory) == 77

@@ -26,13 +26,13 @@ def ended(job, *, within_seconds: float = 120.0) -> int:
     return int(code)
 
 
-def test_a_cell_of_this_machine_is_the_run_command_and_its_words_go_to_the_log(tmp_path):
+def test_a_cell_of_this_machine_is_the_run_command_and_its_output_goes_to_the_log(tmp_path):
     job = LocalExecutor().start(tmp_path / "absent.yaml", tmp_path / "output.log")
     assert ended(job) == 2
     assert "absent.yaml" in last_line(tmp_path / "output.log")
 
 
-def test_a_cell_that_is_told_to_end_ends(tmp_path):
+def test_a_cell_that_is_terminated_ends(tmp_path):
     job = LocalExecutor().start(tmp_path / "absent.yaml", tmp_path / "output.log")
     job.terminate()
     job.wait()
@@ -108,7 +108,7 @@ def submitting(tmp_path, monkeypatch):
     return SlurmExecutor(tmp_path / "jobs", threads=2, options={"timeout_min": 5}, cluster="local")
 
 
-def test_a_job_returns_the_exit_code_of_its_cell_and_what_it_said(submitting, tmp_path):
+def test_a_job_returns_the_exit_code_of_its_cell_and_its_output(submitting, tmp_path):
     assert submitting.cpus == 2
     job = submitting.start(tmp_path / "absent.yaml", tmp_path / "output.log")
     assert ended(job) == 2

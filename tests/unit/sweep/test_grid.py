@@ -41,7 +41,7 @@ def test_without_ratios_the_ratio_of_the_settings_is_the_only_one():
 
 
 @pytest.mark.parametrize(
-    ("values", "ratios", "seeds", "said"),
+    ("values", "ratios", "seeds", "message"),
     [
         ({}, "5,abc", 1, "ratio"),
         ({}, "5,0", 1, "ratio"),
@@ -50,8 +50,8 @@ def test_without_ratios_the_ratio_of_the_settings_is_the_only_one():
         ({"seed": 2**31 - 2}, "5", 3, "seed"),
     ],
 )
-def test_a_grid_that_cannot_be_is_refused(values, ratios, seeds, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_grid_that_cannot_be_is_refused(values, ratios, seeds, message):
+    with pytest.raises(ConfigError, match=message):
         cells(build(values), ratios=ratios, seeds=seeds)
 
 

@@ -1,4 +1,4 @@
-"""Cells at work, with programs of a line in place of experiments: which start when, what a failure stops, who waits."""
+"""The scheduler, with programs of one line in place of experiments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryossl.config import build
 from cryossl.errors import CryosslError
 from cryossl.progress.narrator import narrated
 from cryossl.sweep.grid import cells
-from cryossl.sweep.scheduler import Failure, Planned, Schedule
+from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.system.folder_lock import one_at_a_time
 
 
@@ -23,9 +23,9 @@ class Program:
     """A job that is a process."""
 
     def __init__(self, code: str, log: Path) -> None:
-        with log.open("wb") as said:
+        with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-c", code], stdout=said, stderr=said
+                [sys.executable, "-S", "-c", code], stdout=output, stderr=output
             )
         self.was_ended = False
 
@@ -57,10 +57,10 @@ class Programs:
 
 
 @pytest.fixture
-def planned(tmp_path) -> list[Planned]:
+def planned(tmp_path) -> list[PlannedCell]:
     config = build({"results": tmp_path, "name": "grid"})
     return [
-        Planned(cell.within(config, device="cpu", threads=1), str(number), 10.0)
+        PlannedCell(cell.within(config, device="cpu", threads=1), str(number), 10.0)
         for number, cell in enumerate(cells(config, ratios="5", seeds=4))
     ]
 
@@ -73,8 +73,8 @@ def scheduled(planned, programs, tmp_path, *, jobs: int = 1) -> tuple[list[Failu
             programs,
             jobs=jobs,
             narrator=narrator,
-            finished=lambda one, _: done.append(one.folder.name),
-        ).work()
+            on_finished=lambda finished, _: done.append(finished.folder.name),
+        ).run()
     return failures, done
 
 
@@ -93,12 +93,12 @@ def test_a_cell_that_fails_stops_no_other_and_is_listed_with_its_last_words(
         ("5% seed 1", 1),
         ("5% seed 2", 6),
     ]
-    assert failures[0].said.startswith("no luck (")
-    assert "ratio_5_seed_2" in failures[1].said
+    assert failures[0].reason.startswith("no luck (")
+    assert "ratio_5_seed_2" in failures[1].reason
     assert programs.started == [("ratio_5_seed_0", 0), ("ratio_5_seed_1", 1), ("ratio_5_seed_3", 3)]
-    said = capfd.readouterr().out
-    assert "❌ 5% seed 1 failed: no luck" in said
-    assert "sweep: tile 40/40" in said
+    printed = capfd.readouterr().out
+    assert "❌ 5% seed 1 failed: no luck" in printed
+    assert "sweep: tile 40/40" in printed
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 9])
