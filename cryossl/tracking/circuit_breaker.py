@@ -112,7 +112,7 @@ class CircuitBreaker:
         if self._fault:
             try:
                 self._probe(PROBE_SECONDS)
-            except StoreAwayError:
+            except (StoreAwayError, RefusedError):
                 return False
         self._wait_until, self._was_silent = 0.0, False
         return True

@@ -20,7 +20,6 @@ from filelock import FileLock
 from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.tracking.address import (
     artifact_folder,
-    probe,
     redacted,
     refuse_other_files,
     sqlite_path,
@@ -28,6 +27,7 @@ from cryossl.tracking.address import (
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
 from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.probe import probe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

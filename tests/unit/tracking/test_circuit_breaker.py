@@ -18,7 +18,7 @@ class Store:
         self.now = 1000.0
         self.cost_seconds = 0.0
         self.fault: Exception | None = None
-        self.answers_probes = True
+        self.probe_fault: Exception | None = None
         self.calls = 0
         self.probes: list[float] = []
         self.warnings: list[str] = []
@@ -32,9 +32,9 @@ class Store:
 
     def probe(self, seconds: float) -> None:
         self.probes.append(seconds)
-        if not self.answers_probes:
+        if self.probe_fault is not None:
             self.now += seconds
-            raise StoreAwayError("no answer to a probe")
+            raise self.probe_fault
 
     def call(self) -> None:
         self.calls += 1
@@ -124,7 +124,7 @@ def test_insisting_tries_during_the_wait_after_a_probe_of_a_second(store: Store)
 
 def test_insisting_ends_at_a_probe_that_fails_and_the_wait_begins_anew(store: Store):
     store.fail(cost_seconds=0.5)
-    store.answers_probes = False
+    store.probe_fault = StoreAwayError("no answer to a probe")
     assert not store.is_called(insist=True)
     assert store.breaker.fault == "no answer to a probe"
     store.now += 38.0  # the probe took a second
@@ -171,12 +171,15 @@ def test_the_wait_for_slowness_can_be_ended_and_that_of_a_failure_not(store: Sto
     assert not store.is_called()
 
 
-def test_the_wait_of_a_failure_ends_early_only_if_a_probe_is_answered(store: Store):
+@pytest.mark.parametrize("fault", [StoreAwayError("x"), RefusedError("no driver")])
+def test_the_wait_of_a_failure_ends_early_only_if_a_probe_is_answered(
+    store: Store, fault: Exception
+):
     store.fail(cost_seconds=30.0)
-    store.answers_probes = False
+    store.probe_fault = fault
     assert not store.breaker.end_wait()
     assert not store.is_called()
-    store.answers_probes = True
+    store.probe_fault = None
     assert store.breaker.end_wait()
     assert store.breaker.fault == "gone"  # until an attempt succeeds
     assert store.is_called(insist=True)
