@@ -1,4 +1,4 @@
-"""Write tracked runs, and read them back.
+"""Write tracked runs.
 
 The journals on disk are the truth, the tracking store is a view of them: it may be away for as long
 as it likes, or be another one next time, and in the end holds each run and each point once.
@@ -14,22 +14,19 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import Literal
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.tracking.circuit_breaker import CircuitBreaker
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
 from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun, tag_filter
+from cryossl.tracking.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
 from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
 
 HEARTBEAT_SECONDS = 60.0
 _FULL = "disk is full"  # sqlite's words
-_BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
 _LOG = logging.getLogger(__name__)
 
@@ -271,58 +268,3 @@ class Tracker:
                 self._root, adopted=self._adopted, makes_experiment=self._makes_experiment
             )
             self._connected = True
-
-
-def read_iteration_runs(uri: str, experiment: str, *, tags: Mapping[str, str]) -> pd.DataFrame:
-    """The iteration runs that have all these tags: a row each. See `read_runs`."""
-    return read_runs(uri, experiment, kind="iteration", tags=tags)
-
-
-def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) -> pd.DataFrame:
-    """The runs of this kind (experiment, arm, iteration) that have all these tags, the oldest first.
-
-    One filtered search, since a store's answer costs by the run. The experiment that `mlflow run .`
-    writes to when none is named is read too. Of runs with the same fingerprint (the same work
-    tracked in both) the newest finished is kept.
-
-    Returns:
-        run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its
-        own name. Metrics have their last value. Before the tags: experiment_id, and of each data
-        set that a run noted, `dataset <name>` with its digest. No rows if the store or the
-        experiment is not there yet.
-
-    Raises:
-        TrackingError: the store cannot be read.
-    """
-    where = store_uri(uri)
-    path = sqlite_path(where)
-    if path is not None and not path.exists():
-        return pd.DataFrame(columns=list(_BASE_COLUMNS))
-    try:
-        store = MlflowStore(where, *experiment_choice(experiment))
-        query = tag_filter({"cryossl.kind": kind, **tags})
-        found = [_row(run) for run in store.search(store.existing_experiments(), query)]
-    except (StoreAwayError, RefusedError) as error:
-        raise TrackingError(
-            f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure
-        ) from None
-    best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
-    kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
-    rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]
-    names = dict.fromkeys([*_BASE_COLUMNS, *(name for row in rows for name in row)])
-    return pd.DataFrame(rows, columns=list(names))
-
-
-def _row(run: Any) -> dict[str, Any]:
-    datasets = [entry.dataset for entry in run.inputs.dataset_inputs] if run.inputs else []
-    return {
-        "run_id": run.info.run_id,
-        "parent_id": run.data.tags.get(PARENT),
-        "status": run.info.status,
-        "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
-        "experiment_id": run.info.experiment_id,
-        **{f"dataset {one.name}": one.digest for one in datasets},
-        **run.data.tags,
-        **run.data.params,
-        **run.data.metrics,
-    }
