@@ -271,7 +271,7 @@ class _Tracked:
         """The runs of these kinds."""
         import pandas as pd
 
-        from cryossl.tracking.tracker import read_runs
+        from cryossl.tracking.reader import read_runs
 
         for kind in kinds:
             if kind not in self._frames:

@@ -23,11 +23,11 @@ READ = """
 import json, sys, time
 from pathlib import Path
 from mlflow import MlflowClient
-from cryossl.tracking.tracker import read_iteration_runs
+from cryossl.tracking.reader import read_runs
 uri = sys.argv[1]
-read_iteration_runs(uri, "cryossl", tags={"cryossl.dataset": "none"})  # imports mlflow and opens the store
+read_runs(uri, "cryossl", kind="iteration", tags={"cryossl.dataset": "none"})  # imports mlflow and opens the store
 began = time.perf_counter()
-found = len(read_iteration_runs(uri, "cryossl", tags={"cryossl.dataset": "wanted"}))
+found = len(read_runs(uri, "cryossl", kind="iteration", tags={"cryossl.dataset": "wanted"}))
 seconds = time.perf_counter() - began
 peak_mib = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 client, token, every = MlflowClient(uri), None, 0

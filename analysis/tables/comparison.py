@@ -73,7 +73,7 @@ def compare(
 
     Args:
         frame: iteration runs, and arm runs if at hand, as
-            `cryossl.tracking.tracker.read_iteration_runs` gives them.
+            `cryossl.tracking.reader.read_runs` gives them.
         ratio: only this labelled part, in percent.
         metric: what the score columns show. The verdict is always by test F1.
         read_counts: gives the counts of runs, for intervals over sources and micrographs as well as

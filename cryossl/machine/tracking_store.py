@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import sqlite3
 import threading
-import urllib.request
-from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from cryossl.machine.check import Check
 from cryossl.tracking.address import (
-    DATABASE_PORTS,
     LOG_IN,
     read_only,
     redacted,
@@ -24,6 +20,7 @@ from cryossl.tracking.address import (
     sqlite_path,
     tables_of,
 )
+from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get
 
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
@@ -190,41 +187,22 @@ def _mlflow_schemas() -> tuple[set[str], set[str]]:
 
 
 def _check_server(uri: str) -> Check:
-    """In a thread that may be left behind: each read has its timeout, but a server can send a byte at a time."""
-    found: list[Check] = []
-    probe = threading.Thread(target=lambda: found.append(_ask_server(uri)), daemon=True)
-    probe.start()
-    probe.join(STORE_TIMEOUT_SECONDS + 0.5)  # silence ends at the timeout, with a reason
-    return found[0] if found else _silent(redacted(uri).rstrip("/"), "no whole answer in time")
-
-
-def _ask_server(uri: str) -> Check:
     shown = redacted(uri).rstrip("/")
-    address = re.sub(r"(?<=://)[^/@]*@", "", uri).rstrip("/")
-    opener = (
-        urllib.request.OpenerDirector()
-    )  # one that follows no redirection: the client of runs follows none either
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-    ):
-        opener.add_handler(handler())
+    health = f"{uri.rstrip('/')}/health"
     try:
-        with opener.open(f"{address}/health", timeout=STORE_TIMEOUT_SECONDS) as answer:
-            status, body = answer.status, answer.read(1000).strip()
-            target = _target(f"{address}/health", answer.headers.get("Location", ""))
-    except OSError as error:  # before HTTPException: a server that hangs up is both
-        return _silent(shown, getattr(error, "reason", error))
-    except (HTTPException, ValueError) as error:
+        answer = get(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
+    except OSError as error:
+        return _silent(shown, error)
+    except BrokenAnswerError as error:
         return Check(
             "tracking",
             "fail",
-            f"{shown} cannot be asked, or is no HTTP server ({type(error).__name__})",
+            f"{shown} cannot be asked, or is no HTTP server ({error})",
             _COMPARE,
         )
-    if status >= 300:
-        return _judge_status(shown, status, target)
+    body = answer.body.strip()
+    if answer.status >= 300:
+        return _judge_status(shown, answer.status, _target(health, answer.location))
     if body == b"OK":
         return Check("tracking", "ok", f"{shown} answers")
     if body.startswith(b"<"):
@@ -271,10 +249,10 @@ def _judge_status(shown: str, status: int, target: str) -> Check:
     )
 
 
-def _target(asked: str, location: str) -> str:
+def _target(url: str, location: str) -> str:
     """Where a redirection leads, as an address of a server that can be shown."""
     try:
-        parts = urlsplit(urljoin(asked, location)) if location else None
+        parts = urlsplit(urljoin(url, location)) if location else None
     except ValueError:
         return ""
     return (
@@ -287,13 +265,8 @@ def _target(asked: str, location: str) -> str:
 
 
 def _check_database(uri: str) -> Check:
-    parts = urlsplit(uri)
-    port = parts.port or DATABASE_PORTS.get(parts.scheme.split("+")[0], 5432)
     try:
-        with socket.create_connection(
-            (parts.hostname or "localhost", port), timeout=STORE_TIMEOUT_SECONDS
-        ):
-            return Check("tracking", "ok", f"{redacted(uri)} answers")
+        connect_to_port(uri, seconds=STORE_TIMEOUT_SECONDS)
     except OSError as error:
         return Check(
             "tracking",
@@ -301,6 +274,7 @@ def _check_database(uri: str) -> Check:
             f"{redacted(uri)} does not answer: {error}",
             "start the database, or correct the address",
         )
+    return Check("tracking", "ok", f"{redacted(uri)} answers")
 
 
 def nearest_existing(folder: Path) -> Path:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sqlite3
-import threading
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,11 +17,9 @@ from cryossl.errors import ConfigError
 from cryossl.system.process import PROJECT
 
 __all__ = [
-    "DATABASE_PORTS",
     "LOG_IN",
     "artifact_folder",
     "experiment_choice",
-    "probe",
     "read_only",
     "redacted",
     "refuse_other_files",
@@ -34,9 +30,7 @@ __all__ = [
 ]
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _SQLITE_MAGIC = b"SQLite format 3\0"
-DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
@@ -142,77 +136,6 @@ def tables_of(store: sqlite3.Connection) -> set[str]:
     return {
         name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     }
-
-
-def probe(uri: str, *, seconds: float | None = None) -> None:
-    """Try a server or a database once, where MLflow would try a silent one three times, or for an hour.
-
-    It has so many seconds, by default those of MLFLOW_HTTP_REQUEST_TIMEOUT. Raises OSError,
-    ImportError or what SQLAlchemy raises.
-    """
-    limit = float(os.environ[_TIMEOUT]) if seconds is None else seconds
-    address = urlsplit(uri)
-    if address.scheme in ("http", "https"):
-        _probe_server(uri, limit)
-        return
-    kind = address.scheme.partition("+")[0]
-    port = DATABASE_PORTS.get(kind)
-    if port is None or not address.hostname:
-        return
-    try:
-        socket.create_connection((address.hostname, address.port or port), timeout=limit).close()
-    except OSError as error:
-        raise OSError(
-            f"no database at {address.hostname}:{address.port or port} ({error})"
-        ) from None
-    from sqlalchemy import create_engine
-
-    engine = create_engine(
-        uri,
-        connect_args={"timeout" if kind == "mssql" else "connect_timeout": max(1, round(limit))},
-    )
-    try:
-        engine.connect().close()
-    finally:
-        engine.dispose()
-
-
-def _probe_server(uri: str, seconds: float) -> None:
-    """Any answer will do, and a broken one:
-
-    MLflow tells of that. Raises OSError for silence, and where nobody listens.
-
-    It is asked what it must look up: with a stuck database it still says that it is well. In a
-    thread, for a client's limit is one of each byte, and a server may trickle.
-    """
-    import requests
-    from urllib3.exceptions import NewConnectionError
-
-    nobody: list[str] = []
-
-    def ask() -> None:
-        try:
-            requests.get(
-                f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get",
-                params={"experiment_id": "0"},
-                timeout=seconds,
-                allow_redirects=False,
-                stream=True,
-            ).close()
-        except requests.Timeout:
-            return
-        except requests.RequestException as error:
-            reason = getattr(error.args[0], "reason", None) if error.args else None
-            if isinstance(reason, NewConnectionError):
-                nobody.append(str(reason).rpartition(": ")[2])
-        answered.set()
-
-    answered = threading.Event()
-    threading.Thread(target=ask, daemon=True).start()
-    if not answered.wait(seconds):
-        raise OSError(f"no answer within {seconds:g} s ({_TIMEOUT})")
-    if nobody:
-        raise OSError(f"no server there: {nobody[0]}")
 
 
 def _check_address(uri: str) -> None:

@@ -21,7 +21,6 @@ from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.system.files import publish
 from cryossl.tracking.address import (
     artifact_folder,
-    probe,
     redacted,
     refuse_other_files,
     sqlite_path,
@@ -29,6 +28,7 @@ from cryossl.tracking.address import (
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
 from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.probe import probe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,4 +1,4 @@
-"""Read the small files of tracked runs back: JSON and pictures, wherever the store keeps them."""
+"""Read tracked runs back: their numbers as a table, and their small files (JSON and pictures)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,58 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 
 from cryossl.errors import DataError, TrackingError
 from cryossl.system.user_files import read_json
-from cryossl.tracking.address import experiment_choice, redacted, store_uri
+from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
 from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import MlflowStore
+from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20
 MAX_PICTURE_PIXELS = 16_000_000
 _AT_ONCE = 8
+_BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 _PICTURE = re.compile(
     r"images/(?P<key>[A-Za-z0-9_.~ -]+?)\+step\+(?P<step>\d+)\+timestamp\+\d+\+[0-9a-f-]+\.png"
 )
+
+
+def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) -> pd.DataFrame:
+    """The runs of this kind (experiment, arm, iteration) that have all these tags, the oldest first.
+
+    One filtered search, since a store's answer costs by the run. The experiment that `mlflow run .`
+    writes to when none is named is read too. Of runs with the same fingerprint (the same work
+    tracked in both) the newest finished is kept.
+
+    Returns:
+        run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its
+        own name. Metrics have their last value. Before the tags: experiment_id, and of each data
+        set that a run noted, `dataset <name>` with its digest. No rows if the store or the
+        experiment is not there yet.
+
+    Raises:
+        TrackingError: the store cannot be read.
+    """
+    where = store_uri(uri)
+    path = sqlite_path(where)
+    if path is not None and not path.exists():
+        return pd.DataFrame(columns=list(_BASE_COLUMNS))
+    try:
+        store = MlflowStore(where, *experiment_choice(experiment))
+        query = tag_filter({"cryossl.kind": kind, **tags})
+        found = [_row(run) for run in store.search(store.existing_experiments(), query)]
+    except (StoreAwayError, RefusedError) as error:
+        raise TrackingError(
+            f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure
+        ) from None
+    best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
+    kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
+    rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]
+    names = dict.fromkeys([*_BASE_COLUMNS, *(name for row in rows for name in row)])
+    return pd.DataFrame(rows, columns=list(names))
 
 
 class Artifacts:
@@ -110,6 +147,21 @@ class Artifacts:
                 f"files of the tracking store {redacted(self._store.uri)} cannot be read ({error})",
                 cure="start the server, or check the folder of the artifacts",
             ) from None
+
+
+def _row(run: Any) -> dict[str, Any]:
+    datasets = [entry.dataset for entry in run.inputs.dataset_inputs] if run.inputs else []
+    return {
+        "run_id": run.info.run_id,
+        "parent_id": run.data.tags.get(PARENT),
+        "status": run.info.status,
+        "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
+        "experiment_id": run.info.experiment_id,
+        **{f"dataset {one.name}": one.digest for one in datasets},
+        **run.data.tags,
+        **run.data.params,
+        **run.data.metrics,
+    }
 
 
 def _newest(files: Mapping[str, int], keys: Sequence[str]) -> dict[str, str]:

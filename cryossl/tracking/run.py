@@ -172,10 +172,6 @@ class TrackedRun:
         self.table(listed, file)
         self._record([Entry("dataset", f"{context}/{name}/{record['digest']}", json.dumps(record))])
 
-    def beat(self) -> None:
-        """Sign of life for a long phase without metrics; costs nothing if the last one is less than a minute old."""
-        self._push()
-
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run. One that had finished and has recorded nothing since is left as it is."""
         if not self.finished:

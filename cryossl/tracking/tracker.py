@@ -1,4 +1,4 @@
-"""Write tracked runs, and read them back.
+"""Write tracked runs.
 
 The journals on disk are the truth, the tracking store is a view of them: it may be away for as long
 as it likes, or be another one next time, and in the end holds each run and each point once.
@@ -14,26 +14,19 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import Literal
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.tracking.circuit_breaker import CircuitBreaker
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
 from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun, tag_filter
+from cryossl.tracking.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
 from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
 
 HEARTBEAT_SECONDS = 60.0
-_LEAST_WAIT_SECONDS = 5.0
-# a fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes
-_WAIT_PER_COST = 39.0
-_SLOW_SECONDS = 5.0
-_LAST_PROBE_SECONDS = 1.0  # for a store that was away a moment ago
 _FULL = "disk is full"  # sqlite's words
-_BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,10 +34,9 @@ _LOG = logging.getLogger(__name__)
 class Tracker:
     """Finds or makes the runs of one invocation, in one experiment of one store.
 
-    An outage costs at most a twentieth of a quarter of an hour: after a call that failed, or took
-    long, the store is left alone for 39 times as long as the call took, after a failure for five
-    seconds at least. The end of a run, unless the failure was a silence that took long, and `sync`
-    try before, if the store then answers a probe within a second.
+    After a failure the store is left alone for a while: see `circuit_breaker`. The end of a run,
+    unless the failure was a silence that took long, and `sync` try before, if the store then
+    answers a probe within a second.
     """
 
     def __init__(
@@ -68,23 +60,25 @@ class Tracker:
         full. One that is merely away is waited for.
         """
         self._root = journal_root
-        self._warn = warn
         self._adopted = os.environ.get("MLFLOW_RUN_ID") or None
         self._open: set[Path] = set()
         self._journals: dict[Path, Journal] = {}
         self._beats: dict[Path, float] = {}
         self._monitors: dict[Path, Callable[[], None]] = {}
         self._connected = False
-        self._fault = ""
-        self._wait_until = 0.0
-        self._was_silent = False
         begun = time.monotonic()
+        self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
+        self._replay = Replay(self._store, journal_root)
+        self._breaker = CircuitBreaker(
+            redacted(self._store.uri),
+            journal_root,
+            probe=lambda seconds: self._store.probe(seconds=seconds),
+            warn=warn,
+        )
+        self._makes_experiment = makes_experiment == "always" or (
+            makes_experiment == "for journals" and self.backlog(everything=True) > 0
+        )
         try:
-            self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
-            self._replay = Replay(self._store, journal_root)
-            self._makes_experiment = makes_experiment == "always" or (
-                makes_experiment == "for journals" and self.backlog(everything=True) > 0
-            )
             self._connect()
         except StoreAwayError as error:
             if sqlite_path(self._store.uri) is not None:
@@ -95,11 +89,11 @@ class Tracker:
                     "was interrupted "
                     "(`already exists`) holds nothing yet: remove it",
                 ) from None
-            self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
+            self._breaker.note_failure(str(error), cost_seconds=time.monotonic() - begun)
         except RefusedError as error:
             another = self._adopted and not isinstance(error, NotAuthorisedError)
             raise TrackingError(
-                f"tracking store {redacted(store_uri(uri))}: {error}",
+                f"tracking store {redacted(self._store.uri)}: {error}",
                 cure=error.cure
                 + (
                     ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else ""
@@ -109,7 +103,7 @@ class Tracker:
     @property
     def away(self) -> str:
         """Why the store did not answer the last time it was asked; empty if it did."""
-        return self._fault
+        return self._breaker.fault
 
     def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """The parent run of this invocation: the one that `mlflow run` made, else a new one.
@@ -118,7 +112,7 @@ class Tracker:
         KILLED before, and what killed writers left in the journals is removed.
         """
         remove_leftovers(self._root)
-        self._attempt(self._end_dead)
+        self._breaker.attempt(self._end_dead)
         run = self.adopt()
         if run is None:
             run = self.run(f"invocation-{uuid.uuid4().hex}", name=name, parent=None, tags=tags)
@@ -129,7 +123,7 @@ class Tracker:
             "1",
         )
         if wanted:
-            self._attempt(lambda: self._watch_machine(run))
+            self._breaker.attempt(lambda: self._watch_machine(run))
         return run
 
     def adopt(self) -> TrackedRun | None:
@@ -173,16 +167,10 @@ class Tracker:
             everything: all journals that were meant for this store, not only the runs of this
                 tracker.
         """
-        if self._fault:
-            try:
-                self._store.probe(seconds=_LAST_PROBE_SECONDS)
-            except StoreAwayError:
-                return self.backlog(everything=everything)
-        self._wait_until, self._was_silent = 0.0, False
-        for journal in self._lagging(everything=everything):
-            self._push(journal)
-            if not self._fault:  # slow, perhaps, but there
-                self._wait_until = 0.0
+        if self._breaker.end_wait():
+            for journal in self._lagging(everything=everything):
+                self._push(journal)
+                self._breaker.end_wait_for_slowness()
         return self.backlog(everything=everything)
 
     def backlog(self, *, everything: bool = False) -> int:
@@ -199,7 +187,7 @@ class Tracker:
         """
         try:
             if not self._connected:
-                raise StoreAwayError(self._fault)
+                raise StoreAwayError(self.away)
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
             raise TrackingError(
@@ -247,10 +235,10 @@ class Tracker:
         self._push(journal, insist=True)
 
     def _push(self, journal: Journal, *, insist: bool = False) -> None:
-        self._attempt(lambda: self._send(journal), insist=insist)
+        self._breaker.attempt(lambda: self._send(journal), insist=insist)
         for folder in self._open - {journal.folder}:
             if self._beat_is_due(folder):
-                self._attempt(lambda journal=self._journals[folder]: self._send(journal))  # type: ignore[misc]
+                self._breaker.attempt(lambda journal=self._journals[folder]: self._send(journal))  # type: ignore[misc]
 
     def _send(self, journal: Journal) -> None:
         self._connect()
@@ -280,98 +268,3 @@ class Tracker:
                 self._root, adopted=self._adopted, makes_experiment=self._makes_experiment
             )
             self._connected = True
-
-    def _attempt(self, action: Callable[[], None], *, insist: bool = False) -> None:
-        """Do it, unless the store is being left alone; also one that answered, but slowly, is for a while.
-
-        The store's going and its coming back are each told once.
-        """
-        begun = time.monotonic()
-        waits = begun < self._wait_until
-        if waits and (self._was_silent or not insist):
-            return
-        try:
-            if waits:  # a server that is gone is known sooner by this than by MLflow's tries
-                self._store.probe(seconds=_LAST_PROBE_SECONDS)
-            action()
-        except (StoreAwayError, RefusedError, TrackingError) as error:
-            self._leave_alone(str(error), cost_seconds=time.monotonic() - begun)
-            return
-        if self._fault:
-            self._warn("tracking store %s is back", redacted(self._store.uri))
-        cost_seconds = time.monotonic() - begun
-        self._fault, self._was_silent = "", False
-        self._wait_until = (
-            time.monotonic() + _WAIT_PER_COST * cost_seconds
-            if cost_seconds > _SLOW_SECONDS
-            else 0.0
-        )
-
-    def _leave_alone(self, fault: str, *, cost_seconds: float) -> None:
-        if not self._fault:
-            self._warn(
-                "tracking store %s is away (%s); going on without it, the journals in %s hold "
-                "everything",
-                redacted(self._store.uri),
-                fault,
-                self._root,
-            )
-        self._fault, self._was_silent = fault, cost_seconds > _SLOW_SECONDS
-        self._wait_until = time.monotonic() + max(
-            _LEAST_WAIT_SECONDS, _WAIT_PER_COST * cost_seconds
-        )
-
-
-def read_iteration_runs(uri: str, experiment: str, *, tags: Mapping[str, str]) -> pd.DataFrame:
-    """The iteration runs that have all these tags: a row each. See `read_runs`."""
-    return read_runs(uri, experiment, kind="iteration", tags=tags)
-
-
-def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) -> pd.DataFrame:
-    """The runs of this kind (experiment, arm, iteration) that have all these tags, the oldest first.
-
-    One filtered search, since a store's answer costs by the run. The experiment that `mlflow run .`
-    writes to when none is named is read too. Of runs with the same fingerprint (the same work
-    tracked in both) the newest finished is kept.
-
-    Returns:
-        run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its
-        own name. Metrics have their last value. Before the tags: experiment_id, and of each data
-        set that a run noted, `dataset <name>` with its digest. No rows if the store or the
-        experiment is not there yet.
-
-    Raises:
-        TrackingError: the store cannot be read.
-    """
-    where = store_uri(uri)
-    path = sqlite_path(where)
-    if path is not None and not path.exists():
-        return pd.DataFrame(columns=list(_BASE_COLUMNS))
-    try:
-        store = MlflowStore(where, *experiment_choice(experiment))
-        query = tag_filter({"cryossl.kind": kind, **tags})
-        found = [_row(run) for run in store.search(store.existing_experiments(), query)]
-    except (StoreAwayError, RefusedError) as error:
-        raise TrackingError(
-            f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure
-        ) from None
-    best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
-    kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
-    rows = [row for row in found if kept[row.get(FINGERPRINT, row["run_id"])] == row["run_id"]]
-    names = dict.fromkeys([*_BASE_COLUMNS, *(name for row in rows for name in row)])
-    return pd.DataFrame(rows, columns=list(names))
-
-
-def _row(run: Any) -> dict[str, Any]:
-    datasets = [entry.dataset for entry in run.inputs.dataset_inputs] if run.inputs else []
-    return {
-        "run_id": run.info.run_id,
-        "parent_id": run.data.tags.get(PARENT),
-        "status": run.info.status,
-        "start_time": pd.Timestamp(run.info.start_time, unit="ms", tz="UTC"),
-        "experiment_id": run.info.experiment_id,
-        **{f"dataset {one.name}": one.digest for one in datasets},
-        **run.data.tags,
-        **run.data.params,
-        **run.data.metrics,
-    }

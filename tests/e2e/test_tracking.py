@@ -14,7 +14,8 @@ import pytest
 from mlflow import MlflowClient
 from recorded_runs import PROJECT, TAGS, files, points, record, runs_of
 
-from cryossl.tracking.tracker import Tracker, read_iteration_runs, read_runs
+from cryossl.tracking.reader import read_runs
+from cryossl.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -61,11 +62,15 @@ class TestOneStore:
         assert [
             (entry.dataset.name, entry.tags[0].value) for entry in stored.inputs.dataset_inputs
         ] == [("labelled", "training")]
-        frame = read_iteration_runs(sqlite_uri, "cryossl", tags={"cryossl.strategy": "naive"})
+        frame = read_runs(
+            sqlite_uri, "cryossl", kind="iteration", tags={"cryossl.strategy": "naive"}
+        )
         assert frame["test/f1"].tolist() == [0.625]
         assert frame["split.ratio"].tolist() == ["5.0"]
         assert frame["parent_id"].tolist() == [stored_parent.info.run_id]
-        assert read_iteration_runs(sqlite_uri, "cryossl", tags={"cryossl.strategy": "no"}).empty
+        assert read_runs(
+            sqlite_uri, "cryossl", kind="iteration", tags={"cryossl.strategy": "no"}
+        ).empty
         assert read_runs(sqlite_uri, "cryossl", kind="experiment", tags={})["run_id"].tolist() == [
             parent.run_id
         ]

@@ -11,7 +11,8 @@ from mlflow import MlflowClient
 from recorded_runs import PROJECT, TAGS, points, runs_of
 
 from cryossl.errors import TrackingError
-from cryossl.tracking.tracker import Tracker, read_iteration_runs
+from cryossl.tracking.reader import read_runs
+from cryossl.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -35,7 +36,7 @@ class TestEnvironment:
         assert {one.info.status for one in stored} == {"FINISHED"}
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
             monkeypatch.delenv(name)
-        assert read_iteration_runs("sqlite:///nowhere.db", "cryossl", tags={})[
+        assert read_runs("sqlite:///nowhere.db", "cryossl", kind="iteration", tags={})[
             "test/f1"
         ].tolist() == [0.5]
 
@@ -69,13 +70,14 @@ class TestEnvironment:
             Tracker("sqlite:////proc/no/such/folder/mlflow.db", "cryossl", tmp_path / "j")
 
     def test_reading_a_store_that_is_not_there_finds_nothing_and_makes_nothing(self, tmp_path):
-        frame = read_iteration_runs(f"sqlite:///{tmp_path}/none.db", "cryossl", tags={})
+        frame = read_runs(f"sqlite:///{tmp_path}/none.db", "cryossl", kind="iteration", tags={})
         assert frame.empty
         assert list(frame.columns) == ["run_id", "parent_id", "status", "start_time"]
         assert list(tmp_path.iterdir()) == []
 
-    def test_importing_the_module_does_not_import_mlflow(self):
-        code = "import cryossl.tracking.tracker, sys; sys.exit('mlflow' in sys.modules)"
+    @pytest.mark.parametrize("module", ["tracker", "reader"])
+    def test_importing_the_module_does_not_import_mlflow(self, module):
+        code = f"import cryossl.tracking.{module}, sys; sys.exit('mlflow' in sys.modules)"
         assert (
             subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=False).returncode == 0
         )

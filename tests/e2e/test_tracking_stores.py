@@ -11,7 +11,8 @@ import pytest
 from mlflow import MlflowClient
 from recorded_runs import TAGS, files, points, record, runs_of
 
-from cryossl.tracking.tracker import Tracker, read_iteration_runs
+from cryossl.tracking.reader import read_runs
+from cryossl.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 
@@ -83,7 +84,9 @@ def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(
     (stored,) = runs_of(uri)
     assert stored.info.status == "FINISHED"
     assert [step for step, _, _ in points(uri, run.run_id, "train/loss")] == list(range(5))
-    assert read_iteration_runs(postgres_uri, "cryossl", tags={})["test/f1"].tolist() == [0.5]
+    assert read_runs(postgres_uri, "cryossl", kind="iteration", tags={})["test/f1"].tolist() == [
+        0.5
+    ]
     recorded = "".join(path.read_text() for path in (tmp_path / "j").rglob("*.json*"))
     assert "secret" not in recorded
     assert json.dumps(stored.data.tags).count("secret") == 0
