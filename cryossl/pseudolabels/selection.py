@@ -8,10 +8,8 @@ be streamed.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, floor
 from typing import Literal
 
 import numpy as np
@@ -19,6 +17,7 @@ from jaxtyping import Int64, UInt8
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
 from cryossl.errors import ConfigError
+from cryossl.pseudolabels.keep_rules import KeepRule, RankedPool
 from cryossl.pseudolabels.pixel_rules import (
     Cutoffs,
     ProbabilityCounts,
@@ -43,38 +42,6 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class AllAbove:
-    """Keep every image with quality >= threshold, however many."""
-
-    threshold: float
-
-
-@dataclass(frozen=True)
-class BestPerLabelled:
-    """Keep the best images, at most `multiple` per labelled item, however poor the last of them is."""
-
-    multiple: float
-
-    def limit(self, labelled_count: int) -> int:
-        """Most images that are kept: floor(multiple x labelled), exact in decimal (2 x 258 = 516;
-
-        0.29 x 100 = 29).
-        """
-        return floor(decimal_of(self.multiple) * labelled_count)
-
-
-@dataclass(frozen=True)
-class BestOfEachSource:
-    """Keep the best `share` of each source, rounded up."""
-
-    share: float
-
-    def limit(self, available: int) -> int:
-        """Most images that are kept of a source with so many."""
-        return ceil(decimal_of(self.share) * available)
-
-
-@dataclass(frozen=True)
 class Selection:
     """A strategy's rules. A value: two strategies that differ in one field differ in one thing.
 
@@ -94,7 +61,7 @@ class Selection:
     particle_threshold: float
     background_threshold: float
     quality: Quality
-    keep: AllAbove | BestPerLabelled | BestOfEachSource
+    keep: KeepRule
     uncertain_pixels: Literal["ignore", "background"] = "ignore"
     portion: float | None = None
     soft: bool = False
@@ -272,25 +239,15 @@ def select(
         labelled_by_source: source -> labelled items; needed with scope=per_source.
     """
     ranked = sorted(assessments, key=lambda item: (-assessments[item].quality, item))
-    keep = selection.keep
-    if isinstance(keep, AllAbove):
-        return tuple(item for item in ranked if assessments[item].quality >= keep.threshold)
-    if isinstance(keep, BestPerLabelled) and selection.scope == "global":
-        return tuple(ranked[: keep.limit(labelled_count)])
-    if sources is None:
-        raise ValueError("a quota of each source needs the sources of the items")
-    counts = (
-        Counter(sources[item] for item in ranked)
-        if isinstance(keep, BestOfEachSource)
-        else labelled_by_source or {}
+    return selection.keep.choose(
+        RankedPool(
+            qualities={item: assessments[item].quality for item in ranked},
+            labelled_count=labelled_count,
+            scope=selection.scope,
+            sources=sources,
+            labelled_by_source=labelled_by_source or {},
+        )
     )
-    left = {source: keep.limit(count) for source, count in counts.items()}
-    chosen = []
-    for item in ranked:
-        if left.get(sources[item], 0) > 0:
-            left[sources[item]] -= 1
-            chosen.append(item)
-    return tuple(chosen)
 
 
 def _mean_of_255(counts: Int64[np.ndarray, " bins"], values: Int64[np.ndarray, " bins"]) -> float:

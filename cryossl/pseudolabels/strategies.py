@@ -12,14 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from cryossl.config import SelectionSettings
+from cryossl.pseudolabels.keep_rules import AllAbove, BestOfEachSource, BestPerLabelled
 from cryossl.pseudolabels.recipe import Consistency, Learning, LossName, Teaching
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    BestOfEachSource,
-    BestPerLabelled,
-    Quality,
-    Selection,
-)
+from cryossl.pseudolabels.selection import Quality, Selection
 from cryossl.strategy_names import CONTROLS, parse_strategy
 
 RING_PX = 2
@@ -101,17 +96,10 @@ def rules_text(selection: Selection) -> str:
         "agreement": quality.agreement,
     }
     weighted = " + ".join(f"{weight:g} {term}" for term, weight in terms.items() if weight)
-    kept = (
-        f"the best {keep.multiple:g} images per labelled one"
-        if isinstance(keep, BestPerLabelled)
-        else f"the best {100 * keep.share:g}% of each source"
-        if isinstance(keep, BestOfEachSource)
-        else f"every image of quality {keep.threshold:g} or more"
-    )
     scale = (
         " (naive's bar, which here lies on another scale: it was meant for the mean confidence, "
         "and is now one on balance)"
-        if isinstance(keep, AllAbove) and quality.balance
+        if keep.absolute and quality.balance
         else ""
     )
     pixels = (
@@ -131,7 +119,7 @@ def rules_text(selection: Selection) -> str:
         if selection.ring_px
         else ""
     )
-    return f"{pixels}{portion}{ring}; quality = {weighted}; kept: {kept}{scale}."
+    return f"{pixels}{portion}{ring}; quality = {weighted}; kept: {keep.in_words()}{scale}."
 
 
 def _between(settings: SelectionSettings, factors: frozenset[str]) -> Selection:

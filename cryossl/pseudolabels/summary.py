@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryossl.evaluation.metrics import Counts, f1_cap
 from cryossl.evaluation.scores import Numbers
-from cryossl.pseudolabels.selection import AllAbove, Assessment, Selection
+from cryossl.pseudolabels.selection import Assessment, Selection
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def summarise(
     ignored = sum(one.ignored_pixels for one in kept)
     return SelectionSummary(
         pool=len(assessments),
-        candidates=len(chosen) if isinstance(selection.keep, AllAbove) else len(assessments),
+        candidates=selection.keep.candidates([one.quality for one in assessments.values()]),
         count=len(chosen),
         labelled_count=labelled_count,
         per_labelled=len(chosen) / labelled_count,

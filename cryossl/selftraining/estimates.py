@@ -20,7 +20,7 @@ from cryossl.network import device as devices
 from cryossl.network.device import Precision
 from cryossl.network.losses import segmentation_loss
 from cryossl.network.training import steps_for
-from cryossl.pseudolabels.selection import BestPerLabelled
+from cryossl.pseudolabels.keep_rules import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.strategy_names import CONTROLS
 from cryossl.system.files import write_durably
@@ -188,7 +188,7 @@ def _most_pseudo_tiles(
     strategy: str, config: Config, iteration: int, labelled: int, pool: int
 ) -> int:
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
-    return min(pool, keep.limit(labelled)) if isinstance(keep, BestPerLabelled) else pool
+    return keep.at_most(pool, labelled)
 
 
 def _views(strategy: str, config: Config) -> int:
@@ -252,11 +252,7 @@ def _most_label_bytes(
 ) -> int:
     """A selected item brings the label map of its whole micrograph."""
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
-    return sum(
-        sorted(pool, reverse=True)[: keep.limit(labelled)]
-        if isinstance(keep, BestPerLabelled)
-        else pool
-    )
+    return sum(sorted(pool, reverse=True)[: keep.at_most(len(pool), labelled)])
 
 
 def _weight_bytes(config: Config) -> int:

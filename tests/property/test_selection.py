@@ -11,16 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    Assessment,
-    BestPerLabelled,
-    Quality,
-    Selection,
-    assess,
-    label_map,
-    select,
-)
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
+from cryossl.pseudolabels.selection import Assessment, Quality, Selection, assess, label_map, select
 
 maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16))
 shares = st.integers(0, 1000).map(lambda thousandth: thousandth / 1000)

@@ -15,14 +15,8 @@ from cryossl.evaluation.matching import best_threshold, rank
 from cryossl.evaluation.metrics import Counts, audit, histogram
 from cryossl.evaluation.picking import Picks
 from cryossl.evaluation.scores import Evaluation, Picked, Scored, checkpoint_numbers, gains
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    BestPerLabelled,
-    Quality,
-    Selection,
-    assess,
-    select,
-)
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
+from cryossl.pseudolabels.selection import Quality, Selection, assess, select
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers, summarise
 
 SELECTION = Selection(

@@ -11,16 +11,10 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.progress.events import silent
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
 from cryossl.pseudolabels.pool import CHUNK_MICROGRAPHS, Pool
 from cryossl.pseudolabels.priors import Priors
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    BestPerLabelled,
-    Quality,
-    Selection,
-    assess,
-    label_map,
-)
+from cryossl.pseudolabels.selection import Quality, Selection, assess, label_map
 from cryossl.system.stages import Stages
 
 BALANCED = Selection(

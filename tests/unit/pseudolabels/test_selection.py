@@ -13,11 +13,10 @@ import pytest
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, particle_ratio
 from cryossl.errors import ConfigError
 from cryossl.pseudolabels import selection as selection_module
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
 from cryossl.pseudolabels.pixel_rules import background_cutoff, particle_cutoff, probability_counts
 from cryossl.pseudolabels.selection import (
-    AllAbove,
     Assessment,
-    BestPerLabelled,
     Quality,
     Selection,
     assess,
