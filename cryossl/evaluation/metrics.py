@@ -1,4 +1,4 @@
-"""Counts first, ratios last: precision, recall, F1 and IoU of pixels, and the decision threshold that maximises F1.
+"""Counts first, ratios last: precision, recall and F1 of pixels, and the decision threshold.
 
 Everything here is a function of integers: confusion counts and histograms over the 256 values of a
 stored probability add up over micrographs in any order without rounding, and one pass over a map is
@@ -29,7 +29,6 @@ class Scores:
     precision: float | None
     recall: float | None
     f1: float | None
-    iou: float | None
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,11 @@ class Counts:
         return Fraction(2 * self.tp, total) if total else None
 
     def scores(self) -> Scores:
-        """Precision tp/(tp+fp), recall tp/(tp+fn), F1 2tp/(2tp+fp+fn), IoU tp/(tp+fp+fn)."""
+        """Precision tp / (tp + fp), recall tp / (tp + fn) and F1 2 tp / (2 tp + fp + fn)."""
         return Scores(
             precision=_ratio(self.tp, self.tp + self.fp),
             recall=_ratio(self.tp, self.tp + self.fn),
             f1=_ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn),
-            iou=_ratio(self.tp, self.tp + self.fp + self.fn),
         )
 
 

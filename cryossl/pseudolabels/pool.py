@@ -28,7 +28,7 @@ from cryossl.pseudolabels.pixel_rules import (
     to_labels,
 )
 from cryossl.pseudolabels.priors import Priors
-from cryossl.pseudolabels.selection import Assessment, Selection, assess_counts, label_map, select
+from cryossl.pseudolabels.selection import Assessment, Selection, assess, label_map, select
 from cryossl.pseudolabels.summary import SelectionSummary, summarise
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage
@@ -132,7 +132,7 @@ class Pool:
         }
         agreements = self._agreements([*earlier, predicted], alike) if earlier else {}
         assessments = {
-            item: assess_counts(
+            item: assess(
                 each,
                 selection,
                 cutoffs=cutoffs[self.source(item)],

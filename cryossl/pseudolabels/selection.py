@@ -25,7 +25,6 @@ from cryossl.pseudolabels.pixel_rules import (
     decimal_of,
     particle_cutoff,
     portion_cutoffs,
-    probability_counts,
     with_ring,
 )
 
@@ -145,27 +144,6 @@ def label_map(
 
 
 def assess(
-    probabilities: UInt8[np.ndarray, "height width"],
-    selection: Selection,
-    *,
-    target_ratio: float,
-    cutoffs: Cutoffs | None = None,
-    agreement: float | None = None,
-) -> Assessment:
-    """Quality of one image and its terms; target_ratio in (0, 1].
-
-    One pass over the map: see `assess_counts`.
-    """
-    return assess_counts(
-        probability_counts(probabilities),
-        selection,
-        target_ratio=target_ratio,
-        cutoffs=cutoffs,
-        agreement=agreement,
-    )
-
-
-def assess_counts(
     counts: ProbabilityCounts,
     selection: Selection,
     *,
