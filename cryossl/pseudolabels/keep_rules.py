@@ -1,7 +1,7 @@
 """Keep rules: which images of the ranked pool become pseudo-labels.
 
-A new rule is a new dataclass in this file with the members of `KeepRule`. Its `repr` enters the keys
-of stages, so the name of a rule and its fields, with their order, must not change later.
+A new rule is a new frozen dataclass in this file with the members of `KeepRule`. The `repr` of a
+rule enters stage keys, so its class name, its field names and their order must not change later.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class RankedPool:
         return tuple(self.qualities)[:count]
 
     def best_of_sources(self, quotas: Mapping[str, int]) -> tuple[str, ...]:
-        """The best images of each source, as many as its quota; none of a source without a quota."""
+        """The best images of each source, up to its quota; a source without a quota has none."""
         sources = self._known_sources()
         left = dict(quotas)
         chosen = []
