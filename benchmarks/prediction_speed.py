@@ -22,6 +22,7 @@ from cryossl.network import device as devices
 from cryossl.network.architecture import build
 from cryossl.network.prediction import predict
 from cryossl.progress.events import silent
+from cryossl.pseudolabels.pixel_rules import probability_counts
 from cryossl.pseudolabels.selection import assess, label_map
 from cryossl.pseudolabels.strategies import recipe_for
 
@@ -111,7 +112,7 @@ def _pseudo_label(network: torch.nn.Module, pictures: _Pictures, tiles: int) -> 
         precision="fp32",
         report=silent,
     ):
-        assess(probabilities, selection, target_ratio=0.04)
+        assess(probability_counts(probabilities), selection, target_ratio=0.04)
         label_map(probabilities, selection)
     return tiles / (time.perf_counter() - began)
 

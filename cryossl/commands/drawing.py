@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
-from cryossl.data.images import normalise, read_picture, resize
+from cryossl.data.images import LARGEST_Z, LEVELS_PER_Z, normalise, read_picture, resize
 from cryossl.data.labels import PARTICLE
 from cryossl.selftraining.pictures import BLUE, VERMILLION
 
@@ -42,8 +42,8 @@ def particle_pictures(
         whole = read_picture(micrograph.path, max_megapixels=settings.max_megapixels)
         z = (
             normalise(resize(whole, height_px=height_px, width_px=width_px)).astype(np.float32)
-            / 25.5
-            - 5
+            / LEVELS_PER_Z
+            - LARGEST_Z
         )
         grey = np.clip((z + _SHOWN_Z) * (255 / (2 * _SHOWN_Z)), 0, 255).astype(np.uint8)
         canvas = np.repeat(grey[:, :, None], 3, axis=2)

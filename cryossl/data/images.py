@@ -29,10 +29,12 @@ from cryossl.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc")
 NEUTRAL = 128
-"""The normalised value of the median: what a window is padded with where it runs over the edge."""
+"""The normalised value of the median. Windows are filled with it beyond the edge of a picture."""
+LARGEST_Z = 5.0
+"""Normalised pictures are clipped to z scores of at most this size."""
+LEVELS_PER_Z = 25.5
+"""Byte v of a normalised picture is the z score v / LEVELS_PER_Z - LARGEST_Z."""
 
-_CLIP = 5.0
-_LEVELS_PER_SIGMA = 25.5
 _MAD_TO_SIGMA = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _MEAN_DEVIATION_TO_SIGMA = 1.2533  # sqrt(pi / 2), the same for the mean absolute deviation
 _MRC_HEADER_BYTES = 1024
@@ -136,8 +138,8 @@ def normalise(picture: Float32[np.ndarray, "height width"]) -> UInt8[np.ndarray,
     if sigma == 0:
         return np.full(picture.shape, NEUTRAL, dtype=np.uint8)
     # Float64, because a sigma among float32's denormals has an inverse beyond float32.
-    z = np.clip(work / np.float64(sigma), -_CLIP, _CLIP)
-    return np.rint((z + _CLIP) * _LEVELS_PER_SIGMA).astype(np.uint8)
+    z = np.clip(work / np.float64(sigma), -LARGEST_Z, LARGEST_Z)
+    return np.rint((z + LARGEST_Z) * LEVELS_PER_Z).astype(np.uint8)
 
 
 @contextmanager

@@ -9,9 +9,6 @@ import re
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-from jaxtyping import UInt8
-
 _TILE_ID = re.compile(r"^(.+)@(\d+),(\d+)$", re.DOTALL)
 
 
@@ -57,16 +54,6 @@ def tile_grid(*, micrograph: str, height_px: int, width_px: int, tile_px: int) -
     return tuple(
         Tile(micrograph, y, x, (y0, y1, x0, x1)) for y, y0, y1 in rows for x, x0, x1 in columns
     )
-
-
-def cut(
-    array: UInt8[np.ndarray, "height width"], tile: Tile, *, tile_px: int, fill: int
-) -> UInt8[np.ndarray, "tile_px tile_px"]:
-    """A copy of the tile's window of a picture or a label map; what lies beyond the edge is `fill` (0 to 255)."""
-    window = np.full((tile_px, tile_px), fill, dtype=np.uint8)
-    piece = array[tile.y : tile.y + tile_px, tile.x : tile.x + tile_px]
-    window[: piece.shape[0], : piece.shape[1]] = piece
-    return window
 
 
 def _spread(length_px: int, tile_px: int) -> list[tuple[int, int, int]]:

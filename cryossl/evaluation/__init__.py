@@ -1,6 +1,5 @@
-"""From counts to scores and a verdict.
+"""From counts to scores and a verdict. Nothing here imports torch or mlflow, or opens a file.
 
-Pure: nothing here imports torch or mlflow, or touches a file.
-
-Read `metrics` first, then `scores` and `verdict`.
+Read `metrics` first, then `scores` and `verdict`. `picking` and `matching` are for scores of
+particles.
 """

@@ -1,8 +1,8 @@
-"""Picks and true particles -> which picks are hits, counts at any threshold, the best threshold, average precision. Pure.
+"""Picks against true particles: hits, counts, the best threshold and average precision.
 
-A pick can be a particle only if their centres are no further apart than a limit, and each counts
-once. How many pairs there are at most is a matching problem with one answer, so counts need no rule
-for who goes with whom.
+A pick can be a pair with a particle if their centres are at most a limit apart, and each is in one
+pair at most. The largest number of pairs is the solution of a matching problem and is unique, so
+the counts do not depend on which pick is paired with which particle.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from cryossl.evaluation.picking import FULL_SCORE, Picks
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """The picks of one micrograph, the best first: score, and whether it is a hit;
+    """The picks of one micrograph, best first: their scores, and whether each is a hit.
 
-    `truths` particles are there.
-
-    Of the picks from any threshold up, as many are hits as can be paired with a particle each.
+    `truths` is the number of particles. Of the picks at or above any threshold, as many are hits as
+    can be paired with a particle each.
     """
 
     scores: UInt16[np.ndarray, " picks"]
@@ -33,19 +32,19 @@ class Ranked:
     truths: int
 
     def counts_at(self, threshold16: int) -> Counts:
-        """Counts of particles when the picks are those with a score of `threshold16` or more."""
+        """Counts of particles, with the picks of score `threshold16` or more."""
         chosen = self.hits[self.scores >= threshold16]
         tp = int(np.count_nonzero(chosen))
         return Counts(tp=tp, fp=len(chosen) - tp, fn=self.truths - tp)
 
 
 def rank(picks: Picks, truths: Float64[np.ndarray, "truths 2"], *, limit_px: float) -> Ranked:
-    """Match picks (the best first) and particles one to one, no pair further apart than `limit_px`.
+    """Match picks, best first, and particles one to one, each pair at most `limit_px` apart.
 
-    A pick is a hit if the largest matching of the picks up to it has a pair more than that of the
-    picks before it. Picks that can be matched together are the independent sets of a matroid
-    (Edmonds and Fulkerson 1965), so the hits among the best n picks are a largest matching of them,
-    for every n. One search for an augmenting path a pick.
+    A pick is a hit if the largest matching of the picks up to it has one pair more than that of the
+    picks before it. The sets of picks that can be matched together are the independent sets of a
+    matroid (Edmonds and Fulkerson 1965), so for every n the hits among the best n picks are a
+    largest matching of them. Each pick takes one search for an augmenting path.
     """
     reachable = _reachable(picks.centres, truths, limit_px)
     owner: dict[int, int] = {}
@@ -58,10 +57,10 @@ def rank(picks: Picks, truths: Float64[np.ndarray, "truths 2"], *, limit_px: flo
 
 
 def best_threshold(ranked: Sequence[Ranked]) -> int:
-    """The threshold16 with the highest F1 of the counts of all micrographs together; among equals the highest.
+    """The threshold16 with the highest F1 over all micrographs; of several, the highest.
 
-    Compared exactly, over every score that a pick has. Without any hit all are equally bad, and the
-    answer is half.
+    F1 is compared exactly, over the scores of all picks. Without a hit all thresholds are equal,
+    and the result is one half of the full score.
     """
     scores, hits, truths = _pooled(ranked)
     tp = np.cumsum(hits)
@@ -77,12 +76,10 @@ def best_threshold(ranked: Sequence[Ranked]) -> int:
 
 
 def average_precision(ranked: Sequence[Ranked]) -> float | None:
-    """Sum over thresholds of (rise in recall) x precision, picks of all micrographs together;
+    """Sum over thresholds of (rise in recall) x precision; None without a particle.
 
-    None without a particle.
-
-    As scikit-learn's `average_precision_score`, with recall of all particles: one that no pick ever
-    finds is missed.
+    The picks of all micrographs are ranked together. It is scikit-learn's `average_precision_score`
+    with the recall of all particles: a particle that no pick reaches is missed at every threshold.
     """
     scores, hits, truths = _pooled(ranked)
     if not truths:
@@ -98,7 +95,7 @@ def _reachable(
     truths: Float64[np.ndarray, "truths 2"],
     limit_px: float,
 ) -> list[list[int]]:
-    """For each pick the particles within the limit."""
+    """For each pick the indices of the particles within the limit."""
     if not len(centres) or not len(truths):
         return [[] for _ in centres]
     return [list(near) for near in KDTree(truths).query_ball_point(centres, limit_px)]
@@ -107,11 +104,9 @@ def _reachable(
 def _augment(
     start: int, reachable: Sequence[Sequence[int]], owner: dict[int, int], held: dict[int, int]
 ) -> bool:
-    """Match one pick more, if need be by giving others another of their particles.
+    """Match one more pick, if necessary by pairing earlier picks with other particles.
 
-    `owner` and `held` are the matching.
-
-    `owner` is particle -> pick, `held` pick -> particle.
+    The matching is `owner`, particle -> pick, and `held`, pick -> particle.
     """
     reached_by: dict[int, int] = {}
     waiting = deque([start])
@@ -142,7 +137,7 @@ def _hand_over(
 def _pooled(
     ranked: Sequence[Ranked],
 ) -> tuple[UInt16[np.ndarray, " n"], Bool[np.ndarray, " n"], int]:
-    """All picks, the best first, whether they are hits, and the number of particles."""
+    """The scores of all picks, best first, whether each is a hit, and the number of particles."""
     scores = np.concatenate([np.zeros(0, np.uint16), *(one.scores for one in ranked)])
     hits = np.concatenate([np.zeros(0, np.bool_), *(one.hits for one in ranked)])
     order = np.argsort(-scores.astype(np.int64), kind="stable")
@@ -150,7 +145,7 @@ def _pooled(
 
 
 def _ends(scores: UInt16[np.ndarray, " n"]) -> Int64[np.ndarray, " m"]:
-    """Places of the last of each run of equal scores: picks of one score are taken together or not at all."""
+    """Indices of the last pick of each score, because picks of one score have one threshold."""
     return np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)]).astype(
         np.int64
     )

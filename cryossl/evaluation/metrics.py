@@ -1,8 +1,8 @@
-"""Counts first, ratios last: precision, recall, F1 and IoU of pixels, and the decision threshold that maximises F1.
+"""Counts first, ratios last: precision, recall and F1 of pixels, and the decision threshold.
 
-Everything here is a function of integers: confusion counts and histograms over the 256 values of a
-stored probability add up over micrographs in any order without rounding, and one pass over a map is
-enough for all 255 thresholds.
+Confusion counts and histograms over the 256 values of a stored probability are integers. They add
+up over micrographs in any order without rounding, and one pass over a map gives the counts at all
+255 thresholds.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ HALF = 128
 
 @dataclass(frozen=True)
 class Scores:
-    """Ratios in [0, 1]; None where the denominator is zero, which is undefined and not bad."""
+    """Ratios in [0, 1]; None if the denominator is zero, which means undefined, not zero."""
 
     precision: float | None
     recall: float | None
     f1: float | None
-    iou: float | None
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Counts:
     fn: int
 
     def __add__(self, other: Counts) -> Counts:
-        """Counts of both parts together."""
+        """The counts of both parts together."""
         return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
 
     def exact_f1(self) -> Fraction | None:
@@ -50,12 +49,11 @@ class Counts:
         return Fraction(2 * self.tp, total) if total else None
 
     def scores(self) -> Scores:
-        """Precision tp/(tp+fp), recall tp/(tp+fn), F1 2tp/(2tp+fp+fn), IoU tp/(tp+fp+fn)."""
+        """Precision tp / (tp + fp), recall tp / (tp + fn) and F1 2 tp / (2 tp + fp + fn)."""
         return Scores(
             precision=_ratio(self.tp, self.tp + self.fp),
             recall=_ratio(self.tp, self.tp + self.fn),
             f1=_ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn),
-            iou=_ratio(self.tp, self.tp + self.fp + self.fn),
         )
 
 
@@ -79,7 +77,7 @@ def histogram(probabilities: UInt8[np.ndarray, "height width"], label_map: Label
 
 
 def counts_at(histogram: Histogram, threshold8: int) -> Counts:
-    """Counts when a pixel is predicted PARTICLE at p8 >= threshold8; threshold8 in 0..255.
+    """Counts if a pixel is predicted PARTICLE at p8 >= threshold8; threshold8 in 0..255.
 
     Raises ValueError for another threshold.
     """
@@ -94,10 +92,11 @@ def counts_at(histogram: Histogram, threshold8: int) -> Counts:
 
 
 def best_threshold(histogram: Histogram) -> int:
-    """The threshold8 in 1..255 with the highest F1; among equals the one nearest to 128, then the lower.
+    """The threshold8 in 1..255 with the highest F1.
 
-    F1 is compared as a fraction of integers: no grid, no rounding. Without a PARTICLE pixel every
-    F1 is zero or undefined, all are equal and the answer is 128.
+    Of several it is the one nearest to 128, then the lower one. F1 is compared as a fraction of
+    integers, without a grid and without rounding. Without a PARTICLE pixel every F1 is zero or
+    undefined, and the result is 128.
     """
     exact = {
         threshold8: counts_at(histogram, threshold8).exact_f1() or Fraction(0)
@@ -109,11 +108,11 @@ def best_threshold(histogram: Histogram) -> int:
 
 
 def f1_cap(pseudo_ratio: float, true_ratio: float) -> float:
-    """Highest F1 that masks with particle ratio `pseudo_ratio` can reach where the truth has `true_ratio`.
+    """The highest F1 of masks with particle ratio `pseudo_ratio` if the truth has `true_ratio`.
 
-    At best the smaller region lies inside the larger: tp = min(r, t), 2 tp + fp + fn = r + t, hence
-    2 min(r, t) / (r + t). 2% against 4% caps at 0.667. Raises ValueError unless 0 <= r <= 1 and 0 <
-    t <= 1.
+    At best the smaller region lies inside the larger one: tp = min(r, t) and 2 tp + fp + fn = r +
+    t, hence 2 min(r, t) / (r + t). With 2% against 4% it is 0.667. Raises ValueError unless 0 <= r
+    <= 1 and 0 < t <= 1.
     """
     if not (0 <= pseudo_ratio <= 1 and 0 < true_ratio <= 1):
         raise ValueError(
@@ -126,8 +125,8 @@ def f1_cap(pseudo_ratio: float, true_ratio: float) -> float:
 def audit(pseudo_label: LabelMap, truth: LabelMap) -> Counts:
     """Counts of a pseudo-label against the hidden truth, over the pixels that are valid in both.
 
-    A doubtful pixel teaches nothing, so it is no miss either: read the result beside the ignored
-    fraction. For reports alone; neither training nor selection may see it.
+    A doubtful pixel is not learned, so it is not a miss either: read the result together with the
+    ignored fraction. Only for reports; neither training nor selection may use it.
     """
     said, there = pseudo_label == PARTICLE, truth == PARTICLE
     valid = (pseudo_label != IGNORE) & (truth != IGNORE)

@@ -1,8 +1,8 @@
-"""Probability map -> particles: where the centres are, and how sure the network is of each. Pure.
+"""Probability map -> particles: their centres, and a score for each.
 
-The map is averaged under a window as wide as a particle; its local maxima, no two nearer to each
-other than a minimum spacing, are the picks. Connected components are no way to count particles
-here: discs overlap, and the nearest labels lie one radius apart.
+The map is averaged under a window of the width of a particle. The picks are its local maxima with a
+minimum distance from each other. Connected components cannot count particles here, because discs
+overlap: the nearest labels are one radius apart.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from jaxtyping import Bool, Float32, Float64, Int64, UInt8, UInt16
 from scipy import ndimage, signal
 
 FULL_SCORE = 65_535
-"""The score of a pick under whose window every p is 1; a score is a mean probability in units of 1 / 65,535."""
+"""The score of a pick with p = 1 in its whole window; scores are mean p in units of 1 / 65,535."""
 
 # Chosen on the train micrographs of EMPIAR-10017 and 10028, on perfect maps and on those of a
 # network (docs/log.md).
 WINDOW_RADIUS = 0.95
 """Radius of the window, in radii of a particle's disc."""
 SPACING = 0.6
-"""Least distance of two picks, in radii of a particle's disc. The nearest labels are 0.97 apart."""
+"""Smallest distance of two picks, in radii of a disc; the nearest labels are 0.97 radii apart."""
 
 # A mean under one step of p8 is the network saying no; noise of it would be thousands of picks.
 _LEAST_SCORE = FULL_SCORE // 255
@@ -30,13 +30,16 @@ _LEAST_SCORE = FULL_SCORE // 255
 
 @dataclass(frozen=True, eq=False)
 class Picks:
-    """Centres (y, x) in px of the map, where the middle of the first pixel is at 0.5, and their scores; the best first."""
+    """Centres and scores of the picks of a map, best first.
+
+    Centres are (y, x) in px of the map; the middle of the first pixel is at 0.5.
+    """
 
     centres: Float32[np.ndarray, "picks 2"]
     scores: UInt16[np.ndarray, " picks"]
 
     def within(self, *, height_px: int, width_px: int, border_px: int) -> Picks:
-        """Those that do not lie in the band of `border_px` at the edges of the map."""
+        """The picks outside the band of `border_px` at the edges of the map."""
         kept = inside(self.centres, height_px=height_px, width_px=width_px, border_px=border_px)
         return Picks(self.centres[kept], self.scores[kept])
 
@@ -44,9 +47,9 @@ class Picks:
 def pick(probabilities: UInt8[np.ndarray, "height width"], *, radius_px: float) -> Picks:
     """The particles of a map of p8, for discs of `radius_px`.
 
-    The score of a place is the mean of p under the window round it, weighted 1 - (d / R)^2 at
-    distance d < R: a window with a middle has one maximum in a disc, a flat one a plateau wherever
-    discs overlap. Beyond the edge p is 0, so that the maximum of a particle that is cut by the edge
+    The score of a position is the mean of p under the window around it, with weight 1 - (d / R)^2
+    at distance d < R. A window with a peak has one maximum in a disc; a flat window has a plateau
+    where discs overlap. Beyond the edge p is 0, so the maximum of a particle that the edge cuts
     stays in its middle. Of equal neighbours the upper, then the left one is the pick. Raises
     ValueError unless the radius is above 0.
     """
@@ -68,7 +71,10 @@ def inside(
     width_px: int,
     border_px: int,
 ) -> Bool[np.ndarray, " n"]:
-    """Which centres lie in the picture and not in the band of `border_px` at its edges, as pixel counts leave it out."""
+    """Whether each centre lies in the picture and outside the band of `border_px` at its edges.
+
+    Pixel counts leave out the same band.
+    """
     y, x = centres[:, 0], centres[:, 1]
     within: Bool[np.ndarray, " n"] = (
         (y >= border_px)
@@ -80,7 +86,7 @@ def inside(
 
 
 def _window(radius_px: float) -> Float64[np.ndarray, "side side"]:
-    """Weights that add up to 1."""
+    """The weights of the window; they add up to 1."""
     reach = max(0, ceil(radius_px) - 1)
     away = np.arange(-reach, reach + 1, dtype=np.float64)
     weights = np.clip(1 - (away[:, None] ** 2 + away[None, :] ** 2) / radius_px**2, 0, None)
@@ -91,7 +97,10 @@ def _window(radius_px: float) -> Float64[np.ndarray, "side side"]:
 def _maxima(
     scores: UInt16[np.ndarray, "height width"], *, reach_px: int
 ) -> Int64[np.ndarray, "n 2"]:
-    """(row, column) of the pixels that no other in a square round them exceeds, the best first, then from top and left."""
+    """(row, column) of the local maxima, best first, ties by row and column.
+
+    A local maximum is a pixel that no other pixel in the square around it exceeds.
+    """
     highest = ndimage.maximum_filter(scores, size=2 * max(1, reach_px) + 1, mode="constant", cval=0)
     rows, columns = np.nonzero((scores == highest) & (scores >= _LEAST_SCORE))
     order = np.lexsort((columns, rows, -scores[rows, columns].astype(np.int64)))
@@ -101,10 +110,10 @@ def _maxima(
 def _apart(
     maxima: Int64[np.ndarray, "n 2"], shape: tuple[int, ...], spacing_px: float
 ) -> Bool[np.ndarray, " n"]:
-    """Which remain when each leaves out those after it that are nearer to it than the spacing.
+    """Whether each maximum remains if it must keep the spacing from all better ones that remain.
 
-    A map of what is left out, not a list of pairs: a network that says particle everywhere makes
-    every pixel a maximum.
+    The excluded pixels are marked in a map, not in a list of pairs, because a network that predicts
+    particle everywhere makes every pixel a maximum.
     """
     reach = ceil(spacing_px) - 1
     away = np.arange(-reach, reach + 1)

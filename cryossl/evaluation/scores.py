@@ -1,4 +1,11 @@
-"""Evaluations -> the numbers that are tracked: counts are added over micrographs first and divided last. Pure."""
+"""What a model scores: from the evaluations of a model to the numbers and counts that are tracked.
+
+Counts are added over micrographs first and divided last. Nothing here reads a file.
+
+- `Evaluation`: what one model predicts on one part of the split, as counts.
+- `Scored`: the evaluations on validation and test, with the thresholds chosen on validation.
+- `gains`, `accepted_numbers`, `checkpoint_numbers`: numbers that are derived from scores.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +24,32 @@ from cryossl.evaluation.picking import FULL_SCORE, Picks
 WITHOUT_BORDER, WITH_BORDER = 0, 1
 
 Numbers = dict[str, float | None]
+"""Metric name -> value; None where the value is undefined."""
+
+_ACCEPTED = (
+    "test/f1",
+    "test/precision",
+    "test/recall",
+    "test/particle_f1",
+    "validation/f1",
+    "gain/f1",
+    "gain/recall",
+    "gain/particle_f1",
+)
+_GAINS = {
+    "gain/f1": "test/f1",
+    "gain/recall": "test/recall",
+    "gain/precision": "test/precision",
+    "gain/validation_f1": "validation/f1",
+    "gain/particle_f1": "test/particle_f1",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Picked:
-    """The picks of a model on one micrograph and its true centres, the border band left out of both.
+    """The picks of a model on one micrograph and the true centres, both without the border band.
 
-    A pick can be one of the `truths` within `limit_px` of it.
+    A pick and a true centre can be a pair if they are at most `limit_px` apart.
     """
 
     picks: Picks
@@ -33,11 +59,15 @@ class Picked:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Probability histograms, and picks, of one model on some micrographs.
+    """What one model predicts on some micrographs, as histograms of pixels and as picks.
 
-    `histograms[i, b, c, v]` counts the pixels of micrograph i whose true class is c (BACKGROUND,
-    PARTICLE) and whose p8 is v; with b = 0 the unlabelled border band is left out, with b = 1 it
-    counts as labelled. `picked` is by micrograph too, or empty where particles are not scored.
+    Attributes:
+        ids: of the micrographs.
+        sources: of each micrograph.
+        histograms: `[i, b, c, v]` counts the pixels of micrograph i with true class c (BACKGROUND,
+            PARTICLE) and p8 = v. With b = 0 the unlabelled border band is left out; with b = 1 it
+            counts as labelled.
+        picked: by micrograph; empty if particles are not scored.
     """
 
     ids: tuple[str, ...]
@@ -46,92 +76,43 @@ class Evaluation:
     picked: tuple[Picked, ...] = ()
 
     def pooled(self, *, border: int = WITHOUT_BORDER) -> Int64[np.ndarray, "2 256"]:
-        """The histogram of all micrographs together."""
+        """The sum of the histograms of all micrographs."""
         total: Int64[np.ndarray, "2 256"] = self.histograms[:, border].sum(axis=0)
         return total
 
     def decision_threshold(self) -> int:
-        """The p8 from which a pixel is called PARTICLE so that pooled F1 is highest.
-
-        Only ever asked of validation.
-        """
+        """The p8 at which pooled pixel F1 is highest, 1 to 255; used on validation only."""
         return best_threshold(self.pooled())
 
     def micrograph_counts(self, threshold8: int) -> tuple[Counts, ...]:
-        """True positives, false positives and false negatives of each micrograph, the border left out."""
+        """Pixel counts of each micrograph, without the border band."""
         return tuple(
             counts_at(histogram, threshold8) for histogram in self.histograms[:, WITHOUT_BORDER]
         )
 
     @cached_property
     def ranked(self) -> tuple[matching.Ranked, ...]:
-        """The picks of each micrograph with the particles they hit; computed when first asked for."""
+        """The picks of each micrograph with their hits; computed once, at the first use."""
         return tuple(
             matching.rank(one.picks, one.truths, limit_px=one.limit_px) for one in self.picked
         )
 
     def pick_threshold(self) -> int:
-        """The score of a pick from which pooled particle F1 is highest.
-
-        Only ever asked of validation.
-        """
+        """The pick score at which pooled particle F1 is highest; used on validation only."""
         return matching.best_threshold(self.ranked)
 
     def particle_counts(self, threshold16: int) -> tuple[Counts, ...]:
-        """Particles found, invented and missed on each micrograph; empty where particles are not scored."""
+        """Particle counts of each micrograph; empty if particles are not scored."""
         return tuple(one.counts_at(threshold16) for one in self.ranked)
-
-
-def scores(evaluation: Evaluation, threshold8: int) -> Numbers:
-    """Pixel precision, recall and F1 (percent-free, in [0, 1];
-
-    None where undefined) under the names they are tracked by.
-    """
-    overall = counts_at(evaluation.pooled(), threshold8).scores()
-    numbers: Numbers = {"f1": overall.f1, "precision": overall.precision, "recall": overall.recall}
-    numbers["f1_at_half"] = counts_at(evaluation.pooled(), HALF).scores().f1
-    numbers["f1_with_border"] = (
-        counts_at(evaluation.pooled(border=WITH_BORDER), threshold8).scores().f1
-    )
-    by_source = source_counts(evaluation, threshold8)
-    per_source = {source: counts.scores().f1 for source, counts in by_source.items()}
-    defined = [f1 for f1 in per_source.values() if f1 is not None]
-    numbers["f1_source_mean"] = sum(defined) / len(defined) if defined else None
-    numbers.update({f"f1/{source}": f1 for source, f1 in per_source.items()})
-    return numbers
-
-
-def particle_scores(evaluation: Evaluation, threshold16: int) -> Numbers:
-    """Particle precision, recall, F1 and average precision, as `scores`; nothing where particles are not scored."""
-    if not evaluation.picked:
-        return {}
-    counts = evaluation.particle_counts(threshold16)
-    found = pooled(counts).scores()
-    by_source = _by_source(evaluation.sources, counts)
-    return {
-        "particle_f1": found.f1,
-        "particle_precision": found.precision,
-        "particle_recall": found.recall,
-        "particle_ap": matching.average_precision(evaluation.ranked),
-        **{f"particle_f1/{source}": one.scores().f1 for source, one in by_source.items()},
-    }
-
-
-def source_counts(evaluation: Evaluation, threshold8: int) -> dict[str, Counts]:
-    """Source -> counts added over its micrographs, sources in alphabetical order."""
-    return _by_source(evaluation.sources, evaluation.micrograph_counts(threshold8))
-
-
-def _by_source(sources: Sequence[str], counts: Sequence[Counts]) -> dict[str, Counts]:
-    totals = {source: Counts(0, 0, 0) for source in sorted(set(sources))}
-    for source, one in zip(sources, counts, strict=True):
-        totals[source] += one
-    return totals
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's evaluations, and the thresholds that validation chose for it: of pixels (p8, 1 to 255), and of picks."""
+    """The evaluations of one model on validation and on test, with its decision thresholds.
+
+    The thresholds are chosen on validation and used on both parts. `threshold8` is that of pixels,
+    a p8 from 1 to 255.
+    """
 
     validation: Evaluation
     test: Evaluation
@@ -139,11 +120,11 @@ class Scored:
 
     @cached_property
     def pick_threshold16(self) -> int:
-        """Least score of a pick that counts."""
+        """The lowest score of a pick that counts, 0 to 65,535."""
         return self.validation.pick_threshold()
 
     def numbers(self) -> Numbers:
-        """`validation/...` and `test/...` scores and the thresholds as probabilities."""
+        """Scores as `validation/...` and `test/...`; thresholds as probabilities."""
         found: Numbers = {"threshold/decision": self.threshold8 / 255}
         if self.validation.picked:
             found["threshold/pick"] = self.pick_threshold16 / FULL_SCORE
@@ -155,7 +136,7 @@ class Scored:
         return found
 
     def counts(self) -> dict[str, Any]:
-        """Integer counts per micrograph at the chosen thresholds: what intervals and tests are computed from."""
+        """Integer counts of each micrograph, from which intervals and tests are computed."""
         return {
             "schema": "cryossl-counts/1",
             "threshold8": self.threshold8,
@@ -166,7 +147,7 @@ class Scored:
         }
 
     def _rows(self, evaluation: Evaluation) -> list[dict[str, Any]]:
-        """A row per micrograph; particles beside pixels where they are scored."""
+        """A row per micrograph; with particle counts if particles are scored."""
         rows: list[dict[str, Any]] = [
             {"id": name, "source": source, "tp": counts.tp, "fp": counts.fp, "fn": counts.fn}
             for name, source, counts in zip(
@@ -188,52 +169,87 @@ class Scored:
         return rows
 
 
+def scores(evaluation: Evaluation, threshold8: int) -> Numbers:
+    """Pixel precision, recall and F1 in [0, 1], pooled and by source; None where undefined."""
+    overall = _pooled_counts(evaluation, threshold8).scores()
+    by_source = {
+        source: counts.scores().f1
+        for source, counts in source_counts(evaluation, threshold8).items()
+    }
+    defined = [f1 for f1 in by_source.values() if f1 is not None]
+    return {
+        "f1": overall.f1,
+        "precision": overall.precision,
+        "recall": overall.recall,
+        "f1_at_half": _pooled_counts(evaluation, HALF).scores().f1,
+        "f1_with_border": _pooled_counts(evaluation, threshold8, border=WITH_BORDER).scores().f1,
+        "f1_source_mean": sum(defined) / len(defined) if defined else None,
+        **{f"f1/{source}": f1 for source, f1 in by_source.items()},
+    }
+
+
+def particle_scores(evaluation: Evaluation, threshold16: int) -> Numbers:
+    """Particle precision, recall, F1 and average precision; empty if particles are not scored."""
+    if not evaluation.picked:
+        return {}
+    counts = evaluation.particle_counts(threshold16)
+    overall = pooled(counts).scores()
+    by_source = _by_source(evaluation.sources, counts)
+    return {
+        "particle_f1": overall.f1,
+        "particle_precision": overall.precision,
+        "particle_recall": overall.recall,
+        "particle_ap": matching.average_precision(evaluation.ranked),
+        **{f"particle_f1/{source}": one.scores().f1 for source, one in by_source.items()},
+    }
+
+
+def source_counts(evaluation: Evaluation, threshold8: int) -> dict[str, Counts]:
+    """Source -> pixel counts of its micrographs together, sources in alphabetical order."""
+    return _by_source(evaluation.sources, evaluation.micrograph_counts(threshold8))
+
+
 def checkpoint_numbers(
     best_on_validation: Evaluation, best_on_test: Evaluation, *, step: int
 ) -> Numbers:
-    """Scores of the weights that were best on validation, beside those of the last step; its own threshold."""
+    """`best_step/...`: scores of the weights that were best on validation.
+
+    They are tracked beside the scores of the last step, and have a decision threshold of their own.
+    """
     threshold8 = best_on_validation.decision_threshold()
     return {
         "best_step/step": step,
-        "best_step/validation_f1": counts_at(best_on_validation.pooled(), threshold8).scores().f1,
-        "best_step/test_f1": counts_at(best_on_test.pooled(), threshold8).scores().f1,
+        "best_step/validation_f1": _pooled_counts(best_on_validation, threshold8).scores().f1,
+        "best_step/test_f1": _pooled_counts(best_on_test, threshold8).scores().f1,
     }
-
-
-def accepted_numbers(numbers: Mapping[str, float | None]) -> Numbers:
-    """`accepted/...`: what an arm reports.
-
-    Its `test/...` by iteration end with a student that may have been rejected.
-    """
-    wanted = (
-        "test/f1",
-        "test/precision",
-        "test/recall",
-        "test/particle_f1",
-        "validation/f1",
-        "gain/f1",
-        "gain/recall",
-        "gain/particle_f1",
-    )
-    return {f"accepted/{name.replace('/', '_')}": numbers.get(name) for name in wanted}
 
 
 def gains(student: Mapping[str, float | None], baseline: Mapping[str, float | None]) -> Numbers:
-    """Differences to the supervised baseline of the numbers a verdict rests on;
+    """`gain/...`: student minus supervised baseline; None where either number is undefined."""
+    found: Numbers = {}
+    for gain, name in _GAINS.items():
+        after, before = student.get(name), baseline.get(name)
+        found[gain] = None if after is None or before is None else after - before
+    return found
 
-    None where either is undefined.
+
+def accepted_numbers(numbers: Mapping[str, float | None]) -> Numbers:
+    """`accepted/...`: the numbers of the accepted model under names of their own.
+
+    The last `test/...` of an arm may be those of a student that was rejected.
     """
-    wanted = {
-        "gain/f1": "test/f1",
-        "gain/recall": "test/recall",
-        "gain/precision": "test/precision",
-        "gain/validation_f1": "validation/f1",
-        "gain/particle_f1": "test/particle_f1",
-    }
-    return {
-        gain: _difference(student.get(name), baseline.get(name)) for gain, name in wanted.items()
-    }
+    return {f"accepted/{name.replace('/', '_')}": numbers.get(name) for name in _ACCEPTED}
 
 
-def _difference(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
+def _pooled_counts(
+    evaluation: Evaluation, threshold8: int, *, border: int = WITHOUT_BORDER
+) -> Counts:
+    """Pixel counts of all micrographs together."""
+    return counts_at(evaluation.pooled(border=border), threshold8)
+
+
+def _by_source(sources: Sequence[str], counts: Sequence[Counts]) -> dict[str, Counts]:
+    totals = {source: Counts(0, 0, 0) for source in sorted(set(sources))}
+    for source, one in zip(sources, counts, strict=True):
+        totals[source] += one
+    return totals

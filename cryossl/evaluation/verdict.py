@@ -1,8 +1,8 @@
-"""The note's success, partial success and failure, its health signs, and what to do next. Pure.
+"""The verdict on an arm: success, partial success or failure, health signs, and next steps.
 
-The note counts in percent of pixels and in pseudo-labels at 258 labelled micrographs; here every
-bound is a fraction of the target particle ratio or of the labelled count, so that it holds for
-other data.
+The criteria are those of a note that counts in percent of pixels and in pseudo-labels at 258
+labelled micrographs. Here every bound is a fraction of the target particle ratio or of the labelled
+count, so that it holds for other data.
 """
 
 from __future__ import annotations
@@ -35,13 +35,11 @@ Metrics = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class Measures:
-    """What one arm at one seed measured.
+    """The measurements of one arm at one seed; scores, gains and ratios are fractions.
 
-    Scores, gains and ratios are fractions; None: not measured.
-
-    The gains are over the baseline; the pseudo-labels are those of the accepted student, or of the
-    last one tried where none was accepted. `accepted_iteration` 0 is the baseline itself;
-    `rejected_gain_f1` is then the gain that the last student would have brought.
+    None means not measured. The gains are over the baseline. The pseudo-labels are those of the
+    accepted student, or of the last student if none was accepted. `accepted_iteration` 0 is the
+    baseline itself; `rejected_gain_f1` is then the gain of the last student.
     """
 
     f1: float | None
@@ -57,9 +55,10 @@ class Measures:
 
 @dataclass(frozen=True)
 class Criterion:
-    """One criterion of the note: what was wanted, what was measured (`short` for a crowded line), whether it is met.
+    """One criterion: the wanted and the measured value in words, and whether it is met.
 
-    `value` is a fraction or a count; it and `met` are None where nothing was measured.
+    `short` is the measured value for a short line. `value` is a fraction or a count; `value` and
+    `met` are None if nothing was measured.
     """
 
     name: str
@@ -81,9 +80,9 @@ class Sign:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome in one word and one sentence, the criteria behind it, the signs, and the next steps in words.
+    """The outcome of an arm with one sentence, its criteria, health signs and next steps.
 
-    `remark` is what the criteria cannot show, empty if there is nothing.
+    `remark` says what the criteria cannot show; it is empty if there is nothing.
     """
 
     outcome: Outcome
@@ -156,17 +155,16 @@ def judge(
 ) -> Verdict:
     """The verdict on one arm, at one seed or over seeds.
 
+    At one seed, the estimates alone decide. Over seeds, "+2 points" also needs `gain_lower` above
+    0, and "recall not lower" means `recall_lower` above -1 point.
+
     Args:
         measures: one per seed that finished.
-        strategy: its name; the baseline, `supervised_long` and `full` have no pseudo-labels: they
-            are controls. One whose definition fixes how many pseudo-labels it keeps is not asked
-            for that: soft, say, learns from the whole pool.
+        strategy: its name. The baseline and the controls have no pseudo-labels. A strategy whose
+            definition fixes its number of pseudo-labels has no criterion on that number.
         ratio_percent: labelled part, for the words.
         gain_lower: over several seeds, the lower 95% bound of the mean F1 gain, a fraction.
         recall_lower: likewise of the mean recall gain.
-
-    At one seed, the estimates alone decide. Over seeds, "+2 points" also needs `gain_lower` above
-    0, and "recall not lower" means `recall_lower` above -1 point.
     """
     several = len(measures) > 1
     gain = mean_of(measure.gain_f1 for measure in measures)
@@ -203,9 +201,12 @@ def judge(
 def health(
     relative_ratio: float | None, per_labelled: float | None, gain: float | None
 ) -> tuple[Sign, ...]:
-    """The note's signs, from particle ratio / target, pseudo-labels per labelled item and F1 gain (a fraction).
+    """The health signs; a sign without a measurement is left out.
 
-    What is None is left out.
+    Args:
+        relative_ratio: particle ratio of the pseudo-labels / target.
+        per_labelled: pseudo-labels per labelled item.
+        gain: of F1, a fraction.
     """
     signs = []
     if relative_ratio is not None:
@@ -364,7 +365,7 @@ def _sentence(gain: float | None, criteria: Sequence[Criterion]) -> str:
 
 
 def _rejected(measures: Sequence[Measures]) -> str:
-    """What is behind a gain of nothing: no student was accepted."""
+    """The remark if no student was accepted, else an empty text."""
     if not measures or any(measure.accepted_iteration for measure in measures):
         return ""
     gain = mean_of(measure.rejected_gain_f1 for measure in measures)
@@ -379,7 +380,7 @@ def _control_sentence(gain: float | None) -> str:
 
 
 def _next_steps(outcome: Outcome, measures: Sequence[Measures], ratio_percent: float) -> str:
-    """What the note would do next."""
+    """The next steps in words, by outcome."""
     if outcome == "success":
         seeds = (
             "Run more seeds (6 for a claim, 10 for a paper) before writing that it works"
@@ -411,6 +412,6 @@ def _next_steps(outcome: Outcome, measures: Sequence[Measures], ratio_percent: f
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """Mean of the numbers that are there; None without any."""
+    """Mean of the numbers that are not None; None without any."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch.nn import functional
 
+from cryossl.data.images import LARGEST_Z, LEVELS_PER_Z
 from cryossl.network.device import to_device
 
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
@@ -23,8 +24,6 @@ NOISED_STRENGTH = 0.5
 # of the tiles of a noised batch that are seen under a strong view, and that take a box of another
 NOISED_SHARE = 0.5
 CUT_SHARES = (0.25, 0.75)  # least and greatest side of CutMix's box, of the tile's
-_BYTES_PER_Z = 25.5
-_GREATEST_Z = 5.0
 
 Stack = Shaped[torch.Tensor, "batch channels side side"]
 BytePictures = UInt8[torch.Tensor, "batch 1 side side"]
@@ -165,4 +164,4 @@ def _blurred(pictures: Pictures, deviations: np.ndarray) -> Pictures:
 
 def z_scores(pictures: UInt8[torch.Tensor, "*shape"]) -> Float[torch.Tensor, "*shape"]:
     """Stored bytes -> z scores in [-5, 5], fp32, on the pictures' device: a quarter of the bytes cross the bus."""
-    return pictures.to(torch.float32).mul_(1 / _BYTES_PER_Z).sub_(_GREATEST_Z)
+    return pictures.to(torch.float32).mul_(1 / LEVELS_PER_Z).sub_(LARGEST_Z)

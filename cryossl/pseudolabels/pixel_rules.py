@@ -1,7 +1,8 @@
-"""Probabilities -> what a pixel is taken for: cut-offs, portions of a class, rings, and weights of soft targets. Pure.
+"""Pixel rules: which pixels are PARTICLE, BACKGROUND or IGNORE, and the weights of soft targets.
 
-All of it acts on stored probabilities, p8 = round(255 p), and compares integers. What concerns a
-whole pool or source follows from its histogram of 256 bins.
+All rules act on stored probabilities, p8 = round(255 p), so they compare integers. A rule for a
+whole pool or source uses its histogram of 256 bins. To add a pixel rule, write its function here
+and its field in `selection.Selection`, which `Selection.cutoffs` or `selection.label_map` applies.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ LARGEST_SOFT = 254
 
 @dataclass(frozen=True, eq=False)
 class SoftTargets:
-    """What the numbers of a map mean that holds probabilities, p8 up to 254, in place of labels: a weight for each value.
+    """The weights of a map that holds probabilities instead of labels.
 
-    A pixel of value v is to be learned as p = v / 255 with weight `weights[v]`; 255 is IGNORE, of
-    weight 0.
+    A pixel with value v, 0 to 254, is learned as p = v / 255 with weight `weights[v]`. The value
+    255 is IGNORE and has weight 0.
     """
 
     weights: Float32[np.ndarray, "256"]
@@ -38,18 +39,18 @@ class SoftTargets:
 def particle_cutoff(threshold: float) -> int:
     """The smallest p8 with p8 / 255 >= threshold, in exact arithmetic; threshold in [0, 1].
 
-    The threshold means the decimal that was typed: 0.70 is 7/10, so 255 x 0.70 = 178.5 and the
-    cut-off is 179; 0.60 gives exactly 153. Since p8 = round(255 p), a cut-off c acts on the
-    network's own probability at (c - 1/2) / 255.
+    The threshold is the decimal that was written: 0.70 is 7/10, so 255 x 0.70 = 178.5 and the
+    cut-off is 179; 0.60 gives exactly 153. Since p8 = round(255 p), a cut-off c corresponds to the
+    network's own probability (c - 1/2) / 255.
     """
     return ceil(255 * decimal_of(threshold))
 
 
 def background_cutoff(threshold: float) -> int:
-    """The largest p8 with 1 - p8 / 255 >= threshold, in exact arithmetic; -1 if there is none; threshold in [0, 1].
+    """The largest p8 with 1 - p8 / 255 >= threshold, in exact arithmetic; threshold in [0, 1].
 
-    0.80 gives exactly 51, where 255 * (1 - 0.8) in floating point is 50.99999999999999; 0.70 gives
-    76.
+    It is -1 if there is none. 0.80 gives exactly 51, although 255 * (1 - 0.8) in floating point is
+    50.99999999999999; 0.70 gives 76.
     """
     return floor(255 * (1 - decimal_of(threshold)))
 
@@ -60,19 +61,21 @@ def probability_counts(probabilities: UInt8[np.ndarray, "height width"]) -> Prob
 
 
 def portion_cutoffs(counts: ProbabilityCounts, *, prior: float, portion: float) -> Cutoffs:
-    """Cut-offs that label a portion of each class, the classes being as frequent as the prior says.
+    """Cut-offs that label a portion of each class, with the class frequencies of the prior.
 
-    BACKGROUND is the bottom portion x (1 - prior) of all pixels, PARTICLE the top portion x prior.
-    Stored probabilities have ties: for BACKGROUND the lowest cut-off is taken that reaches its
-    portion, for its bulk often lies at p8 = 0 and 1; PARTICLE then gets the portion that BACKGROUND
-    came to, 1 at most, by the cut-off that comes nearest to it, the higher of equals. So the
-    labelled part sets the ratio of the classes, not the teacher: CBST, Zou et al. (2018), with the
-    prior in place of the teacher's own frequencies.
+    BACKGROUND is the lowest portion x (1 - prior) of all pixels, PARTICLE the highest portion x
+    prior. Stored probabilities have ties, so a portion is seldom reached exactly. BACKGROUND gets
+    the lowest cut-off that reaches its portion: most of its pixels often have p8 = 0 or 1.
+    PARTICLE then gets the portion that BACKGROUND has reached, at most 1, by the nearest cut-off,
+    the higher one of two equals.
+
+    So the labelled part sets the ratio of the classes, not the teacher. This is CBST, Zou et al.
+    (2018), with the prior in place of the teacher's own frequencies.
 
     Args:
-        counts: pixels of each p8 in a source, at least one.
+        counts: pixels of each p8 in a source, at least one pixel.
         prior: particle ratio of the source, in (0, 1).
-        portion: of each class, in (0, 1]; the least of it.
+        portion: of each class to label at least, in (0, 1].
 
     Returns:
         (a, b) with a in 1..256 and b in 0..255; they may overlap if the portions do.
@@ -87,13 +90,16 @@ def portion_cutoffs(counts: ProbabilityCounts, *, prior: float, portion: float) 
 
 
 def prior_cutoff(counts: ProbabilityCounts, *, prior: float) -> int:
-    """The p8 above which as many pixels lie as the prior says are particle, clipped to p in [0.3, 0.7]."""
+    """The p8 at which the teacher's particle ratio equals the prior, clipped to p in [0.3, 0.7]."""
     particle, _ = portion_cutoffs(counts, prior=prior, portion=1.0)
     return min(max(particle, particle_cutoff(0.3)), particle_cutoff(0.7))
 
 
 def with_ring(labels: LabelMap, *, ring_px: int) -> LabelMap:
-    """The label map with IGNORE on every BACKGROUND pixel within `ring_px` (Chebyshev distance) of a PARTICLE pixel."""
+    """The label map with IGNORE on each BACKGROUND pixel near a PARTICLE pixel.
+
+    Near is a Chebyshev distance of at most `ring_px`.
+    """
     near = ndimage.maximum_filter(
         (labels == PARTICLE).astype(np.uint8), size=2 * ring_px + 1, mode="constant"
     )
@@ -102,14 +108,12 @@ def with_ring(labels: LabelMap, *, ring_px: int) -> LabelMap:
 
 
 def soft_weights(counts: ProbabilityCounts) -> Float64[np.ndarray, "256"]:
-    """Weight in [0, 1] of a pixel by its p8:
+    """The weight in [0, 1] of a pixel with each p8: a truncated Gaussian of its confidence.
 
-    SoftMatch's truncated Gaussian of confidence, for each class its own.
-
-    With c = max(p, 1 - p), and mu_y, v_y mean and variance of c over the pixels of class y
-    (PARTICLE at p8 >= 128): exp(-min(0, c - mu_y)^2 / (2 v_y / 4)). Chen et al. (2023), arXiv
-    2301.10921, where one mu and v serve all classes: at 4% foreground they would be those of the
-    background alone.
+    With c = max(p, 1 - p), and mu_y, v_y the mean and variance of c over the pixels of class y
+    (PARTICLE at p8 >= 128), the weight is exp(-min(0, c - mu_y)^2 / (2 v_y / 4)). This is
+    SoftMatch, Chen et al. (2023), arXiv 2301.10921, with a mean and variance for each class. One
+    pair for both classes, as in the paper, would be that of the background at 4% foreground.
     """
     p = np.arange(256) / 255
     confidence = np.maximum(p, 1 - p)
@@ -133,16 +137,16 @@ def soft_codes(
 
 
 def to_labels(codes: UInt8[np.ndarray, "height width"]) -> LabelMap:
-    """A map of soft targets as labels, to be looked at and audited: PARTICLE at p8 >= 128."""
+    """A map of soft targets as labels, for pictures and the audit: PARTICLE at p8 >= 128."""
     hard: LabelMap = np.where(codes == IGNORE, np.uint8(IGNORE), (codes >= 128).astype(np.uint8))
     return hard
 
 
 def agreement(maps: list[UInt8[np.ndarray, "height width"]], *, cutoff: int) -> float:
-    """Mean Dice of the earlier maps with the last one at a p8 cut-off, in [0, 1]; two empty maps agree wholly.
+    """Mean Dice of the earlier maps with the last one at a p8 cut-off, in [0, 1].
 
-    Yang et al. (2022), ST++ (arXiv 2106.05095), where it is the mean IoU of the checkpoints of a
-    training with its last.
+    The Dice of two maps without a particle pixel is 1. Yang et al. (2022), ST++ (arXiv 2106.05095),
+    use the mean IoU of the checkpoints of a training with its last checkpoint.
     """
     *earlier, last = [each >= cutoff for each in maps]
     found = []
@@ -153,5 +157,5 @@ def agreement(maps: list[UInt8[np.ndarray, "height width"]], *, cutoff: int) -> 
 
 
 def decimal_of(number: float) -> Fraction:
-    """The number as it is written: 0.7 is 7/10, not the binary fraction a little below it."""
+    """The number as it is written: 0.7 is 7/10, not the nearest binary fraction."""
     return Fraction(str(float(number)))

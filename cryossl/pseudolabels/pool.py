@@ -1,4 +1,8 @@
-"""The unlabelled pool: a teacher's probabilities on disk, what was selected from them, and the pseudo-labels themselves."""
+"""The unlabelled pool: the teacher's probabilities on disk, and the pseudo-labels.
+
+`Pool.predict` writes the probabilities, `Pool.select` applies a selection to them and writes the
+pseudo-labels with a record of all assessments, and `Pool.selected` reads both back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ from cryossl.pseudolabels.pixel_rules import (
     to_labels,
 )
 from cryossl.pseudolabels.priors import Priors
-from cryossl.pseudolabels.selection import Assessment, Selection, assess_counts, label_map, select
+from cryossl.pseudolabels.selection import Assessment, Selection, assess, label_map, select
 from cryossl.pseudolabels.summary import SelectionSummary, summarise
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage
@@ -42,12 +46,18 @@ Region = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Selected:
-    """Pseudo-labels that were selected: best first, with what is known of every item of the pool.
+    """The pseudo-labels of a selection, with the assessment of every item of the pool.
 
-    `maps` holds a map for each micrograph of a selected item: labels, or soft targets where `soft`
-    says for its source what their values weigh; a pixel that no selected item answers for is
-    IGNORE. The maps stay on disk until they are looked at. `prior_cutoffs`: source -> the p8 above
-    which the teacher has as many pixels as the prior says, kept near 1/2.
+    Attributes:
+        stage: the stage that wrote them.
+        ids: of the selected items, best first.
+        assessments: item -> assessment, of the whole pool.
+        told: the numbers of the selection.
+        maps: micrograph -> its map, memory-mapped: labels, or soft targets if `soft` has weights.
+            A pixel that belongs to no selected item is IGNORE.
+        soft: source -> the weights of soft targets; empty if the maps are labels.
+        prior_cutoffs: source -> the p8 at which the teacher's particle ratio equals the prior,
+            clipped to p in [0.3, 0.7].
     """
 
     stage: Stage
@@ -59,18 +69,18 @@ class Selected:
     prior_cutoffs: Mapping[str, int]
 
     def __len__(self) -> int:
-        """How many items were selected."""
+        """The number of selected items."""
         return len(self.ids)
 
     def labels(self, micrograph: str) -> LabelMap:
-        """The map of a micrograph as labels, soft targets by their likelier class."""
+        """The map of a micrograph as labels; a soft target becomes its more probable class."""
         return to_labels(self.maps[micrograph]) if self.soft else self.maps[micrograph]
 
 
 class Pool:
     """The unlabelled items of a split.
 
-    It is given no true label; `audit` alone reads the hidden ones.
+    Only `audit` reads hidden labels.
     """
 
     def __init__(self, store: Store, items: Sequence[str]) -> None:
@@ -79,10 +89,9 @@ class Pool:
         self.micrographs = tuple(sorted({micrograph_of(item) for item in items}))
 
     def predict(self, folder: Path, predictor: Predictor, *, report: OnProgress) -> None:
-        """Write the p8 maps of the pool's micrographs into `folder`, a chunk of micrographs a file.
+        """Write the p8 maps of the pool's micrographs into `folder`, one file for each chunk.
 
-        A chunk that is there from an interrupted call is kept, so at most one chunk of work is
-        lost.
+        Chunks that an interrupted call has written are kept, so at most one chunk of work is lost.
         """
         chunks = self._chunks()
         for number, chunk in enumerate(chunks):
@@ -102,16 +111,16 @@ class Pool:
         report: OnProgress,
         earlier: Sequence[Path] = (),
     ) -> None:
-        """Assess every item, choose, and write the chosen maps one behind the other, with a record of why.
+        """Assess every item, choose items, and write their maps with a record of all assessments.
 
         Args:
             predicted: folder of the teacher's p8 maps.
             folder: where to write.
             selection: the rules.
-            priors: what the labelled part says.
-            report: hears "assess" in items.
-            earlier: folders of the p8 maps of the teacher earlier in its training, for the
-                agreement of each item.
+            priors: particle ratios of the labelled part.
+            report: called with "assess" in items.
+            earlier: folders of the p8 maps of the teacher's earlier weights, from which the
+                agreement of each item is computed.
         """
         counts = {}
         for done, (item, probabilities) in enumerate(
@@ -128,7 +137,7 @@ class Pool:
         }
         agreements = self._agreements([*earlier, predicted], alike) if earlier else {}
         assessments = {
-            item: assess_counts(
+            item: assess(
                 each,
                 selection,
                 cutoffs=cutoffs[self.source(item)],
@@ -148,7 +157,7 @@ class Pool:
         ignored = self._write_maps(
             predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection, cutoffs
         )
-        if selection.ring_px:  # which the histogram of an image cannot tell
+        if selection.ring_px:  # the histogram of an image does not show its ring
             assessments |= {
                 item: replace(
                     assessments[item],
@@ -212,9 +221,9 @@ class Pool:
         )
 
     def audit(self, selected: Selected) -> Counts:
-        """Counts of the pseudo-labels against the hidden truth.
+        """Counts of the pseudo-labels against the hidden truth, for reports only.
 
-        For reports alone; unannotated micrographs are left out.
+        Micrographs without annotations are left out.
         """
         return sum(
             (
@@ -232,12 +241,12 @@ class Pool:
     def cut(
         self, item: str, whole: UInt8[np.ndarray, "height width"]
     ) -> UInt8[np.ndarray, "own_height own_width"]:
-        """The part of its micrograph's map that an item answers for."""
+        """The part of a micrograph's map that belongs to an item, as a view."""
         y0, y1, x0, x1 = self._region(item)
         return whole[y0:y1, x0:x1]
 
     def _by_source(self, counts: Mapping[str, ProbabilityCounts]) -> dict[str, ProbabilityCounts]:
-        """The histogram of each source's items together."""
+        """The sum of the histograms of each source's items."""
         totals: dict[str, ProbabilityCounts] = {}
         for item, each in counts.items():
             source = self.source(item)
@@ -245,7 +254,7 @@ class Pool:
         return totals
 
     def _agreements(self, folders: Sequence[Path], cutoffs: Mapping[str, int]) -> dict[str, float]:
-        """How well the teacher's earlier maps of each item agree with its last."""
+        """The agreement of the teacher's earlier maps of each item with the last one."""
         streams = zip(*(self._probabilities(folder, self.items) for folder in folders), strict=True)
         return {
             views[0][0]: agreement(
@@ -263,7 +272,10 @@ class Pool:
         selection: Selection,
         cutoffs: Mapping[str, Cutoffs],
     ) -> dict[str, int]:
-        """A map per micrograph of a chosen item, one behind the other, in the order of ids; returns IGNORE pixels by item."""
+        """Write the maps of the chosen items' micrographs, in order of id.
+
+        Returns the number of IGNORE pixels of each chosen item.
+        """
         ignored = {}
         items = sorted(chosen, key=lambda item: (micrograph_of(item), item))
         with path.open("wb") as stream:
@@ -284,7 +296,7 @@ class Pool:
         return ignored
 
     def _region(self, item: str) -> Region:
-        """The pixels of its micrograph that an item answers for."""
+        """The pixels of its micrograph that belong to an item: y0, y1, x0, x1."""
         stored = self._store.micrographs[micrograph_of(item)]
         if item == stored.id:
             return 0, stored.height_px, 0, stored.width_px
@@ -299,7 +311,7 @@ class Pool:
     def _probabilities(
         self, folder: Path, items: Sequence[str]
     ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
-        """The p8 map of each item, in the order of micrographs; one chunk is mapped at a time."""
+        """The p8 map of each item, by micrograph; one chunk is memory-mapped at a time."""
         wanted: dict[str, list[str]] = {}
         for item in items:
             wanted.setdefault(micrograph_of(item), []).append(item)

@@ -1,4 +1,4 @@
-"""What the labelled part says of particle ratios: overall, and for each source. Pure."""
+"""Particle ratios of the labelled part, overall and for each source: the priors of a selection."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 SHRINKAGE_ITEMS = 5
-"""A source's own ratio counts like its labelled items, the overall ratio like this many."""
+"""The overall ratio has the weight of this many labelled items of a source."""
 
 
 @dataclass(frozen=True)
 class Priors:
-    """Target particle ratios in (0, 1], and how many labelled items each source has."""
+    """Target particle ratios in (0, 1], and the number of labelled items of each source."""
 
     ratio: float
     by_source: Mapping[str, float]
@@ -28,16 +28,21 @@ class Priors:
         return self.by_source.get(source, self.ratio)
 
     def target(self, source: str, *, scope: Literal["global", "per_source"]) -> float:
-        """What an image of the source is to come near."""
+        """The target particle ratio of an image of the source."""
         return self.of(source) if scope == "per_source" else self.ratio
 
 
 def shrunk_priors(
     ratio: float, *, ratios: Mapping[str, float], labelled: Mapping[str, int]
 ) -> Priors:
-    """pi_s = (n_s r_s + 5 r) / (n_s + 5): a source's ratio, drawn to the overall one the more, the fewer its labels.
+    """The prior of each source: pi_s = (n_s r_s + 5 r) / (n_s + 5).
 
-    `ratio`: overall; `ratios`: measured, of each source with labelled items; `labelled`: how many.
+    The fewer labelled items a source has, the nearer its prior is to the overall ratio.
+
+    Args:
+        ratio: r, overall.
+        ratios: r_s, measured on each source with labelled items.
+        labelled: n_s, the number of labelled items of each source.
     """
     shrunk = {
         source: (labelled[source] * own + SHRINKAGE_ITEMS * ratio)

@@ -1,4 +1,4 @@
-"""How a teacher is asked and how a student learns, as values: what a strategy decides besides its selection."""
+"""How a teacher predicts and how a student learns: the parts of a recipe beside its selection."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ ViewCount = Literal[1, 4, 8]
 class Teaching:
     """How the teacher's probabilities are made.
 
-    `calibrated`: at the temperature that fits half of the validation micrographs best. `views`:
-    their mean over so many orientations of a tile. `snapshots`: the teacher at 1/3 and 2/3 of its
-    training is asked too, and an image's quality knows how well they agree.
+    Attributes:
+        calibrated: with the temperature that fits one half of the validation micrographs best.
+        views: the mean over this many orientations of a tile.
+        snapshots: the teacher's weights at 1/3 and 2/3 of its training predict too, and the
+            agreement of the three predictions is a term of an image's quality.
     """
 
     calibrated: bool = False
@@ -28,11 +30,14 @@ class Teaching:
 class Consistency:
     """Learning online from a teacher that is the student's own moving average.
 
-    A pixel is learned as BACKGROUND at 1 - p >= `background_threshold`, as PARTICLE at p >= the
-    running mean confidence of particle pixels, kept within `particle_range`. `weight` of the
-    unlabelled part of the loss; `decay` of the average, at most; `paste` swaps boxes around
-    labelled particles with unlabelled tiles; `match_prior` holds the running mean prediction of
-    each source near its prior.
+    Attributes:
+        background_threshold: a pixel is learned as BACKGROUND at 1 - p >= this.
+        particle_range: a pixel is learned as PARTICLE at p >= the running mean confidence of
+            particle pixels, which is clipped to this range.
+        weight: of the unlabelled part of the loss.
+        decay: of the moving average, at most.
+        paste: boxes around labelled particles are pasted into unlabelled tiles.
+        match_prior: the running mean prediction of each source is kept near its prior.
     """
 
     background_threshold: float = 0.95
@@ -47,10 +52,15 @@ class Consistency:
 class Learning:
     """How a student learns from labelled and pseudo-labelled tiles.
 
-    `mixed`: as many labelled as pseudo-labelled tiles in every batch, otherwise one common pool of
-    tiles. `pseudo_weight`: of a pseudo-labelled tile, from the first step to the last.
-    `by_agreement`: that weight times the image's agreement. `noised`: under the noise of
-    `augment.noised`. `warm_start`: from the teacher's weights, not from fresh ones.
+    Attributes:
+        loss: its name.
+        mixed: each batch holds as many labelled as pseudo-labelled tiles; otherwise batches are
+            drawn from all tiles together.
+        pseudo_weight: of a pseudo-labelled tile, at the first and at the last step.
+        by_agreement: the weight of a tile is multiplied by the agreement of its image.
+        noised: with the noise of `augment.noised`.
+        warm_start: from the teacher's weights instead of new ones.
+        consistency: online learning from a moving average, or None.
     """
 
     loss: LossName = "bce_dice"

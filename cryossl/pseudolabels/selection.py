@@ -1,17 +1,19 @@
-"""Probabilities -> pseudo-labels: the rule for a pixel, the quality of an image, and which images are kept.
+"""Selection of pseudo-labels: the labels of a pixel, the quality of an image, the choice of images.
 
-Nothing here can see a true label: the inputs are a teacher's stored probabilities, the settings,
-one target ratio and the number of labelled items. All that is measured on an image follows from the
-256-bin histogram of its map, so an image of 1024 x 1024 takes a few milliseconds and the pool can
-be streamed.
+A selection has three steps, and each has a function here:
+
+1. `label_map`: a pixel is PARTICLE, BACKGROUND or doubtful, from its probability.
+2. `assess`: an image has a quality in [0, 1], from the histogram of its probabilities.
+3. `select`: a keep rule chooses images by their quality.
+
+No function takes a true label: the inputs are the teacher's stored probabilities p8 = round(255 p),
+the settings, a target particle ratio, and the number of labelled items.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, floor
 from typing import Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ from jaxtyping import Int64, UInt8
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
 from cryossl.errors import ConfigError
+from cryossl.pseudolabels.keep_rules import KeepRule, RankedPool
 from cryossl.pseudolabels.pixel_rules import (
     Cutoffs,
     ProbabilityCounts,
@@ -26,7 +29,6 @@ from cryossl.pseudolabels.pixel_rules import (
     decimal_of,
     particle_cutoff,
     portion_cutoffs,
-    probability_counts,
     with_ring,
 )
 
@@ -43,58 +45,31 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class AllAbove:
-    """Keep every image with quality >= threshold, however many."""
-
-    threshold: float
-
-
-@dataclass(frozen=True)
-class BestPerLabelled:
-    """Keep the best images, at most `multiple` per labelled item, however poor the last of them is."""
-
-    multiple: float
-
-    def limit(self, labelled_count: int) -> int:
-        """Most images that are kept: floor(multiple x labelled), exact in decimal (2 x 258 = 516;
-
-        0.29 x 100 = 29).
-        """
-        return floor(decimal_of(self.multiple) * labelled_count)
-
-
-@dataclass(frozen=True)
-class BestOfEachSource:
-    """Keep the best `share` of each source, rounded up."""
-
-    share: float
-
-    def limit(self, available: int) -> int:
-        """Most images that are kept of a source with so many."""
-        return ceil(decimal_of(self.share) * available)
-
-
-@dataclass(frozen=True)
 class Selection:
-    """A strategy's rules. A value: two strategies that differ in one field differ in one thing.
+    """The rules by which a strategy selects pseudo-labels, as a value.
 
-    A pixel is PARTICLE at p >= particle_threshold, else BACKGROUND at 1 - p >=
-    background_threshold, else doubtful.
+    Attributes:
+        particle_threshold: a pixel is PARTICLE at p >= this.
+        background_threshold: else it is BACKGROUND at 1 - p >= this, else doubtful.
+        quality: weights of the quality of an image.
+        keep: the rule that chooses images.
+        uncertain_pixels: the label of a doubtful pixel, IGNORE or BACKGROUND.
+        portion: the share of each class that is labelled at most. The frequency of the classes is
+            that of the labelled part in the image's source, and the thresholds still hold.
+        soft: the student learns the probabilities, weighted by confidence. The thresholds then
+            serve only for counts.
+        ring_px: background pixels within this distance of a particle pixel are IGNORE.
+        scope: one target ratio and quota for all sources, or one for each source.
 
-    `portion`: of each class, as the labelled part has it in the image's source, that is labelled at
-    most; the thresholds stay as floors. `soft`: the student learns the probabilities themselves,
-    weighted by confidence, and the thresholds only count. `ring_px`: pixels around a pseudo
-    particle that are IGNORE. `scope`: whether target ratio and quota are one for all sources, or
-    each source's own.
-
-    Raises ConfigError if a threshold is outside [0, 1] or if both together are under 1, so that
-    pixels would be both.
+    Raises:
+        ConfigError: a threshold is outside [0, 1], or both add up to less than 1, so that one pixel
+            could be both classes.
     """
 
     particle_threshold: float
     background_threshold: float
     quality: Quality
-    keep: AllAbove | BestPerLabelled | BestOfEachSource
+    keep: KeepRule
     uncertain_pixels: Literal["ignore", "background"] = "ignore"
     portion: float | None = None
     soft: bool = False
@@ -102,7 +77,7 @@ class Selection:
     scope: Literal["global", "per_source"] = "global"
 
     def __post_init__(self) -> None:
-        """Refuse thresholds that cannot be meant."""
+        """Refuse thresholds outside [0, 1] and thresholds that overlap."""
         thresholds = (self.particle_threshold, self.background_threshold)
         if not all(0 <= threshold <= 1 for threshold in thresholds):
             raise ConfigError(
@@ -118,12 +93,10 @@ class Selection:
     def cutoffs(
         self, counts: ProbabilityCounts | None = None, prior: float | None = None
     ) -> Cutoffs:
-        """(a, b):
+        """(a, b): a pixel is PARTICLE at p8 >= a, BACKGROUND at p8 <= b, doubtful between.
 
-        PARTICLE at p8 >= a, BACKGROUND at p8 <= b, doubtful between; b < a, so PARTICLE wins a tie.
-
-        With a portion they follow from the histogram and the prior particle ratio of the image's
-        source as well.
+        A pixel that meets both thresholds is PARTICLE, so b < a. With `portion` the cut-offs depend
+        on the histogram and on the prior particle ratio of the image's source, too.
         """
         particle, background = (
             particle_cutoff(self.particle_threshold),
@@ -137,10 +110,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What is known of one image without its truth.
-
-    Ratios in [0, 1]; the pixel counts add up over images.
-    """
+    """What is measured on one image without its truth: ratios in [0, 1] and counts of pixels."""
 
     quality: float
     particle_confidence: float
@@ -160,13 +130,15 @@ def label_map(
     selection: Selection,
     cutoffs: Cutoffs | None = None,
 ) -> LabelMap:
-    """The pseudo-label of one image:
+    """The pseudo-label of one image; doubtful pixels get the label of `uncertain_pixels`.
 
-    PARTICLE, BACKGROUND, and the doubtful as `uncertain_pixels` says.
+    With `ring_px`, background pixels within that distance of a particle pixel are IGNORE, because
+    teachers make most errors at the edges of particles.
 
-    `cutoffs` are those of the image's source where it has its own. With `ring_px` the pixels within
-    that distance of a PARTICLE pixel are IGNORE: where a particle ends is where a teacher errs
-    most.
+    Args:
+        probabilities: the teacher's p8.
+        selection: the rules.
+        cutoffs: of the image's source; those of the thresholds if not given.
     """
     particle, background = cutoffs or selection.cutoffs()
     doubtful = IGNORE if selection.uncertain_pixels == "ignore" else BACKGROUND
@@ -178,27 +150,6 @@ def label_map(
 
 
 def assess(
-    probabilities: UInt8[np.ndarray, "height width"],
-    selection: Selection,
-    *,
-    target_ratio: float,
-    cutoffs: Cutoffs | None = None,
-    agreement: float | None = None,
-) -> Assessment:
-    """Quality of one image and its terms; target_ratio in (0, 1].
-
-    One pass over the map: see `assess_counts`.
-    """
-    return assess_counts(
-        probability_counts(probabilities),
-        selection,
-        target_ratio=target_ratio,
-        cutoffs=cutoffs,
-        agreement=agreement,
-    )
-
-
-def assess_counts(
     counts: ProbabilityCounts,
     selection: Selection,
     *,
@@ -206,16 +157,27 @@ def assess_counts(
     cutoffs: Cutoffs | None = None,
     agreement: float | None = None,
 ) -> Assessment:
-    """Quality of one image from its histogram, as docs/method.md defines it.
+    """The quality of one image and its terms, from the histogram of its probabilities.
 
-    particle_confidence = mean p of PARTICLE pixels, background_confidence = mean 1 - p of the
-    pixels confident to be BACKGROUND, 0 where there is none; mean_confidence = mean max(p, 1 - p)
-    of all pixels; balance = max(0, 1 - |r - t| / t) with r = PARTICLE pixels / all pixels and t =
-    target_ratio; quality = the weighted sum. Doubtful pixels stay in the denominator of r, so that
-    `ignore` and `background` select the same images. Sums are integers and each ratio is divided
-    once, so a mean of exactly 0.70 passes a threshold of 0.70.
+    - particle_confidence: mean p of the PARTICLE pixels, 0 without one.
+    - background_confidence: mean 1 - p of the BACKGROUND pixels, 0 without one.
+    - mean_confidence: mean max(p, 1 - p) of all pixels.
+    - balance: max(0, 1 - |r - t| / t), with r = PARTICLE pixels / all pixels and t = target_ratio.
+    - quality: the sum of these terms and of the agreement, weighted by `selection.quality`.
 
-    Raises ValueError for an empty image or a target_ratio outside (0, 1].
+    Doubtful pixels count in the denominator of r and not in background_confidence, so
+    `uncertain_pixels` does not change which images are selected. Sums are integers and each ratio
+    is divided once, so a mean of exactly 0.70 passes a threshold of 0.70.
+
+    Args:
+        counts: pixels of each p8.
+        selection: the rules.
+        target_ratio: particle ratio in (0, 1].
+        cutoffs: of the image's source; those of the thresholds if not given.
+        agreement: of the teacher's predictions over its training, in [0, 1].
+
+    Raises:
+        ValueError: the image is empty, or target_ratio is outside (0, 1].
     """
     pixels = int(counts.sum())
     if pixels == 0:
@@ -262,38 +224,31 @@ def select(
 ) -> tuple[str, ...]:
     """Ids of the images that become pseudo-labels, best quality first, ties by id.
 
-    The answer does not depend on the order of the mapping, and a larger quota keeps a superset.
+    The result does not depend on the order of the mapping. A larger quota keeps a superset.
 
     Args:
-        assessments: of the pool.
+        assessments: of all images of the pool.
         selection: the rules.
         labelled_count: labelled items in all.
-        sources: item -> source; needed where each source has its own quota.
-        labelled_by_source: source -> labelled items; needed with scope=per_source.
+        sources: image -> source; required if each source has its own quota.
+        labelled_by_source: source -> labelled items; required with scope=per_source.
+
+    Raises:
+        ValueError: each source has its own quota and `sources` is missing.
     """
     ranked = sorted(assessments, key=lambda item: (-assessments[item].quality, item))
-    keep = selection.keep
-    if isinstance(keep, AllAbove):
-        return tuple(item for item in ranked if assessments[item].quality >= keep.threshold)
-    if isinstance(keep, BestPerLabelled) and selection.scope == "global":
-        return tuple(ranked[: keep.limit(labelled_count)])
-    if sources is None:
-        raise ValueError("a quota of each source needs the sources of the items")
-    counts = (
-        Counter(sources[item] for item in ranked)
-        if isinstance(keep, BestOfEachSource)
-        else labelled_by_source or {}
+    return selection.keep.choose(
+        RankedPool(
+            qualities={item: assessments[item].quality for item in ranked},
+            labelled_count=labelled_count,
+            scope=selection.scope,
+            sources=sources,
+            labelled_by_source=labelled_by_source or {},
+        )
     )
-    left = {source: keep.limit(count) for source, count in counts.items()}
-    chosen = []
-    for item in ranked:
-        if left.get(sources[item], 0) > 0:
-            left[sources[item]] -= 1
-            chosen.append(item)
-    return tuple(chosen)
 
 
 def _mean_of_255(counts: Int64[np.ndarray, " bins"], values: Int64[np.ndarray, " bins"]) -> float:
-    """Mean of values / 255 over counted pixels, 0 without a pixel; integers up to the one division, which is exact."""
+    """Mean of values / 255 over the counted pixels, 0 without one; one division of two integers."""
     pixels = int(counts.sum())
     return int((counts * values).sum()) / (255 * pixels) if pixels else 0.0

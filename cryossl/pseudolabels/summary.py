@@ -1,4 +1,4 @@
-"""What one selection did, in numbers. Pure."""
+"""The numbers that are tracked of one selection."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ from dataclasses import dataclass
 
 from cryossl.evaluation.metrics import Counts, f1_cap
 from cryossl.evaluation.scores import Numbers
-from cryossl.pseudolabels.selection import AllAbove, Assessment, Selection
+from cryossl.pseudolabels.selection import Assessment, Selection
 
 
 @dataclass(frozen=True)
 class SelectionSummary:
-    """What one selection did. None where nothing was selected.
+    """The numbers of one selection; ratios and means are None if nothing was selected.
 
-    `pool`: images assessed; `candidates`: images that the rules admit before the quota; `count`:
-    images kept. `particle_ratio`: PARTICLE / all pixels of the kept images, pooled, the ratio that
-    `balance` steers; where only a portion of each class is labelled, PARTICLE / labelled pixels,
-    for the rest is left out of both on purpose; `particle_ratio_valid`: PARTICLE / valid pixels,
-    the ratio that the student sees. The means are over kept images.
+    Attributes:
+        pool: images assessed.
+        candidates: images that the keep rule would keep without a quota.
+        count: images kept.
+        labelled_count: labelled items.
+        per_labelled: images kept per labelled item.
+        target_ratio: particle ratio of the labelled part.
+        particle_ratio: PARTICLE / all pixels of the kept images, the ratio in `balance`. If only a
+            portion of each class is labelled, PARTICLE / labelled pixels.
+        particle_ratio_valid: PARTICLE / valid pixels, the ratio that the student sees.
+        particle_ratio_by_source: `particle_ratio` of the kept images of each source.
+        ignored_fraction: IGNORE / all pixels of the kept images.
+        quality: mean over kept images, like the terms of the quality that follow.
     """
 
     pool: int
@@ -47,7 +55,10 @@ def summarise(
     target_ratio: float,
     sources: Mapping[str, str],
 ) -> SelectionSummary:
-    """Summary of what `select` returned; `sources` maps item id -> source. labelled_count >= 1."""
+    """The numbers of the images that `select` chose.
+
+    `labelled_count` is at least 1; `sources` maps image -> source.
+    """
     kept = [assessments[item] for item in chosen]
     of_labelled = selection.portion is not None
     by_source: dict[str, list[Assessment]] = {}
@@ -58,7 +69,7 @@ def summarise(
     ignored = sum(one.ignored_pixels for one in kept)
     return SelectionSummary(
         pool=len(assessments),
-        candidates=len(chosen) if isinstance(selection.keep, AllAbove) else len(assessments),
+        candidates=selection.keep.candidates([one.quality for one in assessments.values()]),
         count=len(chosen),
         labelled_count=labelled_count,
         per_labelled=len(chosen) / labelled_count,
@@ -82,9 +93,9 @@ def summarise(
 def selection_numbers(
     summary: SelectionSummary, selection: Selection, audit: Counts | None
 ) -> Numbers:
-    """`threshold/...`, `pseudo/...` and `quality/...` of one selection;
+    """`threshold/...`, `pseudo/...` and `quality/...` of one selection.
 
-    `audit` where the hidden truth was asked for.
+    `audit`: counts against the hidden truth, or None if the audit is off.
     """
     ratio = summary.particle_ratio
     found: Numbers = {
@@ -120,7 +131,7 @@ def selection_numbers(
 
 
 def _pooled_ratio(images: list[Assessment], *, of_labelled: bool) -> float | None:
-    """PARTICLE pixels over all, or over those that are not ignored; None without any."""
+    """PARTICLE pixels / all pixels, or / pixels that are not ignored; None without a pixel."""
     pixels = sum(one.pixels - (one.ignored_pixels if of_labelled else 0) for one in images)
     return sum(one.particle_pixels for one in images) / pixels if pixels else None
 

@@ -13,7 +13,7 @@ from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.data.tiling import micrograph_of, tile_grid
 from cryossl.network import architecture as networks
 from cryossl.network.training import steps_for
-from cryossl.pseudolabels.selection import BestPerLabelled
+from cryossl.pseudolabels.keep_rules import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.strategy_names import CONTROLS
 
@@ -110,7 +110,7 @@ def _most_pseudo_tiles(
     strategy: str, config: Config, iteration: int, labelled: int, pool: int
 ) -> int:
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
-    return min(pool, keep.limit(labelled)) if isinstance(keep, BestPerLabelled) else pool
+    return keep.at_most(pool, labelled)
 
 
 def _views(strategy: str, config: Config) -> int:
@@ -174,11 +174,7 @@ def _most_label_bytes(
 ) -> int:
     """Bytes of one iteration's pseudo-labels, at most; each has the map of its whole micrograph."""
     keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
-    return sum(
-        sorted(pool, reverse=True)[: keep.limit(labelled)]
-        if isinstance(keep, BestPerLabelled)
-        else pool
-    )
+    return sum(sorted(pool, reverse=True)[: keep.at_most(len(pool), labelled)])
 
 
 def _weight_bytes(config: Config) -> int:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.pseudolabels.keep_rules import AllAbove
 from cryossl.pseudolabels.pixel_rules import (
     agreement,
     particle_cutoff,
@@ -20,7 +21,7 @@ from cryossl.pseudolabels.pixel_rules import (
     to_labels,
     with_ring,
 )
-from cryossl.pseudolabels.selection import AllAbove, Quality, Selection, label_map
+from cryossl.pseudolabels.selection import Quality, Selection, label_map
 
 maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=14))
 labels = hnp.arrays(

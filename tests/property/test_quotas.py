@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryossl.pseudolabels.keep_rules import AllAbove, BestOfEachSource, BestPerLabelled
 from cryossl.pseudolabels.priors import SHRINKAGE_ITEMS, Priors, shrunk_priors
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    Assessment,
-    BestOfEachSource,
-    BestPerLabelled,
-    Quality,
-    Selection,
-    select,
-)
+from cryossl.pseudolabels.selection import Assessment, Quality, Selection, select
 
 SOURCES = "abc"
 

@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    Assessment,
-    BestPerLabelled,
-    Quality,
-    Selection,
-    assess,
-    label_map,
-    select,
-)
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
+from cryossl.pseudolabels.pixel_rules import probability_counts
+from cryossl.pseudolabels.selection import Assessment, Quality, Selection, assess, label_map, select
 
 maps = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=16))
 shares = st.integers(0, 1000).map(lambda thousandth: thousandth / 1000)
@@ -92,7 +85,7 @@ def test_each_pixel_is_labelled_as_exact_arithmetic_says(
 def test_an_assessment_is_what_the_pixels_say(
     probabilities: np.ndarray, rules: Selection, target: float
 ) -> None:
-    found = assess(probabilities, rules, target_ratio=target)
+    found = assess(probability_counts(probabilities), rules, target_ratio=target)
     labels = label_map(probabilities, replace(rules, uncertain_pixels="ignore"))
     p = probabilities / 255
     means = {
@@ -118,8 +111,8 @@ def test_quality_does_not_depend_on_where_the_pixels_are(
     shuffled = probabilities.ravel().tolist()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     other = np.array(shuffled, dtype=np.uint8).reshape(probabilities.shape)
-    assert assess(other, rules, target_ratio=target) == assess(
-        probabilities, rules, target_ratio=target
+    assert assess(probability_counts(other), rules, target_ratio=target) == assess(
+        probability_counts(probabilities), rules, target_ratio=target
     )
 
 
@@ -128,7 +121,11 @@ def test_what_becomes_of_doubtful_pixels_changes_no_quality(
     probabilities: np.ndarray, rules: Selection, target: float
 ) -> None:
     qualities = {
-        assess(probabilities, replace(rules, uncertain_pixels=mode), target_ratio=target).quality
+        assess(
+            probability_counts(probabilities),
+            replace(rules, uncertain_pixels=mode),
+            target_ratio=target,
+        ).quality
         for mode in ("ignore", "background")
     }
     assert len(qualities) == 1

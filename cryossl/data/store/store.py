@@ -24,7 +24,7 @@ from cryossl.data.store.plan import (
     members,
     plan_store,
 )
-from cryossl.data.tiling import Tile, cut, micrograph_of, tile_grid
+from cryossl.data.tiling import Tile, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress
 from cryossl.system.digest import digest
@@ -161,12 +161,6 @@ class Store:
         if item == stored.id:
             return grid
         return ({tile.id: tile for tile in grid}[item],)
-
-    def window(
-        self, array: UInt8[np.ndarray, "height width"], tile: Tile, *, fill: int
-    ) -> UInt8[np.ndarray, "tile_px tile_px"]:
-        """A copy of the tile's window of a micrograph's picture or label map; beyond the edge it is `fill`."""
-        return cut(array, tile, tile_px=self.tile_px, fill=fill)
 
     def particle_ratio(self, items: Iterable[str], *, border: bool = True) -> float:
         """PARTICLE pixels / valid pixels, pooled over items: micrographs, or tiles by the pixels they answer for.

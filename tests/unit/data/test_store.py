@@ -229,17 +229,6 @@ def test_tiles_are_found_by_micrograph_and_by_name(dataset: DataSet, tmp_path: P
         store.tiles("train/a_1.png@1,1")
 
 
-def test_a_window_is_cut_at_the_tile_and_filled_beyond_the_edge(
-    dataset: DataSet, tmp_path: Path
-) -> None:
-    store = make_store(dataset, tmp_path / "work", tile_px=48)
-    (tile,) = store.tiles("train/a_1.png")
-    window = store.window(store.picture("train/a_1.png"), tile, fill=77)
-    assert window.shape == (48, 48)
-    np.testing.assert_array_equal(window[:36], store.picture("train/a_1.png"))
-    assert (window[36:] == 77).all()
-
-
 # Particle ratio
 
 

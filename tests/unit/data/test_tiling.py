@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from cryossl.data.tiling import Tile, cut, micrograph_of, tile_grid
+from cryossl.data.tiling import Tile, micrograph_of, tile_grid
 
 
 def test_a_picture_of_two_and_a_half_tiles_gets_three_evenly_spread_windows() -> None:
@@ -43,22 +42,3 @@ def test_a_tile_is_named_by_its_micrograph_and_origin() -> None:
 
 def test_a_micrograph_is_its_own_micrograph() -> None:
     assert micrograph_of("train/10017_x.jpg") == "train/10017_x.jpg"
-
-
-def test_a_window_inside_is_the_picture_there() -> None:
-    picture = np.arange(48, dtype=np.uint8).reshape(6, 8)
-    window = cut(picture, Tile("m", 1, 3, (1, 5, 3, 7)), tile_px=4, fill=128)
-    np.testing.assert_array_equal(window, picture[1:5, 3:7])
-
-
-def test_beyond_the_edge_a_window_holds_the_fill() -> None:
-    window = cut(
-        np.ones((2, 3), dtype=np.uint8), Tile("m", 0, 0, (0, 2, 0, 3)), tile_px=4, fill=255
-    )
-    np.testing.assert_array_equal(window, [[1, 1, 1, 255], [1, 1, 1, 255], [255] * 4, [255] * 4])
-
-
-def test_a_window_is_a_copy() -> None:
-    picture = np.zeros((4, 4), dtype=np.uint8)
-    cut(picture, Tile("m", 0, 0, (0, 4, 0, 4)), tile_px=4, fill=0)[:] = 9
-    assert not picture.any()

@@ -26,13 +26,13 @@ TRUTH = np.array([[BACKGROUND, PARTICLE, PARTICLE], [BACKGROUND, PARTICLE, IGNOR
 
 def test_scores_are_ratios_of_counts() -> None:
     scores = Counts(tp=6, fp=2, fn=4).scores()
-    assert scores == Scores(precision=0.75, recall=0.6, f1=12 / 18, iou=0.5)
+    assert scores == Scores(precision=0.75, recall=0.6, f1=12 / 18)
 
 
 def test_a_ratio_without_a_denominator_is_undefined_and_not_zero() -> None:
-    assert Counts(0, 0, 0).scores() == Scores(None, None, None, None)
-    assert Counts(0, 0, 5).scores() == Scores(precision=None, recall=0.0, f1=0.0, iou=0.0)
-    assert Counts(0, 5, 0).scores() == Scores(precision=0.0, recall=None, f1=0.0, iou=0.0)
+    assert Counts(0, 0, 0).scores() == Scores(None, None, None)
+    assert Counts(0, 0, 5).scores() == Scores(precision=None, recall=0.0, f1=0.0)
+    assert Counts(0, 5, 0).scores() == Scores(precision=0.0, recall=None, f1=0.0)
     assert Counts(0, 0, 0).exact_f1() is None
 
 

@@ -15,14 +15,9 @@ from cryossl.evaluation.matching import best_threshold, rank
 from cryossl.evaluation.metrics import Counts, audit, histogram
 from cryossl.evaluation.picking import Picks
 from cryossl.evaluation.scores import Evaluation, Picked, Scored, checkpoint_numbers, gains
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    BestPerLabelled,
-    Quality,
-    Selection,
-    assess,
-    select,
-)
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
+from cryossl.pseudolabels.pixel_rules import probability_counts
+from cryossl.pseudolabels.selection import Quality, Selection, assess, select
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers, summarise
 
 SELECTION = Selection(
@@ -163,7 +158,8 @@ def summary_of(
     selection: Selection, seeds: range, labelled_count: int = 2
 ) -> tuple[SelectionSummary, tuple[str, ...]]:
     assessments = {
-        f"m{seed}": assess(random_maps(seed)[0], selection, target_ratio=0.2) for seed in seeds
+        f"m{seed}": assess(probability_counts(random_maps(seed)[0]), selection, target_ratio=0.2)
+        for seed in seeds
     }
     chosen = select(assessments, selection, labelled_count=labelled_count)
     sources = {item: "ab"[int(item[1:]) % 2] for item in chosen}

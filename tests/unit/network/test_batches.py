@@ -8,7 +8,7 @@ import torch
 
 from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE
-from cryossl.data.tiling import Tile, cut, tile_grid
+from cryossl.data.tiling import Tile
 from cryossl.network.batches import Example, TileBatches, cut_into
 
 TILE_PX = 8
@@ -103,12 +103,26 @@ def test_batches_do_not_share_memory():
     assert torch.equal(first.pictures, kept)
 
 
-def test_cutting_in_place_is_cutting():
-    array = np.random.default_rng(0).integers(0, 256, (21, 13), dtype=np.uint8)
-    for tile in tile_grid(micrograph="m", height_px=21, width_px=13, tile_px=TILE_PX):
-        window = np.full((TILE_PX, TILE_PX), 77, np.uint8)
-        cut_into(window, array, (tile.y, tile.x), fill=9)
-        np.testing.assert_array_equal(window, cut(array, tile, tile_px=TILE_PX, fill=9))
+def window(array: np.ndarray, origin: tuple[int, int], *, side: int, fill: int) -> np.ndarray:
+    found = np.full((side, side), 77, np.uint8)
+    cut_into(found, array, origin, fill=fill)
+    return found
+
+
+def test_a_window_inside_is_the_picture_there():
+    picture = np.arange(48, dtype=np.uint8).reshape(6, 8)
+    np.testing.assert_array_equal(window(picture, (1, 3), side=4, fill=128), picture[1:5, 3:7])
+
+
+def test_beyond_the_edge_a_window_holds_the_fill():
+    found = window(np.ones((2, 3), dtype=np.uint8), (0, 0), side=4, fill=255)
+    np.testing.assert_array_equal(found, [[1, 1, 1, 255], [1, 1, 1, 255], [255] * 4, [255] * 4])
+
+
+def test_a_window_is_a_copy():
+    picture = np.zeros((4, 4), dtype=np.uint8)
+    window(picture, (0, 0), side=4, fill=0)[:] = 9
+    assert not picture.any()
 
 
 def moving(*, shift_px: int, shape: tuple[int, int] = (40, 24)) -> TileBatches:

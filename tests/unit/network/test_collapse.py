@@ -14,9 +14,10 @@ from torch import nn
 
 from cryossl.config import Config
 from cryossl.network.checkpoints import Checkpoint
+from cryossl.pseudolabels.keep_rules import AllAbove
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import Priors
-from cryossl.pseudolabels.selection import AllAbove, Quality, Selection
+from cryossl.pseudolabels.selection import Quality, Selection
 from cryossl.pseudolabels.summary import summarise
 from cryossl.selftraining.models import HEALTHY, PROBE_MICROGRAPHS, Inference
 from cryossl.system.stages import Stage, Stages

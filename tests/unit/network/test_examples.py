@@ -12,10 +12,11 @@ from cryossl.data.labels import BACKGROUND, IGNORE
 from cryossl.network.batches import MixedBatches, TileBatches
 from cryossl.network.examples import labelled_examples, student_batches
 from cryossl.progress.events import silent
+from cryossl.pseudolabels.keep_rules import AllAbove, BestOfEachSource
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import Priors
 from cryossl.pseudolabels.recipe import Consistency, Learning
-from cryossl.pseudolabels.selection import AllAbove, BestOfEachSource, Quality, Selection, label_map
+from cryossl.pseudolabels.selection import Quality, Selection, label_map
 from cryossl.system.stages import Stages
 
 RULES = Selection(

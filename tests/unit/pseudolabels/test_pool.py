@@ -11,16 +11,11 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.progress.events import silent
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
+from cryossl.pseudolabels.pixel_rules import probability_counts
 from cryossl.pseudolabels.pool import CHUNK_MICROGRAPHS, Pool
 from cryossl.pseudolabels.priors import Priors
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    BestPerLabelled,
-    Quality,
-    Selection,
-    assess,
-    label_map,
-)
+from cryossl.pseudolabels.selection import Quality, Selection, assess, label_map
 from cryossl.system.stages import Stages
 
 BALANCED = Selection(
@@ -103,7 +98,7 @@ def test_each_micrograph_is_assessed_and_labelled_as_the_rules_say(store, microg
     assert set(found.assessments) == set(micrographs)
     for name, assessment in found.assessments.items():
         p8 = map_of(name, store.picture(name).shape)
-        assert assessment == assess(p8, BALANCED, target_ratio=0.3)
+        assert assessment == assess(probability_counts(p8), BALANCED, target_ratio=0.3)
     ranked = sorted(micrographs, key=lambda name: (-found.assessments[name].quality, name))
     assert found.ids == tuple(ranked[:2])
     assert len(found) == 2 == found.summary.count
@@ -143,7 +138,9 @@ def test_a_tile_is_assessed_on_the_pixels_it_answers_for_and_the_rest_is_ignored
         for tile in store.tiles(name):
             y0, y1, x0, x1 = tile.own
             own = map_of(name, whole.shape)[y0:y1, x0:x1]
-            assert found.assessments[tile.id] == assess(own, BALANCED, target_ratio=0.3)
+            assert found.assessments[tile.id] == assess(
+                probability_counts(own), BALANCED, target_ratio=0.3
+            )
             if tile.id in chosen:
                 expected[y0:y1, x0:x1] = label_map(own, BALANCED)
         np.testing.assert_array_equal(whole, expected)

@@ -13,15 +13,13 @@ import pytest
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, particle_ratio
 from cryossl.errors import ConfigError
 from cryossl.pseudolabels import selection as selection_module
+from cryossl.pseudolabels.keep_rules import AllAbove, BestPerLabelled
 from cryossl.pseudolabels.pixel_rules import background_cutoff, particle_cutoff, probability_counts
 from cryossl.pseudolabels.selection import (
-    AllAbove,
     Assessment,
-    BestPerLabelled,
     Quality,
     Selection,
     assess,
-    assess_counts,
     label_map,
     select,
 )
@@ -140,7 +138,7 @@ def test_class_balanced_quality_is_the_notes_formula() -> None:
     # 2 particle pixels (p 1.0 and 0.6), 2 doubtful, 6 background (p 0.0), target 0.25: r = 0.2,
     # balance 0.8.
     probabilities = np.array([[255, 153, 100, 100, 0], [0, 0, 0, 0, 0]], dtype=np.uint8)
-    found = assess(probabilities, CLASS_BALANCED, target_ratio=0.25)
+    found = assess(probability_counts(probabilities), CLASS_BALANCED, target_ratio=0.25)
     assert found.particle_confidence == 0.8
     assert found.background_confidence == 1.0
     assert found.particle_ratio == 0.2
@@ -152,7 +150,7 @@ def test_class_balanced_quality_is_the_notes_formula() -> None:
 
 def test_naive_quality_is_the_mean_confidence() -> None:
     probabilities = np.array([[255, 0, 51, 204]], dtype=np.uint8)
-    found = assess(probabilities, NAIVE, target_ratio=0.04)
+    found = assess(probability_counts(probabilities), NAIVE, target_ratio=0.04)
     assert found.quality == found.mean_confidence == pytest.approx((1 + 1 + 0.8 + 0.8) / 4)
 
 
@@ -160,7 +158,7 @@ def test_balance_is_one_at_the_target_half_at_half_and_zero_at_twice_the_target(
     def balance(particle_pixels: int) -> float:
         probabilities = np.zeros((10, 10), dtype=np.uint8)
         probabilities.ravel()[:particle_pixels] = 255
-        return assess(probabilities, CLASS_BALANCED, target_ratio=0.04).balance
+        return assess(probability_counts(probabilities), CLASS_BALANCED, target_ratio=0.04).balance
 
     assert [balance(count) for count in (4, 2, 6, 0, 8, 50)] == pytest.approx(
         [1, 0.5, 0.5, 0, 0, 0]
@@ -168,7 +166,9 @@ def test_balance_is_one_at_the_target_half_at_half_and_zero_at_twice_the_target(
 
 
 def test_an_image_without_confident_pixels_of_a_class_has_zero_confidence_there() -> None:
-    found = assess(np.full((3, 3), 100, dtype=np.uint8), CLASS_BALANCED, target_ratio=0.04)
+    found = assess(
+        probability_counts(np.full((3, 3), 100, dtype=np.uint8)), CLASS_BALANCED, target_ratio=0.04
+    )
     assert (found.particle_confidence, found.background_confidence, found.quality) == (
         0.0,
         0.0,
@@ -179,9 +179,11 @@ def test_an_image_without_confident_pixels_of_a_class_has_zero_confidence_there(
 
 def test_background_confidence_is_of_confident_pixels_whatever_becomes_of_the_doubtful() -> None:
     probabilities = np.array([[0, 0, 120, 120, 200]], dtype=np.uint8)
-    ignore = assess(probabilities, CLASS_BALANCED, target_ratio=0.2)
+    ignore = assess(probability_counts(probabilities), CLASS_BALANCED, target_ratio=0.2)
     background = assess(
-        probabilities, replace(CLASS_BALANCED, uncertain_pixels="background"), target_ratio=0.2
+        probability_counts(probabilities),
+        replace(CLASS_BALANCED, uncertain_pixels="background"),
+        target_ratio=0.2,
     )
     assert replace(ignore, ignored_fraction=0.0, ignored_pixels=0) == background
     assert (ignore.ignored_fraction, background.ignored_fraction) == (0.4, 0.0)
@@ -190,9 +192,13 @@ def test_background_confidence_is_of_confident_pixels_whatever_becomes_of_the_do
 def test_a_mean_confidence_of_exactly_the_threshold_is_kept() -> None:
     # 178 and 179 in equal parts: the mean is 178.5 / 255 = 0.70, which is in neither float32 nor
     # float64.
-    at = assess(np.array([[178, 179] * 50], dtype=np.uint8), NAIVE, target_ratio=0.04)
+    at = assess(
+        probability_counts(np.array([[178, 179] * 50], dtype=np.uint8)), NAIVE, target_ratio=0.04
+    )
     below = assess(
-        np.array([[178, 179] * 49 + [178, 178]], dtype=np.uint8), NAIVE, target_ratio=0.04
+        probability_counts(np.array([[178, 179] * 49 + [178, 178]], dtype=np.uint8)),
+        NAIVE,
+        target_ratio=0.04,
     )
     assert select({"at": at, "below": below}, NAIVE, labelled_count=1) == ("at",)
 
@@ -202,20 +208,20 @@ def test_an_image_is_assessed_by_its_histogram_alone() -> None:
     counts = probability_counts(probabilities)
     assert counts.sum() == 1200
     assert counts[17] == np.count_nonzero(probabilities == 17)
-    assert assess_counts(counts, CLASS_BALANCED, target_ratio=0.3) == assess(
-        probabilities.T, CLASS_BALANCED, target_ratio=0.3
-    )
+    assert np.array_equal(counts, probability_counts(probabilities.T))
 
 
 def test_an_empty_image_is_refused() -> None:
     with pytest.raises(ValueError, match="without pixels"):
-        assess_counts(np.zeros(256, dtype=np.int64), NAIVE, target_ratio=0.04)
+        assess(np.zeros(256, dtype=np.int64), NAIVE, target_ratio=0.04)
 
 
 @pytest.mark.parametrize("target_ratio", [0.0, -0.1, 1.1])
 def test_a_target_that_is_no_ratio_is_refused(target_ratio: float) -> None:
     with pytest.raises(ValueError, match="target"):
-        assess(np.zeros((2, 2), dtype=np.uint8), NAIVE, target_ratio=target_ratio)
+        assess(
+            probability_counts(np.zeros((2, 2), dtype=np.uint8)), NAIVE, target_ratio=target_ratio
+        )
 
 
 def test_all_above_keeps_every_image_at_or_above_its_threshold() -> None:
@@ -247,7 +253,7 @@ def test_the_quota_is_exact_and_rounded_down(multiple: float, labelled: int, lim
 def test_selection_takes_no_true_label() -> None:
     parameters = {
         name
-        for function in (label_map, assess, assess_counts, select, summarise)
+        for function in (label_map, assess, select, summarise)
         for name in inspect.signature(function).parameters
     }
     assert parameters == {
@@ -323,7 +329,7 @@ def test_the_valid_ratio_is_that_of_the_label_maps(
     rules = replace(CLASS_BALANCED, uncertain_pixels=uncertain)
     probabilities = np.random.default_rng(1).integers(0, 256, (64, 64), dtype=np.uint8)
     found = summarise(
-        {"a": assess(probabilities, rules, target_ratio=0.3)},
+        {"a": assess(probability_counts(probabilities), rules, target_ratio=0.3)},
         ("a",),
         rules,
         labelled_count=1,

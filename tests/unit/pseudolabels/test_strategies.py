@@ -12,14 +12,9 @@ from pydantic import ValidationError
 
 from cryossl.config import SelectionSettings
 from cryossl.errors import ConfigError
+from cryossl.pseudolabels.keep_rules import AllAbove, BestOfEachSource, BestPerLabelled
 from cryossl.pseudolabels.recipe import Consistency, Learning, Teaching
-from cryossl.pseudolabels.selection import (
-    AllAbove,
-    BestOfEachSource,
-    BestPerLabelled,
-    Quality,
-    Selection,
-)
+from cryossl.pseudolabels.selection import Quality, Selection
 from cryossl.pseudolabels.strategies import (
     Recipe,
     recipe_for,
