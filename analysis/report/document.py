@@ -12,22 +12,20 @@ from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis.report.origin import Origin
 from analysis.report.plotting import image
-from analysis.report.report import Origin, Report, Section
-from analysis.tables.rendering import (
+from analysis.report.report import Report, Section
+from analysis.tables.formats import (
+    TERMINAL_MARKS,
     latex_text,
     markdown_text,
-    seed_words,
     table_latex,
     table_markdown,
-    verdict_latex,
-    verdict_markdown,
 )
+from analysis.tables.rendering import MET_MARKS, seed_words, verdict_latex, verdict_markdown
 from analysis.tables.table import Cell, Table
 
 ROOM = Path(__file__).parent
-MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
-MET = {True: "✓", False: "✗", None: "·"}
 ROWS_PER_PAGE = 40  # of a LaTeX table
 
 
@@ -54,8 +52,8 @@ def html(report: Report) -> str:
         photo=lambda picture: _data_uri("image/jpeg", picture.jpeg),
         link=lambda cell: run_link(cell, report.origin),
         seed_words=seed_words,
-        marks=MARKS,
-        met=MET,
+        marks=TERMINAL_MARKS,
+        met=MET_MARKS,
     )
 
 

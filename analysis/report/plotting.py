@@ -41,6 +41,7 @@ _OTHERS = (
     (PURPLE, "d"),
 )
 
+Point = tuple[float, float]
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0
 # Paths instead of text in SVG: the reader's fonts do not matter. A fixed salt: the same data give
@@ -120,6 +121,19 @@ def panels(
                 ncols=min(3, max(1, len(handles))),
             )
     return figure
+
+
+def thin_line(axes: Axes, points: Sequence[tuple[float, float | None]], colour: str) -> None:
+    """A thin line through the points, y a fraction shown in percent; a single point is a dot."""
+    known = [(x, 100 * y) for x, y in points if y is not None]
+    if known:
+        axes.plot(
+            *zip(*known, strict=True),
+            color=colour,
+            linewidth=0.7,
+            alpha=0.5,
+            marker="." if len(known) == 1 else "",
+        )
 
 
 def image(figure: Figure, form: str) -> bytes:

@@ -6,22 +6,17 @@ How it looks is `document`'s.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from analysis.report.abstract import abstract, methods, settings_of
 from analysis.report.curves import calibration, precision_recall
-from analysis.report.figures import (
-    cost,
-    f1_by_iteration,
-    gains,
-    particle_ratio,
-    quality,
-    source_gains,
-)
+from analysis.report.figures import cost, f1_by_iteration, gains, source_gains
+from analysis.report.origin import Origin
 from analysis.report.plotting import Plot
+from analysis.report.pseudo_label_figures import particle_ratio, quality
 from analysis.runs.arms import Arm
 from analysis.tables.comparison import Comparison
 from analysis.tables.inventory import inventory
@@ -35,22 +30,6 @@ class Picture:
     run_id: str
     title: str
     jpeg: bytes
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a report comes from: when and with which command it was made, from which store, with which code and packages.
-
-    `tracking_uri` is without password; `experiments` maps run ids to MLflow's experiment ids, for
-    links.
-    """
-
-    made: str
-    command: str
-    tracking_uri: str
-    experiments: Mapping[str, str]
-    commit: str
-    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True)

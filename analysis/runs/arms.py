@@ -322,6 +322,21 @@ def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:
         )
 
 
+def at_ratio(arms: Sequence[Arm], ratio_percent: float) -> list[tuple[str, list[Arm]]]:
+    """(strategy, its arms) of one ratio, in the order of the tables."""
+    return [(strategy, group) for at, strategy, group in by_arm(arms) if at == ratio_percent]
+
+
+def ratios_of(arms: Iterable[Arm]) -> list[float]:
+    """The ratios of these arms in percent, ascending, each once."""
+    return sorted({arm.ratio_percent for arm in arms})
+
+
+def strategies_of(arms: Sequence[Arm]) -> list[str]:
+    """The strategies of these arms in the order of the tables, each once."""
+    return list(dict.fromkeys(strategy for _, strategy, _ in by_arm(arms)))
+
+
 def finished(arms: Sequence[Arm], *, ratio_percent: float, strategy: str) -> dict[int, Arm]:
     """Seed -> the finished arm."""
     return {

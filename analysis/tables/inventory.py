@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.runs.arms import strategy_order
 from analysis.runs.tidy import tidy
-from analysis.tables.rendering import table_json, table_text
+from analysis.tables.formats import table_json, table_text
 from analysis.tables.table import Cell, Column, Table, Value
 
 SCHEMA = "cryossl.runs/1"

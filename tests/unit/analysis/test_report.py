@@ -13,7 +13,8 @@ from tracked_frames import frame, note_runs, run
 from analysis.report import document
 from analysis.report.abstract import abstract, methods
 from analysis.report.explanation import explain
-from analysis.report.report import Origin, Picture, Report, build_report
+from analysis.report.origin import Origin
+from analysis.report.report import Picture, Report, build_report
 from analysis.tables.comparison import compare
 from analysis.tables.table import Cell
 
