@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.runs.arms import PARTICLE_F1, Arm, by_arm, labelled_text
+from analysis.runs.arms import (
+    PARTICLE_F1,
+    Arm,
+    at_ratio,
+    finished,
+    labelled_text,
+    ratios_of,
+    settings_of,
+)
 from analysis.stats.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
-from analysis.stats.statistics import Interval, grade
+from analysis.stats.statistics import Interval, grade, seeds_text
 from analysis.tables.comparison import HEADLINE, Comparison
 from analysis.tables.summary import reference_notes
 from cryossl.data.splits import chosen_on
@@ -20,18 +28,17 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     """
     arms, methods = comparison.arms, set()
     paragraphs = []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         sentences = [_baseline(arms, ratio)]
-        for at, strategy, group in by_arm(arms):
+        for strategy, group in at_ratio(arms, ratio):
+            if strategy == "supervised":
+                continue
             contrast = against_baseline(group, metric=HEADLINE)
-            if at == ratio and strategy != "supervised":
-                guess = (
-                    estimate(contrast, comparison.counts, metric=HEADLINE)
-                    if contrast.pairs
-                    else None
-                )
-                sentences.append(_gain(strategy, contrast, guess, group))
-                methods |= {_speaks_of(guess)} if guess and guess.interval else set()
+            guess = (
+                estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
+            )
+            sentences.append(_gain(strategy, contrast, guess, group))
+            methods |= {_speaks_of(guess)} if guess and guess.interval else set()
         over = reference_notes(arms).get(ratio)
         sentences += [
             _against_naive(comparison, ratio),
@@ -48,14 +55,11 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
     settings = settings_of(comparison.arms)
     get = settings.get
     seeds = sorted({arm.seed for arm in comparison.arms})
-    ratios = ", ".join(
-        f"{ratio:g}%" for ratio in sorted({arm.ratio_percent for arm in comparison.arms})
-    )
+    ratios = ", ".join(f"{ratio:g}%" for ratio in ratios_of(comparison.arms))
     sentences = [
         f"Particle segmentation on {comparison.dataset or 'an unnamed data set'} with {ratios} of "
         "the training "
-        f"{get('split.label_unit', 'micrograph')}s labelled, {len(seeds)} "
-        f"seed{'s' * (len(seeds) != 1)} "
+        f"{get('split.label_unit', 'micrograph')}s labelled, {seeds_text(len(seeds))} "
         f"({', '.join(map(str, seeds))}). A seed draws the labelled part, balanced over sources, "
         "and the initial weights; all "
         "strategies of a seed share split, weights and the supervised baseline, so they are paired "
@@ -122,11 +126,6 @@ def _particles(comparison: Comparison) -> str:
     )
 
 
-def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
-    """The settings that the runs share, from the first run that has any."""
-    return next((model.settings for arm in arms for model in arm.iterations if model.settings), {})
-
-
 def span(interval: Interval) -> str:
     """`+2.10 points [+0.40, +3.60]`."""
     low, high = 100 * interval.lower, 100 * interval.upper
@@ -134,18 +133,14 @@ def span(interval: Interval) -> str:
 
 
 def _baseline(arms: Sequence[Arm], ratio: float) -> str:
-    done = [
-        arm
-        for arm in arms
-        if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, "supervised", "finished")
-    ]
+    done = finished(arms, ratio_percent=ratio, strategy="supervised").values()
     score = mean_of(arm.value(HEADLINE) for arm in done)
     start = f"With {labelled_text(arms, ratio)} of the training data labelled, "
     if score is None:
         return f"{start}no supervised baseline has finished."
     return (
         f"{start}the supervised baseline reached a test F1 of {100 * score:.2f}% "
-        f"({_seeds(len(done))})."
+        f"({seeds_text(len(done))})."
     )
 
 
@@ -153,21 +148,23 @@ def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequ
     number = len(contrast.pairs)
     lost = len(group) - number
     collapsed = sum(arm.collapsed for arm in group)
-    tail = f"; a training collapsed in {collapsed} of {_seeds(len(group))}" if collapsed else ""
+    tail = f"; a training collapsed in {collapsed} of {seeds_text(len(group))}" if collapsed else ""
     tail += (
-        f"; {lost} of {_seeds(len(group))} {'is' if lost == 1 else 'are'} not in it" if lost else ""
+        f"; {lost} of {seeds_text(len(group))} {'is' if lost == 1 else 'are'} not in it"
+        if lost
+        else ""
     )
     if guess is None:
         return f"{strategy} has no finished run{tail}."
     kept = sum(model.iteration == 0 for _, _, model in contrast.pairs)
-    size = f"{_seeds(number)}, {grade(number)}"
+    size = f"{seeds_text(number)}, {grade(number)}"
     if all(base is model for _, base, model in contrast.pairs):
         return (
             f"{strategy}: no student was accepted on {chosen_on(settings_of(group))} in any of "
-            f"{_seeds(number)}, so the "
+            f"{seeds_text(number)}, so the "
             f"baseline stays{tail}."
         )
-    none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept else ""
+    none = f"; no student was accepted in {kept} of {seeds_text(number)}" if kept else ""
     if guess.interval is None:
         return (
             f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the "
@@ -211,7 +208,3 @@ def _sentence(template: str, settings: Mapping[str, str]) -> str:
             return ""
         text = text.replace(f"{{{name}}}", settings[name])
     return text
-
-
-def _seeds(number: int) -> str:
-    return f"{number} {'seed' if number == 1 else 'seeds'}"

@@ -42,9 +42,6 @@ class Origin:
 def origin_of(tracked: TrackedRuns, command: str) -> Origin:
     """The origin of a report that `command` makes now from these runs."""
     code, rows = code_tags(), tracked.frame("iteration")
-    changes = {"true": ", with uncommitted changes", "false": ""}.get(
-        code["cryossl.git_dirty"], ", changes unknown"
-    )
     commit = code.get("mlflow.source.git.commit", "")
     experiments = (
         dict(zip(rows["run_id"], rows["experiment_id"], strict=True))
@@ -57,9 +54,17 @@ def origin_of(tracked: TrackedRuns, command: str) -> Origin:
         command,
         tracked.shown_uri,
         experiments,
-        f"commit {commit[:12]}{changes}" if commit else "an unknown commit",
+        f"commit {commit[:12]}{changes_text(code['cryossl.git_dirty'])}"
+        if commit
+        else "an unknown commit",
         versions,
     )
+
+
+def changes_text(dirty: str) -> str:
+    """What follows the commit in words; `dirty` is the value of the tag `cryossl.git_dirty`."""
+    words = {"true": ", with uncommitted changes", "false": ""}
+    return words.get(dirty, ", changes unknown")
 
 
 def _versions(names: tuple[str, ...]) -> dict[str, str]:

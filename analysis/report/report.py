@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.report.abstract import abstract, methods, settings_of
+from analysis.report.abstract import abstract, methods
 from analysis.report.curves import calibration, precision_recall
 from analysis.report.figures import cost, f1_by_iteration, gains, source_gains
-from analysis.report.origin import Origin
+from analysis.report.origin import Origin, changes_text
 from analysis.report.plotting import Plot
 from analysis.report.pseudo_label_figures import particle_ratio, quality
-from analysis.runs.arms import Arm
+from analysis.runs.arms import Arm, ratios_of, settings_of
 from analysis.tables.comparison import Comparison
 from analysis.tables.inventory import inventory
-from analysis.tables.table import Column, Table, Value
+from analysis.tables.table import Column, Table, Value, row_of
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def subject(comparison: Comparison) -> str:
 def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
     """(run id, title) of the models that are pictured: at each ratio, of the first finished seed, what each arm keeps."""
     found: dict[str, str] = {}
-    for ratio in sorted({arm.ratio_percent for arm in comparison.arms}):
+    for ratio in ratios_of(comparison.arms):
         done = [
             arm
             for arm in comparison.arms
@@ -178,12 +178,7 @@ def _runs(arms: Sequence[Arm]) -> Table:
                 model.state,
                 model.run_id,
             )
-            rows.append(
-                tuple(
-                    column.cell(value, run_ids=(model.run_id,))
-                    for column, value in zip(columns, values, strict=True)
-                )
-            )
+            rows.append(row_of(columns, values, run_ids=(model.run_id,)))
     return Table("runs", "Runs behind the tables", columns, tuple(rows))
 
 
@@ -209,10 +204,9 @@ def _code(frame: pd.DataFrame) -> str:
     commit, dirty = "mlflow.source.git.commit", "cryossl.git_dirty"
     if commit not in frame:
         return ""
-    words = {"true": ", with uncommitted changes", "false": "", "unknown": ", changes unknown"}
     flags = frame[dirty] if dirty in frame else pd.Series("unknown", index=frame.index)
     seen = Counter(
-        (str(one), words.get(str(flag), ", changes unknown"))
+        (str(one), changes_text(str(flag)))
         for one, flag in zip(frame[commit], flags, strict=True)
         if isinstance(one, str)
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.runs.tidy import metric_names, setting_names
+from analysis.runs.tidy import is_absent, metric_names, number_in, setting_names
 from cryossl.data.splits import chosen_on
 from cryossl.evaluation.verdict import Measures, mean_of
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
@@ -63,8 +63,7 @@ class Arm:
 
     def gain(self, metric: str) -> float | None:
         """How much the final model exceeds the reference, or None."""
-        mine, base = self.value(metric), self._reference_value(metric)
-        return difference(mine, base)
+        return difference(self.value(metric), self.reference_value(metric))
 
     @property
     def pseudo_labelled(self) -> TrackedModel | None:
@@ -85,10 +84,9 @@ class Arm:
 
     def measures(self) -> Measures:
         """What the verdict needs; always by test F1 and recall."""
-        base = self.reference.metrics.get("test/f1") if self.reference else None
         return Measures(
             f1=self.value("test/f1"),
-            baseline_f1=base,
+            baseline_f1=self.reference_value("test/f1"),
             gain_f1=self.gain("test/f1"),
             gain_recall=self.gain("test/recall"),
             particle_ratio=self.pseudo("pseudo/particle_ratio"),
@@ -99,17 +97,16 @@ class Arm:
         )
 
     def _rejected_gain(self) -> float | None:
-        tried = self.pseudo_labelled
-        mine, base = (
-            model.metrics.get("test/f1") if model else None for model in (tried, self.reference)
-        )
-        return None if tried is self.final else difference(mine, base)
+        if self.pseudo_labelled is self.final:
+            return None
+        return difference(self.pseudo("test/f1"), self.reference_value("test/f1"))
 
     def gap(self, ceiling: Arm | None, metric: str) -> float | None:
         """What all labels would gain over the reference, or None."""
-        return difference(ceiling.value(metric) if ceiling else None, self._reference_value(metric))
+        return difference(ceiling.value(metric) if ceiling else None, self.reference_value(metric))
 
-    def _reference_value(self, metric: str) -> float | None:
+    def reference_value(self, metric: str) -> float | None:
+        """A metric of the reference."""
         return self.reference.metrics.get(metric) if self.reference else None
 
     @property
@@ -163,16 +160,12 @@ def _trained(
         accepted=row["accepted"] if isinstance(row["accepted"], bool) else None,
         labelled_count=_finite(row["labelled_count"]),
         metrics={name: number for name in metrics if (number := _finite(row[name])) is not None},
-        settings={name: str(row[name]) for name in settings if not _blank(row[name])},
+        settings={name: str(row[name]) for name in settings if not is_absent(row[name])},
     )
 
 
 def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _blank(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _arm(
@@ -189,7 +182,7 @@ def _arm(
     reasons = [
         str(row["stop_reason"])
         for row in ordered
-        if row["stop_reason"] and not _blank(row["stop_reason"])
+        if row["stop_reason"] and not is_absent(row["stop_reason"])
     ]
     reason = reasons[-1] if reasons else ""
     state, note = _state(strategy, ordered, baseline)
@@ -225,7 +218,7 @@ def _state(
 
 def _more_to_come(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> bool:
     """Without the arm's own status: the last student was accepted and the setting allows another one."""
-    most = _finite_text(rows[-1].get("loop.max_iterations"))
+    most = number_in(rows[-1].get("loop.max_iterations"))
     return (
         not without_pseudo_labels(strategy)
         and rows[-1]["accepted"] is True
@@ -233,13 +226,6 @@ def _more_to_come(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> bool:
         and most is not None
         and rows[-1]["iteration"] < most
     )
-
-
-def _finite_text(value: object) -> float | None:
-    try:
-        return _finite(float(str(value)))
-    except ValueError:
-        return None
 
 
 def _final(
@@ -344,6 +330,11 @@ def finished(arms: Sequence[Arm], *, ratio_percent: float, strategy: str) -> dic
         for arm in arms
         if (arm.ratio_percent, arm.strategy, arm.state) == (ratio_percent, strategy, "finished")
     }
+
+
+def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
+    """The settings that the runs share: those of the first run that has any."""
+    return next((model.settings for arm in arms for model in arm.iterations if model.settings), {})
 
 
 def run_ids_of(arms: Iterable[Arm]) -> tuple[str, ...]:

@@ -122,12 +122,13 @@ def _plain(record: Mapping[Any, Any]) -> Row:
         name = str(key)
         for prefix in ("tags.", "params.", "metrics."):
             name = name.removeprefix(prefix)
-        if not _absent(value):
+        if not is_absent(value):
             plain[name] = value
     return plain
 
 
-def _absent(value: object) -> bool:
+def is_absent(value: object) -> bool:
+    """Whether a cell of a table of runs is empty: None, NaN or NaT."""
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
@@ -149,8 +150,8 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "accepted": _truth(record.get("cryossl.accepted")),
         "stop_reason": record.get("cryossl.stop_reason", ""),
         "arm_status": None,
-        "labelled_count": _number(record.get("cryossl.labelled_count")),
-        "pool_count": _number(record.get("cryossl.pool_count")),
+        "labelled_count": number_in(record.get("cryossl.labelled_count")),
+        "pool_count": number_in(record.get("cryossl.pool_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
     }
     row |= {name: value for name, value in record.items() if name in metric_names(record)}
@@ -211,11 +212,11 @@ def _add_arms(rows: list[Row], arms: Iterable[Row], firsts: Mapping[str, Row]) -
             row |= {
                 "arm_status": arm["status"],
                 "stop_reason": arm["stop_reason"] or row["stop_reason"],
-                "best_iteration": _number(record.get("cryossl.best_iteration")),
+                "best_iteration": number_in(record.get("cryossl.best_iteration")),
             }
         if not iterations:
             rows.append(
-                _without_iterations(arm, best=_number(record.get("cryossl.best_iteration")))
+                _without_iterations(arm, best=number_in(record.get("cryossl.best_iteration")))
             )
 
 
@@ -301,20 +302,12 @@ def _gaps(rows: list[Row]) -> list[Row]:
         there = {row["iteration"] for row in arm}
         last = max(there | {int(row.get("best_iteration") or 0) for row in arm})
         gaps += [
-            {
-                "dataset": dataset,
-                "settings": settings,
-                "ratio_percent": ratio,
-                "seed": seed,
-                "strategy": strategy,
-                "iteration": iteration,
-                "state": "missing",
-                "status": "",
-                "run_id": None,
-                "fingerprint": "",
-                "stop_reason": "",
-                "note": f"iteration {iteration} is not in the store",
-            }
+            _missing_row(
+                (dataset, settings, ratio, seed),
+                strategy,
+                iteration,
+                f"iteration {iteration} is not in the store",
+            )
             for iteration in range(1, last + 1)
             if iteration not in there
         ]
@@ -335,24 +328,31 @@ def _missing(rows: list[Row]) -> list[Row]:
     for (dataset, settings, ratio), seeds in grid.items():
         for strategy in {"supervised"}.union(*seeds.values()):
             missing += [
-                {
-                    "dataset": dataset,
-                    "settings": settings,
-                    "ratio_percent": ratio,
-                    "seed": seed,
-                    "strategy": strategy,
-                    "iteration": int(strategy != "supervised"),
-                    "state": "missing",
-                    "status": "",
-                    "run_id": None,
-                    "note": "no such run",
-                    "fingerprint": "",
-                    "stop_reason": "",
-                }
+                _missing_row(
+                    (dataset, settings, ratio, seed),
+                    strategy,
+                    int(strategy != "supervised"),
+                    "no such run",
+                )
                 for seed, present in seeds.items()
                 if strategy not in present
             ]
     return missing
+
+
+def _missing_row(cell: tuple[Any, ...], strategy: str, iteration: int, note: str) -> Row:
+    """The row of an iteration that is not in the store; `cell` is as `_cell_key` gives it."""
+    return {
+        **dict(zip(("dataset", "settings", "ratio_percent", "seed"), cell, strict=True)),
+        "strategy": strategy,
+        "iteration": iteration,
+        "state": "missing",
+        "status": "",
+        "run_id": None,
+        "fingerprint": "",
+        "stop_reason": "",
+        "note": note,
+    }
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -378,7 +378,8 @@ def _truth(value: object) -> bool | None:
     return {"true": True, "false": False}.get(str(value).lower())
 
 
-def _number(value: object) -> float | None:
+def number_in(value: object) -> float | None:
+    """The finite number that a tag or param spells, or None."""
     try:
         number = float(str(value))
     except ValueError:

@@ -7,6 +7,7 @@ difference of pooled scores on the same draw.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ Score = Literal["f1", "precision", "recall"]
 Level = Literal["seeds", "sources", "micrographs"]
 
 # score = weights over (tp, fp, fn): numerator, denominator
-_FORMULA: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+FORMULA: Mapping[Score, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "f1": ((2, 0, 0), (2, 1, 1)),
     "precision": ((1, 0, 0), (1, 1, 0)),
     "recall": ((1, 0, 0), (1, 0, 1)),
@@ -175,7 +176,7 @@ def _draw_block(
 
 
 def _score(counts: Float64[np.ndarray, "draws 3"], score: Score) -> Float64[np.ndarray, "draws"]:
-    above, below = (counts @ np.array(weights, dtype=np.float64) for weights in _FORMULA[score])
+    above, below = (counts @ np.array(weights, dtype=np.float64) for weights in FORMULA[score])
     ratio: Float64[np.ndarray, "draws"] = np.divide(
         above, below, out=np.full(len(counts), np.nan), where=below > 0
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from analysis.runs.arms import Arm, TrackedModel, by_arm, finished, run_ids_of
+from analysis.runs.arms import Arm, TrackedModel, at_ratio, finished, run_ids_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.bootstrap import CountsArray, Level, Score, paired_bootstrap, pooled_score
 from analysis.stats.statistics import Differences, Interval, seed_interval
@@ -66,8 +66,8 @@ class Estimate:
 
 def contrasts(arms: Sequence[Arm], *, ratio: float, metric: str) -> Iterable[Contrast]:
     """Every strategy against the baseline, then class_balanced against naive."""
-    for arm_ratio, strategy, group in by_arm(arms):
-        if arm_ratio == ratio and strategy != "supervised":
+    for strategy, group in at_ratio(arms, ratio):
+        if strategy != "supervised":
             yield against_baseline(group, metric=metric)
     naive = finished(arms, ratio_percent=ratio, strategy="naive")
     balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")

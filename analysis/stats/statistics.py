@@ -76,7 +76,7 @@ def sign_flip_test(differences: Differences, *, rng: np.random.Generator) -> Sig
         return SignFlip(
             p=None,
             exact=True,
-            reason=f"no p: {n} {_seeds(n)}, the smallest possible p is {floor}; {SEEDS_FOR_P} are "
+            reason=f"no p: {seeds_text(n)}, the smallest possible p is {floor}; {SEEDS_FOR_P} are "
             "needed",
         )
     if n <= EXACT_SEEDS:
@@ -217,7 +217,7 @@ def power_note(differences_points: Differences, *, effect_points: float = 1.0) -
     _check(differences_points)
     n = len(differences_points)
     start = (
-        f"{n} {_seeds(n)}: {SEEDS_FOR_P} are needed for p < 0.05"
+        f"{seeds_text(n)}: {SEEDS_FOR_P} are needed for p < 0.05"
         if n < SEEDS_FOR_P
         else f"{n} seeds: enough for a p-value"
     )
@@ -239,5 +239,6 @@ def _check(differences: Differences) -> None:
         )
 
 
-def _seeds(n: int) -> str:
-    return "seed" if n == 1 else "seeds"
+def seeds_text(number: int) -> str:
+    """`1 seed`, `6 seeds`."""
+    return f"{number} {'seed' if number == 1 else 'seeds'}"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.runs.arms import Arm, labelled_text
+from analysis.runs.arms import Arm, labelled_text, ratios_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import Contrast, Estimate, contrasts, estimate
 from analysis.stats.statistics import (
@@ -19,7 +19,7 @@ from analysis.stats.statistics import (
     seeds_needed,
     sign_flip_test,
 )
-from analysis.tables.table import Cell, Column, Table
+from analysis.tables.table import Cell, Column, Table, percent
 
 _COLUMNS = (
     Column("labelled", "Labelled"),
@@ -48,7 +48,7 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
     rows: list[tuple[Cell, ...]] = []
     said: dict[str, list[str]] = {}
     methods, floors = set(), []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         found = [
             (one, estimate(one, counts, metric=metric))
             for one in contrasts(arms, ratio=ratio, metric=metric)
@@ -98,13 +98,13 @@ def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) ->
         labelled,
         contrast.name,
         len(contrast.pairs),
-        _points(middle),
-        _points(low),
-        _points(high),
+        percent(middle),
+        percent(low),
+        percent(high),
         guess.method,
         effect.d_z,
-        _points(effect.improvement),
-        _points(guess.improvement),
+        percent(effect.improvement),
+        percent(guess.improvement),
         f"{wins[0]} of {wins[1]}" if wins else None,
         p,
         _needed(contrast.differences),
@@ -155,7 +155,3 @@ def _by_reason(said: Mapping[str, Sequence[str]]) -> list[str]:
     if ordered and len(ordered[-1][1]) > 3:
         named[-1] = f"{'all other rows' if len(ordered) > 1 else 'all rows'}: {ordered[-1][0]}"
     return named
-
-
-def _points(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction

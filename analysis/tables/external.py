@@ -21,7 +21,7 @@ from analysis.runs.arms import Arm, by_arm, labelled_text, run_ids_of
 from analysis.stats.bootstrap import paired_bootstrap, pooled_score
 from analysis.stats.contrasts import DRAWS
 from analysis.tables.comparison import Comparison
-from analysis.tables.table import Cell, Column, Table
+from analysis.tables.table import Cell, Column, Table, row_of
 from cryossl.errors import DataError
 
 Row = Mapping[str, Any]
@@ -157,10 +157,7 @@ def _row(
         len(models),
     )
     ids = run_ids_of(arm for arm in group if arm.final and arm.final.run_id in comparison.counts)
-    row = tuple(
-        column.cell(value, run_ids=ids if column.decimals is not None else ())
-        for column, value in zip(_COLUMNS, values, strict=True)
-    )
+    row = row_of(_COLUMNS, values, run_ids=ids, numbers_only=True)
     return [row], _truth_note(external, ours[0], theirs)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
+from analysis.stats.statistics import seeds_text
 from analysis.tables.comparison import Comparison
 from analysis.tables.formats import (
     MARKDOWN_MARKS,
@@ -25,8 +26,7 @@ from cryossl.errors import ConfigError
 from cryossl.evaluation.verdict import COUNT
 from cryossl.strategy_names import fixes_its_count
 
-Format = Literal["table", "markdown", "csv", "json", "latex"]
-FORMATS: tuple[str, ...] = get_args(Format)
+FORMATS = ("table", "markdown", "csv", "json", "latex")
 SCHEMA = "cryossl.comparison/1"
 MET_MARKS = {True: "✓", False: "✗", None: "·"}
 
@@ -104,8 +104,7 @@ def _verdict_lines(verdicts: Sequence[Judged]) -> str:
 
 def seed_words(judged: Judged) -> str:
     """`6 seeds: claim`."""
-    number = judged.verdict.seeds
-    return f"{number} {'seed' if number == 1 else 'seeds'}: {judged.grade}"
+    return f"{seeds_text(judged.verdict.seeds)}: {judged.grade}"
 
 
 def _faults(comparison: Comparison) -> str:

@@ -13,12 +13,13 @@ from analysis.runs.arms import (
     difference,
     finished,
     labelled_text,
+    ratios_of,
     reference_text,
     run_ids_of,
 )
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
-from analysis.stats.statistics import Grade, grade
+from analysis.stats.statistics import Grade, grade, seeds_text
 from analysis.tables.table import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from cryossl.evaluation.verdict import Verdict, judge
 from cryossl.strategy_names import FULL, without_pseudo_labels
@@ -157,7 +158,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
 def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:
     """At which labelled parts all labels are no better than the baseline, so that no share of the gap can be given."""
     notes = []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         ceilings = finished(arms, ratio_percent=ratio, strategy=FULL).values()
         gaps = [gap for arm in ceilings if (gap := arm.gap(arm, metric)) is not None]
         if gaps and sum(gaps) <= 0:
@@ -183,15 +184,16 @@ def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) 
         Column("verdict", "Verdict"),
     )
     rows, notes = [], []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         naive = finished(arms, ratio_percent=ratio, strategy="naive")
         balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
         shared = sorted(naive.keys() & balanced.keys())
         if not naive and not balanced:
             continue
         if shared and naive.keys() != balanced.keys():
-            number = f"{len(shared)} seed{'s' * (len(shared) != 1)}"
-            notes.append(f"improvement at {ratio:g}% from the {number} that both have")
+            notes.append(
+                f"improvement at {ratio:g}% from the {seeds_text(len(shared))} that both have"
+            )
         better = [
             difference(balanced[seed].value(metric), naive[seed].value(metric)) for seed in shared
         ]

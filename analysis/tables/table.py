@@ -88,6 +88,25 @@ def without_empty(table: Table, *names: str) -> Table:
     )
 
 
+def row_of(
+    columns: Sequence[Column],
+    values: Sequence[Value],
+    *,
+    run_ids: Sequence[str],
+    numbers_only: bool = False,
+) -> tuple[Cell, ...]:
+    """A row of these values; its cells, or those of number columns only, name the runs."""
+    return tuple(
+        column.cell(value, run_ids=() if numbers_only and column.decimals is None else run_ids)
+        for column, value in zip(columns, values, strict=True)
+    )
+
+
+def percent(fraction: float | None) -> float | None:
+    """100 times the fraction, or None."""
+    return None if fraction is None else 100 * fraction
+
+
 def mean_cell(
     column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1
 ) -> Cell:
