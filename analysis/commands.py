@@ -1,4 +1,4 @@
-"""What is told from the tracking store alone: compare, runs, report, a run's last words.
+"""The commands that need only the tracking store: compare, runs, report, and the end of a run.
 
 Nothing here imports torch.
 """
@@ -40,7 +40,10 @@ def compare(
     arm: str | None = None,
     external: Path | None = None,
 ) -> None:
-    """Print the comparison of the runs in the tracking store, or where one of its numbers comes from."""
+    """Print the comparison of the tracked runs, or where one of its numbers comes from.
+
+    Raises ConfigError for options that do not go together, DataError where no run has finished.
+    """
     from analysis.report import explanation
     from analysis.tables.rendering import render
 
@@ -62,7 +65,7 @@ def compare(
 
 
 def refuse_beside_explain(typed: Collection[str]) -> None:
-    """Raise ConfigError if, of the options that were typed, one has no effect on what --explain prints."""
+    """Raise ConfigError if an option was typed that has no effect on what --explain prints."""
     unused = [option for option in ("--metric", "--format", "--external") if option in typed]
     if "--explain" in typed and unused:
         raise ConfigError(
@@ -72,12 +75,10 @@ def refuse_beside_explain(typed: Collection[str]) -> None:
 
 
 def conclude(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
-    """Run an experiment, print its comparison and what to type next.
+    """Run an experiment, print its comparison and the next command to type.
 
-    Where arms failed their fault goes on after that.
-
-    A store that lacks entries is not asked for the comparison: it may be one whose silence has cost
-    time enough.
+    Where arms failed, their error is raised after that. Where entries could not be sent, the store
+    is not read: it may be unreachable, and the run has waited for it already.
     """
     try:
         fingerprint, missing = experiment(config)
@@ -104,7 +105,7 @@ def _conclude(config: Config, fingerprint: str, *, missing: int = 0) -> None:
 
 
 def command_at(config: Config, ratio: float) -> str:
-    """The command that does the same at another ratio."""
+    """The command line of the same experiment at another ratio."""
     changed = {
         name: value
         for name, (section, field) in fields().items()
@@ -126,7 +127,7 @@ def command_at(config: Config, ratio: float) -> str:
 
 
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
-    """Print the comparison of all experiments of a sweep, and what to type next."""
+    """Print the comparison of all experiments of a sweep and the next command to type."""
     _print_comparison(config, fingerprints)
     click.echo(
         "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
@@ -147,12 +148,12 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
     except (
         TrackingError,
         DataError,
-    ) as error:  # the numbers are safe in journals and files; the store is a view of them
+    ) as error:  # journals and result files hold the numbers too
         click.echo(f"\nNo table now: {error}")
 
 
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
-    """Print what is in the store, what failed and what is missing."""
+    """Print which runs are in the store, which failed and which are missing."""
     from analysis.tables.inventory import inventory, inventory_json, inventory_text
 
     found = inventory(TrackedRuns(tracking_uri, experiment).frame("iteration", "arm"))
@@ -170,7 +171,11 @@ def report(
     tracking_uri: str | None,
     experiment: str | None,
 ) -> None:
-    """Write the report of the runs in the tracking store; for Markdown and LaTeX, or where asked for, its figures too."""
+    """Write the report of the tracked runs.
+
+    The figures are written as files of their own for Markdown and LaTeX, or if `figures` is given.
+    Raises StorageError if a file cannot be written.
+    """
     from analysis.report import document
     from analysis.report.origin import origin_of
     from analysis.report.report import build_report
@@ -212,9 +217,9 @@ def report(
         for target, content in {path: text.encode(), **files}.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not target.is_file():
-                target.write_bytes(content)  # a device or a pipe: a file must not take its place
+                target.write_bytes(content)  # a device or a pipe must stay
             else:
-                write_durably(target.resolve(), content)  # not in place of a link
+                write_durably(target.resolve(), content)  # a link stays a link
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror})", cure="choose another --output"
@@ -291,9 +296,9 @@ def _command(name: str, options: Mapping[str, str | None]) -> str:
 
 
 def _text_of(path: Path) -> str:
-    """The text of a small file. Raises DataError."""
+    """The text of a small UTF-8 file. Raises DataError."""
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if path.exists() and not path.is_file():  # reading a pipe would block
             raise DataError(f"{path} is no regular file", cure="check the path")
         if path.stat().st_size > MAX_EXTERNAL_BYTES:
             raise DataError(

@@ -1,4 +1,4 @@
-"""The result and the method in plain words, written from the numbers. Pure."""
+"""The result and the method in sentences, written from the numbers. Pure."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from cryossl.evaluation.verdict import mean_of
 
 
 def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
-    """For each labelled part a sentence on the baseline, then one on each strategy; last, what the intervals speak of.
+    """A paragraph per labelled part, and one on the intervals, each a tuple of sentences.
 
-    By test F1, whatever the metric of the tables.
+    A paragraph has a sentence on the baseline, then one on each strategy. The numbers are always
+    of test F1.
     """
     arms, methods = comparison.arms, set()
     paragraphs = []
@@ -38,7 +39,7 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
                 estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
             )
             sentences.append(_gain(strategy, contrast, guess, group))
-            methods |= {_speaks_of(guess)} if guess and guess.interval else set()
+            methods |= {_scope(guess)} if guess and guess.interval else set()
         over = reference_notes(arms).get(ratio)
         sentences += [
             _against_naive(comparison, ratio),
@@ -51,7 +52,10 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
 
 
 def methods(comparison: Comparison) -> tuple[str, ...]:
-    """How the runs were made, with the settings that they recorded; a setting that is not known is not spoken of."""
+    """How the runs were made, with the settings that they recorded.
+
+    A sentence that needs a setting that is not known is left out.
+    """
     settings = settings_of(comparison.arms)
     get = settings.get
     seeds = sorted({arm.seed for arm in comparison.arms})
@@ -115,7 +119,7 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _particles(comparison: Comparison) -> str:
-    """What a particle that was found is, where any run counted particles."""
+    """How particles are counted, or "" if no run counted any."""
     if not any(PARTICLE_F1 in model.metrics for arm in comparison.arms for model in arm.iterations):
         return ""
     distance = settings_of(comparison.arms).get("evaluation.match_distance", "the stated fraction")
@@ -127,7 +131,7 @@ def _particles(comparison: Comparison) -> str:
 
 
 def span(interval: Interval) -> str:
-    """`+2.10 points [+0.40, +3.60]`."""
+    """An interval of fractions in points: `+2.10 points [+0.40, +3.60]`."""
     low, high = 100 * interval.lower, 100 * interval.upper
     return f"{100 * interval.estimate:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
@@ -190,17 +194,17 @@ def _against_naive(comparison: Comparison, ratio: float) -> str:
     return f"class_balanced against naive: {span(interval)}{_zero(interval)}."
 
 
-def _speaks_of(guess: Estimate) -> str:
+def _scope(guess: Estimate) -> str:
     if guess.improvement is None:
-        return "It speaks of other seeds on these test micrographs (Student's t)."
+        return "It holds for other seeds on these test micrographs (Student's t)."
     return (
-        f"It speaks of other {' and '.join(guess.levels)} (paired bootstrap from counts per "
+        f"It holds for other {' and '.join(guess.levels)} (paired bootstrap from counts per "
         "micrograph)."
     )
 
 
 def _sentence(template: str, settings: Mapping[str, str]) -> str:
-    """The sentence with the settings filled in, or nothing where one is not known."""
+    """The sentence with the settings filled in, or "" if one is not known."""
     text = template
     for part in template.split("{")[1:]:
         name = part.split("}")[0]

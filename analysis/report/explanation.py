@@ -26,7 +26,7 @@ FORMULAS |= {
 
 
 def metric_called(name: str) -> str:
-    """`F1` -> `test/f1`; a full name stays."""
+    """`F1` -> `test/f1`; a full name stays as it is."""
     return name if "/" in name else f"test/{name.lower()}"
 
 
@@ -121,7 +121,7 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
 
 
 def _base(arms: Sequence[Arm], comparison: Comparison) -> str:
-    """What the gains are over; all arms of a ratio have the same."""
+    """The reference of the gains in words; it is the same for all arms of a ratio."""
     better = [text for arm in arms if (text := reference_text(arm, comparison.arms))]
     return f"{better[0]}," if better else "the baseline"
 

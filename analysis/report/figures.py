@@ -19,12 +19,15 @@ from cryossl.evaluation.verdict import (
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
 MOST_LEVEL = 4  # names that fit side by side below a panel
-SLANT_INCHES = 0.8  # what longer names take below one
-SPREAD_ROWS = 0.3  # of a source's points, above and below its line
+SLANT_INCHES = 0.8  # height that slanted names need below a panel
+SPREAD_ROWS = 0.3  # how far points of a source lie above and below its line, in rows
 
 
 def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
-    """Score of each student by iteration: seeds thin, a student that was not accepted hollow, mean and interval bold."""
+    """Score of each student by iteration.
+
+    Seeds are thin, students that were not accepted hollow, mean and interval over seeds bold.
+    """
     title = f"{_word(metric)} by iteration"
     caption = (
         "Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean "
@@ -63,7 +66,10 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
 
 
 def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str) -> Plot:
-    """Gain over the baseline of each strategy: a dot per seed, the dots of a seed joined, estimate and interval beside them."""
+    """Gain of each strategy over the baseline.
+
+    A dot per seed, the dots of a seed joined; estimate and interval beside them.
+    """
     title = f"Gain in {_word(metric)} over the baseline, paired by seed"
     caption = (
         "A dot per seed, the dots of a seed joined; beside them estimate and 95% interval, as in "
@@ -167,7 +173,7 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
 
     def draw(axes: Axes, ratio: float) -> None:
         here = [(name, gains) for (at, name), gains in found.items() if at == ratio]
-        # However many there are, each point is nearest to the line of its own source.
+        # Each point stays nearest to the line of its own source, for any number of strategies.
         for beside, (strategy, gains) in zip(
             np.linspace(-SPREAD_ROWS, SPREAD_ROWS, len(here)), here, strict=True
         ):

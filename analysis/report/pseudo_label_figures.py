@@ -76,7 +76,7 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
 
 
 def quality(arms: Sequence[Arm]) -> Plot:
-    """Mean quality score of the pseudo-labels against their audited F1: does the score know good labels?"""
+    """Mean quality score of the pseudo-labels against their F1 in the audit."""
     title = "Quality score against the audited F1 of the pseudo-labels"
     caption = (
         "A dot per iteration and seed. The audit compares pseudo-labels with the hidden "

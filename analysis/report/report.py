@@ -1,6 +1,6 @@
-"""Everything that a report says, gathered: words, tables, figures, pictures, origin.
+"""The content of a report: sentences, tables, figures, pictures, origin.
 
-How it looks is `document`'s.
+`document` writes it as a file.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says;
+    """The content of a report.
 
-    `abstract` holds paragraphs of sentences, `sections` has the newest first.
-
-    `facts` are (word, text) about data and code.
+    `abstract` holds paragraphs of sentences; `sections` has the newest first; `facts` are (word,
+    text) about data and code.
     """
 
     title: str
@@ -69,10 +68,10 @@ def build_report(
     """The report of a comparison.
 
     Args:
-        comparison: what `analysis.tables.comparison.compare` made of `frame`.
+        comparison: the result of `analysis.tables.comparison.compare` on `frame`.
         frame: the tracked runs: iterations, arms, and the experiments with their data sets.
         pictures: of micrographs.
-        origin: where it comes from.
+        origin: of the report.
     """
     ours = frame[frame["cryossl.kind"] != "experiment"] if "cryossl.kind" in frame else frame
     sections = tuple(
@@ -94,14 +93,17 @@ def build_report(
 
 
 def subject(comparison: Comparison) -> str:
-    """The data set, and where there are several groups of settings what is particular to this one."""
+    """The data set; with several groups of settings also how this one differs."""
     return ", ".join(
         part for part in (comparison.dataset or "unnamed data", comparison.settings) if part
     )
 
 
 def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
-    """(run id, title) of the models that are pictured: at each ratio, of the first finished seed, what each arm keeps."""
+    """(run id, title) of the models whose pictures the report shows.
+
+    At each ratio they are the final models of the first finished seed.
+    """
     found: dict[str, str] = {}
     for ratio in ratios_of(comparison.arms):
         done = [
@@ -183,7 +185,7 @@ def _runs(arms: Sequence[Arm]) -> Table:
 
 
 def _facts(frame: pd.DataFrame, origin: Origin) -> tuple[tuple[str, str], ...]:
-    """Data sets with digests, the code that made the runs, the code and packages that made the report."""
+    """Data sets with digests; the code of the runs; code and packages of the report."""
     data = [
         (str(name), str(digest))
         for name in frame.columns

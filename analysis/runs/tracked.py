@@ -1,4 +1,4 @@
-"""The tracked runs of one experiment: a table of each kind of run, and the files that runs recorded."""
+"""The tracked runs of one experiment: a table for each kind of run, and their files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrackedRuns:
         *,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Open nothing yet.
+        """Keep the address; the store is read by the first call of `frame`.
 
         Args:
             tracking_uri: of the store; None: the setting's default.

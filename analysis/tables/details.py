@@ -1,4 +1,4 @@
-"""The longer tables: the note's aspect by aspect, every iteration, every source. Pure."""
+"""The longer tables: the aspects of the strategies, every iteration, every source. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from analysis.runs.arms import (
 from analysis.tables.table import Cell, Column, Table, mean_cell, percent, row_of, without_empty
 from cryossl.strategy_names import parse_strategy, without_pseudo_labels
 
-# (aspect, metric of the model whose pseudo-labels speak for the arm, factor, unit, decimals)
+# (aspect, metric of `Arm.pseudo`, factor, unit, decimals)
 _MEASURED = (
     ("particle threshold", "threshold/particle", 1, "", 2),
     ("background threshold", "threshold/background", 1, "", 2),
@@ -35,7 +35,7 @@ _MEASURED = (
 
 
 def aspects(arms: Sequence[Arm]) -> Table:
-    """The note's comparison aspect by aspect: what was configured, and at each ratio what was measured."""
+    """A row per aspect of a strategy: as configured, then as measured at each ratio."""
     names = sorted(
         {arm.strategy for arm in arms if not without_pseudo_labels(arm.strategy)},
         key=strategy_order,
@@ -75,7 +75,7 @@ def aspects(arms: Sequence[Arm]) -> Table:
 
 
 def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
-    """Every trained model: pseudo-labels, score, gain, accepted or not, and why the loop stopped."""
+    """A row per trained model: pseudo-labels, score, gain, accepted or not, why the loop ended."""
     columns = (
         Column("labelled", "Labelled"),
         Column("strategy", "Strategy"),
@@ -112,9 +112,9 @@ def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
 
 
 def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
-    """Mean score of the baseline and mean gain of each strategy per source;
+    """Mean score of the baseline and mean gain of each strategy, per source.
 
-    None where no source was scored.
+    None if no source was scored.
     """
     prefix = f"{metric}/"
     done = [arm for arm in arms if arm.state == "finished"]
@@ -155,11 +155,10 @@ def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
 
 
 def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | None]:
-    """The aspects of the note as the settings have them;
+    """Aspect -> the configured value; None if the setting or the strategy is unknown.
 
-    None where the setting is unknown, or the strategy.
-
-    The strategies beyond the note have rules of their own, which no setting holds (docs/method.md).
+    Only naive, class_balanced and the steps between them are known: the other strategies have
+    rules of their own, which no setting holds (docs/method.md).
     """
     try:
         base, factors = parse_strategy(strategy)

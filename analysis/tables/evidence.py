@@ -55,8 +55,8 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
             if len(one.pairs)
         ]
         found = [(one, guess) for one, guess in found if guess.interval is not None]
-        # A fixed seed: above 20 seeds the test draws its sign patterns, and a table must not change
-        # when shown again.
+        # A fixed seed: above 20 seeds the test draws sign patterns, and the same runs must give the
+        # same table.
         tests = [
             sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found
         ]
@@ -135,7 +135,7 @@ def _method_note(guess: Estimate) -> str:
 
 
 def _floor_note(ratio: float, seeds: Sequence[int]) -> list[str]:
-    """Where the adjustment for so many tests leaves no room for p < 0.05, whatever the differences are."""
+    """A note if so many tests cannot reach p < 0.05 after adjustment, for any differences."""
     most, rows = max(seeds, default=0), len(seeds)
     floor = rows * 2 / 2**most
     if not rows or floor < 0.05:
@@ -149,7 +149,10 @@ def _floor_note(ratio: float, seeds: Sequence[int]) -> list[str]:
 
 
 def _by_reason(said: Mapping[str, Sequence[str]]) -> list[str]:
-    """How each row's p was made; the rows of the commonest way come last and are not all named if they are many."""
+    """How the p of each row was computed, a line per method.
+
+    The most common method comes last; its rows are not all named if there are more than three.
+    """
     ordered = sorted(said.items(), key=lambda one: len(one[1]))
     named = [f"{', '.join(which)}: {text}" for text, which in ordered]
     if ordered and len(ordered[-1][1]) > 3:

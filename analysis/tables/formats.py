@@ -90,9 +90,10 @@ def table_markdown(table: Table) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """A table as CSV, numbers unrounded, nothing where there is no value; the last column names the runs of the row.
+    """A table as CSV. Numbers are not rounded; a cell without a value is empty.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    The last column holds the run ids of the row. A text that a spreadsheet would take for a
+    formula gets an apostrophe in front.
     """
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
@@ -136,7 +137,10 @@ def table_latex(table: Table) -> str:
 
 
 def table_json(table: Table) -> dict[str, Any]:
-    """A table in JSON's types: columns with name, title, unit; rows of name -> value, text, run_ids."""
+    """A table in JSON's types.
+
+    Columns have name, title and unit; a row is column name -> value, text and run_ids.
+    """
     return {
         "name": table.name,
         "title": table.title,
@@ -156,7 +160,7 @@ def table_json(table: Table) -> dict[str, Any]:
 
 
 def markdown_text(text: str) -> str:
-    """Text that neither ends a Markdown cell nor opens an HTML tag."""
+    """The text, escaped: it neither ends a Markdown cell nor opens an HTML tag."""
     escaped = (
         text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
     )
@@ -164,7 +168,10 @@ def markdown_text(text: str) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX prints as it is; a letter that its fonts have not got is printed as its number, `U+7C92`."""
+    """The text, escaped for LaTeX.
+
+    A letter that the usual fonts lack is printed as its number, `U+7C92`.
+    """
     plain = unicodedata.normalize("NFC", " ".join(text.split()))
     return re.sub(
         "-(?=-)", "-{}", "".join(map(_latex_letter, plain))

@@ -27,7 +27,10 @@ _STATES = (
 
 
 def inventory(frame: pd.DataFrame) -> tuple[Table, Table]:
-    """The grid, a row per data set, settings, ratio and strategy; and every run that is in no mean, with the reason.
+    """(grid, problems).
+
+    The grid has a row per data set, settings, ratio and strategy. The problems are the runs that
+    are in no mean, each with the reason.
 
     Args:
         frame: iteration runs, and arm runs if at hand.

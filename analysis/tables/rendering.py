@@ -66,7 +66,7 @@ def _subject(comparison: Comparison) -> str:
 
 
 def _verdict_lines(verdicts: Sequence[Judged]) -> str:
-    """A line per strategy: outcome, then each criterion with its mark; below, what was wanted."""
+    """A line per strategy: outcome, then each criterion with its mark; last, the criteria."""
     if not verdicts:
         return ""
     seeds = {seed_words(judged) for judged in verdicts}
@@ -132,7 +132,7 @@ def _faults(comparison: Comparison) -> str:
 
 
 def _next(comparison: Comparison) -> str:
-    """The next steps of the arm that the comparison is about: class_balanced, else the last one judged."""
+    """The next steps for class_balanced, or for the last strategy that was judged."""
     steps = [judged for judged in comparison.verdicts if judged.verdict.next_steps]
     mine = [judged for judged in steps if judged.strategy == "class_balanced"] or steps[-1:]
     ratios: dict[str, list[str]] = {}
@@ -211,7 +211,7 @@ def _json(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """The comparison in JSON's types; docs/statistics.md holds the schema."""
+    """The comparison in JSON's types; the schema is docs/schemas/comparison.json."""
     return {
         "dataset": comparison.dataset,
         "settings": comparison.settings,

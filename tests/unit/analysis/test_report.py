@@ -186,15 +186,15 @@ def test_what_was_chosen_on_the_labelled_micrographs_is_not_said_to_be_chosen_on
     }
     explained = explain(comparison, strategy="naive", ratio=None)
     assert f"{better}, of the same seed" in explained
-    told = " ".join(
+    text = " ".join(
         [
             *methods(comparison),
             *(sentence for paragraph in abstract(comparison) for sentence in paragraph),
         ]
     )
-    assert "accepts it on the labelled micrographs" in told
-    assert "on validation" not in told
-    assert "validation chose" not in told
+    assert "accepts it on the labelled micrographs" in text
+    assert "on validation" not in text
+    assert "validation chose" not in text
 
 
 def test_the_abstract_says_that_no_student_was_accepted_also_where_gains_are_over_another_baseline() -> (
