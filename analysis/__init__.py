@@ -1,1 +1,4 @@
-"""Tracked runs back into tables, statistics and verdicts; it reads the tracking store only and needs no torch."""
+"""Tables, statistics, verdicts and reports of tracked runs.
+
+It reads the tracking store only and needs no torch. Read `commands` first.
+"""

@@ -1,4 +1,4 @@
-"""What is told from the tracking store alone: compare, runs, report, a run's last words.
+"""The commands that need only the tracking store: compare, runs, report, and the end of a run.
 
 Nothing here imports torch.
 """
@@ -6,41 +6,26 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from analysis.runs.tracked import TrackedRuns
 from cryossl.config import Config, RunSettings, fields
 from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
-from cryossl.tracking.address import redacted, store_uri
+from cryossl.tracking.address import redacted
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from analysis.report.report import Origin, Picture, Report
-    from analysis.runs.counts import ModelCounts
+    from analysis.report.report import Picture, Report
     from analysis.tables.comparison import Comparison
 
 OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
-PACKAGES = (
-    "cryossl",
-    "mlflow",
-    "numpy",
-    "pandas",
-    "scipy",
-    "matplotlib",
-    "torch",
-    "segmentation-models-pytorch",
-)
 MAX_EXTERNAL_BYTES = 16 * 2**20
 
 
@@ -55,7 +40,10 @@ def compare(
     arm: str | None = None,
     external: Path | None = None,
 ) -> None:
-    """Print the comparison of the runs in the tracking store, or where one of its numbers comes from."""
+    """Print the comparison of the tracked runs, or where one of its numbers comes from.
+
+    Raises ConfigError for options that do not go together, DataError where no run has finished.
+    """
     from analysis.report import explanation
     from analysis.tables.rendering import render
 
@@ -63,12 +51,12 @@ def compare(
         raise ConfigError(
             "--explain METRIC and --arm STRATEGY go together", cure="give both, or neither"
         )
-    tracked = _Tracked(tracking_uri, experiment)
+    tracked = TrackedRuns(tracking_uri, experiment)
     if explain is not None and arm is not None:
-        found = tracked.compared(ratio=None, metric=explanation.metric_called(explain))
+        found = _compared(tracked, ratio=None, metric=explanation.metric_called(explain))
         click.echo(explanation.explain(found, strategy=arm, ratio=ratio), nl=False)
         return
-    found = tracked.compared(ratio=ratio, metric=metric)
+    found = _compared(tracked, ratio=ratio, metric=metric)
     if external is not None:
         from analysis.tables.external import beside, parse_external
         from cryossl.system.user_files import read_text
@@ -81,7 +69,7 @@ def compare(
 
 
 def refuse_beside_explain(typed: Collection[str]) -> None:
-    """Raise ConfigError if, of the options that were typed, one has no effect on what --explain prints."""
+    """Raise ConfigError if an option was typed that has no effect on what --explain prints."""
     unused = [option for option in ("--metric", "--format", "--external") if option in typed]
     if "--explain" in typed and unused:
         raise ConfigError(
@@ -91,12 +79,10 @@ def refuse_beside_explain(typed: Collection[str]) -> None:
 
 
 def conclude(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
-    """Run an experiment, print its comparison and what to type next.
+    """Run an experiment, print its comparison and the next command to type.
 
-    Where arms failed their fault goes on after that.
-
-    A store that lacks entries is not asked for the comparison: it may be one whose silence has cost
-    time enough.
+    Where arms failed, their error is raised after that. Where entries could not be sent, the store
+    is not read: it may be unreachable, and the run has waited for it already.
     """
     try:
         fingerprint, missing = experiment(config)
@@ -123,7 +109,7 @@ def _conclude(config: Config, fingerprint: str, *, missing: int = 0) -> None:
 
 
 def command_at(config: Config, ratio: float) -> str:
-    """The command that does the same at another ratio."""
+    """The command line of the same experiment at another ratio."""
     changed = {
         name: value
         for name, (section, field) in fields().items()
@@ -145,7 +131,7 @@ def command_at(config: Config, ratio: float) -> str:
 
 
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
-    """Print the comparison of all experiments of a sweep, and what to type next."""
+    """Print the comparison of all experiments of a sweep and the next command to type."""
     _print_comparison(config, fingerprints)
     click.echo(
         "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
@@ -160,22 +146,21 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
     known = list(fingerprints)
     tags = {"cryossl.experiment_fingerprint": known[0]} if len(known) == 1 else None
     try:
-        found = _Tracked(config.run.tracking_uri, config.run.experiment, tags=tags).compared_among(
-            known
-        )
+        tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
+        found = _compared_among(tracked, known)
         click.echo("\n" + render(found, "table"), nl=False)
     except (
         TrackingError,
         DataError,
-    ) as error:  # the numbers are safe in journals and files; the store is a view of them
+    ) as error:  # journals and result files hold the numbers too
         click.echo(f"\nNo table now: {error}")
 
 
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
-    """Print what is in the store, what failed and what is missing."""
+    """Print which runs are in the store, which failed and which are missing."""
     from analysis.tables.inventory import inventory, inventory_json, inventory_text
 
-    found = inventory(_Tracked(tracking_uri, experiment).frame("iteration", "arm"))
+    found = inventory(TrackedRuns(tracking_uri, experiment).frame("iteration", "arm"))
     click.echo((inventory_json if as_json else inventory_text)(found), nl=False)
 
 
@@ -190,8 +175,13 @@ def report(
     tracking_uri: str | None,
     experiment: str | None,
 ) -> None:
-    """Write the report of the runs in the tracking store; for Markdown and LaTeX, or where asked for, its figures too."""
+    """Write the report of the tracked runs.
+
+    The figures are written as files of their own for Markdown and LaTeX, or if `figures` is given.
+    Raises StorageError if a file cannot be written.
+    """
     from analysis.report import document
+    from analysis.report.origin import origin_of
     from analysis.report.report import build_report
     from cryossl.system.files import write_durably
 
@@ -199,8 +189,8 @@ def report(
     if path.is_dir():
         raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
-    tracked = _Tracked(tracking_uri, experiment)
-    found = tracked.compared(ratio=ratio, metric=metric)
+    tracked = TrackedRuns(tracking_uri, experiment)
+    found = _compared(tracked, ratio=ratio, metric=metric)
     options = {
         "--output": str(path),
         "--format": form,
@@ -212,8 +202,8 @@ def report(
     made = build_report(
         found,
         tracked.frame("iteration", "arm", "experiment"),
-        tracked.pictures(found),
-        tracked.origin(_command("report", options)),
+        _pictures(tracked, found),
+        origin_of(tracked, _command("report", options)),
     )
     seen_from = os.path.relpath(folder, path.parent) if folder else ""
     writers: dict[str, Callable[[Report], str]] = {
@@ -231,157 +221,75 @@ def report(
         for target, content in {path: text.encode(), **files}.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not target.is_file():
-                target.write_bytes(content)  # a device or a pipe: a file must not take its place
+                target.write_bytes(content)  # a device or a pipe must stay
             else:
-                write_durably(target.resolve(), content)  # not in place of a link
+                write_durably(target.resolve(), content)  # a link stays a link
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written ({error.strerror})", cure="choose another --output"
         ) from None
     click.echo(f"wrote {path}" + (f" and {len(files)} files in {folder}" if folder else ""))
     if log:
-        click.echo(f"logged as run {tracked.log(made, found, path)}")
+        click.echo(f"logged as run {_log(tracked, made, found, path)}")
 
 
-class _Tracked:
-    """The runs of one experiment of one store, and their files, each read when first asked for."""
+def _compared(tracked: TrackedRuns, *, ratio: float | None, metric: str) -> Comparison:
+    """The comparison of all runs, with their counts; for one ratio only its runs are read."""
+    from analysis.tables.comparison import compare as compared
 
-    def __init__(
-        self,
-        tracking_uri: str | None,
-        experiment: str | None,
-        *,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """`tags` are what the iteration and arm runs have: the store's answer costs by the run."""
-        settings = RunSettings()
-        self._tags = dict(tags or {})
-        self.uri, self.experiment = (
-            tracking_uri or settings.tracking_uri,
-            experiment or settings.experiment,
-        )
-        self._frames: dict[str, pd.DataFrame] = {}
+    if ratio is not None:
+        tracked.narrow({"cryossl.ratio_percent": f"{ratio:g}"})
+    return compared(
+        tracked.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=tracked.counts
+    )
 
-    @property
-    def shown_uri(self) -> str:
-        """The store that is meant, without a password."""
-        return redacted(store_uri(self.uri))
 
-    def frame(self, *kinds: str) -> pd.DataFrame:
-        """The runs of these kinds."""
-        import pandas as pd
+def _compared_among(tracked: TrackedRuns, fingerprints: Collection[str]) -> Comparison:
+    """The comparison of these experiments; counts are read only where there are several."""
+    from analysis.runs.counts import no_counts
+    from analysis.tables.comparison import compare as compared
 
-        from cryossl.tracking.reader import read_runs
+    frame = tracked.frame("iteration", "arm")
+    if len(frame):
+        frame = frame[frame["cryossl.experiment_fingerprint"].isin(list(fingerprints))]
+    return compared(frame, read_counts=tracked.counts if len(fingerprints) > 1 else no_counts)
 
-        for kind in kinds:
-            if kind not in self._frames:
-                tags = {} if kind == "experiment" else self._tags
-                self._frames[kind] = read_runs(self.uri, self.experiment, kind=kind, tags=tags)
-        return pd.concat([self._frames[kind] for kind in kinds], ignore_index=True)
 
-    def compared(self, *, ratio: float | None, metric: str) -> Comparison:
-        """Their comparison, with the counts that they recorded; of one ratio only its runs are read."""
-        from analysis.tables.comparison import compare as compared
+def _pictures(tracked: TrackedRuns, comparison: Comparison) -> list[Picture]:
+    """The worst, median and best micrographs of the models that the report shows."""
+    from analysis.report.report import Picture, pictured_runs
 
-        if ratio is not None:
-            self._narrow({"cryossl.ratio_percent": f"{ratio:g}"})
-        return compared(
-            self.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=self._counts
-        )
+    return [
+        Picture(run_id, f"{title}, {place} micrograph", jpeg)
+        for run_id, title in pictured_runs(comparison)
+        for place in ("worst", "median", "best")
+        for jpeg in tracked.artifacts.pictures(run_id, [f"validation_{place}"]).values()
+    ]
 
-    def compared_among(self, fingerprints: Collection[str]) -> Comparison:
-        """The comparison of these experiments alone; of several with the counts that they recorded."""
-        from analysis.runs.counts import no_counts
-        from analysis.tables.comparison import compare as compared
 
-        frame = self.frame("iteration", "arm")
-        ours = (
-            frame[frame["cryossl.experiment_fingerprint"].isin(list(fingerprints))]
-            if len(frame)
-            else frame
-        )
-        return compared(ours, read_counts=self._counts if len(fingerprints) > 1 else no_counts)
+def _log(tracked: TrackedRuns, report: Report, comparison: Comparison, path: Path) -> str:
+    """Log a report and its tables as a run of their experiment.
 
-    def pictures(self, comparison: Comparison) -> list[Picture]:
-        """The worst, median and best micrographs of the models that the report shows."""
-        from analysis.report.report import Picture, pictured_runs
-        from cryossl.tracking.reader import Artifacts
+    Returns the id of the run, or, where the store is unreachable, a note that it is not sent yet.
+    """
+    from analysis.report.document import tables_of
+    from analysis.tables.formats import table_csv, table_latex
+    from analysis.tables.rendering import render
+    from cryossl.tracking.tracker import Tracker
 
-        artifacts = Artifacts(self.uri, self.experiment)
-        return [
-            Picture(run_id, f"{title}, {place} micrograph", jpeg)
-            for run_id, title in pictured_runs(comparison)
-            for place in ("worst", "median", "best")
-            for jpeg in artifacts.pictures(run_id, [f"validation_{place}"]).values()
-        ]
-
-    def origin(self, command: str) -> Origin:
-        """When, from what and with what a report is made."""
-        from analysis.report.report import Origin
-        from cryossl.system.process import code_tags
-
-        code, rows = code_tags(), self.frame("iteration")
-        changes = {"true": ", with uncommitted changes", "false": ""}.get(
-            code["cryossl.git_dirty"], ", changes unknown"
-        )
-        commit = code.get("mlflow.source.git.commit", "")
-        experiments = (
-            dict(zip(rows["run_id"], rows["experiment_id"], strict=True))
-            if "experiment_id" in rows
-            else {}
-        )
-        versions = {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in PACKAGES if _installed(name)},
-        }
-        return Origin(
-            datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            command,
-            self.shown_uri,
-            experiments,
-            f"commit {commit[:12]}{changes}" if commit else "an unknown commit",
-            versions,
-        )
-
-    def log(self, report: Report, comparison: Comparison, path: Path) -> str:
-        """Keep a report and its tables as a run of its own in the same experiment; its id, or where it waits to be sent."""
-        from analysis.report.document import tables_of
-        from analysis.tables.rendering import render, table_csv, table_latex
-        from cryossl.tracking.tracker import Tracker
-
-        tracker = Tracker(self.uri, self.experiment, RunSettings().journals)
-        tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
-        with tracker.run(
-            f"report-{uuid.uuid4().hex}",
-            name=f"report {report.origin.made}",
-            parent=None,
-            tags=tags,
-        ) as run:
-            run.describe("\n\n".join("\n- ".join(paragraph) for paragraph in report.abstract))
-            run.file(path)
-            run.text(render(comparison, "json"), "comparison.json")
-            for table in tables_of(report):
-                run.text(table_csv(table), f"tables/{table.name}.csv")
-                run.text(table_latex(table), f"tables/{table.name}.tex")
-        tracker.sync()
-        return run.run_id or f"(not sent yet: {tracker.away})"
-
-    def _narrow(self, tags: Mapping[str, str]) -> None:
-        """Ask for the runs with these tags alone, unless none has finished: then what there is instead is worth telling."""
-        everything, self._tags, self._frames = self._tags, {**self._tags, **tags}, {}
-        if not (self.frame("iteration")["status"] == "FINISHED").any():
-            self._tags, self._frames = everything, {}
-
-    def _counts(self, run_ids: Sequence[str]) -> dict[str, ModelCounts]:
-        from analysis.runs.counts import NAME, parse_counts
-        from cryossl.tracking.reader import Artifacts
-
-        documents = Artifacts(self.uri, self.experiment).json(run_ids, NAME) if run_ids else {}
-        return {
-            run: counts
-            for run, document in documents.items()
-            if (counts := parse_counts(document)) is not None
-        }
+    tracker = Tracker(tracked.uri, tracked.experiment, RunSettings().journals)
+    tags = {"cryossl.kind": "report", "cryossl.dataset": comparison.dataset}
+    with tracker.run(
+        f"report-{uuid.uuid4().hex}", name=f"report {report.origin.made}", parent=None, tags=tags
+    ) as run:
+        run.describe("\n\n".join("\n- ".join(paragraph) for paragraph in report.abstract))
+        run.file(path)
+        run.text(render(comparison, "json"), "comparison.json")
+        for table in tables_of(report):
+            run.text(table_csv(table), f"tables/{table.name}.csv")
+            run.text(table_latex(table), f"tables/{table.name}.tex")
+    tracker.sync()
+    return run.run_id or f"(not sent yet: {tracker.away})"
 
 
 def _command(name: str, options: Mapping[str, str | None]) -> str:
@@ -391,9 +299,20 @@ def _command(name: str, options: Mapping[str, str | None]) -> str:
     return shlex.join(["python", "cli.py", name, *given])
 
 
-def _installed(name: str) -> bool:
+def _text_of(path: Path) -> str:
+    """The text of a small UTF-8 file. Raises DataError."""
     try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+        if path.exists() and not path.is_file():  # reading a pipe would block
+            raise DataError(f"{path} is no regular file", cure="check the path")
+        if path.stat().st_size > MAX_EXTERNAL_BYTES:
+            raise DataError(
+                f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB",
+                cure="give a row per test micrograph",
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror})", cure="check the path"
+        ) from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text", cure="save it as UTF-8") from None

@@ -1,4 +1,7 @@
-"""`python -m benchmarks [NAME ...]`: run the benchmarks, print their tables, write JSON into benchmarks/results."""
+"""Run the benchmarks: `python -m benchmarks [NAME ...]`.
+
+Each prints a table and writes JSON into benchmarks/results.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ NAMES = (
 def main(names: list[str]) -> None:
     """Run the named benchmarks, or all.
 
-    Each module's `main` prints a table and returns what is written as JSON.
+    The `main` of each module prints a table and returns the result, which is written as JSON.
     """
     unknown = sorted(set(names) - set(NAMES))
     if unknown:

@@ -1,10 +1,10 @@
-"""What the guards cost: the share of a run's wall time in what only an accident would need.
+"""The cost of the guards: the share of a run's wall time in work that only an accident needs.
 
-Guards are: flushing files and folders to the disk, checkpoints, the hashes that stages are sealed
-and verified with, hashing pictures and looking whether they changed, reading and checking COCO
-records, the look at machine and disk before the start, and the question between two steps whether a
-signal came. Each is timed from outside in a run of the default settings with one iteration in place
-of three. Without them a run would take (1 - share) of its time.
+Guards are: flushing files and folders to the disk, checkpoints, the hashes with which stages are
+sealed and verified, hashing pictures and checking whether they changed, reading and checking COCO
+records, the check of machine and disk before the start, and the check for a signal between two
+steps. Each is timed from outside in a run of the default settings with one iteration instead of
+three. Without them a run would take (1 - share) of its time.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ def main() -> dict[str, float]:
 
 
 def shares_of_a_run(folder: Path) -> dict[str, float]:
-    """Guard -> share of the wall time of a whole run; what is inside another guard counts for both, but once in all."""
+    """Guard -> share of the wall time of a whole run.
+
+    Time in a guard that another guard calls counts for both, but only once in `all`.
+    """
     config = build(
         {
             "data": "synthetic",

@@ -1,6 +1,6 @@
-"""The floor: a matched filter drawn as discs, scored by the same pixels as the supervised baseline of a finished run.
+"""A simple baseline: a matched filter, scored on the same pixels as the network.
 
-A template per source is the mean of the labelled particles; it is correlated with each picture,
+The template of a source is the mean of its labelled particles. It is correlated with each picture;
 local maxima are particles, and a disc of the particle's size is drawn at each. The threshold is
 chosen on validation, as for a network.
 """
@@ -35,7 +35,11 @@ THRESHOLDS = np.linspace(0.02, 0.8, 79)
 
 @dataclass(frozen=True)
 class Found:
-    """What the filter found in one micrograph: local maxima (y, x) in store px, their heights, and the truth."""
+    """The result of the filter on one micrograph.
+
+    `places` are local maxima (y, x) in store px, `heights` their correlations in [-1, 1]; `truth`
+    is the label map.
+    """
 
     places: Int64[np.ndarray, "peaks 2"]
     heights: Float32[np.ndarray, " peaks"]
@@ -43,7 +47,7 @@ class Found:
     radius_px: float
 
     def counts(self, threshold: float) -> Counts:
-        """Pixel counts of discs at the maxima from `threshold` on."""
+        """Pixel counts of discs at the maxima of at least `threshold`."""
         away = np.ones(self.truth.shape, bool)
         away[tuple(self.places[self.heights >= threshold].T)] = False
         discs = ndimage.distance_transform_edt(away) <= self.radius_px if not away.all() else ~away
@@ -51,7 +55,7 @@ class Found:
 
 
 def measure(config: Config) -> dict[str, float]:
-    """Pixel F1 of the matched filter on the test part, from the labels and the split of a run of this config."""
+    """Pixel F1 of the matched filter, with the labels and the split of a run of this config."""
     dataset = preparation.load(config, silent)
     store = build(
         dataset,
@@ -77,7 +81,7 @@ def measure(config: Config) -> dict[str, float]:
 def _templates(
     store: Store, dataset: DataSet, labelled: Iterable[str], config: Config
 ) -> dict[str, Picture]:
-    """Source -> mean picture of its labelled particles, turned through the circle, of mean 0 and norm 1."""
+    """Source -> mean picture of its labelled particles over all angles, of mean 0 and norm 1."""
     known: Mapping[str, Particles] = dataset.train.particles
     cuts: dict[str, list[Picture]] = defaultdict(list)
     for name in sorted(labelled):
@@ -93,7 +97,7 @@ def _templates(
 
 
 def _rounded(mean: Picture) -> Picture:
-    """A particle lies in any direction: the mean over angles, then mean 0 and norm 1."""
+    """The mean over angles, as particles have any direction, scaled to mean 0 and norm 1."""
     angles = range(0, 360, 15)
     turned = np.mean(
         [ndimage.rotate(mean, angle, reshape=False, order=1, mode="nearest") for angle in angles],
@@ -107,7 +111,7 @@ def _rounded(mean: Picture) -> Picture:
 def _search(
     store: Store, templates: Mapping[str, Picture], dataset: DataSet, name: str, config: Config
 ) -> Found:
-    """Normalised cross-correlation of a micrograph with its source's template, and its local maxima."""
+    """Local maxima of the normalised cross-correlation of a micrograph with its template."""
     stored = store.micrographs[name]
     radius_px = _radius_px(dataset, stored.source, stored.scale, config)
     template = templates[stored.source]
@@ -136,7 +140,10 @@ def _f1(found: Iterable[Found], threshold: float) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m benchmarks.matched_filter [CONFIG.yaml] [setting=value ...]`: print validation and test F1."""
+    """Print validation and test F1.
+
+    `python -m benchmarks.matched_filter [CONFIG.yaml] [setting=value ...]`
+    """
     files = [Path(text) for text in arguments if "=" not in text]
     options = dict(text.split("=", 1) for text in arguments if "=" in text)
     config, _ = load(files[0] if files else None, options, yielding={})

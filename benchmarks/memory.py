@@ -1,7 +1,7 @@
-"""Peak memory of prediction and selection over an unlabelled pool of 1x and 10x: it must not grow with the pool.
+"""Peak memory of prediction and selection over a pool of 1x and 10x: it must not grow.
 
-Each size runs in a process of its own; the peak is the kernel's VmHWM. What the process holds
-before it predicts (Python, torch, the network) is part of both.
+Each size runs in a process of its own; the peak is the kernel's VmHWM. Python, torch and the
+network, which the process holds before it predicts, are part of both.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ class Shelf:
 
     def __init__(self, path, count):
         self.micrographs = {f"{i:05d}": StoredMicrograph(
-            id=f"{i:05d}", part="train", source="noise", height_px=SIDE, width_px=SIDE, scale=1.0, annotated=False,
-            particle_count=0, original_height_px=SIDE, original_width_px=SIDE, pixel_size_angstrom=None,
+            id=f"{i:05d}", part="train", source="noise", height_px=SIDE, width_px=SIDE, scale=1.0,
+            annotated=False, particle_count=0, original_height_px=SIDE, original_width_px=SIDE,
+            pixel_size_angstrom=None,
             picture_offset=i * SIDE * SIDE, truth_offset=None) for i in range(count)}
         rng = np.random.default_rng(0)
         with path.open("wb") as stream:
@@ -57,8 +58,9 @@ pool = Pool(shelf, tuple(shelf.micrographs))
 predicted, chosen = folder / "predicted", folder / "chosen"
 predicted.mkdir()
 chosen.mkdir()
-pool.predict(predicted, lambda ids: predict(net, shelf, ids, batch_size=4, device=torch.device("cpu"), precision="fp32",
-                                            report=silent), report=silent)
+cpu = torch.device("cpu")
+pool.predict(predicted, lambda ids: predict(net, shelf, ids, batch_size=4, device=cpu,
+                                            precision="fp32", report=silent), report=silent)
 pool.select(predicted, chosen, recipe_for("class_balanced", SelectionSettings()).selection,
             priors=Priors(0.04, {}, {"s": max(1, count // 20)}), report=silent)
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])

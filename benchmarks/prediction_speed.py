@@ -60,7 +60,7 @@ class _Pictures:
 
 
 def main(*, micrographs: int = 4, rounds: int = 5, threads: int = 0) -> dict[str, Any]:
-    """Print the table; return tiles per second and the ratio pseudo-labelling / bare forward pass."""
+    """Print the table; return tiles per second and their ratio, pseudo-labelling / bare."""
     count = devices.prepare(threads=threads, device=CPU)
     network = build(NetworkSettings(), seed=0).eval()
     network.to(memory_format=torch.channels_last)

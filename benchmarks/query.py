@@ -25,7 +25,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from cryossl.tracking.reader import read_runs
 uri = sys.argv[1]
-read_runs(uri, "cryossl", kind="iteration", tags={"cryossl.dataset": "none"})  # imports mlflow and opens the store
+# The first call imports mlflow and opens the store.
+read_runs(uri, "cryossl", kind="iteration", tags={"cryossl.dataset": "none"})
 began = time.perf_counter()
 found = len(read_runs(uri, "cryossl", kind="iteration", tags={"cryossl.dataset": "wanted"}))
 seconds = time.perf_counter() - began
@@ -37,13 +38,13 @@ while token or not every:
     page = client.search_runs([experiment], page_token=token)
     every, token = every + len(page), page.token
 unfiltered = time.perf_counter() - began
-print(json.dumps({"found": found, "seconds": seconds, "peak_mib": peak_mib, "every": every, "unfiltered_seconds": unfiltered,
-                  "ratio": unfiltered / seconds}))
+print(json.dumps({"found": found, "seconds": seconds, "peak_mib": peak_mib, "every": every,
+                  "unfiltered_seconds": unfiltered, "ratio": unfiltered / seconds}))
 """
 
 
 def main() -> dict[str, Any]:
-    """Print the table; return what was measured of each store, and whether the bars hold."""
+    """Print the table; return the measurements of each store, and which bars are met."""
     with tempfile.TemporaryDirectory() as folder:
         measured = {
             stored: _read(fill(Path(folder) / f"{stored}.db", stored), stored)
@@ -63,7 +64,7 @@ def main() -> dict[str, Any]:
     }
     growth = large["seconds"] / measured[SMALL]["seconds"]
     print(
-        f"ten times the runs stored, the same asked for: {growth:.2f} times the time\n"
+        f"ten times the runs stored, the same number read: {growth:.2f} times the time\n"
         f"bars at {LARGE:,} (under 2 s, under 300 MiB, 20 times faster): "
         + ", ".join(f"{name} {'met' if good else 'MISSED'}" for name, good in met.items())
     )
@@ -75,7 +76,7 @@ def main() -> dict[str, Any]:
 
 
 def fill(path: Path, runs: int) -> str:
-    """The URI of a fresh store with so many iteration runs, `WANTED` of them of the data set `wanted`.
+    """The URI of a fresh store with `runs` iteration runs, `WANTED` of them of data set `wanted`.
 
     Written in bulk into MLflow's tables: through its client it would take an hour.
     """

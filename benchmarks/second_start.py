@@ -1,4 +1,7 @@
-"""A second start with warm store and finished stages against the first, both as a user types them."""
+"""A second start, with warm store and finished stages, against the first.
+
+Both are the command that a user types.
+"""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Stopwatch:
 
 @contextmanager
 def watched(calls: Iterable[tuple[Any, str, Stopwatch]]) -> Iterator[None]:
-    """While it lasts the named attribute of each owner (a class or a module) is timed by its stopwatch."""
+    """Time the named attribute of each owner (a class or a module) while the context is open."""
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in calls]
     try:
         for owner, name, stopwatch in calls:

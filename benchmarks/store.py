@@ -1,4 +1,4 @@
-"""The store: opening 5,172 micrographs, decoding speed, a second start, and memory while walking through 1x and 10x."""
+"""The store: time to open it, decoding speed, a second start, peak memory at 1x and 10x."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_pictures(root: Path, *, count: int, side_px: int) -> DataSet:
     micrographs = []
     noise = np.random.default_rng(0).integers(0, 256, (side_px + 64, side_px + 64), dtype=np.uint8)
     for index in range(count):
-        # Another cut of the same noise each time, and its number in the corner: no two pictures are
+        # Each picture is another part of the same noise with its number in the corner: no two are
         # equal.
         y, x = divmod(index, 64)
         picture = noise[y % 64 : y % 64 + side_px, x : x + side_px].copy()
@@ -57,7 +57,7 @@ def timed_build(dataset: DataSet, work: Path) -> tuple[float, Store]:
 
 
 def peak_bytes(store: Store) -> int:
-    """Peak resident memory of a fresh process that opens a store and reads every picture and label map."""
+    """Peak resident memory of a new process that reads every picture and label map of a store."""
     command = [sys.executable, "-c", WALK, str(store.folder)]
     finished = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(finished.stdout) * 1024
@@ -70,8 +70,8 @@ def measure() -> dict[str, float]:
         root = Path(scratch)
         many = write_pictures(root / "many", count=NOTE_MICROGRAPHS, side_px=64)
         _, store = timed_build(many, root / "work")
-        # A file is remembered once it has lain still for two seconds; this start hashes them, the
-        # next recalls.
+        # A hash is remembered once the file is unchanged for two seconds: this start hashes all
+        # files, the next one uses the remembered hashes.
         time.sleep(2.1)
         timed_build(many, root / "work")
         results["second start of 5,172 micrographs, seconds"], _ = timed_build(many, root / "work")
@@ -92,7 +92,7 @@ def measure() -> dict[str, float]:
 
 
 def main() -> dict[str, float]:
-    """Print the table; return what was measured."""
+    """Print the table; return the measurements."""
     measured = measure()
     for name, value in measured.items():
         sys.stdout.write(f"{value:10.3f}  {name}\n")

@@ -1,8 +1,8 @@
-"""What tracking costs: its share of a run's wall time.
+"""The cost of tracking: its share of a run's wall time.
 
-The share is measured on a real run of the whole experiment, shorter than a typical one (so the
-share is an upper bound): every public call that writes to the tracker is timed from outside, with
-journal, fsync and a sqlite store.
+The share is measured on a real run of the whole experiment. The run is shorter than a typical one,
+so the share is an upper bound. Every public call that writes to the tracker is timed from outside,
+with journal, fsync and a sqlite store.
 """
 
 from __future__ import annotations
@@ -53,7 +53,10 @@ def main() -> dict[str, float]:
 
 
 def share_of_a_run(folder: Path) -> dict[str, float]:
-    """Seconds of a whole run, of its tracking calls, and the share of the latter without opening a fresh store."""
+    """Seconds of a whole run and of its tracking calls, and the share of these calls.
+
+    The share leaves out the opening of a fresh store.
+    """
     config = build(
         {
             "data": "synthetic",

@@ -1,12 +1,11 @@
-"""Training tiles per second, ours against a plain loop with the same network, batch size and loss.
+"""Training tiles per second against a plain loop with the same network, batch size and loss.
 
 Plain: for every item PIL decodes and reduces the micrograph (jpg, full size) and decodes the mask
-    (png, reduced), a
-DataLoader collates, fp32, NCHW, AdamW as it comes. Ours: the project's own `fit` on memory-mapped
-pictures of the reduced size, in the precision that it takes by itself. Each side runs in its own
-process, because ours changes process-wide settings. Sides alternate, and the ratio is the median
-over rounds, so that a machine whose load drifts slows both. Where CUDA is, both run there too, with
-the small network and with a resnet34 on larger tiles.
+(png, reduced); a DataLoader collates; fp32, NCHW, AdamW with its defaults. Ours: the project's own
+`fit` on memory-mapped pictures of the reduced size, in the precision that it chooses itself. Each
+side runs in its own process, because ours changes process-wide settings. The sides alternate, and
+the ratio is the median over rounds, so that a changing load of the machine slows both. With CUDA
+both run on the GPU too, with the small network and with a resnet34 on larger tiles.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class Scale:
-    """What is trained, and where."""
+    """The network, the batches and the device of one measurement."""
 
     tile_px: int = 128
     batch_size: int = 8
@@ -227,7 +226,7 @@ def _plain(
 
 
 def own(folder: Path, scale: Scale, steps: int, threads: int) -> float:
-    """Tiles per second of `fit` on memory-mapped pictures, with augmentation and all."""
+    """Tiles per second of `fit` on memory-mapped pictures, augmentation included."""
     device = torch.device(scale.device)
     devices.prepare(threads=threads, device=device)
     shape = (STORE_PX, STORE_PX)
@@ -282,7 +281,10 @@ def _ticking(clock: _Clock) -> Callable[[Progress], None]:
 
 
 class _Clock:
-    """Median step time after the warm-up: a neighbour on the machine spoils single steps, not the median."""
+    """Median step time after the warm-up.
+
+    Other processes on the machine slow single steps, not the median.
+    """
 
     def __init__(self, steps: int, batch_size: int) -> None:
         self._moments: list[float] = []

@@ -1,6 +1,6 @@
-"""Write docs/settings.md and docs/cli.md from the settings and the commands:
+"""Write docs/settings.md and docs/cli.md from the settings and the commands.
 
-`python -m scripts.make_docs`.
+`python -m scripts.make_docs`
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def pages() -> dict[str, str]:
 
 
 def settings_page() -> str:
-    """A table for each section: setting, default, what it may be, what it means."""
+    """A table for each section: setting, default, allowed values, meaning."""
     lines = [
         "# Settings",
         "",
@@ -62,7 +62,7 @@ def settings_page() -> str:
 
 
 def cli_page() -> str:
-    """The help of each command; settings are left to their own page."""
+    """The help of each command; settings have their own page."""
     lines = [
         "# Commands",
         "",
@@ -116,12 +116,15 @@ def _help(path: tuple[str, ...], command: click.Command) -> str:
 
 
 def _is_setting(parameters: list[click.Parameter]) -> bool:
-    """Whether a command takes the settings; another may have an option that is called like one of them."""
+    """Whether a command takes all settings.
+
+    Other commands may have an option with the name of a setting.
+    """
     return set(fields()) <= {one.name for one in parameters}
 
 
 def _allowed(field: Any) -> str:
-    """What a setting may be, in words."""
+    """The allowed values of a setting, in words."""
     return " ".join(filter(None, (_kind(field.annotation), _limits(field.metadata))))
 
 

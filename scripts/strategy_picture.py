@@ -1,10 +1,8 @@
-"""Draw one pseudo-labelled micrograph under each strategy, from a real teacher:
+"""Draw one micrograph as each strategy pseudo-labels it: `python -m scripts.strategy_picture`.
 
-`python -m scripts.strategy_picture`.
-
-The baseline of the embedded data is trained once (about a minute on one core) and asked by every
-strategy for its first iteration; no student is trained. What is finished stays in the work folder,
-so a second start only draws.
+The baseline of the embedded data is trained once (about a minute on one core). Every strategy
+selects from its predictions as in the first iteration; no student is trained. Finished stages stay
+in the work folder, so a second start only draws.
 """
 
 from __future__ import annotations
@@ -43,17 +41,15 @@ COLUMNS = 4
 WIDTH_INCHES = 7.2
 PAPER = "#f4f4f4"
 OUTLINE = "#000000"
-LABELS = ListedColormap(
-    [PAPER, BLUE, ORANGE]
-)  # BACKGROUND, PARTICLE, and IGNORE, which is drawn as 2
+# BACKGROUND, PARTICLE, and IGNORE, which is drawn as 2.
+LABELS = ListedColormap([PAPER, BLUE, ORANGE])
 PROBABILITIES = LinearSegmentedColormap.from_list("probabilities", [PAPER, BLUE])
-WEIGHTS = LinearSegmentedColormap.from_list(
-    "weights", [ORANGE, PAPER]
-)  # without weight is as good as ignored
+# A pixel of weight 0 has the colour of an ignored one.
+WEIGHTS = LinearSegmentedColormap.from_list("weights", [ORANGE, PAPER])
 TITLE_LETTERS = 27
 DPI = 200
 SHOWN = "Strategies"
-"""The key of the PNG's text that names the strategies it shows."""
+"""The key of the PNG text chunk that names the strategies shown."""
 
 Kind = Literal["grey", "labels", "probabilities", "weights"]
 
@@ -69,7 +65,10 @@ class Panel:
 
 
 def open_experiment(config: Config, *, report: OnProgress = silent) -> Experiment:
-    """The data, split and store of a config, on one CPU thread, so that every machine draws the same picture."""
+    """The experiment of a config, on one CPU thread.
+
+    With one thread every machine draws the same picture.
+    """
     dataset = preparation.load(config, report)
     store_plan = preparation.sketch(config, dataset)
     device = devices.resolve("cpu")
@@ -93,7 +92,10 @@ def open_experiment(config: Config, *, report: OnProgress = silent) -> Experimen
 
 
 def strategies() -> dict[str, tuple[str, SelectionSettings]]:
-    """Title -> strategy and settings: every one that labels, naive with its doubtful pixels both ways."""
+    """Title -> strategy and settings, for every strategy that makes pseudo-labels.
+
+    naive is shown with doubtful pixels ignored and with doubtful pixels as background.
+    """
     naive = {
         f"naive ({choice})": ("naive", SelectionSettings(uncertain_pixels=choice))
         for choice in ("ignore", "background")
@@ -104,12 +106,12 @@ def strategies() -> dict[str, tuple[str, SelectionSettings]]:
 
 
 def named(titles: Iterable[str]) -> list[str]:
-    """The strategies behind titles, each once."""
+    """The strategies of these titles, each once."""
     return list(dict.fromkeys(title.partition(" ")[0] for title in titles))
 
 
 def select_all(experiment: Experiment, teacher: Model) -> dict[str, Selected]:
-    """Title -> what each strategy selects in its first iteration."""
+    """Title -> the selection of each strategy in its first iteration."""
     return {
         title: experiment.pseudo_label(
             teacher, experiment.split.unlabelled, recipe_for(name, settings, iteration=1)
@@ -118,8 +120,11 @@ def select_all(experiment: Experiment, teacher: Model) -> dict[str, Selected]:
     }
 
 
-def telling(experiment: Experiment, selections: Mapping[str, Selected]) -> str:
-    """The annotated micrograph that most strategies keep; of several the one of which naive doubts most, then the first."""
+def most_kept(experiment: Experiment, selections: Mapping[str, Selected]) -> str:
+    """The annotated micrograph that most strategies keep.
+
+    Of several it is the one with the most pixels that naive ignores, then the first by name.
+    """
     doubted = selections["naive (ignore)"].assessments
     kept = {
         name: sum(name in selected.maps for selected in selections.values())
@@ -132,7 +137,10 @@ def telling(experiment: Experiment, selections: Mapping[str, Selected]) -> str:
 def panels(
     experiment: Experiment, teacher: Model, selections: Mapping[str, Selected], micrograph: str
 ) -> list[Panel]:
-    """The micrograph, its truth, its teacher's probabilities, and what each strategy would have a student learn from it."""
+    """The micrograph, its truth, the teacher's probabilities, and the labels of each strategy.
+
+    Strategies with equal labels share a panel.
+    """
     picture, truth = (
         experiment.store.picture(micrograph),
         experiment.store.truth(micrograph, border=True),
@@ -162,7 +170,7 @@ def panels(
 
 
 def drawn(shown: Sequence[Panel], truth: LabelMap) -> Figure:
-    """The panels in rows, the outline of the true particles on each but the first."""
+    """The panels in rows, with the outline of the true particles on each but the first."""
     rows = ceil(len(shown) / COLUMNS)
     height, width = truth.shape
     side = WIDTH_INCHES / COLUMNS
@@ -211,7 +219,7 @@ def _draw(axes: Axes, panel: Panel, truth: LabelMap) -> None:
 
 
 def _labels(selected: Selected, micrograph: str) -> LabelMap:
-    """What a strategy says of a micrograph; a student hears nothing of one that is not kept."""
+    """The labels of a micrograph under a strategy; all IGNORE if it is not kept."""
     if micrograph in selected.maps:
         return selected.labels(micrograph)
     return np.full_like(next(iter(selected.maps.values())), IGNORE)
@@ -242,7 +250,7 @@ def main(work: Path, output: Path) -> None:
     experiment = open_experiment(Config(run=RunSettings(work=work)))
     teacher = experiment.fit(experiment.split.labelled, None, iteration=0, on_epoch=lambda _: None)
     selections = select_all(experiment, teacher)
-    micrograph = telling(experiment, selections)
+    micrograph = most_kept(experiment, selections)
     shown = panels(experiment, teacher, selections, micrograph)
     figure = drawn(shown, experiment.store.truth(micrograph, border=True))
     figure.savefig(

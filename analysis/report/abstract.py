@@ -1,12 +1,20 @@
-"""The result and the method in plain words, written from the numbers. Pure."""
+"""The result and the method in sentences, written from the numbers. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from analysis.runs.arms import PARTICLE_F1, Arm, by_arm, labelled_text
+from analysis.runs.arms import (
+    PARTICLE_F1,
+    Arm,
+    at_ratio,
+    finished,
+    labelled_text,
+    ratios_of,
+    settings_of,
+)
 from analysis.stats.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
-from analysis.stats.statistics import Interval, grade
+from analysis.stats.statistics import Interval, grade, seeds_text
 from analysis.tables.comparison import HEADLINE, Comparison
 from analysis.tables.summary import reference_notes
 from cryossl.data.splits import chosen_on
@@ -14,24 +22,24 @@ from cryossl.evaluation.verdict import mean_of
 
 
 def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
-    """For each labelled part a sentence on the baseline, then one on each strategy; last, what the intervals speak of.
+    """A paragraph per labelled part, and one on the intervals, each a tuple of sentences.
 
-    By test F1, whatever the metric of the tables.
+    A paragraph has a sentence on the baseline, then one on each strategy. The numbers are always
+    of test F1.
     """
     arms, methods = comparison.arms, set()
     paragraphs = []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         sentences = [_baseline(arms, ratio)]
-        for at, strategy, group in by_arm(arms):
+        for strategy, group in at_ratio(arms, ratio):
+            if strategy == "supervised":
+                continue
             contrast = against_baseline(group, metric=HEADLINE)
-            if at == ratio and strategy != "supervised":
-                guess = (
-                    estimate(contrast, comparison.counts, metric=HEADLINE)
-                    if contrast.pairs
-                    else None
-                )
-                sentences.append(_gain(strategy, contrast, guess, group))
-                methods |= {_speaks_of(guess)} if guess and guess.interval else set()
+            guess = (
+                estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
+            )
+            sentences.append(_gain(strategy, contrast, guess, group))
+            methods |= {_scope(guess)} if guess and guess.interval else set()
         over = reference_notes(arms).get(ratio)
         sentences += [
             _against_naive(comparison, ratio),
@@ -44,18 +52,18 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
 
 
 def methods(comparison: Comparison) -> tuple[str, ...]:
-    """How the runs were made, with the settings that they recorded; a setting that is not known is not spoken of."""
+    """How the runs were made, with the settings that they recorded.
+
+    A sentence that needs a setting that is not known is left out.
+    """
     settings = settings_of(comparison.arms)
     get = settings.get
     seeds = sorted({arm.seed for arm in comparison.arms})
-    ratios = ", ".join(
-        f"{ratio:g}%" for ratio in sorted({arm.ratio_percent for arm in comparison.arms})
-    )
+    ratios = ", ".join(f"{ratio:g}%" for ratio in ratios_of(comparison.arms))
     sentences = [
         f"Particle segmentation on {comparison.dataset or 'an unnamed data set'} with {ratios} of "
         "the training "
-        f"{get('split.label_unit', 'micrograph')}s labelled, {len(seeds)} "
-        f"seed{'s' * (len(seeds) != 1)} "
+        f"{get('split.label_unit', 'micrograph')}s labelled, {seeds_text(len(seeds))} "
         f"({', '.join(map(str, seeds))}). A seed draws the labelled part, balanced over sources, "
         "and the initial weights; all "
         "strategies of a seed share split, weights and the supervised baseline, so they are paired "
@@ -111,7 +119,7 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _particles(comparison: Comparison) -> str:
-    """What a particle that was found is, where any run counted particles."""
+    """How particles are counted, or "" if no run counted any."""
     if not any(PARTICLE_F1 in model.metrics for arm in comparison.arms for model in arm.iterations):
         return ""
     distance = settings_of(comparison.arms).get("evaluation.match_distance", "the stated fraction")
@@ -122,30 +130,21 @@ def _particles(comparison: Comparison) -> str:
     )
 
 
-def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
-    """The settings that the runs share, from the first run that has any."""
-    return next((model.settings for arm in arms for model in arm.iterations if model.settings), {})
-
-
 def span(interval: Interval) -> str:
-    """`+2.10 points [+0.40, +3.60]`."""
+    """An interval of fractions in points: `+2.10 points [+0.40, +3.60]`."""
     low, high = 100 * interval.lower, 100 * interval.upper
     return f"{100 * interval.estimate:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
 def _baseline(arms: Sequence[Arm], ratio: float) -> str:
-    done = [
-        arm
-        for arm in arms
-        if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, "supervised", "finished")
-    ]
+    done = finished(arms, ratio_percent=ratio, strategy="supervised").values()
     score = mean_of(arm.value(HEADLINE) for arm in done)
     start = f"With {labelled_text(arms, ratio)} of the training data labelled, "
     if score is None:
         return f"{start}no supervised baseline has finished."
     return (
         f"{start}the supervised baseline reached a test F1 of {100 * score:.2f}% "
-        f"({_seeds(len(done))})."
+        f"({seeds_text(len(done))})."
     )
 
 
@@ -153,21 +152,23 @@ def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequ
     number = len(contrast.pairs)
     lost = len(group) - number
     collapsed = sum(arm.collapsed for arm in group)
-    tail = f"; a training collapsed in {collapsed} of {_seeds(len(group))}" if collapsed else ""
+    tail = f"; a training collapsed in {collapsed} of {seeds_text(len(group))}" if collapsed else ""
     tail += (
-        f"; {lost} of {_seeds(len(group))} {'is' if lost == 1 else 'are'} not in it" if lost else ""
+        f"; {lost} of {seeds_text(len(group))} {'is' if lost == 1 else 'are'} not in it"
+        if lost
+        else ""
     )
     if guess is None:
         return f"{strategy} has no finished run{tail}."
     kept = sum(model.iteration == 0 for _, _, model in contrast.pairs)
-    size = f"{_seeds(number)}, {grade(number)}"
+    size = f"{seeds_text(number)}, {grade(number)}"
     if all(base is model for _, base, model in contrast.pairs):
         return (
             f"{strategy}: no student was accepted on {chosen_on(settings_of(group))} in any of "
-            f"{_seeds(number)}, so the "
+            f"{seeds_text(number)}, so the "
             f"baseline stays{tail}."
         )
-    none = f"; no student was accepted in {kept} of {_seeds(number)}" if kept else ""
+    none = f"; no student was accepted in {kept} of {seeds_text(number)}" if kept else ""
     if guess.interval is None:
         return (
             f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the "
@@ -193,17 +194,17 @@ def _against_naive(comparison: Comparison, ratio: float) -> str:
     return f"class_balanced against naive: {span(interval)}{_zero(interval)}."
 
 
-def _speaks_of(guess: Estimate) -> str:
+def _scope(guess: Estimate) -> str:
     if guess.improvement is None:
-        return "It speaks of other seeds on these test micrographs (Student's t)."
+        return "It holds for other seeds on these test micrographs (Student's t)."
     return (
-        f"It speaks of other {' and '.join(guess.levels)} (paired bootstrap from counts per "
+        f"It holds for other {' and '.join(guess.levels)} (paired bootstrap from counts per "
         "micrograph)."
     )
 
 
 def _sentence(template: str, settings: Mapping[str, str]) -> str:
-    """The sentence with the settings filled in, or nothing where one is not known."""
+    """The sentence with the settings filled in, or "" if one is not known."""
     text = template
     for part in template.split("{")[1:]:
         name = part.split("}")[0]
@@ -211,7 +212,3 @@ def _sentence(template: str, settings: Mapping[str, str]) -> str:
             return ""
         text = text.replace(f"{{{name}}}", settings[name])
     return text
-
-
-def _seeds(number: int) -> str:
-    return f"{number} {'seed' if number == 1 else 'seeds'}"

@@ -1,7 +1,4 @@
-"""The figures from counts: precision against recall, and whether a probability means what it says.
-
-Pure.
-"""
+"""The figures from counts: precision against recall, and calibration. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +15,12 @@ from analysis.runs.counts import ModelCounts
 
 Histogram = Int64[np.ndarray, "2 256"]
 BINS = 10
-LEAST_PIXELS = 100  # fewer in a bin say nothing
+LEAST_PIXELS = 100  # a bin with fewer is not drawn
 LINE_LETTERS = 60  # that fit below a panel
 
 
 def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
-    """Precision against recall over all thresholds, seeds pooled, with the operating point and lines of equal F1."""
+    """Precision against recall over all thresholds, with the chosen threshold; seeds pooled."""
     title = "Precision against recall"
     caption = (
         "Test pixels of all seeds together, at every threshold. Dot: the threshold that was "
@@ -68,12 +65,12 @@ def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> 
 
 
 def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
-    """Share of particle pixels among those predicted with a probability, in ten bins, and the mean distance from it."""
+    """Share of particle pixels among those predicted with a probability, in ten bins."""
     title = "Calibration"
     caption = (
         "Test pixels of all seeds together: of those predicted with a probability, the share that "
         "is particle; on the "
-        f"diagonal the probability means what it says. Bins under {LEAST_PIXELS} px are left out. "
+        f"diagonal the probability is right. Bins under {LEAST_PIXELS} px are left out. "
         "ECE: mean distance "
         "from the diagonal, weighted by pixels, hence ruled by background."
     )
@@ -123,7 +120,7 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
 def reliability(
     histogram: Histogram,
 ) -> tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"], Int64[np.ndarray, "_"]]:
-    """Mean predicted probability, share of particle, and pixels of each bin that has any."""
+    """Mean predicted probability, share of particle pixels, and pixels, of each bin with any."""
     p = np.arange(256) / 255
     bins = np.minimum((p * BINS).astype(np.int64), BINS - 1)
     every = histogram.sum(axis=0)
@@ -139,7 +136,7 @@ def reliability(
 def _pooled(
     arms: Sequence[Arm], counts: Mapping[str, ModelCounts]
 ) -> dict[tuple[float, str], list[ModelCounts]]:
-    """(ratio, strategy) -> the counts of its final models; of seeds without counts none."""
+    """(ratio, strategy) -> the counts of its final models; seeds without counts are left out."""
     found = {
         (ratio, strategy): [
             counts[arm.final.run_id] for arm in group if arm.final and arm.final.run_id in counts
@@ -154,7 +151,7 @@ def _pooled(
 
 
 def _curve(histogram: Histogram) -> tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]:
-    """Recall and precision at each threshold at which anything is predicted."""
+    """Recall and precision at each threshold at which any pixel is predicted."""
     fp, tp = np.cumsum(histogram[:, ::-1], axis=1).astype(np.float64)
     predicted = tp + fp > 0
     recall = tp[predicted] / max(1.0, tp[-1])
@@ -166,9 +163,8 @@ def _equal_f1(axes: Axes, low: float) -> None:
         recall = np.linspace(max(low, f1 / 2 + 0.1, 1), 100, 200)
         precision = f1 * recall / (2 * recall - f1)
         inside = (precision >= low) & (precision <= 100)
-        if (
-            recall[inside].max(initial=low) > low
-        ):  # one that only touches the corner would write over the axes' numbers
+        # The label of a line that only touches the corner would cover the numbers of the axes.
+        if recall[inside].max(initial=low) > low:
             axes.plot(recall[inside], precision[inside], color="#cccccc", linewidth=0.7, zorder=0)
             axes.annotate(
                 f"{f1}",

@@ -1,4 +1,4 @@
-"""A report as one file: HTML that holds everything, Markdown or LaTeX with figures beside it."""
+"""A report as a file: HTML with its figures inside, Markdown or LaTeX with figures beside it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from analysis.report.origin import Origin
 from analysis.report.plotting import image
-from analysis.report.report import Origin, Report, Section
-from analysis.tables.rendering import (
+from analysis.report.report import Report, Section
+from analysis.tables.formats import (
+    TERMINAL_MARKS,
     latex_text,
     markdown_text,
-    seed_words,
     table_latex,
     table_markdown,
-    verdict_latex,
-    verdict_markdown,
 )
+from analysis.tables.rendering import MET_MARKS, seed_words, verdict_latex, verdict_markdown
 from analysis.tables.table import Cell, Table
 
-ROOM = Path(__file__).parent
-MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
-MET = {True: "✓", False: "✗", None: "·"}
+TEMPLATES = Path(__file__).parent
 ROWS_PER_PAGE = 40  # of a LaTeX table
 
 
 def html(report: Report) -> str:
-    """One self-contained page: no script, nothing from outside; a policy in its head makes browsers hold it to that."""
-    style = (ROOM / "report.css").read_text(encoding="utf-8")
+    """One self-contained page, without scripts and without anything from outside.
+
+    A content security policy in its head makes browsers refuse both.
+    """
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = (
         f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
         "form-action 'none'"
     )
     environment = Environment(
-        loader=FileSystemLoader(ROOM),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -54,13 +55,16 @@ def html(report: Report) -> str:
         photo=lambda picture: _data_uri("image/jpeg", picture.jpeg),
         link=lambda cell: run_link(cell, report.origin),
         seed_words=seed_words,
-        marks=MARKS,
-        met=MET,
+        marks=TERMINAL_MARKS,
+        met=MET_MARKS,
     )
 
 
 def run_link(cell: Cell, origin: Origin) -> str:
-    """Where MLflow shows the runs of a cell; empty where the store is no server, or a run's experiment is not known."""
+    """The address at which MLflow shows the runs of a cell.
+
+    Empty if the store is no server or if no run's experiment is known.
+    """
     known = {run: origin.experiments[run] for run in cell.run_ids if run in origin.experiments}
     if urlsplit(origin.tracking_uri).scheme not in ("http", "https") or not known:
         return ""
@@ -89,9 +93,9 @@ def figure_files(report: Report) -> dict[str, bytes]:
 
 
 def markdown(report: Report, *, figures: str) -> str:
-    """The report in GitHub's Markdown;
+    """The report in GitHub's Markdown.
 
-    `figures` is the folder of the figure files, as seen from the report.
+    `figures` is the folder of the figure files, relative to the report.
     """
     words = markdown_text
     blocks = [
@@ -111,8 +115,8 @@ def markdown(report: Report, *, figures: str) -> str:
             *(table_markdown(table).rstrip() for table in section.comparison.tables),
         ]
         blocks += [
-            f"### "
-            f"{words(plot.title)}\n\n![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
+            f"### {words(plot.title)}\n\n"
+            f"![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
             for plot in section.plots
             if plot.figure
         ]
@@ -222,6 +226,6 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 
 def tables_of(report: Report) -> tuple[Table, ...]:
-    """The tables of the first section and the lists behind them, those with rows."""
+    """The tables of the first section, of runs and of problems, if they have rows."""
     every = (*report.sections[0].comparison.tables, report.runs, report.problems)
     return tuple(table for table in every if table.rows)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from analysis.report.abstract import span
-from analysis.runs.arms import Arm, reference_name, reference_text
+from analysis.runs.arms import Arm, by_arm, reference_name, reference_text
 from analysis.runs.counts import ModelCounts
+from analysis.stats.bootstrap import FORMULA
 from analysis.stats.contrasts import SCORES, against_baseline, counts_behind, estimate
 from analysis.tables.comparison import Comparison
 from cryossl.errors import ConfigError
@@ -25,7 +26,7 @@ FORMULAS |= {
 
 
 def metric_called(name: str) -> str:
-    """`F1` -> `test/f1`; a full name stays."""
+    """`F1` -> `test/f1`; a full name stays as it is."""
     return name if "/" in name else f"test/{name.lower()}"
 
 
@@ -51,11 +52,7 @@ def explain(comparison: Comparison, *, strategy: str, ratio: float | None) -> st
             f"no finished arm {strategy!r}" + (f" at {ratio:g}%" if ratio is not None else ""),
             cure=f"there are: {', '.join(there)}",
         )
-    ratios = sorted({arm.ratio_percent for arm in arms})
-    return "\n".join(
-        _at_ratio(comparison, strategy, at, [arm for arm in arms if arm.ratio_percent == at])
-        for at in ratios
-    )
+    return "\n".join(_at_ratio(comparison, name, at, group) for at, name, group in by_arm(arms))
 
 
 def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequence[Arm]) -> str:
@@ -124,7 +121,7 @@ def _arm_lines(arm: Arm, comparison: Comparison) -> list[str]:
 
 
 def _base(arms: Sequence[Arm], comparison: Comparison) -> str:
-    """What the gains are over; all arms of a ratio have the same."""
+    """The reference of the gains in words; it is the same for all arms of a ratio."""
     better = [text for arm in arms if (text := reference_text(arm, comparison.arms))]
     return f"{better[0]}," if better else "the baseline"
 
@@ -133,12 +130,9 @@ def _counted(counts: ModelCounts | None, metric: str) -> str:
     rows = None if counts is None or metric not in SCORES else counts_behind(counts, metric)
     if counts is None or rows is None:
         return ""
-    tp, fp, fn = (int(number) for number in rows.sum(axis=0))
-    above, below = {
-        "f1": (2 * tp, 2 * tp + fp + fn),
-        "precision": (tp, tp + fp),
-        "recall": (tp, tp + fn),
-    }[SCORES[metric]]
+    summed = rows.sum(axis=0)
+    tp, fp, fn = (int(number) for number in summed)
+    above, below = (int(summed @ np.array(weights)) for weights in FORMULA[SCORES[metric]])
     result = f"{above / below:.6f}" if below else "undefined"
     return (
         f"; tp {tp}, fp {fp}, fn {fn} in {len(counts.ids)} micrographs: {above} / {below} = "

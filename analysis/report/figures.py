@@ -1,45 +1,44 @@
-"""The figures about scores, gains, pseudo-labels and cost, from arms; those from counts are in `curves`. Pure."""
+"""The figures of scores, gains and cost of the models. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.report.plotting import PANEL_INCHES, Plot, looks, panels
-from analysis.runs.arms import Arm, by_arm
+from analysis.report.plotting import PANEL_INCHES, Plot, Point, looks, panels, thin_line
+from analysis.runs.arms import Arm, at_ratio, by_arm, ratios_of, strategies_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import seed_interval
 from cryossl.evaluation.verdict import (
-    BAD_RATIO,
-    GOOD_RATIO,
-    HEALTHY_RATIO,
     SUCCESS_GAIN_POINTS,
     mean_of,
 )
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
 MOST_LEVEL = 4  # names that fit side by side below a panel
-SLANT_INCHES = 0.8  # what longer names take below one
-SPREAD_ROWS = 0.3  # of a source's points, above and below its line
-Point = tuple[float, float]
+SLANT_INCHES = 0.8  # height that slanted names need below a panel
+SPREAD_ROWS = 0.3  # how far points of a source lie above and below its line, in rows
 
 
 def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
-    """Score of each student by iteration: seeds thin, a student that was not accepted hollow, mean and interval bold."""
+    """Score of each student by iteration.
+
+    Seeds are thin, students that were not accepted hollow, mean and interval over seeds bold.
+    """
     title = f"{_word(metric)} by iteration"
     caption = (
         "Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean "
         "over seeds of the model "
         "that is kept after each iteration, with the 95% interval of that mean (Student's t)."
     )
-    dashed = [name for name in CONTROLS if name in _strategies(arms)]
+    dashed = [name for name in CONTROLS if name in strategies_of(arms)]
     if dashed:
         caption += f" Dashed: {', '.join(dashed)}."
-    styles = looks(_strategies(arms))
-    ratios = _ratios(arm for arm in arms if _students(arm, metric))
+    styles = looks(strategies_of(arms))
+    ratios = ratios_of(arm for arm in arms if _students(arm, metric))
     if not ratios:
         return Plot(
             "f1_by_iteration", title, caption, None, f"no finished arm has a student with {metric}"
@@ -67,17 +66,20 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
 
 
 def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str) -> Plot:
-    """Gain over the baseline of each strategy: a dot per seed, the dots of a seed joined, estimate and interval beside them."""
+    """Gain of each strategy over the baseline.
+
+    A dot per seed, the dots of a seed joined; estimate and interval beside them.
+    """
     title = f"Gain in {_word(metric)} over the baseline, paired by seed"
     caption = (
         "A dot per seed, the dots of a seed joined; beside them estimate and 95% interval, as in "
         "the table of evidence. "
         f"Dashed: the +{SUCCESS_GAIN_POINTS:g} points that count as success."
     )
-    names = [name for name in _strategies(arms) if name != "supervised"]
+    names = [name for name in strategies_of(arms) if name != "supervised"]
     styles, ratios = (
         looks(names),
-        _ratios(
+        ratios_of(
             arm for arm in arms if arm.strategy != "supervised" and arm.gain(metric) is not None
         ),
     )
@@ -88,7 +90,7 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
     def draw(axes: Axes, ratio: float) -> None:
         groups = [(name, group) for name, group in _groups(arms, ratio) if name != "supervised"]
         for seed in sorted({arm.seed for _, group in groups for arm in group}):
-            _thin(
+            thin_line(
                 axes,
                 [
                     (place, arm.gain(metric))
@@ -147,70 +149,6 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
     )
 
 
-def particle_ratio(arms: Sequence[Arm]) -> Plot:
-    """Particle ratio of the pseudo-labels over its target, by iteration, with the healthy band."""
-    title = "Particle ratio of the pseudo-labels against the target"
-    caption = (
-        "Thin: seeds. Bold: mean of the seeds that reached the iteration. Green: within 12.5% "
-        "(dark) and 25% (light) of "
-        "the target; below the dotted line, half the target, the run counts as failed."
-    )
-    tracks = {
-        id(arm): points
-        for arm in arms
-        if (
-            points := [
-                (model.iteration, model.metrics["pseudo/particle_ratio"] / target)
-                for model in arm.iterations
-                if "pseudo/particle_ratio" in model.metrics
-                and (target := model.metrics.get("pseudo/target_ratio", 0)) > 0
-            ]
-        )
-    }
-    styles, ratios = looks(_strategies(arms)), _ratios(arm for arm in arms if id(arm) in tracks)
-    if not ratios:
-        return Plot(
-            "particle_ratio",
-            title,
-            caption,
-            None,
-            "no run recorded the particle ratio of its pseudo-labels",
-        )
-
-    def draw(axes: Axes, ratio: float) -> None:
-        axes.axhspan(
-            *(100 * bound for bound in HEALTHY_RATIO), color="#009E73", alpha=0.12, linewidth=0
-        )
-        axes.axhspan(
-            *(100 * bound for bound in GOOD_RATIO), color="#009E73", alpha=0.18, linewidth=0
-        )
-        axes.axhline(100, color="#009E73", linewidth=1)
-        axes.axhline(100 * BAD_RATIO[0], color="#555555", linewidth=1, linestyle=":")
-        for strategy, group in by_name(arms, ratio):
-            mine = [tracks[id(arm)] for arm in group if id(arm) in tracks]
-            colour, marker = styles[strategy]
-            for points in mine:
-                _thin(axes, points, colour)
-            if mine:
-                steps = sorted({step for points in mine for step, _ in points})
-                means = [
-                    mean_of(value for points in mine for at, value in points if at == step)
-                    for step in steps
-                ]
-                axes.plot(
-                    steps,
-                    [100 * mean for mean in means if mean is not None],
-                    marker=marker,
-                    color=colour,
-                    linewidth=2,
-                    label=strategy,
-                )
-        axes.set_xticks(sorted({step for points in tracks.values() for step, _ in points}))
-        axes.set(xlabel="iteration", ylabel="particle ratio (% of target)", ylim=(0, None))
-
-    return Plot("particle_ratio", title, caption, panels(ratios, draw))
-
-
 def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Mean gain per source, a row each, best first."""
     title, prefix = f"Gain in {_word(metric)} by source", f"{metric}/"
@@ -227,7 +165,7 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
     ratios = sorted({ratio for ratio, _ in found})
     if not ratios:
         return Plot("source_gains", title, caption, None, "no finished arm was scored by source")
-    styles = looks(_strategies(arms))
+    styles = looks(strategies_of(arms))
     sources = {
         ratio: _source_order([gains for key, gains in found.items() if key[0] == ratio])
         for ratio in ratios
@@ -235,7 +173,7 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
 
     def draw(axes: Axes, ratio: float) -> None:
         here = [(name, gains) for (at, name), gains in found.items() if at == ratio]
-        # However many there are, each point is nearest to the line of its own source.
+        # Each point stays nearest to the line of its own source, for any number of strategies.
         for beside, (strategy, gains) in zip(
             np.linspace(-SPREAD_ROWS, SPREAD_ROWS, len(here)), here, strict=True
         ):
@@ -253,7 +191,7 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
         axes.set_yticks(range(len(sources[ratio])), [_short(source) for source in sources[ratio]])
         axes.set(xlabel="gain (points)", ylim=(len(sources[ratio]) - 0.4, -0.6))
 
-    row_inches = max(0.24, 0.07 * (len(_strategies(arms)) - 1))
+    row_inches = max(0.24, 0.07 * (len(strategies_of(arms)) - 1))
     return Plot(
         "source_gains",
         title,
@@ -285,12 +223,12 @@ def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
             ]
         )
     }
-    ratios = _ratios(arm for arm in arms if id(arm) in spent)
+    ratios = ratios_of(arm for arm in arms if id(arm) in spent)
     if not ratios:
         return Plot(
             "cost", title, caption, None, "no finished arm recorded the time of its training"
         )
-    styles = looks(_strategies(arms))
+    styles = looks(strategies_of(arms))
 
     def draw(axes: Axes, ratio: float) -> None:
         for strategy, group in _groups(arms, ratio):
@@ -316,57 +254,15 @@ def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
     return Plot("cost", title, caption, panels(ratios, draw))
 
 
-def quality(arms: Sequence[Arm]) -> Plot:
-    """Mean quality score of the pseudo-labels against their audited F1: does the score know good labels?"""
-    title = "Quality score against the audited F1 of the pseudo-labels"
-    caption = (
-        "A dot per iteration and seed. The audit compares pseudo-labels with the hidden "
-        "truth; it reaches no training."
-    )
-    names = ("quality/mean", "pseudo/audit_f1")
-    points: dict[tuple[float, str], list[Point]] = {
-        (arm.ratio_percent, arm.strategy): [] for arm in arms
-    }
-    for arm in arms:
-        points[arm.ratio_percent, arm.strategy] += [
-            (model.metrics[names[0]], 100 * model.metrics[names[1]])
-            for model in arm.iterations
-            if all(name in model.metrics for name in names)
-        ]
-    ratios = sorted({ratio for (ratio, _), found in points.items() if found})
-    if not ratios:
-        return Plot("quality", title, caption, None, "no run was audited (loop.audit)")
-    styles = looks(_strategies(arms))
-
-    def draw(axes: Axes, ratio: float) -> None:
-        for (at, strategy), found in points.items():
-            if at == ratio and found:
-                axes.plot(
-                    *zip(*found, strict=True),
-                    styles[strategy][1],
-                    color=styles[strategy][0],
-                    alpha=0.7,
-                    label=strategy,
-                )
-        axes.set(xlabel="mean quality score", ylabel="audited F1 (%)")
-
-    return Plot("quality", title, caption, panels(ratios, draw))
-
-
-def by_name(arms: Sequence[Arm], ratio: float) -> list[tuple[str, list[Arm]]]:
-    """(strategy, its arms) of a ratio, in the order of the tables."""
-    return [(strategy, group) for at, strategy, group in by_arm(arms) if at == ratio]
-
-
 def _groups(arms: Sequence[Arm], ratio: float) -> list[tuple[str, list[Arm]]]:
-    return by_name([arm for arm in arms if arm.state == "finished"], ratio)
+    return at_ratio([arm for arm in arms if arm.state == "finished"], ratio)
 
 
 def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[str, str]) -> None:
     """The students of each seed, and what is kept after each iteration."""
     colour, marker = look
     for arm in group:
-        _thin(axes, [(0, _base(arm, metric)), *_students(arm, metric)], colour)
+        thin_line(axes, [(0, _base(arm, metric)), *_students(arm, metric)], colour)
         for model in arm.iterations:
             if model.iteration and metric in model.metrics:
                 axes.plot(
@@ -444,18 +340,6 @@ def _students(arm: Arm, metric: str) -> list[Point]:
     ]
 
 
-def _thin(axes: Axes, points: Sequence[tuple[float, float | None]], colour: str) -> None:
-    known = [(x, 100 * y) for x, y in points if y is not None]
-    if known:
-        axes.plot(
-            *zip(*known, strict=True),
-            color=colour,
-            linewidth=0.7,
-            alpha=0.5,
-            marker="." if len(known) == 1 else "",
-        )
-
-
 def _by_source(group: Sequence[Arm], prefix: str) -> dict[str, float]:
     names = {
         name for arm in group if arm.final for name in arm.final.metrics if name.startswith(prefix)
@@ -471,14 +355,6 @@ def _source_order(columns: Sequence[Mapping[str, float]]) -> list[str]:
 
 def _short(text: str) -> str:
     return text if len(text) <= 24 else f"{text[:23]}…"
-
-
-def _strategies(arms: Sequence[Arm]) -> list[str]:
-    return list(dict.fromkeys(strategy for _, strategy, _ in by_arm(arms)))
-
-
-def _ratios(arms: Iterable[Arm]) -> list[float]:
-    return sorted({arm.ratio_percent for arm in arms})
 
 
 def _word(metric: str) -> str:

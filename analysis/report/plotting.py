@@ -1,4 +1,7 @@
-"""How figures look: colours that colour-blind eyes and grey print keep apart, one panel per labelled part, PNG and SVG."""
+"""How figures look: colours and markers, one panel per labelled part, PNG and SVG.
+
+The colours stay distinct for colour-blind readers and in grey print.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is lost on white paper.
+# Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is hard to see on white paper.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
     "#000000",
     "#E69F00",
@@ -30,7 +33,7 @@ _FIXED = {
     "naive": (VERMILLION, "s"),
     "class_balanced": (BLUE, "o"),
 }
-# First the colours that no usual strategy has.
+# The colours that no usual strategy has come first.
 _OTHERS = (
     (PURPLE, "v"),
     (SKY, "P"),
@@ -41,10 +44,11 @@ _OTHERS = (
     (PURPLE, "d"),
 )
 
+Point = tuple[float, float]
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0
-# Paths instead of text in SVG: the reader's fonts do not matter. A fixed salt: the same data give
-# the same file.
+# SVG holds paths instead of text, so it needs no fonts. With a fixed salt the same data give the
+# same file.
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -70,7 +74,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure of a report: where `figure` is None, `reason` says what it lacks."""
+    """One figure of a report; if `figure` is None, `reason` says what data it lacks."""
 
     name: str
     title: str
@@ -92,13 +96,13 @@ def panels(
     height: float | Mapping[float, float] = PANEL_INCHES,
     legend: bool = True,
 ) -> Figure:
-    """A figure with a panel per labelled part, one below the other; the legend stands once, below the last.
+    """A figure with a panel per labelled part, one below the other, and one legend at the end.
 
     Args:
         keys: ratios in percent.
-        draw: fills the panel of a ratio.
+        draw: called with the axes of each panel and its ratio.
         height: of each panel, in inches.
-        legend: whether there is one.
+        legend: whether a legend is drawn.
     """
     with mpl.rc_context(_STYLE):
         heights = [height[key] if isinstance(height, Mapping) else height for key in keys]
@@ -120,6 +124,19 @@ def panels(
                 ncols=min(3, max(1, len(handles))),
             )
     return figure
+
+
+def thin_line(axes: Axes, points: Sequence[tuple[float, float | None]], colour: str) -> None:
+    """A thin line through the points, y a fraction shown in percent; a single point is a dot."""
+    known = [(x, 100 * y) for x, y in points if y is not None]
+    if known:
+        axes.plot(
+            *zip(*known, strict=True),
+            color=colour,
+            linewidth=0.7,
+            alpha=0.5,
+            marker="." if len(known) == 1 else "",
+        )
 
 
 def image(figure: Figure, form: str) -> bytes:

@@ -1,31 +1,26 @@
-"""Everything that a report says, gathered: words, tables, figures, pictures, origin.
+"""The content of a report: sentences, tables, figures, pictures, origin.
 
-How it looks is `document`'s.
+`document` writes it as a file.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.report.abstract import abstract, methods, settings_of
+from analysis.report.abstract import abstract, methods
 from analysis.report.curves import calibration, precision_recall
-from analysis.report.figures import (
-    cost,
-    f1_by_iteration,
-    gains,
-    particle_ratio,
-    quality,
-    source_gains,
-)
+from analysis.report.figures import cost, f1_by_iteration, gains, source_gains
+from analysis.report.origin import Origin, changes_text
 from analysis.report.plotting import Plot
-from analysis.runs.arms import Arm
+from analysis.report.pseudo_label_figures import particle_ratio, quality
+from analysis.runs.arms import Arm, ratios_of, settings_of
 from analysis.tables.comparison import Comparison
 from analysis.tables.inventory import inventory
-from analysis.tables.table import Column, Table, Value
+from analysis.tables.table import Column, Table, Value, row_of
 
 
 @dataclass(frozen=True)
@@ -35,22 +30,6 @@ class Picture:
     run_id: str
     title: str
     jpeg: bytes
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a report comes from: when and with which command it was made, from which store, with which code and packages.
-
-    `tracking_uri` is without password; `experiments` maps run ids to MLflow's experiment ids, for
-    links.
-    """
-
-    made: str
-    command: str
-    tracking_uri: str
-    experiments: Mapping[str, str]
-    commit: str
-    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -64,11 +43,10 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """All that a report says;
+    """The content of a report.
 
-    `abstract` holds paragraphs of sentences, `sections` has the newest first.
-
-    `facts` are (word, text) about data and code.
+    `abstract` holds paragraphs of sentences; `sections` has the newest first; `facts` are (word,
+    text) about data and code.
     """
 
     title: str
@@ -90,10 +68,10 @@ def build_report(
     """The report of a comparison.
 
     Args:
-        comparison: what `analysis.tables.comparison.compare` made of `frame`.
+        comparison: the result of `analysis.tables.comparison.compare` on `frame`.
         frame: the tracked runs: iterations, arms, and the experiments with their data sets.
         pictures: of micrographs.
-        origin: where it comes from.
+        origin: of the report.
     """
     ours = frame[frame["cryossl.kind"] != "experiment"] if "cryossl.kind" in frame else frame
     sections = tuple(
@@ -115,16 +93,19 @@ def build_report(
 
 
 def subject(comparison: Comparison) -> str:
-    """The data set, and where there are several groups of settings what is particular to this one."""
+    """The data set; with several groups of settings also how this one differs."""
     return ", ".join(
         part for part in (comparison.dataset or "unnamed data", comparison.settings) if part
     )
 
 
 def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
-    """(run id, title) of the models that are pictured: at each ratio, of the first finished seed, what each arm keeps."""
+    """(run id, title) of the models whose pictures the report shows.
+
+    At each ratio they are the final models of the first finished seed.
+    """
     found: dict[str, str] = {}
-    for ratio in sorted({arm.ratio_percent for arm in comparison.arms}):
+    for ratio in ratios_of(comparison.arms):
         done = [
             arm
             for arm in comparison.arms
@@ -199,17 +180,12 @@ def _runs(arms: Sequence[Arm]) -> Table:
                 model.state,
                 model.run_id,
             )
-            rows.append(
-                tuple(
-                    column.cell(value, run_ids=(model.run_id,))
-                    for column, value in zip(columns, values, strict=True)
-                )
-            )
+            rows.append(row_of(columns, values, run_ids=(model.run_id,)))
     return Table("runs", "Runs behind the tables", columns, tuple(rows))
 
 
 def _facts(frame: pd.DataFrame, origin: Origin) -> tuple[tuple[str, str], ...]:
-    """Data sets with digests, the code that made the runs, the code and packages that made the report."""
+    """Data sets with digests; the code of the runs; code and packages of the report."""
     data = [
         (str(name), str(digest))
         for name in frame.columns
@@ -230,10 +206,9 @@ def _code(frame: pd.DataFrame) -> str:
     commit, dirty = "mlflow.source.git.commit", "cryossl.git_dirty"
     if commit not in frame:
         return ""
-    words = {"true": ", with uncommitted changes", "false": "", "unknown": ", changes unknown"}
     flags = frame[dirty] if dirty in frame else pd.Series("unknown", index=frame.index)
     seen = Counter(
-        (str(one), words.get(str(flag), ", changes unknown"))
+        (str(one), changes_text(str(flag)))
         for one, flag in zip(frame[commit], flags, strict=True)
         if isinstance(one, str)
     )

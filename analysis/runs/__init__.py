@@ -1,1 +1,1 @@
-"""Tracked runs -> one tidy table, and the arms in it. Read `tidy` first, then `arms`."""
+"""From the tracking store to one tidy table and its arms. Read `tracked`, `tidy`, then `arms`."""

@@ -1,4 +1,4 @@
-"""Arms: what one strategy did at one ratio and seed, put together from the tidy table. Pure."""
+"""Arms: one strategy at one ratio and seed, built from the tidy table. Pure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.runs.tidy import metric_names, setting_names
+from analysis.runs.tidy import is_absent, metric_names, number_in, setting_names
 from cryossl.data.splits import chosen_on
 from cryossl.evaluation.verdict import Measures, mean_of, measures_of, reference_of
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"
-"""Stands beside the score in the tables, where runs have it."""
+"""Shown beside the score in the tables, where runs have it."""
 
 State = Literal["finished", "unfinished", "failed", "missing"]
 
 
 @dataclass(frozen=True)
 class TrackedModel:
-    """One trained model as it was tracked. `metrics` hold finite numbers only."""
+    """One trained model as it was tracked. `metrics` holds finite numbers only."""
 
     run_id: str
     iteration: int
@@ -40,9 +40,9 @@ class Arm:
     """One strategy at one ratio and seed.
 
     `final` is the model that stays: the last accepted student, or the baseline where none was; None
-    unless the arm is finished. `reference` is what gains are counted from, `baseline` the
-    supervised model that the first student learned from. `empty` is a first selection that kept
-    nothing: no model, but the numbers of its pseudo-labels.
+    unless the arm is finished. Gains are counted from `reference`; `baseline` is the supervised
+    model that labelled for the first student. `empty` is set if the first selection kept nothing:
+    there is no model then, but the metrics of the selection are known.
     """
 
     ratio_percent: float
@@ -62,13 +62,15 @@ class Arm:
         return self.final.metrics.get(metric) if self.final else None
 
     def gain(self, metric: str) -> float | None:
-        """How much the final model exceeds the reference, or None."""
-        mine, base = self.value(metric), self._reference_value(metric)
-        return difference(mine, base)
+        """The metric of the final model minus that of the reference, or None."""
+        return difference(self.value(metric), self.reference_value(metric))
 
     @property
     def pseudo_labelled(self) -> TrackedModel | None:
-        """Whose pseudo-labels speak for the arm: the accepted model's, else the last student's, else none at all."""
+        """The model whose pseudo-labels are shown for the arm.
+
+        The accepted student, else the last student, else the empty selection.
+        """
         students = [model for model in self.iterations if model.iteration > 0]
         if self.final is not None and self.final in students:
             return self.final
@@ -76,15 +78,18 @@ class Arm:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the collapse alarm ended the arm's last training: the last accepted model stays, and is its result."""
+        """Whether the collapse alarm ended the arm's last training.
+
+        The last accepted model stays then and is the arm's result.
+        """
         return self.stop_reason == "collapsed"
 
     def pseudo(self, metric: str) -> float | None:
-        """A metric of the pseudo-labels that speak for the arm."""
+        """A metric of the pseudo-labels that are shown for the arm."""
         return self.pseudo_labelled.metrics.get(metric) if self.pseudo_labelled else None
 
     def measures(self) -> Measures:
-        """What the verdict needs; always by test F1 and recall."""
+        """The input of the verdict; always by test F1 and recall."""
         final, reference, tried = (
             model.metrics if model else {}
             for model in (self.final, self.reference, self.pseudo_labelled)
@@ -98,10 +103,11 @@ class Arm:
         )
 
     def gap(self, ceiling: Arm | None, metric: str) -> float | None:
-        """What all labels would gain over the reference, or None."""
-        return difference(ceiling.value(metric) if ceiling else None, self._reference_value(metric))
+        """The metric of `ceiling` (all labels) minus that of the reference, or None."""
+        return difference(ceiling.value(metric) if ceiling else None, self.reference_value(metric))
 
-    def _reference_value(self, metric: str) -> float | None:
+    def reference_value(self, metric: str) -> float | None:
+        """A metric of the reference."""
         return self.reference.metrics.get(metric) if self.reference else None
 
     @property
@@ -113,10 +119,10 @@ class Arm:
 def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
     """Every arm of a tidy table of one data set and setting, in the order ratio, strategy, seed.
 
-    The baseline is an arm too, `supervised`. An arm is finished when nothing of it failed or is
-    still to come. Gains are counted from the one of `supervised`, `supervised_long` and
-    `supervised_noise` that has the highest mean validation F1 on the seeds of a ratio, if none of
-    them lacks it: the baseline to beat is the best one, chosen without the test part.
+    The baseline is an arm too, `supervised`. An arm is finished if none of its runs failed or is
+    still to come. The reference of gains is the best baseline, chosen without the test part: of
+    `supervised`, `supervised_long` and `supervised_noise`, those that all seeds of the ratio have,
+    the one with the highest mean validation F1.
     """
     cells: defaultdict[tuple[float, str, int], list[dict[Any, Any]]] = defaultdict(list)
     names = metric_names(tidy.columns), setting_names(tidy.columns)
@@ -134,7 +140,7 @@ def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
 
 
 def strategy_order(strategy: str) -> tuple[int, str]:
-    """Controls first, then naive and what grows from it, then class_balanced and what it lost, then the others."""
+    """A sort key: controls, naive, `naive+...`, `class_balanced-...`, class_balanced, others."""
     bases = (*BASELINES, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
     if strategy in bases:
         return bases.index(strategy), strategy
@@ -155,16 +161,12 @@ def _trained(
         accepted=row["accepted"] if isinstance(row["accepted"], bool) else None,
         labelled_count=_finite(row["labelled_count"]),
         metrics={name: number for name in metrics if (number := _finite(row[name])) is not None},
-        settings={name: str(row[name]) for name in settings if not _blank(row[name])},
+        settings={name: str(row[name]) for name in settings if not is_absent(row[name])},
     )
 
 
 def _finite(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _blank(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _arm(
@@ -181,7 +183,7 @@ def _arm(
     reasons = [
         str(row["stop_reason"])
         for row in ordered
-        if row["stop_reason"] and not _blank(row["stop_reason"])
+        if row["stop_reason"] and not is_absent(row["stop_reason"])
     ]
     reason = reasons[-1] if reasons else ""
     state, note = _state(strategy, ordered, baseline)
@@ -216,8 +218,8 @@ def _state(
 
 
 def _more_to_come(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> bool:
-    """Without the arm's own status: the last student was accepted and the setting allows another one."""
-    most = _finite_text(rows[-1].get("loop.max_iterations"))
+    """Whether the last student was accepted and the settings allow another iteration."""
+    most = number_in(rows[-1].get("loop.max_iterations"))
     return (
         not without_pseudo_labels(strategy)
         and rows[-1]["accepted"] is True
@@ -225,13 +227,6 @@ def _more_to_come(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> bool:
         and most is not None
         and rows[-1]["iteration"] < most
     )
-
-
-def _finite_text(value: object) -> float | None:
-    try:
-        return _finite(float(str(value)))
-    except ValueError:
-        return None
 
 
 def _final(
@@ -254,7 +249,10 @@ def _why_stopped(models: Sequence[TrackedModel], rows: Sequence[Mapping[Any, Any
 
 
 def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
-    """Swap the reference for the best of the BASELINES of a ratio on validation, among those that all its seeds have."""
+    """The arms with the best baseline of their ratio as reference.
+
+    The best on validation, among those of the BASELINES that all seeds of the ratio have.
+    """
     found = []
     for arm in arms:
         finals = {
@@ -279,7 +277,7 @@ def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
 
 
 def reference_name(arm: Arm, arms: Sequence[Arm]) -> str:
-    """Which of the BASELINES an arm's gain is over; `arms` are all of the comparison."""
+    """Which of the BASELINES is the arm's reference; `arms` are all arms of the comparison."""
     names = (
         other.strategy
         for other in arms
@@ -292,7 +290,7 @@ def reference_name(arm: Arm, arms: Sequence[Arm]) -> str:
 
 
 def reference_text(arm: Arm, arms: Sequence[Arm]) -> str:
-    """The same in words, with what it was chosen on; "" for the supervised baseline."""
+    """The reference in words, with what it was chosen on; "" for the supervised baseline."""
     name, settings = reference_name(arm, arms), arm.reference.settings if arm.reference else {}
     return "" if name == BASELINE else f"{name}, the better baseline on {chosen_on(settings)}"
 
@@ -311,6 +309,21 @@ def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:
         )
 
 
+def at_ratio(arms: Sequence[Arm], ratio_percent: float) -> list[tuple[str, list[Arm]]]:
+    """(strategy, its arms) of one ratio, in the order of the tables."""
+    return [(strategy, group) for at, strategy, group in by_arm(arms) if at == ratio_percent]
+
+
+def ratios_of(arms: Iterable[Arm]) -> list[float]:
+    """The ratios of these arms in percent, ascending, each once."""
+    return sorted({arm.ratio_percent for arm in arms})
+
+
+def strategies_of(arms: Sequence[Arm]) -> list[str]:
+    """The strategies of these arms in the order of the tables, each once."""
+    return list(dict.fromkeys(strategy for _, strategy, _ in by_arm(arms)))
+
+
 def finished(arms: Sequence[Arm], *, ratio_percent: float, strategy: str) -> dict[int, Arm]:
     """Seed -> the finished arm."""
     return {
@@ -320,18 +333,23 @@ def finished(arms: Sequence[Arm], *, ratio_percent: float, strategy: str) -> dic
     }
 
 
+def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
+    """The settings that the runs share: those of the first run that has any."""
+    return next((model.settings for arm in arms for model in arm.iterations if model.settings), {})
+
+
 def run_ids_of(arms: Iterable[Arm]) -> tuple[str, ...]:
     """The runs behind the arms' gains, each once."""
     return tuple(dict.fromkeys(run for arm in arms for run in arm.run_ids))
 
 
 def difference(one: float | None, other: float | None) -> float | None:
-    """How much one exceeds the other, where both are there."""
+    """`one - other`, or None if one of them is None."""
     return None if one is None or other is None else one - other
 
 
 def labelled_text(arms: Sequence[Arm], ratio_percent: float) -> str:
-    """`5% (258)`: the ratio and the labelled count, where one is known and the same in all runs."""
+    """`5% (258)`: the ratio, and the labelled count if it is known and equal in all runs."""
     counts = {
         model.labelled_count
         for arm in arms

@@ -1,7 +1,4 @@
-"""The integer counts that a run recorded of its model: per test micrograph, and by probability.
-
-Pure.
-"""
+"""The counts that a run recorded of its model, per test micrograph and by probability. Pure."""
 
 from __future__ import annotations
 
@@ -32,20 +29,20 @@ class ModelCounts:
     particles: Int64[np.ndarray, "micrographs 3"] | None = None
 
 
-# Run ids -> the counts of those that have any; it may read the tracking store, so it is asked once
-# for all.
+# Run ids -> the counts of those that have any. It may read the tracking store, so it is called once
+# with all ids.
 ReadCounts = Callable[[Sequence[str]], Mapping[str, ModelCounts]]
 
 
 def no_counts(_run_ids: Sequence[str]) -> Mapping[str, ModelCounts]:
-    """Where only metrics are at hand."""
+    """A `ReadCounts` for callers that have metrics only."""
     return {}
 
 
 def parse_counts(document: object) -> ModelCounts | None:
-    """The counts in a run's counts.json;
+    """The counts in a run's counts.json.
 
-    None for anything that is not exactly one: it comes from outside.
+    None if the document breaks the schema in any way: it comes from outside.
     """
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         return None

@@ -1,7 +1,7 @@
 """Tracked runs -> one tidy table: a row per data set, ratio, seed, strategy and iteration.
 
-Nothing is thrown away: a failed, unfinished, repeated, missing or foreign run keeps its row, says
-so in `state` and `note`, and is not `used` in any mean.
+No run is dropped. A failed, unfinished, repeated, missing or foreign run keeps its row; `state` and
+`note` say what is wrong with it, and it is not `used` in any mean.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ STATES = {
     "FAILED": "failed",
     "KILLED": "killed",
 }
-# What differs between runs that are meant to be compared, or decides where a run happens but not
-# what it computes.
+# Settings that differ between runs that are compared with each other, or that decide where a run
+# happens but not what it computes.
 NOT_SETTINGS = frozenset(
     {
         "split.ratio",
@@ -67,8 +67,8 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     Args:
         frame: a row per run, as `cryossl.tracking.tracker` reads them: run_id, parent_id, status,
             start_time, then tags, params and metrics under their own names (MLflow's prefixes
-            `tags.`, `params.`, `metrics.` are taken off). Rows of iteration runs are the table;
-            rows of arm runs, where there are any, add why an arm stopped.
+            `tags.`, `params.`, `metrics.` are removed). Each iteration run becomes a row of the
+            table. Arm runs, where there are any, add why an arm stopped.
 
     Returns:
         `COLUMNS`, then every param (`section.field`) and every metric (`test/f1`) under its name.
@@ -104,9 +104,9 @@ def metric_names(columns: Iterable[object]) -> list[str]:
 
 
 def setting_names(columns: Iterable[object]) -> list[str]:
-    """The columns that are settings deciding a result:
+    """The columns that are settings (`section.field`) and decide a result.
 
-    `section.field`, without ratio, seed, strategies and place.
+    Ratio, seed, strategies and the place of the run are left out.
     """
     return [
         name
@@ -116,26 +116,27 @@ def setting_names(columns: Iterable[object]) -> list[str]:
 
 
 def _plain(record: Mapping[Any, Any]) -> Row:
-    """The record without MLflow's prefixes and without what is not there."""
+    """The record without MLflow's prefixes and without empty cells."""
     plain: Row = {}
     for key, value in record.items():
         name = str(key)
         for prefix in ("tags.", "params.", "metrics."):
             name = name.removeprefix(prefix)
-        if not _absent(value):
+        if not is_absent(value):
             plain[name] = value
     return plain
 
 
-def _absent(value: object) -> bool:
+def is_absent(value: object) -> bool:
+    """Whether a cell of a table of runs is empty: None, NaN or NaT."""
     return value is None or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
-    """A tidy row of an iteration run; one that is not ours, or cannot be read, is foreign.
+    """The tidy row of an iteration run; a run without valid tags of cryossl is foreign.
 
-    Equal fingerprints are one experiment, however its later starts spelt what decides no number:
-    they take the settings and the data set of the first.
+    Runs with the same fingerprint are one experiment. Settings that decide no number may differ
+    between its starts, so all its runs take the settings and the data set of the first start.
     """
     status = str(record.get("status", ""))
     row: Row = {
@@ -149,8 +150,8 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "accepted": _truth(record.get("cryossl.accepted")),
         "stop_reason": record.get("cryossl.stop_reason", ""),
         "arm_status": None,
-        "labelled_count": _number(record.get("cryossl.labelled_count")),
-        "pool_count": _number(record.get("cryossl.pool_count")),
+        "labelled_count": number_in(record.get("cryossl.labelled_count")),
+        "pool_count": number_in(record.get("cryossl.pool_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
     }
     row |= {name: value for name, value in record.items() if name in metric_names(record)}
@@ -175,7 +176,10 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
 
 
 def settings_digest(row: Mapping[str, Any]) -> str:
-    """Eight hex digits of the settings that decide a result, without ratio, seed and strategies; empty if unknown."""
+    """Eight hex digits of the settings that `setting_names` lists.
+
+    Empty if no setting is known.
+    """
     settings = sorted((name, str(row[name])) for name in setting_names(row))
     return hashlib.blake2s(repr(settings).encode(), digest_size=4).hexdigest() if settings else ""
 
@@ -199,7 +203,10 @@ def _first_of_each_experiment(records: Iterable[Row]) -> dict[str, Row]:
 
 
 def _add_arms(rows: list[Row], arms: Iterable[Row], firsts: Mapping[str, Row]) -> None:
-    """Hand each arm's status and stop reason to its iterations; an arm without any gets a row of its own."""
+    """Copy each arm's status and stop reason to the rows of its iterations.
+
+    An arm without iterations gets a row of its own.
+    """
     own: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["state"] != "foreign":
@@ -211,11 +218,11 @@ def _add_arms(rows: list[Row], arms: Iterable[Row], firsts: Mapping[str, Row]) -
             row |= {
                 "arm_status": arm["status"],
                 "stop_reason": arm["stop_reason"] or row["stop_reason"],
-                "best_iteration": _number(record.get("cryossl.best_iteration")),
+                "best_iteration": number_in(record.get("cryossl.best_iteration")),
             }
         if not iterations:
             rows.append(
-                _without_iterations(arm, best=_number(record.get("cryossl.best_iteration")))
+                _without_iterations(arm, best=number_in(record.get("cryossl.best_iteration")))
             )
 
 
@@ -254,7 +261,10 @@ def _cell_key(row: Row) -> tuple[Any, ...]:
 
 
 def _mark_superseded(rows: list[Row]) -> None:
-    """Of several experiments at one ratio and seed keep the most complete, then the newest: they may not be mixed."""
+    """Mark all but one of several experiments at one ratio and seed: they may not be mixed.
+
+    The one with the most finished runs is kept, among equals the newest.
+    """
     cells: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["state"] != "foreign":
@@ -275,7 +285,7 @@ def _mark_superseded(rows: list[Row]) -> None:
 
 
 def _mark_duplicates(rows: list[Row]) -> None:
-    """Of several runs of one iteration keep the finished one, then the newest."""
+    """Mark all but one of several runs of an iteration; a finished one is kept, then the newest."""
     same: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["state"] not in ("foreign", "superseded"):
@@ -291,7 +301,10 @@ def _mark_duplicates(rows: list[Row]) -> None:
 
 
 def _gaps(rows: list[Row]) -> list[Row]:
-    """A row for every iteration that is gone: before one that is there, or up to the one that its finished arm kept."""
+    """A row for every iteration that the store lacks.
+
+    It lacks one if a later iteration is there, or if the finished arm kept this one or a later one.
+    """
     arms: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
         if row["state"] not in ("foreign", "superseded"):
@@ -301,20 +314,12 @@ def _gaps(rows: list[Row]) -> list[Row]:
         there = {row["iteration"] for row in arm}
         last = max(there | {int(row.get("best_iteration") or 0) for row in arm})
         gaps += [
-            {
-                "dataset": dataset,
-                "settings": settings,
-                "ratio_percent": ratio,
-                "seed": seed,
-                "strategy": strategy,
-                "iteration": iteration,
-                "state": "missing",
-                "status": "",
-                "run_id": None,
-                "fingerprint": "",
-                "stop_reason": "",
-                "note": f"iteration {iteration} is not in the store",
-            }
+            _missing_row(
+                (dataset, settings, ratio, seed),
+                strategy,
+                iteration,
+                f"iteration {iteration} is not in the store",
+            )
             for iteration in range(1, last + 1)
             if iteration not in there
         ]
@@ -322,7 +327,10 @@ def _gaps(rows: list[Row]) -> list[Row]:
 
 
 def _missing(rows: list[Row]) -> list[Row]:
-    """A row for every strategy that other seeds of the same ratio have and a seed has not, baseline included."""
+    """A row for every strategy that a seed lacks and another seed of the same ratio has.
+
+    The baseline is always one of them.
+    """
     grid: defaultdict[tuple[Any, ...], defaultdict[int, set[str]]] = defaultdict(
         lambda: defaultdict(set)
     )
@@ -335,24 +343,31 @@ def _missing(rows: list[Row]) -> list[Row]:
     for (dataset, settings, ratio), seeds in grid.items():
         for strategy in {"supervised"}.union(*seeds.values()):
             missing += [
-                {
-                    "dataset": dataset,
-                    "settings": settings,
-                    "ratio_percent": ratio,
-                    "seed": seed,
-                    "strategy": strategy,
-                    "iteration": int(strategy != "supervised"),
-                    "state": "missing",
-                    "status": "",
-                    "run_id": None,
-                    "note": "no such run",
-                    "fingerprint": "",
-                    "stop_reason": "",
-                }
+                _missing_row(
+                    (dataset, settings, ratio, seed),
+                    strategy,
+                    int(strategy != "supervised"),
+                    "no such run",
+                )
                 for seed, present in seeds.items()
                 if strategy not in present
             ]
     return missing
+
+
+def _missing_row(cell: tuple[Any, ...], strategy: str, iteration: int, note: str) -> Row:
+    """The row of an iteration that is not in the store; `cell` is as `_cell_key` gives it."""
+    return {
+        **dict(zip(("dataset", "settings", "ratio_percent", "seed"), cell, strict=True)),
+        "strategy": strategy,
+        "iteration": iteration,
+        "state": "missing",
+        "status": "",
+        "run_id": None,
+        "fingerprint": "",
+        "stop_reason": "",
+        "note": note,
+    }
 
 
 def _order(row: Row) -> tuple[Any, ...]:
@@ -368,7 +383,7 @@ def _order(row: Row) -> tuple[Any, ...]:
 
 
 def started(start: object) -> float:
-    """Start of a run in seconds, from what the store says; without one it is the oldest."""
+    """Start of a run in seconds since 1970; -inf, so the oldest, if it is unknown."""
     if isinstance(start, pd.Timestamp):  # NaT is no Timestamp
         return start.timestamp()
     return float(start) if isinstance(start, int | float) and math.isfinite(start) else -math.inf
@@ -378,7 +393,8 @@ def _truth(value: object) -> bool | None:
     return {"true": True, "false": False}.get(str(value).lower())
 
 
-def _number(value: object) -> float | None:
+def number_in(value: object) -> float | None:
+    """The finite number that a tag or param spells, or None."""
     try:
         number = float(str(value))
     except ValueError:

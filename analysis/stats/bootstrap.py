@@ -7,6 +7,7 @@ difference of pooled scores on the same draw.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +22,7 @@ Score = Literal["f1", "precision", "recall"]
 Level = Literal["seeds", "sources", "micrographs"]
 
 # score = weights over (tp, fp, fn): numerator, denominator
-_FORMULA: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
+FORMULA: Mapping[Score, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "f1": ((2, 0, 0), (2, 1, 1)),
     "precision": ((1, 0, 0), (1, 1, 0)),
     "recall": ((1, 0, 0), (1, 0, 1)),
@@ -33,8 +34,8 @@ class Difference:
     """Difference of two arms' pooled scores, second minus first, as a fraction.
 
     `improvement` is the share of three-level draws in which the second arm is better, a tie
-    counting half. `levels` are those that could be resampled: the interval speaks of these and of
-    no other.
+    counting half. `levels` are those that could be resampled: the interval covers the chance in
+    these levels and in no other.
     """
 
     interval: Interval
@@ -58,22 +59,24 @@ def paired_bootstrap(
     level: float = 0.95,
     rng: np.random.Generator,
 ) -> Difference:
-    """Interval of the difference `second - first` of pooled scores, arms paired by seed and micrograph.
+    """The interval of `second - first`, the difference of pooled scores.
+
+    The arms are paired by seed and micrograph.
 
     Args:
         first: (tp, fp, fn) of the first arm per seed and test micrograph.
         second: those of the second arm, same seeds and micrographs in the same order.
         sources: index of each micrograph's source, 0 and up.
-        score: which score.
+        score: the score that is compared.
         draws: bootstrap draws per level.
-        level: of the interval, two-sided.
-        rng: the source of chance.
+        level: of the two-sided interval, in (0, 1).
+        rng: draws the samples.
 
     The interval is estimate +- t * se. se^2 adds the bootstrap variances of seeds and of sources
     (of micrographs where there is one source: whole sources carry their micrographs' variance
     already), each drawn alone and multiplied by n / (n - 1); t has Satterthwaite's degrees of
     freedom. Percentiles of the three-level draws themselves are not used: with 6 seeds they covered
-    80-95% where 95% was asked (docs/statistics.md).
+    80-95% instead of 95% (docs/statistics.md).
 
     Raises ValueError for shapes that do not pair, negative counts, or an undefined score.
     """
@@ -129,7 +132,10 @@ def _draw(
     draws: int,
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, "draws"]:
-    """Differences of the pooled score with the named levels resampled, in blocks that keep memory small."""
+    """Differences of the pooled score with the named levels resampled.
+
+    Drawn in blocks, so that memory stays small.
+    """
     micrographs = arms.shape[2]
     block = max(1, min(draws, 4_000_000 // max(1, micrographs)))
     found = [
@@ -175,7 +181,7 @@ def _draw_block(
 
 
 def _score(counts: Float64[np.ndarray, "draws 3"], score: Score) -> Float64[np.ndarray, "draws"]:
-    above, below = (counts @ np.array(weights, dtype=np.float64) for weights in _FORMULA[score])
+    above, below = (counts @ np.array(weights, dtype=np.float64) for weights in FORMULA[score])
     ratio: Float64[np.ndarray, "draws"] = np.divide(
         above, below, out=np.full(len(counts), np.nan), where=below > 0
     )

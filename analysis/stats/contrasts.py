@@ -1,4 +1,7 @@
-"""Two arms paired by seed: the differences, and their interval by the best method that the tracked numbers allow. Pure."""
+"""Two arms paired by seed: their differences and the interval. Pure.
+
+The interval comes from counts by bootstrap; without counts it is Student's t over seeds.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from analysis.runs.arms import Arm, TrackedModel, by_arm, finished, run_ids_of
+from analysis.runs.arms import Arm, TrackedModel, at_ratio, finished, run_ids_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.bootstrap import CountsArray, Level, Score, paired_bootstrap, pooled_score
 from analysis.stats.statistics import Differences, Interval, seed_interval
@@ -27,12 +30,10 @@ DRAWS = 2_000
 
 @dataclass(frozen=True)
 class Contrast:
-    """One arm against another at one ratio:
+    """One strategy against another at one ratio.
 
-    `pairs` holds (seed, the model to beat, the model) where both were scored.
-
-    `differences` are those of the metric, per seed, as fractions; `run_ids` the runs behind all of
-    them.
+    `pairs` holds (seed, the model to beat, the model) where both were scored. `differences` are
+    those of the metric, per seed, as fractions; `run_ids` are the runs behind them.
     """
 
     name: str
@@ -45,9 +46,9 @@ class Contrast:
 class Estimate:
     """The difference of a contrast with its interval, as fractions.
 
-    From counts: of pooled scores, `levels` were resampled, `improvement` is the share of draws in
-    which the arm is better, `source_wins` (better, compared) counts sources. Without counts: the
-    mean over seeds, and `why` they were not used.
+    From counts: the scores are pooled, and `levels` were resampled. `improvement` is the share of
+    draws in which the second arm is better; `source_wins` is (sources in which it is better,
+    sources compared). Without counts: the mean over seeds; `why` says why counts were not used.
     """
 
     interval: Interval | None
@@ -58,7 +59,7 @@ class Estimate:
 
     @property
     def method(self) -> str:
-        """What was resampled, or `seeds (t)` for Student's t."""
+        """The levels that were resampled, or `seeds (t)` for Student's t."""
         if self.interval is None:
             return "none"
         return ", ".join(self.levels) if self.improvement is not None else "seeds (t)"
@@ -66,8 +67,8 @@ class Estimate:
 
 def contrasts(arms: Sequence[Arm], *, ratio: float, metric: str) -> Iterable[Contrast]:
     """Every strategy against the baseline, then class_balanced against naive."""
-    for arm_ratio, strategy, group in by_arm(arms):
-        if arm_ratio == ratio and strategy != "supervised":
+    for strategy, group in at_ratio(arms, ratio):
+        if strategy != "supervised":
             yield against_baseline(group, metric=metric)
     naive = finished(arms, ratio_percent=ratio, strategy="naive")
     balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
@@ -90,7 +91,10 @@ def against_baseline(group: Sequence[Arm], *, metric: str) -> Contrast:
 
 
 def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: str) -> Estimate:
-    """The interval: three-level paired bootstrap where all counts are there and pair, else Student's t over seeds."""
+    """The estimate and its interval.
+
+    Paired bootstrap if all models have counts of the same micrographs, else Student's t over seeds.
+    """
     paired, why = _paired(contrast, counts, metric)
     if paired is None:
         return Estimate(seed_interval(contrast.differences), ("seeds",), None, None, why)
@@ -98,7 +102,7 @@ def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: s
     _, codes = np.unique(np.array(sources), return_inverse=True)
     score = SCORES[metric]
     try:
-        # A fixed seed: a table must not change when it is shown again.
+        # A fixed seed: the same runs give the same table.
         found = paired_bootstrap(
             first,
             second,
@@ -125,15 +129,15 @@ def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: s
 
 
 def counts_behind(model: ModelCounts, metric: str) -> Int64[np.ndarray, "micrographs 3"] | None:
-    """(tp, fp, fn) per micrograph that one of `SCORES` is the ratio of: pixels, or particles;
+    """(tp, fp, fn) per micrograph from which a metric of `SCORES` is computed.
 
-    None if not recorded.
+    Of particles for the particle metrics, else of pixels; None if not recorded.
     """
     return model.particles if metric.startswith("test/particle_") else model.counts
 
 
 def run_ids_to_count(arms: Sequence[Arm]) -> list[str]:
-    """The runs whose counts the intervals and curves need: what stays of each finished arm, and what it is held against."""
+    """The runs whose counts intervals and curves need: final model and reference of each arm."""
     return list(
         dict.fromkeys(run for arm in arms if arm.state == "finished" for run in arm.run_ids)
     )

@@ -1,7 +1,7 @@
-"""What several seeds can say: exact sign-flip test, Holm, effect size, interval over seeds, grade, power. Pure.
+"""Statistics over seeds: sign-flip test, Holm, effect size, interval, grade, power. Pure.
 
-All of it works on one array: the paired differences of two arms, one per seed, in any one unit.
-Formulas and their sources stand in docs/statistics.md. The bootstrap over seeds, sources and
+Each function takes one array: the paired differences of two arms, one per seed, in any unit.
+Formulas and their sources are in docs/statistics.md. The bootstrap over seeds, sources and
 micrographs is in `analysis.stats.bootstrap`.
 """
 
@@ -37,9 +37,9 @@ class Interval:
 
 @dataclass(frozen=True)
 class SignFlip:
-    """Result of the sign-flip test:
+    """Result of the sign-flip test.
 
-    `p` is None where none may be printed, and `reason` says why or how it was made.
+    `p` is None below 6 seeds; `reason` says why, or how `p` was computed.
     """
 
     p: float | None
@@ -76,7 +76,7 @@ def sign_flip_test(differences: Differences, *, rng: np.random.Generator) -> Sig
         return SignFlip(
             p=None,
             exact=True,
-            reason=f"no p: {n} {_seeds(n)}, the smallest possible p is {floor}; {SEEDS_FOR_P} are "
+            reason=f"no p: {seeds_text(n)}, the smallest possible p is {floor}; {SEEDS_FOR_P} are "
             "needed",
         )
     if n <= EXACT_SEEDS:
@@ -120,7 +120,7 @@ def _draw_patterns(differences: Differences, rng: np.random.Generator) -> int:
 
 
 def holm(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
-    """Holm's step-down adjusted p-values, in the order given;
+    """Holm's step-down adjusted p-values, in the order given.
 
     None stays None and is not counted as a test.
 
@@ -150,8 +150,8 @@ def effect_size(differences: Differences) -> Effect:
 def seed_interval(differences: Differences, *, level: float = 0.95) -> Interval | None:
     """Student's t interval of the mean difference over seeds; None below two seeds.
 
-    It covers the luck of split and training on *these* test micrographs, not the choice of
-    micrographs; where per-micrograph counts exist, `analysis.stats.bootstrap` covers both.
+    It covers the chance in split and training on *these* test micrographs, not the choice of
+    micrographs. With counts per micrograph, `analysis.stats.bootstrap` covers both.
     """
     _check(differences)
     n = len(differences)
@@ -163,7 +163,7 @@ def seed_interval(differences: Differences, *, level: float = 0.95) -> Interval 
 
 
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
-    """Quantile of Student's t; the normal's for endless degrees of freedom.
+    """Quantile of Student's t; that of the normal for infinite degrees of freedom.
 
     From scipy.special: importing scipy.stats takes longer than all of `compare`.
     """
@@ -173,9 +173,9 @@ def t_quantile(probability: float, degrees_of_freedom: float) -> float:
 
 
 def grade(seeds: int) -> Grade:
-    """What a result on so many paired seeds may be called:
+    """What a result on so many paired seeds may be called.
 
-    3 are a smoke test, 6 a claim, 10 a paper.
+    3 seeds are a smoke test, 6 a claim, 10 a paper.
     """
     for least, name in ((10, "paper"), (6, "claim"), (3, "smoke test"), (1, "single run")):
         if seeds >= least:
@@ -184,9 +184,11 @@ def grade(seeds: int) -> Grade:
 
 
 def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: float = 0.95) -> int:
-    """Seeds for a two-sided paired t test to find `effect` with `power`, given the standard deviation of differences.
+    """The seeds that a two-sided paired t test needs to find `effect` with `power`.
 
-    Solved on the noncentral t distribution; never below the 6 seeds that a sign-flip p needs.
+    `spread` is the standard deviation of the differences, in the unit of `effect`. Solved on
+    the noncentral t distribution; never below the 6 seeds that a sign-flip p needs.
+
     Raises ValueError for an effect or spread that is not above 0.
     """
     if not (effect > 0 and spread > 0 and math.isfinite(effect) and math.isfinite(spread)):
@@ -213,11 +215,11 @@ def _power(n: int, ratio: float, level: float) -> float:
 
 
 def power_note(differences_points: Differences, *, effect_points: float = 1.0) -> str:
-    """One sentence on whether the seeds suffice, and how many a gain of `effect_points` would need at this spread."""
+    """One sentence: are there enough seeds, and how many would a gain of `effect_points` need?"""
     _check(differences_points)
     n = len(differences_points)
     start = (
-        f"{n} {_seeds(n)}: {SEEDS_FOR_P} are needed for p < 0.05"
+        f"{seeds_text(n)}: {SEEDS_FOR_P} are needed for p < 0.05"
         if n < SEEDS_FOR_P
         else f"{n} seeds: enough for a p-value"
     )
@@ -239,5 +241,6 @@ def _check(differences: Differences) -> None:
         )
 
 
-def _seeds(n: int) -> str:
-    return "seed" if n == 1 else "seeds"
+def seeds_text(number: int) -> str:
+    """`1 seed`, `6 seeds`."""
+    return f"{number} {'seed' if number == 1 else 'seeds'}"

@@ -1,4 +1,4 @@
-"""Tracked runs -> the comparison: all tables and verdicts of one data set and setting, the others beside it. Pure."""
+"""Tracked runs -> the comparison: all tables and verdicts of one data set and setting. Pure."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ HEADLINE = "test/f1"
 class Comparison:
     """All tables and verdicts of one data set under one group of settings.
 
-    `settings` says how these settings differ from those of `others`, which are the other groups in
-    the store, never mixed into these tables. `faults` are the runs that are in no mean, in words.
-    `arms` and `counts` (run id -> counts) are what the tables were made from, for figures.
+    `others` are the other groups in the store; they are never mixed into these tables. `settings`
+    says how these settings differ from theirs. `faults` lists in words the runs that are in no
+    mean. The tables were computed from `arms` and `counts` (run id -> counts); figures need them.
     """
 
     dataset: str
@@ -69,18 +69,19 @@ def compare(
     metric: str = HEADLINE,
     read_counts: ReadCounts = no_counts,
 ) -> Comparison:
-    """The comparison of the runs in `frame`; of several data sets or settings the newest with a finished run is first.
+    """The comparison of the runs in `frame`.
+
+    Of several data sets or settings, the newest with a finished run comes first.
 
     Args:
         frame: iteration runs, and arm runs if at hand, as
             `cryossl.tracking.reader.read_runs` gives them.
         ratio: only this labelled part, in percent.
-        metric: what the score columns show. The verdict is always by test F1.
-        read_counts: gives the counts of runs, for intervals over sources and micrographs as well as
-            seeds.
+        metric: shown in the score columns. The verdict is always by test F1.
+        read_counts: returns the counts of runs. With counts, intervals cover sources and
+            micrographs as well as seeds.
 
-    Raises DataError where there is nothing to compare, ConfigError for a ratio or metric that no
-    run has.
+    Raises DataError if no run has finished, ConfigError for a ratio or metric that no run has.
     """
     runs = tidy(frame)
     ours = runs[runs["state"] != "foreign"]
@@ -172,7 +173,7 @@ def _what_is_there(runs: pd.DataFrame) -> str:
 
 
 def _settings_text(group: pd.DataFrame, groups: Sequence[pd.DataFrame]) -> str:
-    """The settings in which this group differs from another of its data set, as `section.field=value`."""
+    """How this group's settings differ from those of the same data set: `section.field=value`."""
     same = [other for other in groups if other["dataset"].iloc[0] == group["dataset"].iloc[0]]
     names = [
         name
@@ -188,7 +189,7 @@ def _only(group: pd.DataFrame, name: str) -> str:
 
 
 def _faults(group: pd.DataFrame, arms: Sequence[Arm]) -> tuple[str, ...]:
-    """What is in no mean: arms by seed, then how many runs were left out for another that stands for them."""
+    """The runs in no mean: unfinished arms by seed, then the number of runs that were replaced."""
     seeds: defaultdict[str, list[int]] = defaultdict(list)
     for arm in arms:
         if arm.state != "finished":

@@ -1,4 +1,4 @@
-"""The longer tables: the note's aspect by aspect, every iteration, every source. Pure."""
+"""The longer tables: the aspects of the strategies, every iteration, every source. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from analysis.runs.arms import (
     Arm,
     TrackedModel,
     difference,
+    finished,
     labelled_text,
+    ratios_of,
+    run_ids_of,
+    settings_of,
     strategy_order,
 )
-from analysis.tables.table import Cell, Column, Table, mean_cell, without_empty
+from analysis.tables.table import Cell, Column, Table, mean_cell, percent, row_of, without_empty
 from cryossl.strategy_names import parse_strategy, without_pseudo_labels
 
-# (aspect, metric of the model whose pseudo-labels speak for the arm, factor, unit, decimals)
+# (aspect, metric of `Arm.pseudo`, factor, unit, decimals)
 _MEASURED = (
     ("particle threshold", "threshold/particle", 1, "", 2),
     ("background threshold", "threshold/background", 1, "", 2),
@@ -31,7 +35,7 @@ _MEASURED = (
 
 
 def aspects(arms: Sequence[Arm]) -> Table:
-    """The note's comparison aspect by aspect: what was configured, and at each ratio what was measured."""
+    """A row per aspect of a strategy: as configured, then as measured at each ratio."""
     names = sorted(
         {arm.strategy for arm in arms if not without_pseudo_labels(arm.strategy)},
         key=strategy_order,
@@ -42,7 +46,10 @@ def aspects(arms: Sequence[Arm]) -> Table:
         *(Column(name, name) for name in names),
     )
     rows = []
-    configured = [_configured(name, _settings(arms, name)) for name in names]
+    configured = [
+        _configured(name, settings_of([arm for arm in arms if arm.strategy == name]))
+        for name in names
+    ]
     for aspect in configured[0] if configured else ():
         rows.append(
             (
@@ -54,7 +61,7 @@ def aspects(arms: Sequence[Arm]) -> Table:
                 ),
             )
         )
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         for aspect, metric, factor, unit, decimals in _MEASURED:
             cells = [
                 _measured(arms, ratio, name, metric, Column(name, name, unit, decimals), factor)
@@ -68,7 +75,7 @@ def aspects(arms: Sequence[Arm]) -> Table:
 
 
 def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
-    """Every trained model: pseudo-labels, score, gain, accepted or not, and why the loop stopped."""
+    """A row per trained model: pseudo-labels, score, gain, accepted or not, why the loop ended."""
     columns = (
         Column("labelled", "Labelled"),
         Column("strategy", "Strategy"),
@@ -105,9 +112,9 @@ def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
 
 
 def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
-    """Mean score of the baseline and mean gain of each strategy per source;
+    """Mean score of the baseline and mean gain of each strategy, per source.
 
-    None where no source was scored.
+    None if no source was scored.
     """
     prefix = f"{metric}/"
     done = [arm for arm in arms if arm.state == "finished"]
@@ -142,24 +149,16 @@ def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
                 else arm.gain(prefix + source)
                 for arm in group
             ]
-            cells.append(
-                mean_cell(
-                    column,
-                    values,
-                    run_ids=[run for arm in group for run in arm.run_ids],
-                    factor=100,
-                )
-            )
+            cells.append(mean_cell(column, values, run_ids=run_ids_of(group), factor=100))
         rows.append(tuple(cells))
     return Table("sources", "Gain by source", columns, tuple(rows))
 
 
 def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | None]:
-    """The aspects of the note as the settings have them;
+    """Aspect -> the configured value; None if the setting or the strategy is unknown.
 
-    None where the setting is unknown, or the strategy.
-
-    The strategies beyond the note have rules of their own, which no setting holds (docs/method.md).
+    Only naive, class_balanced and the steps between them are known: the other strategies have
+    rules of their own, which no setting holds (docs/method.md).
     """
     try:
         base, factors = parse_strategy(strategy)
@@ -198,27 +197,10 @@ def _quality(known: Mapping[str, str]) -> str | None:
     )
 
 
-def _settings(arms: Sequence[Arm], strategy: str) -> Mapping[str, str]:
-    return next(
-        (
-            model.settings
-            for arm in arms
-            if arm.strategy == strategy
-            for model in arm.iterations
-            if model.settings
-        ),
-        {},
-    )
-
-
 def _measured(
     arms: Sequence[Arm], ratio: float, strategy: str, metric: str, column: Column, factor: float
 ) -> Cell:
-    group = [
-        arm
-        for arm in arms
-        if (arm.ratio_percent, arm.strategy, arm.state) == (ratio, strategy, "finished")
-    ]
+    group = finished(arms, ratio_percent=ratio, strategy=strategy).values()
     ids = [arm.pseudo_labelled.run_id for arm in group if arm.pseudo_labelled]
     cell = mean_cell(column, (arm.pseudo(metric) for arm in group), run_ids=ids, factor=factor)
     return Cell(
@@ -231,13 +213,9 @@ def _measured(
 def _iteration_row(
     columns: Sequence[Column], labelled: str, arm: Arm, model: TrackedModel, metric: str
 ) -> tuple[Cell, ...]:
-    get, ids = model.metrics.get, (model.run_id,)
+    get = model.metrics.get
     score = get(metric)
-    base = (
-        arm.reference.metrics.get(metric)
-        if arm.reference and arm.strategy != "supervised"
-        else None
-    )
+    base = None if arm.strategy == "supervised" else arm.reference_value(metric)
     last = model is arm.iterations[-1]
     after = (
         model.note if model.state != "finished" else (arm.stop_reason or arm.note) if last else ""
@@ -249,20 +227,13 @@ def _iteration_row(
         model.iteration,
         get("pseudo/count"),
         get("pseudo/per_labelled"),
-        _percent(get("pseudo/particle_ratio")),
-        _percent(score),
-        _percent(difference(score, base)),
-        _percent(None if metric == PARTICLE_F1 else get(PARTICLE_F1)),
+        percent(get("pseudo/particle_ratio")),
+        percent(score),
+        percent(difference(score, base)),
+        percent(None if metric == PARTICLE_F1 else get(PARTICLE_F1)),
         "baseline"
         if arm.strategy == "supervised"
         else {True: "yes", False: "no", None: None}[model.accepted],
         after,
     )
-    return tuple(
-        column.cell(value, run_ids=ids if column.decimals is not None else ())
-        for column, value in zip(columns, values, strict=True)
-    )
-
-
-def _percent(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
+    return row_of(columns, values, run_ids=(model.run_id,), numbers_only=True)

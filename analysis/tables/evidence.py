@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from analysis.runs.arms import Arm, labelled_text
+from analysis.runs.arms import Arm, labelled_text, ratios_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import Contrast, Estimate, contrasts, estimate
 from analysis.stats.statistics import (
@@ -19,7 +19,7 @@ from analysis.stats.statistics import (
     seeds_needed,
     sign_flip_test,
 )
-from analysis.tables.table import Cell, Column, Table
+from analysis.tables.table import Cell, Column, Table, percent
 
 _COLUMNS = (
     Column("labelled", "Labelled"),
@@ -48,15 +48,15 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
     rows: list[tuple[Cell, ...]] = []
     said: dict[str, list[str]] = {}
     methods, floors = set(), []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         found = [
             (one, estimate(one, counts, metric=metric))
             for one in contrasts(arms, ratio=ratio, metric=metric)
             if len(one.pairs)
         ]
         found = [(one, guess) for one, guess in found if guess.interval is not None]
-        # A fixed seed: above 20 seeds the test draws its sign patterns, and a table must not change
-        # when shown again.
+        # A fixed seed: above 20 seeds the test draws sign patterns, and the same runs must give the
+        # same table.
         tests = [
             sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found
         ]
@@ -98,13 +98,13 @@ def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) ->
         labelled,
         contrast.name,
         len(contrast.pairs),
-        _points(middle),
-        _points(low),
-        _points(high),
+        percent(middle),
+        percent(low),
+        percent(high),
         guess.method,
         effect.d_z,
-        _points(effect.improvement),
-        _points(guess.improvement),
+        percent(effect.improvement),
+        percent(guess.improvement),
         f"{wins[0]} of {wins[1]}" if wins else None,
         p,
         _needed(contrast.differences),
@@ -135,7 +135,7 @@ def _method_note(guess: Estimate) -> str:
 
 
 def _floor_note(ratio: float, seeds: Sequence[int]) -> list[str]:
-    """Where the adjustment for so many tests leaves no room for p < 0.05, whatever the differences are."""
+    """A note if so many tests cannot reach p < 0.05 after adjustment, for any differences."""
     most, rows = max(seeds, default=0), len(seeds)
     floor = rows * 2 / 2**most
     if not rows or floor < 0.05:
@@ -149,13 +149,12 @@ def _floor_note(ratio: float, seeds: Sequence[int]) -> list[str]:
 
 
 def _by_reason(said: Mapping[str, Sequence[str]]) -> list[str]:
-    """How each row's p was made; the rows of the commonest way come last and are not all named if they are many."""
+    """How the p of each row was computed, a line per method.
+
+    The most common method comes last; its rows are not all named if there are more than three.
+    """
     ordered = sorted(said.items(), key=lambda one: len(one[1]))
     named = [f"{', '.join(which)}: {text}" for text, which in ordered]
     if ordered and len(ordered[-1][1]) > 3:
         named[-1] = f"{'all other rows' if len(ordered) > 1 else 'all rows'}: {ordered[-1][0]}"
     return named
-
-
-def _points(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction

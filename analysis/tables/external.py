@@ -1,7 +1,4 @@
-"""Results of another method beside ours: its counts per test micrograph, from a small file.
-
-Pure.
-"""
+"""Results of another method beside ours, from its counts per test micrograph. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from analysis.runs.arms import Arm, by_arm, labelled_text, run_ids_of
 from analysis.stats.bootstrap import paired_bootstrap, pooled_score
 from analysis.stats.contrasts import DRAWS
 from analysis.tables.comparison import Comparison
-from analysis.tables.table import Cell, Column, Table
+from analysis.tables.table import Cell, Column, Table, row_of
 from cryossl.errors import DataError
 
 Row = Mapping[str, Any]
@@ -43,9 +40,10 @@ CURE = "the columns are micrograph, tp, fp, fn, then method and leakage if known
 
 @dataclass(frozen=True, eq=False)
 class External:
-    """Counts of one method:
+    """Counts of one method on micrographs.
 
-    `counts` are (tp, fp, fn) in px per micrograph; `leakage` says which of them it was trained on.
+    `counts` are (tp, fp, fn) in px per micrograph; `leakage` says which micrographs the method was
+    trained on.
     """
 
     method: str
@@ -59,9 +57,9 @@ def parse_external(text: str, *, name: str) -> tuple[External, ...]:
 
     Args:
         text: the file's content.
-        name: of the method where the file names none.
+        name: of the method if the file names none.
 
-    Raises DataError for what is missing, twice there, or no count.
+    Raises DataError for a missing or repeated micrograph and for a value that is no count.
     """
     rows = _json_rows(text) if text.lstrip()[:1] in ("{", "[") else _csv_rows(text)
     methods: dict[str, list[tuple[int, Row]]] = {}
@@ -76,7 +74,9 @@ def parse_external(text: str, *, name: str) -> tuple[External, ...]:
 
 
 def beside(comparison: Comparison, externals: tuple[External, ...]) -> Comparison:
-    """The comparison with a table of other methods, each on the test micrographs that it and we have.
+    """The comparison with a table of other methods.
+
+    Each method is compared on the test micrographs that both it and our runs have.
 
     Raises DataError if our runs have no counts or share no micrograph with a method.
     """
@@ -121,7 +121,10 @@ _COLUMNS = (
 def _row(
     comparison: Comparison, external: External, labelled: str, strategy: str, group: list[Arm]
 ) -> tuple[list[tuple[Cell, ...]], str]:
-    """The row of one of our strategies against one method, if they share micrographs, and what must be known of it."""
+    """The row of one of our strategies against one method, and a note on it.
+
+    No row if they share no micrograph.
+    """
     models = [
         comparison.counts[arm.final.run_id]
         for arm in group
@@ -157,15 +160,12 @@ def _row(
         len(models),
     )
     ids = run_ids_of(arm for arm in group if arm.final and arm.final.run_id in comparison.counts)
-    row = tuple(
-        column.cell(value, run_ids=ids if column.decimals is not None else ())
-        for column, value in zip(_COLUMNS, values, strict=True)
-    )
+    row = row_of(_COLUMNS, values, run_ids=ids, numbers_only=True)
     return [row], _truth_note(external, ours[0], theirs)
 
 
 def _truth_note(external: External, ours: Rows, theirs: Rows) -> str:
-    """Both must have been scored against the same particle pixels, tp + fn."""
+    """A note if the two were scored against different particle pixels (tp + fn)."""
     different = int(np.count_nonzero(ours[:, [0, 2]].sum(axis=1) != theirs[:, [0, 2]].sum(axis=1)))
     if not different:
         return ""
@@ -219,7 +219,7 @@ def _csv_rows(text: str) -> list[Row]:
 
 
 def _json_rows(text: str) -> list[Row]:
-    """A row per method and micrograph of a document of docs/schemas/external.json."""
+    """A row per method and micrograph of a document that follows docs/schemas/external.json."""
     try:
         document = _of(dict, json.loads(text, parse_int=_whole_number), "the document")
         if document.get("schema") != SCHEMA:
@@ -258,12 +258,12 @@ def _json_row(value: object) -> Row:
 
 
 def _of(kind: type[_T], value: object, what: str) -> _T:
-    """The value, which must be of this kind. Raises ValueError in the words of JSON."""
+    """The value, if it is of this kind. Raises ValueError that names the JSON types."""
     if not isinstance(value, kind):
         raise ValueError(f"{what} is {_JSON_WORDS[type(value)]}, not {_JSON_WORDS[kind]}")
     return value
 
 
 def _whole_number(digits: str) -> float:
-    """Python refuses to read thousands of digits."""
+    """The number, or infinity: Python refuses to read thousands of digits."""
     return int(digits) if len(digits) < 100 else math.inf

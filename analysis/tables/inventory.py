@@ -10,8 +10,8 @@ import pandas as pd
 
 from analysis.runs.arms import strategy_order
 from analysis.runs.tidy import tidy
-from analysis.tables.rendering import table_json, table_text
-from analysis.tables.table import Cell, Column, Table, Value
+from analysis.tables.formats import table_json, table_text
+from analysis.tables.table import Column, Table, row_of
 
 SCHEMA = "cryossl.runs/1"
 _STATES = (
@@ -27,7 +27,10 @@ _STATES = (
 
 
 def inventory(frame: pd.DataFrame) -> tuple[Table, Table]:
-    """The grid, a row per data set, settings, ratio and strategy; and every run that is in no mean, with the reason.
+    """(grid, problems).
+
+    The grid has a row per data set, settings, ratio and strategy. The problems are the runs that
+    are in no mean, each with the reason.
 
     Args:
         frame: iteration runs, and arm runs if at hand.
@@ -85,7 +88,7 @@ def _grid(runs: pd.DataFrame) -> Table:
             ", ".join(f"{states[state]} {state}" for state in _STATES if states[state]),
             max(starts).strftime("%Y-%m-%d %H:%M") if starts else None,
         )
-        rows.append((ratio, strategy_order(strategy), _row(columns, cells, ids)))
+        rows.append((ratio, strategy_order(strategy), row_of(columns, cells, run_ids=ids)))
     order = sorted(
         range(len(rows)),
         key=lambda index: (rows[index][2][0].text, rows[index][2][1].text, *rows[index][:2]),
@@ -116,16 +119,8 @@ def _problems(runs: pd.DataFrame) -> Table:
             str(row["note"]),
             run,
         )
-        rows.append(_row(columns, cells, [run] if run else []))
+        rows.append(row_of(columns, cells, run_ids=[run] if run else []))
     return Table("problems", "In no mean", columns, tuple(rows))
-
-
-def _row(
-    columns: tuple[Column, ...], values: tuple[Value, ...], ids: list[str]
-) -> tuple[Cell, ...]:
-    return tuple(
-        column.cell(value, run_ids=ids) for column, value in zip(columns, values, strict=True)
-    )
 
 
 def _spans(numbers: list[int]) -> str:

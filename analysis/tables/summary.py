@@ -1,4 +1,4 @@
-"""The short tables: the note's naive against class-balanced, every strategy at each ratio, and the verdicts. Pure."""
+"""The short tables (naive against class-balanced; all strategies) and the verdicts. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from analysis.runs.arms import (
     difference,
     finished,
     labelled_text,
+    ratios_of,
     reference_text,
     run_ids_of,
 )
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
-from analysis.stats.statistics import Grade, grade
+from analysis.stats.statistics import Grade, grade, seeds_text
 from analysis.tables.table import Cell, Column, Table, mean_cell, spread_cell, without_empty
 from cryossl.evaluation.verdict import Verdict, judge
 from cryossl.strategy_names import FULL, without_pseudo_labels
@@ -26,9 +27,9 @@ from cryossl.strategy_names import FULL, without_pseudo_labels
 
 @dataclass(frozen=True)
 class Judged:
-    """The verdict on one strategy at one ratio;
+    """The verdict on one strategy at one ratio.
 
-    `missing` names the seeds that are not in it and why.
+    `missing` names the seeds that are not part of it, and why.
     """
 
     ratio_percent: float
@@ -41,9 +42,9 @@ class Judged:
 
 
 def judge_arms(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> tuple[Judged, ...]:
-    """A verdict for each strategy at each ratio, the baseline left out; by test F1 and recall.
+    """A verdict on each strategy at each ratio but the baseline, by test F1 and recall.
 
-    The lower bounds are those of the table of evidence: from counts where there are any, else over
+    The lower bounds are those of the table of evidence: from counts if there are any, else over
     seeds.
     """
     judged = []
@@ -77,7 +78,7 @@ def judge_arms(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> tuple[
 
 
 def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
-    """A row per ratio and strategy: score of the accepted model, gain, recall, pseudo-labels, verdict, seeds."""
+    """A row per ratio and strategy: score, gain, recall, pseudo-labels, verdict, seeds."""
     outcomes = {
         (judged.ratio_percent, judged.strategy): judged.verdict.outcome for judged in verdicts
     }
@@ -145,7 +146,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         tuple(rows),
         (*reference_notes(arms).values(), *_no_gap_notes(arms, metric)),
     )
-    # Where all labels were tried the share of the gap stands even if there is no gap to close.
+    # If all labels were tried, the column of the gap stays even if there is no gap to close.
     optional = (
         ["particle_f1"]
         if any(arm.strategy == FULL for arm in arms)
@@ -155,9 +156,12 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
 
 
 def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:
-    """At which labelled parts all labels are no better than the baseline, so that no share of the gap can be given."""
+    """A note for each ratio at which all labels are no better than the baseline.
+
+    No share of the gap can be given there.
+    """
     notes = []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         ceilings = finished(arms, ratio_percent=ratio, strategy=FULL).values()
         gaps = [gap for arm in ceilings if (gap := arm.gap(arm, metric)) is not None]
         if gaps and sum(gaps) <= 0:
@@ -169,7 +173,7 @@ def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
-    """The note's table: labelled part, naive, class-balanced, improvement of the one over the other, verdict."""
+    """A row per ratio: naive, class-balanced, the improvement of the latter, its verdict."""
     outcomes = {
         judged.ratio_percent: judged.verdict.outcome
         for judged in verdicts
@@ -183,15 +187,16 @@ def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) 
         Column("verdict", "Verdict"),
     )
     rows, notes = [], []
-    for ratio in sorted({arm.ratio_percent for arm in arms}):
+    for ratio in ratios_of(arms):
         naive = finished(arms, ratio_percent=ratio, strategy="naive")
         balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
         shared = sorted(naive.keys() & balanced.keys())
         if not naive and not balanced:
             continue
         if shared and naive.keys() != balanced.keys():
-            number = f"{len(shared)} seed{'s' * (len(shared) != 1)}"
-            notes.append(f"improvement at {ratio:g}% from the {number} that both have")
+            notes.append(
+                f"improvement at {ratio:g}% from the {seeds_text(len(shared))} that both have"
+            )
         better = [
             difference(balanced[seed].value(metric), naive[seed].value(metric)) for seed in shared
         ]
@@ -240,10 +245,10 @@ def _lower(done: Sequence[Arm], counts: Mapping[str, ModelCounts], metric: str) 
 def _closed_cell(
     column: Column, done: Sequence[Arm], ceilings: Mapping[int, Arm], metric: str
 ) -> Cell:
-    """The share of the gap between the better baseline and all labels; for arms that learn from pseudo-labels.
+    """The share of the gap between the better baseline and all labels that pseudo-labels close.
 
-    The mean gain over the mean gap, of the seeds that have both: a mean of shares would be that of
-    the seeds whose gap happens to be smallest. Nothing where all labels are no better.
+    It is the mean gain / the mean gap of the seeds that have both: in a mean of shares, the seeds
+    with the smallest gap would count most. No value if all labels are no better.
     """
     learners = [
         arm for arm in done if not without_pseudo_labels(arm.strategy) and arm.seed in ceilings
@@ -260,15 +265,18 @@ def _closed_cell(
 
 
 def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Cell:
-    """How many seeds are in the row's means, which are not, and in how many of the finished ones a training collapsed."""
+    """How many seeds are in the row's means, and the states of those that are not.
+
+    It also counts the finished seeds in which a training collapsed.
+    """
     lost = sorted(Counter(arm.state for arm in group if arm.state != "finished").items())
-    told = [*lost, ("collapsed", sum(arm.collapsed for arm in done))]
-    why = ", ".join(f"{number} {word}" for word, number in told if number)
+    parts = [*lost, ("collapsed", sum(arm.collapsed for arm in done))]
+    why = ", ".join(f"{number} {word}" for word, number in parts if number)
     number = str(len(done)) if len(done) == len(group) else f"{len(done)} of {len(group)}"
     return column.cell(f"{number} ({why})" if why else number)
 
 
 def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
-    """Ratio in percent -> what its gains are over, where that is not the supervised baseline."""
+    """Ratio in percent -> a note on the reference of its gains, if it is not `supervised`."""
     found = {arm.ratio_percent: text for arm in arms if (text := reference_text(arm, arms))}
     return {ratio: f"at {ratio:g}% gains are over {text}" for ratio, text in sorted(found.items())}

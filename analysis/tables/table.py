@@ -1,4 +1,4 @@
-"""A table whose every cell knows its value, its text and the runs it comes from. Pure."""
+"""A table: each cell has a value, a text and the runs it was computed from. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: the value in its column's unit (None: there is none), the text to show, the runs it was made from."""
+    """One cell: value in its column's unit or None, text to show, runs it was computed from."""
 
     value: Value
     text: str
@@ -36,7 +36,7 @@ class Column:
     signed: bool = False
 
     def cell(self, value: Value, *, run_ids: Sequence[str] = (), text: str | None = None) -> Cell:
-        """The cell of this column for a value; what is not finite is nothing."""
+        """The cell of this column for a value; a number that is not finite becomes None."""
         if isinstance(value, float) and not math.isfinite(value):
             value, text = None, None
         shown = text if text is not None else self.show(value)
@@ -58,7 +58,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns and rows of equal length; `notes` are sentences that belong below it."""
+    """Columns and rows of equal length; `notes` are sentences shown below it."""
 
     name: str
     title: str
@@ -75,7 +75,7 @@ class Table:
 
 
 def without_empty(table: Table, *names: str) -> Table:
-    """The table without those of its columns of these names in which no cell has a value."""
+    """The table without those of the named columns in which no cell has a value."""
     kept = [
         place
         for place, column in enumerate(table.columns)
@@ -88,10 +88,29 @@ def without_empty(table: Table, *names: str) -> Table:
     )
 
 
+def row_of(
+    columns: Sequence[Column],
+    values: Sequence[Value],
+    *,
+    run_ids: Sequence[str],
+    numbers_only: bool = False,
+) -> tuple[Cell, ...]:
+    """A row of these values; its cells, or those of number columns only, name the runs."""
+    return tuple(
+        column.cell(value, run_ids=() if numbers_only and column.decimals is None else run_ids)
+        for column, value in zip(columns, values, strict=True)
+    )
+
+
+def percent(fraction: float | None) -> float | None:
+    """100 times the fraction, or None."""
+    return None if fraction is None else 100 * fraction
+
+
 def mean_cell(
     column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1
 ) -> Cell:
-    """The mean times `factor`, of the values that are there."""
+    """The cell of `factor` times the mean of the values that are not None."""
     mean = mean_of(values)
     return column.cell(None if mean is None else factor * mean, run_ids=run_ids)
 
@@ -99,7 +118,7 @@ def mean_cell(
 def spread_cell(
     column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1
 ) -> Cell:
-    """The mean; from two values up its text has the standard deviation too, as `72.10 ± 0.40`."""
+    """The mean; with two values or more the text is mean and deviation, `72.10 ± 0.40`."""
     known = [factor * value for value in values if value is not None]
     cell = mean_cell(column, known, run_ids=run_ids)
     return (

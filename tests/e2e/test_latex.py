@@ -14,7 +14,8 @@ from PIL import Image
 from tracked_frames import frame
 
 from analysis.report import document
-from analysis.report.report import Origin, Picture, build_report
+from analysis.report.origin import Origin
+from analysis.report.report import Picture, build_report
 from analysis.tables.rendering import render
 
 EVIL = (

@@ -43,7 +43,7 @@ def selected(tiny_data, tmp_path_factory):
 def panels(selected):
     experiment, teacher, selections = selected
     return strategy_picture.panels(
-        experiment, teacher, selections, strategy_picture.telling(experiment, selections)
+        experiment, teacher, selections, strategy_picture.most_kept(experiment, selections)
     )
 
 
@@ -68,12 +68,12 @@ def test_the_micrograph_is_of_the_pool_and_no_other_is_kept_by_more_strategies(s
     kept = {
         name: sum(name in one.ids for one in selections.values()) for name in annotated(experiment)
     }
-    assert kept[strategy_picture.telling(experiment, selections)] == max(kept.values())
+    assert kept[strategy_picture.most_kept(experiment, selections)] == max(kept.values())
 
 
 def test_each_panel_of_labels_shows_the_shares_that_the_selection_counted(selected, panels):
     experiment, _, selections = selected
-    micrograph = strategy_picture.telling(experiment, selections)
+    micrograph = strategy_picture.most_kept(experiment, selections)
     titles = {
         title: panel
         for panel in panels

@@ -51,7 +51,7 @@ def test_the_same_data_give_the_same_file(comparison: Comparison) -> None:
     once, again = (image(_plots(comparison)[0].figure, "svg") for _ in range(2))  # type: ignore[arg-type]
     assert once == again
     assert b"<script" not in once
-    assert b"http://www.w3.org/1999/xlink" in once  # a name, not an address that is asked
+    assert b"http://www.w3.org/1999/xlink" in once  # a name, not an address that is opened
     assert b'href="http' not in once
 
 
@@ -177,8 +177,8 @@ def test_calibration_errors_stand_below_the_panel_in_lines_that_fit(comparison: 
     for axes in figure.axes:
         assert list(axes.texts) == []
         assert axes.get_xlabel().count("%") == len({arm.strategy for arm in comparison.arms})
-        told = axes.xaxis.label.get_window_extent()
-        assert figure.bbox.x0 <= told.x0 < told.x1 <= figure.bbox.x1
+        label = axes.xaxis.label.get_window_extent()
+        assert figure.bbox.x0 <= label.x0 < label.x1 <= figure.bbox.x1
 
 
 def test_lines_of_equal_f1_are_named_inside_the_panel_alone(comparison: Comparison) -> None:

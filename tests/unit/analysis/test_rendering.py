@@ -11,15 +11,8 @@ import pytest
 from tracked_frames import frame, note_runs, run
 
 from analysis.tables.comparison import Comparison, compare
-from analysis.tables.rendering import (
-    FORMATS,
-    latex_text,
-    render,
-    table_csv,
-    table_latex,
-    table_markdown,
-    table_text,
-)
+from analysis.tables.formats import latex_text, table_csv, table_latex, table_markdown, table_text
+from analysis.tables.rendering import FORMATS, render
 from analysis.tables.table import Cell, Column, Table
 from cryossl.errors import ConfigError
 

@@ -13,7 +13,8 @@ from tracked_frames import frame, note_runs, run
 from analysis.report import document
 from analysis.report.abstract import abstract, methods
 from analysis.report.explanation import explain
-from analysis.report.report import Origin, Picture, Report, build_report
+from analysis.report.origin import Origin
+from analysis.report.report import Picture, Report, build_report
 from analysis.tables.comparison import compare
 from analysis.tables.table import Cell
 
@@ -185,15 +186,15 @@ def test_what_was_chosen_on_the_labelled_micrographs_is_not_said_to_be_chosen_on
     }
     explained = explain(comparison, strategy="naive", ratio=None)
     assert f"{better}, of the same seed" in explained
-    told = " ".join(
+    text = " ".join(
         [
             *methods(comparison),
             *(sentence for paragraph in abstract(comparison) for sentence in paragraph),
         ]
     )
-    assert "accepts it on the labelled micrographs" in told
-    assert "on validation" not in told
-    assert "validation chose" not in told
+    assert "accepts it on the labelled micrographs" in text
+    assert "on validation" not in text
+    assert "validation chose" not in text
 
 
 def test_the_abstract_says_that_no_student_was_accepted_also_where_gains_are_over_another_baseline() -> (

@@ -61,14 +61,14 @@ def test_there_is_no_share_of_a_gap_that_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ceiling", "told"),
+    ("ceiling", "notes"),
     [
         (0.59, ["at 5% all labels are no better than the baseline: there is no gap to close"]),
         (0.61, []),
     ],
 )
-def test_a_note_says_why_there_is_none(ceiling: float, told: list[str]) -> None:
+def test_a_note_says_why_there_is_none(ceiling: float, notes: list[str]) -> None:
     assert (
         list(compare(frame(*runs(0, baseline=0.60, student=0.62, ceiling=ceiling))).by_ratio.notes)
-        == told
+        == notes
     )
