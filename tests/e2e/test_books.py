@@ -7,17 +7,17 @@ import re
 import pytest
 from watched_calls import watched_calls
 
-from cryossl.commands import run as launch
 from cryossl.config import build
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.preflight import still_to_write
 from cryossl.strategy_names import FACTORS
 
 
 @pytest.fixture(scope="module")
 def audits(lab):
     """A run whose model is the best on validation, with the audit: an entry for each count against the hidden truth."""
-    with watched_calls("pseudolabels.py", "audit", lambda: "an audit") as counted:
+    with watched_calls("pool.py", "audit", lambda: "an audit") as counted:
         done = lab.run(
             "--model", "best", "--audit", "true", "--strategies", "naive", "--validations", "4"
         )
@@ -112,10 +112,10 @@ def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_stor
     dataset = preparation.load(config, silent)
     store_plan = preparation.sketch(config, dataset)
     split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-    assert launch.still_to_write(config, dataset, store_plan, split) == 0
+    assert still_to_write(config, dataset, store_plan, split) == 0
     both = config.selection.model_copy(update={"strategies": ("naive", "class_balanced")})
     other = config.model_copy(update={"selection": both})
-    assert launch.still_to_write(other, dataset, store_plan, split) > 0
+    assert still_to_write(other, dataset, store_plan, split) > 0
 
 
 def settings_of(options):
