@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MPLBACKEND"] = "Agg"
 # Read by torch when it is imported: workers of pytest-xdist would otherwise fight over the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The temporary folders of pytest lie in memory where there is room: the commands under test make
+# every file durable, and an fsync of a real disk costs milliseconds.
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 6 * 2**30
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= ROOM_BYTES:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 COCO_PUBLIC = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_public"
 

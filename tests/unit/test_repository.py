@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +53,15 @@ def name_of(path: Path) -> str:
     return path.relative_to(PROJECT).as_posix()
 
 
+@functools.cache
 def syntax(path: Path) -> ast.Module:
+    """The syntax tree of a file; several rules read it."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def each_python_file(paths: list[Path]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("path", paths, ids=name_of)
+def offenders(paths: list[Path], allowed: Callable[[Path], bool]) -> list[str]:
+    """The names of the files that a rule does not allow."""
+    return [name_of(path) for path in paths if not allowed(path)]
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -114,19 +118,30 @@ def faults(tree: ast.AST) -> Iterator[str]:
 # --- files
 
 
-@each_python_file(PYTHON)
-def test_a_file_is_one_noun_of_at_most_500_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
-    assert not VAGUE_NAMES & set(path.stem.removeprefix("test_").split("_"))
+def test_a_file_is_one_noun_of_at_most_500_lines() -> None:
+    def short(path: Path) -> bool:
+        return len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST_FILE
+
+    def clear(path: Path) -> bool:
+        return not VAGUE_NAMES & set(path.stem.removeprefix("test_").split("_"))
+
+    assert PYTHON
+    assert offenders(PYTHON, short) == []
+    assert offenders(PYTHON, clear) == []
 
 
-@each_python_file(PACKAGES)
-def test_a_file_starts_with_a_sentence_that_says_what_it_is_for(path: Path) -> None:
-    tree = syntax(path)
-    first = (ast.get_docstring(tree) or "").split("\n\n")[0]
-    assert re.match(r"\S.*[.?]$", first, flags=re.DOTALL)
-    if len(tree.body) > 1:
-        assert ast.unparse(tree.body[1]) == "from __future__ import annotations"
+def test_a_file_starts_with_a_sentence_that_says_what_it_is_for() -> None:
+    def explained(path: Path) -> bool:
+        first = (ast.get_docstring(syntax(path)) or "").split("\n\n")[0]
+        return bool(re.match(r"\S.*[.?]$", first, flags=re.DOTALL))
+
+    def postponed(path: Path) -> bool:
+        body = syntax(path).body
+        return len(body) == 1 or ast.unparse(body[1]) == "from __future__ import annotations"
+
+    assert PACKAGES
+    assert offenders(PACKAGES, explained) == []
+    assert offenders(PACKAGES, postponed) == []
 
 
 def test_no_file_names_a_place_on_somebodys_machine() -> None:
@@ -145,11 +160,11 @@ def test_no_file_names_a_place_on_somebodys_machine() -> None:
 # --- safety
 
 
-@each_python_file(SHIPPED)
-def test_nothing_that_was_read_is_run(path: Path) -> None:
-    tree = syntax(path)
-    assert list(faults(tree)) == []
-    assert not imported(tree) & {"cloudpickle", "dill", "marshal", "shelve", "joblib"}
+def test_nothing_that_was_read_is_run() -> None:
+    unsafe = {"cloudpickle", "dill", "marshal", "shelve", "joblib"}
+    assert SHIPPED
+    assert {name_of(path): found for path in SHIPPED if (found := list(faults(syntax(path))))} == {}
+    assert offenders(SHIPPED, lambda path: not imported(syntax(path)) & unsafe) == []
 
 
 def test_the_search_for_unsafe_calls_finds_them() -> None:
@@ -163,25 +178,24 @@ except pickle.UnpicklingError: ..."""
     assert list(faults(ast.parse(safe))) == []
 
 
-@each_python_file(PACKAGES)
-def test_no_randomness_is_global(path: Path) -> None:
-    tree = syntax(path)
-    assert "random" not in imported(tree)
-    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
-    assert not called & {
-        "torch.manual_seed",
-        "torch.seed",
-        "np.random.seed",
-        "torch.cuda.manual_seed_all",
-    } or ("torch.random.fork_rng" in called)
+def test_no_randomness_is_global() -> None:
+    seeding = {"torch.manual_seed", "torch.seed", "np.random.seed", "torch.cuda.manual_seed_all"}
+
+    def local(path: Path) -> bool:
+        tree = syntax(path)
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        return not called & seeding or "torch.random.fork_rng" in called
+
+    assert offenders(PACKAGES, lambda path: "random" not in imported(syntax(path))) == []
+    assert offenders(PACKAGES, local) == []
 
 
-@each_python_file(
-    [path for path in PYTHON if path not in SHIPPED and path != Path(__file__).resolve()]
-)
-def test_no_test_puts_a_stand_in_where_the_real_thing_can_run(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert not re.search(r"unittest\.mock|MagicMock|mocker\.|monkeypatch\.setattr", text)
+def test_no_test_puts_a_stand_in_where_the_real_thing_can_run() -> None:
+    stand_in = re.compile(r"unittest\.mock|MagicMock|mocker\.|monkeypatch\.setattr")
+    here = Path(__file__).resolve()
+    tests = [path for path in PYTHON if path not in SHIPPED and path != here]
+    assert tests
+    assert offenders(tests, lambda path: not stand_in.search(path.read_text("utf-8"))) == []
 
 
 def test_types_and_shapes_are_checked_while_tests_run() -> None:
@@ -291,11 +305,17 @@ def test_the_architecture_names_every_module_and_no_other() -> None:
     assert sorted(named) == sorted(modules)
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".md"], ids=name_of)
-def test_links_between_documents_lead_somewhere(path: Path) -> None:
-    targets = re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
-    inside = [target for target in targets if not re.match(r"[a-z]+:", target)]
-    assert [target for target in inside if not (path.parent / target).exists()] == []
+def test_links_between_documents_lead_somewhere() -> None:
+    links = [
+        (path, target)
+        for path in FILES
+        if path.suffix == ".md"
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8"))
+        if not re.match(r"[a-z]+:", target)
+    ]
+    assert links
+    broken = [(name_of(path), to) for path, to in links if not (path.parent / to).exists()]
+    assert broken == []
 
 
 @pytest.mark.parametrize(
