@@ -33,14 +33,10 @@ Auto = Literal["auto"]
 
 
 def _whole(value: object) -> object:
-    """Digits as a number, because a Literal of numbers takes no text; all else unchanged."""
-    return (
-        int(value)
-        if isinstance(value, str) and value.isdecimal()
-        else str(value)
-        if isinstance(value, bool)
-        else value
-    )
+    """Digits as a number, because a Literal of numbers takes no text."""
+    if isinstance(value, bool):
+        return str(value)  # which such a Literal refuses; True would be taken for 1
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Section(BaseModel):
