@@ -1,6 +1,6 @@
-"""The command line: options -> config -> one call.
+"""The command line: options become a config, and one function is called with it.
 
-No logic here; importing this file loads neither torch nor mlflow.
+There is no logic here. Importing this file loads neither torch nor mlflow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMATS = ("table", "markdown", "csv", "json", "latex")
 
 
 def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option of a setting, which arrives as text or None."""
+    """The option of a setting; the command gets its text, or None where it was not typed."""
     section, field = fields()[name]
     return click.option(
         f"--{name.replace('_', '-')}",
@@ -31,7 +31,7 @@ def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a command one option for each setting, in the order of declaration."""
+    """Give a command an option for each setting, in the order of declaration."""
     for name in reversed(fields()):
         command = setting_option(name)(command)
     command = click.option(
@@ -52,7 +52,7 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
 def config_of(
     config_file: Path | None, *, defaults_yield: bool, options: dict[str, str | None]
 ) -> Config:
-    """The config that a command was given; says which filled-in defaults gave way to the file."""
+    """The config of a file and options; prints which filled-in defaults gave way to the file."""
     typed = {name: text for name, text in options.items() if text is not None}
     defaults = (
         {name: default_text(field) for name, (_, field) in fields().items()}
@@ -71,7 +71,7 @@ def config_of(
 
 
 def dashes(token: str) -> str:
-    """`--learning_rate`, as `mlflow run -P` writes it, is `--learning-rate`."""
+    """Take `--learning_rate`, as `mlflow run -P` writes it, for `--learning-rate`."""
     return token.replace("_", "-")
 
 
@@ -100,7 +100,7 @@ def cli() -> None:
 def run(
     config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **options: str | None
 ) -> None:
-    """Train the baseline once, then every strategy from it; print the comparison and the verdict."""
+    """Train the baseline, then every strategy from it; print the comparison and the verdict."""
     config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from analysis import commands as reporting
     from cryossl.commands import run as launch
@@ -244,7 +244,7 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @store_options
 def compare(**options: Any) -> None:
-    """Compare the strategies in the tracking store: the naive-vs-balanced tables and the verdict."""
+    """Compare the strategies in the tracking store: naive-vs-balanced tables and the verdict."""
     from analysis import commands as reporting
 
     context = click.get_current_context()
@@ -286,7 +286,7 @@ def compare(**options: Any) -> None:
 )
 @store_options
 def report(**options: Any) -> None:
-    """Write the report: words, verdict, tables, figures, micrographs, method and origin in one file."""
+    """Write the report as one file: verdict, tables, figures, micrographs, method and origin."""
     from analysis import commands as reporting
 
     reporting.report(**options)
@@ -340,9 +340,8 @@ def doctor(
 
     def then() -> None:
         if fix:
-            from cryossl.commands import (
-                tracking as upkeep,
-            )  # after the checks, which tell of packages that it lacks
+            # Imported after the checks, which report packages that are missing.
+            from cryossl.commands import tracking as upkeep
 
             upkeep.reap_what_there_is(config, aside=as_json)
 
@@ -352,7 +351,7 @@ def doctor(
 @cli.command()
 @place_options
 def sync(**options: Any) -> None:
-    """Send to the tracking store what it has not got while it was away."""
+    """Send to the tracking store what it missed while it was unreachable."""
     config = build({name: value for name, value in options.items() if value is not None})
     from cryossl.commands import tracking as upkeep
 
@@ -362,7 +361,7 @@ def sync(**options: Any) -> None:
 @cli.command()
 @place_options
 def reap(**options: Any) -> None:
-    """End the runs that the tracking store shows as RUNNING though their process on this host is gone."""
+    """End runs that the tracking store shows as RUNNING whose process on this host is gone."""
     config = build({name: value for name, value in options.items() if value is not None})
     from cryossl.commands import tracking as upkeep
 

@@ -33,14 +33,10 @@ Auto = Literal["auto"]
 
 
 def _whole(value: object) -> object:
-    """Digits as a number, for a Literal of numbers takes no text; anything else as it is."""
-    return (
-        int(value)
-        if isinstance(value, str) and value.isdecimal()
-        else str(value)
-        if isinstance(value, bool)
-        else value
-    )
+    """Digits as a number, because a Literal of numbers takes no text."""
+    if isinstance(value, bool):
+        return str(value)  # which such a Literal refuses; True would be taken for 1
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Section(BaseModel):
@@ -51,7 +47,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _without_control_characters(cls, value: object) -> object:
-        """Names, paths and addresses have none; a path with a NUL fails in every system call."""
+        """Names, paths and addresses have none: a NUL in a path fails in every system call."""
         texts = value if isinstance(value, tuple) else (value,)
         if any(
             re.search(r"[\x00-\x1f\x7f]", str(text))
@@ -364,7 +360,7 @@ class RunSettings(Section):
 
     @field_serializer("tracking_uri", when_used="json")
     def _without_password(self, uri: str) -> str:
-        """What is written down of the settings is read by others."""
+        """Others read the settings that are written down."""
         return redacted(uri)
 
 
@@ -428,7 +424,10 @@ def default_text(field: FieldInfo) -> str:
 
 
 def build(values: Mapping[str, Any]) -> Config:
-    """Config from field name -> value (text as typed, or the field's own type); the rest are defaults. Raises ConfigError."""
+    """Config from field name -> value; fields without a value have their defaults.
+
+    A value is text as typed, or of the field's own type. Raises ConfigError.
+    """
     known = fields()
     unknown = sorted(set(values) - set(known))
     if unknown:
@@ -438,9 +437,8 @@ def build(values: Mapping[str, Any]) -> Config:
     nested: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
         section, field = known[name]
-        if isinstance(value, bool) and not isinstance(
-            field.default, bool
-        ):  # a number would take it as 1 or 0
+        if isinstance(value, bool) and not isinstance(field.default, bool):
+            # A field of numbers would take it as 1 or 0.
             raise ConfigError(
                 f"{name}: {value} is a truth value, as YAML reads yes and no too",
                 cure="put a name in quotes",
@@ -453,10 +451,12 @@ def build(values: Mapping[str, Any]) -> Config:
 
 
 def _typed(value: object, field: FieldInfo) -> object:
-    """A comma-separated text becomes a tuple where the field is one; an empty text becomes None where that is the default."""
-    if isinstance(
-        field.default, tuple
-    ):  # of texts; an EMPIAR entry without quotes is a number in YAML
+    """Split a comma-separated text where the field is a tuple.
+
+    An empty text becomes None where that is the default.
+    """
+    if isinstance(field.default, tuple):
+        # Of texts; an EMPIAR entry without quotes is a number in YAML.
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         entries = value if isinstance(value, (list, tuple)) else (value,)

@@ -1,4 +1,7 @@
-"""Config file + options -> Config. Options win; a config file is YAML without aliases or tags."""
+"""Config from a config file and options; options win.
+
+A config file is YAML without aliases or tags.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ _LARGEST_BYTES = 2**20
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Scalars, lists and mappings only, no name twice: an alias could expand without bound, a tag fail in any way."""
+    """Loads scalars, lists and mappings only, and no name twice.
+
+    An alias could expand without bound; a tag could fail in any way.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -65,9 +71,9 @@ def load(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Setting -> value of a config file, sections taken apart.
+    """Setting -> value of a config file, without its sections.
 
-    A relative `labelled` is one from the file's own folder.
+    A relative path `labelled` starts at the file's own folder.
     """
     document = _parse(path)
     if document is None:

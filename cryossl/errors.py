@@ -1,6 +1,6 @@
-"""What can go wrong, in one line: what was wrong, where, what to do.
+"""Errors that a command reports in one line: what was wrong, where, what to do.
 
-Each class has its exit code.
+Each class has an exit code.
 """
 
 from __future__ import annotations
@@ -50,14 +50,16 @@ class NumericError(CryosslError):
 
 
 class FailedArmsError(NumericError):
-    """Arms came to numbers that are not finite; the others are finished.
+    """Some arms failed because of numbers that are not finite; the others are finished.
 
     `experiment` is the fingerprint of their runs.
     """
 
     def __init__(self, faults: Mapping[str, NumericError], *, experiment: str) -> None:
-        told = "; ".join(f"{strategy}: {fault}" for strategy, fault in faults.items())
-        super().__init__(f"{len(faults)} of the strategies failed, the others are finished; {told}")
+        faults_text = "; ".join(f"{strategy}: {fault}" for strategy, fault in faults.items())
+        super().__init__(
+            f"{len(faults)} of the strategies failed, the others are finished; {faults_text}"
+        )
         self.experiment = experiment
 
 

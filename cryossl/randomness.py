@@ -1,7 +1,7 @@
-"""Counter-based randomness: every draw is a function of the seed and of what it is for, never of what was drawn before.
+"""Counter-based randomness: a draw depends on the seed and its purpose, not on earlier draws.
 
-So nothing depends on the order of work, the number of workers or on where a run was interrupted,
-and no generator's state has to be saved.
+So no result depends on the order of work, the number of workers, or where a run was interrupted,
+and no state of a generator has to be saved.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import numpy as np
 
 
 def seed_of(seed: int, *names: str | int) -> int:
-    """A seed in [0, 2**63) for one purpose: the head of sha256 over the seed and the names, types included.
+    """A seed in [0, 2**63) for one purpose.
+
+    It is the head of SHA-256 over the seed and the names; 1 and "1" are different names.
 
     >>> seed_of(0, "split") == seed_of(0, "split"), seed_of(0, "split") == seed_of(1, "split")
     (True, False)
@@ -21,9 +23,9 @@ def seed_of(seed: int, *names: str | int) -> int:
 
 
 def generator(seed: int, *names: str | int) -> np.random.Generator:
-    """A generator for one purpose, e.g.
+    """A generator for one purpose; equal names give equal draws.
 
-    `generator(seed, "augment", iteration, step)`: equal names, equal draws.
+    For example `generator(seed, "augment", iteration, step)`.
     """
     return np.random.Generator(
         np.random.Philox(key=int.from_bytes(_digest(seed, names)[:16], "big"))

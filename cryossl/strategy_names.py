@@ -10,10 +10,11 @@ LONG = "supervised_long"
 FULL = "full"
 NOISED = "supervised_noise"
 CONTROLS = (LONG, NOISED, FULL)
-"""Arms without pseudo-labels: labels alone for as many steps as the longest student, the same under the noise of
-noisy_student, and all labels there are."""
+"""Arms without pseudo-labels: labels alone for as many steps as the longest student, the same with
+the noise of noisy_student, and all labels that exist."""
 BASELINES = (BASELINE, LONG, NOISED)
-"""What learns from the labelled part alone: the best of them on validation is what a strategy has to beat."""
+"""Arms that learn from the labelled part alone: a strategy has to beat the best of them on
+validation."""
 
 FACTORS = ("class_thresholds", "balance_quality", "quota")
 _FROM_NAIVE = {f"+{name}" for name in FACTORS}
@@ -32,14 +33,15 @@ TAKES: Mapping[str, frozenset[str]] = {
     NOISED: frozenset(),
     FULL: frozenset(),
 }
-"""Base -> what may follow it, each with its sign."""
+"""Base -> the additions that may follow it, each with its sign."""
 
 BASES = tuple(TAKES)
 _FIXED_COUNT = frozenset(
     {"curriculum", "quantile", "stability", "soft", "noisy_student", "ema_consistency"}
 )
 BEST = "naive"
-"""What `best` stands for: highest mean validation F1 of all strategies in the study on real micrographs (docs/results.md)."""
+"""What `best` stands for: the strategy of highest mean validation F1 in the study on real
+micrographs (docs/results.md)."""
 _NAME = re.compile(r"^([a-z_]+)((?:[+-][a-z_]+)*)$")
 
 
@@ -49,15 +51,15 @@ def without_pseudo_labels(strategy: str) -> bool:
 
 
 def fixes_its_count(strategy: str) -> bool:
-    """Whether a strategy's own definition says how many pseudo-labels it keeps, whatever thresholds and quota are set.
+    """Whether a strategy's definition fixes how many pseudo-labels it keeps.
 
-    False for controls, and for names that are not ours.
+    Thresholds and quota do not change that number. False for controls and unknown names.
     """
     return re.split(r"[+-]", strategy, maxsplit=1)[0] in _FIXED_COUNT
 
 
 def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
-    """Strategy name -> (base, the factors and plug-ins that are switched on).
+    """Split a strategy name into its base and the factors and additions that are on.
 
     `naive` has none, `class_balanced` all three of FACTORS, `naive+quota` one,
     `class_balanced-quota` all but one. Raises ValueError that lists the known names.
@@ -88,9 +90,9 @@ def _form(base: str) -> str:
 
 
 def meant_strategies(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names with `best` replaced by what it stands for, each known and no recipe twice.
+    """The names with `best` replaced by what it stands for.
 
-    Raises ValueError.
+    Raises ValueError for an unknown name and for a strategy that is named twice.
     """
     meant = tuple(BEST if name == "best" else name for name in names)
     if len({parse_strategy(name) for name in meant}) != len(meant):

@@ -1,4 +1,4 @@
-"""Micrographs with their labels drawn on them, to see whether the labels sit where the particles are."""
+"""Micrographs with their labels drawn on them: do the labels sit where the particles are?"""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ class DrawnMicrograph:
 def particle_pictures(
     dataset: DataSet, *, count: int, settings: InputSettings
 ) -> Iterator[DrawnMicrograph]:
-    """Up to `count` micrographs, the sources by turns: outlines of the labelled discs, and the unlabelled band.
+    """Draw the outlines of the labelled discs and the unlabelled band on micrographs.
 
-    Longer sides are reduced to 1024 px. Raises DataError for a picture that cannot be read.
+    Up to `count` micrographs, labelled ones first, one of each source by turns. The longer side is
+    reduced to at most 1024 px. Raises DataError for a picture that cannot be read.
     """
     for micrograph, particles in _by_turns(dataset)[:count]:
         scale = min(1.0, SIDE_PX / max(micrograph.height_px, micrograph.width_px))

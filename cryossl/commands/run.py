@@ -33,14 +33,12 @@ from cryossl.tracking.tracker import Tracker
 
 
 def run(config: Config) -> tuple[str, int]:
-    """The whole experiment: baseline, arms, tracked runs, result files.
+    """Run the whole experiment: baseline, arms, tracked runs, result files.
 
-    A second start reuses all that is finished.
-
-    Returns the experiment's fingerprint, which its tracked runs carry, and how many entries the
-    tracking store lacks.
+    A second start reuses all that is finished. Returns the experiment's fingerprint, which its
+    tracked runs carry, and the number of entries that the tracking store lacks.
     """
-    # An address that is none, and a device or number format that is not here, are refused before
+    # A wrong address, and a device or number format that this machine lacks, are refused before
     # data are read.
     store_uri(config.run.tracking_uri)
     device = devices.resolve(config.training.device)
@@ -151,7 +149,7 @@ def dry_run(config: Config) -> None:
 
 
 def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
-    """Run the arms below one tracked run; how many entries the tracking store lacks at the end."""
+    """Run the arms below one tracked run; return how many entries the tracking store lacks."""
     tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
     split = experiment.split
     tags = {

@@ -30,9 +30,9 @@ def status(folder: Path, *, watch: bool, as_json: bool) -> None:
 
 
 def doctor(config: Config, *, as_json: bool, then: Callable[[], None]) -> None:
-    """Print the checks of this machine, `then` do what needs a sound tracking store.
+    """Print the checks of this machine. Raises ConfigError if one fails.
 
-    Raises ConfigError if a check fails.
+    `then` is called if the check of the tracking store did not fail.
     """
     from cryossl.machine.check import render
     from cryossl.machine.doctor import examine

@@ -1,4 +1,4 @@
-"""Bring a tracking store up to date with what happened: send what it has not got, end the runs whose process is gone."""
+"""`sync` and `reap`: send what the tracking store lacks, end runs whose process is gone."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def sync(config: Config) -> None:
 
 
 def reap(config: Config, *, aside: bool = False) -> None:
-    """End as KILLED the runs that the store shows as RUNNING though their process on this host is gone; tell of each.
+    """End as KILLED the runs shown as RUNNING whose process on this host is gone; print each.
 
-    `aside`: on standard error, where standard output belongs to something else.
+    `aside`: print to standard error, for standard output belongs to something else.
     """
     try:
         found = _tracker(config, makes_experiment="never").reap()
@@ -70,7 +70,7 @@ def reap(config: Config, *, aside: bool = False) -> None:
 
 
 def reap_what_there_is(config: Config, *, aside: bool) -> None:
-    """The same, but where there is no store yet, or not this experiment, there is nothing to end: no fault."""
+    """As `reap`, but it is no fault if the store or the experiment does not exist yet."""
     path = sqlite_path(store_uri(config.run.tracking_uri))
     if path is not None and not path.exists():
         click.echo("nothing to end: there is no tracking store yet", err=aside)
@@ -82,7 +82,7 @@ def reap_what_there_is(config: Config, *, aside: bool) -> None:
 
 
 def _journals_wait(config: Config) -> bool:
-    """Whether journals of the work folder hold what is meant for this store and experiment, and not there."""
+    """Whether journals of the work folder hold entries that this store and experiment lack."""
     store = MlflowStore(
         store_uri(config.run.tracking_uri), *experiment_choice(config.run.experiment)
     ).identity
@@ -93,9 +93,9 @@ def _journals_wait(config: Config) -> bool:
 
 
 def _tracker(config: Config, *, makes_experiment: Literal["for journals", "never"]) -> Tracker:
-    """A tracker of a store that is there:
+    """A tracker of a store that exists: MLflow would make a missing sqlite file.
 
-    MLflow would make a missing sqlite file. Raises TrackingError, ConfigError.
+    Raises TrackingError, ConfigError.
     """
     path = sqlite_path(store_uri(config.run.tracking_uri))
     if path is not None and not path.exists():

@@ -1,4 +1,4 @@
-"""What a check of the machine found, as data and as text."""
+"""The result of a check of the machine, as data and as text."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["ok", "warn", "fail"]
-_ORDER: tuple[State, ...] = ("ok", "warn", "fail")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: `what` was found, and where that is not well, the one-line `cure`."""
+    """The result of one check: `what` was found, and a one-line `cure` unless that is good."""
 
     name: str
     state: State
@@ -20,13 +19,8 @@ class Check:
     cure: str = ""
 
 
-def worst(checks: Sequence[Check]) -> State:
-    """`fail` if any check failed, else `warn` if any warns, else `ok`; no checks are `ok`."""
-    return max((check.state for check in checks), key=_ORDER.index, default="ok")
-
-
 def render(checks: Sequence[Check]) -> str:
-    """One line a check, its cure on the line below it."""
+    """A line for each check, with its cure on the line below."""
     width = max((len(check.name) for check in checks), default=0)
     lines = []
     for check in checks:

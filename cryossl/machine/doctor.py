@@ -1,6 +1,6 @@
 """Is this machine fit to run the project: environment, GPU, tracking store, disk.
 
-Looks, and changes nothing.
+The checks change nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ GPU_TIMEOUT_SECONDS = 180.0
 # ends only that.
 _GPU_PROBE = """
 import json, torch, torchvision
-found = {"torch": torch.__version__, "cuda_build": torch.version.cuda, "device": "cpu", "name": "", "bytes": 0}
+found = {"torch": torch.__version__, "cuda_build": torch.version.cuda}
+found |= {"device": "cpu", "name": "", "bytes": 0}
 if torch.cuda.is_available():
     side = torch.ones(64, 64, device="cuda")
     assert float((side @ side).sum()) == 64.0 ** 3
@@ -47,13 +48,13 @@ print(json.dumps(found))
 
 
 def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) -> tuple[Check, ...]:
-    """Everything; takes as long as importing torch does.
+    """Do all checks; this takes as long as importing torch.
 
     Args:
         tracking_uri: where runs are recorded, as configured; MLFLOW_TRACKING_URI takes its place.
         work: folder of decoded micrographs and finished stages; need not exist yet.
         device: the setting `device`.
-        needed_bytes: what the run will write into `work`, as far as that is known.
+        needed_bytes: what the run will write into `work`; 0 if unknown.
     """
     surroundings = preflight(tracking_uri=tracking_uri, work=work, needed_bytes=needed_bytes)
     installation = check_installation()
@@ -67,9 +68,9 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
 
 
 def preflight(*, tracking_uri: str, work: Path, needed_bytes: int) -> tuple[Check, ...]:
-    """What is looked at before each training: the tracking store and the work folder.
+    """Check the tracking store and the work folder, as before each training.
 
-    Under a second if all is well.
+    Takes less than a second if all is good.
     """
     return (
         check_tracking(store_uri(tracking_uri)),
@@ -79,7 +80,7 @@ def preflight(*, tracking_uri: str, work: Path, needed_bytes: int) -> tuple[Chec
 
 
 def check_machine() -> Check:
-    """Platform, cores this process may use, memory."""
+    """Report the platform, the cores that this process may use, and the memory."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = psutil.virtual_memory()
     return Check(
@@ -91,7 +92,7 @@ def check_machine() -> Check:
 
 
 def check_gpu(device: str) -> Check:
-    """Is there a GPU that torch can compute on; one process is started to import torch and try."""
+    """Check whether torch can compute on a GPU; a process is started that imports torch."""
     try:
         probe = subprocess.run(
             [sys.executable, "-c", _GPU_PROBE],
@@ -121,7 +122,11 @@ def check_gpu(device: str) -> Check:
 
 
 def judge_gpu(found: dict[str, str | int | None], *, device: str, driver_present: bool) -> Check:
-    """The finding of the probe against the setting `device` and the presence of an NVIDIA driver."""
+    """Compare what the probe found with the setting `device` and the NVIDIA driver.
+
+    `found`: `torch`, `cuda_build`, `device` ("cpu", "cuda" or "mps"), `name`, and `bytes`, the free
+    memory of the GPU.
+    """
     if found["device"] == device or (device == "auto" and found["device"] != "cpu"):
         room = f", {_size(int(found['bytes'] or 0))} free" if found["bytes"] else ""
         return Check("gpu", "ok", f"{found['name']}{room}" if found["name"] else "the CPU, as set")
@@ -146,7 +151,7 @@ def judge_gpu(found: dict[str, str | int | None], *, device: str, driver_present
 
 
 def check_disk(folder: Path, *, needed_bytes: int) -> Check:
-    """Can the work folder be written, and has it room for what is needed and a fifth more."""
+    """Check that the work folder can be written and has room for 1.2 times `needed_bytes`."""
     name = "disk"
     place = nearest_existing(folder)
     try:
@@ -171,13 +176,16 @@ def check_disk(folder: Path, *, needed_bytes: int) -> Check:
 
 
 def check_locks(folder: Path) -> Check:
-    """Is the folder on a disk of this machine, where file locks and memory maps can be trusted."""
+    """Check that the folder is on a local disk, where file locks and memory maps work."""
     mounts = [(one.mountpoint, one.fstype) for one in psutil.disk_partitions(all=True)]
     return judge_file_system(nearest_existing(folder).resolve(), mounts)
 
 
 def judge_file_system(folder: Path, mounts: Sequence[tuple[str, str]]) -> Check:
-    """The file system of `folder` by a table of (mount point, type); the deepest mount point above it counts."""
+    """Judge the file system of `folder` by a table of (mount point, type).
+
+    The deepest mount point above the folder counts.
+    """
     above = [(len(point), kind) for point, kind in mounts if folder.is_relative_to(point)]
     kind = max(above)[1] if above else "unknown"
     if kind.lower() in NETWORK_FILE_SYSTEMS:

@@ -1,4 +1,4 @@
-"""Are the installed packages those the project was tried with: read from their metadata, none of them imported."""
+"""Are the installed packages those of the lock file? Only their metadata are read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def installed_version(name: str) -> str | None:
 
 
 def check_python(pyproject: Path) -> Check:
-    """Is this Python in the range the project supports."""
+    """Check that this Python is in the range that the project supports."""
     wanted = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]["requires-python"]
     version = ".".join(map(str, sys.version_info[:3]))
     if Version(version) in Requirement(f"python{wanted}").specifier:
@@ -63,7 +63,10 @@ def check_packages(
     installed: Mapping[str, str | None],
     locked: Mapping[str, str],
 ) -> Check:
-    """Missing packages and versions out of range fail; versions other than the locked ones warn."""
+    """Compare installed with wanted and locked versions.
+
+    Missing packages and versions out of range fail; versions other than the locked ones warn.
+    """
     missing = [one.name for one in wanted if installed[one.name] is None]
     if missing:
         return Check("packages", "fail", f"not installed: {', '.join(missing)}", REINSTALL)
@@ -86,10 +89,10 @@ def check_packages(
 
 
 def check_torch_pair(torch: str | None, torchvision: str | None) -> Check:
-    """Do torch and torchvision belong together: torch 2.N with torchvision 0.(N + 15), both of the same build.
+    """Check that torch and torchvision match: torch 2.N with torchvision 0.(N + 15), one build.
 
-    The build is the local label of a version, as in `2.13.0+cpu`. A pair that does not match dies
-    at import with "operator torchvision::nms does not exist", which says nothing of the cause.
+    The build is the local label of a version, as in `2.13.0+cpu`. A pair that does not match fails
+    at import with "operator torchvision::nms does not exist", which does not name the cause.
     """
     name = "torch pair"
     if torch is None or torchvision is None:
@@ -113,7 +116,7 @@ def check_torch_pair(torch: str | None, torchvision: str | None) -> Check:
 
 
 def check_installation(project: Path = PROJECT) -> tuple[Check, ...]:
-    """All checks of this file on the running Python and the given checkout."""
+    """Do all checks of this file, for the running Python and a checkout of the project."""
     wanted = requirements(project / "pyproject.toml")
     installed = {one.name: installed_version(one.name) for one in wanted}
     lock = project / "requirements.lock"

@@ -1,4 +1,4 @@
-"""Can the tracking store be used: is a SQLite file sound and of this MLflow, does a server or a database answer."""
+"""Can the tracking store be used: a SQLite file of this MLflow, a server, or a database."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_ve
 
 
 def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check:
-    """Can the tracking store be reached: a sound SQLite file of this MLflow be written, a server answer in three seconds.
+    """Check the tracking store at an address.
 
-    `damage_seconds`: for how long a SQLite file is searched for damage at most.
+    A SQLite file must be sound, writable and of this MLflow's schema. A server or database must
+    answer in three seconds. A SQLite file is searched for damage for `damage_seconds` at most.
     """
     parts = urlsplit(uri)
     kind = parts.scheme.split("+")[0]
@@ -118,8 +119,8 @@ def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
 
 
 def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
-    """Raise DatabaseError for a damaged file, as far as so many seconds of looking show."""
-    # Older SQLite asks no progress handler while it walks the pages, but heeds an interruption.
+    """Raise DatabaseError if damage is found in so many seconds."""
+    # Older SQLite calls no progress handler during this check, but it can be interrupted.
     timer = threading.Timer(seconds, store.interrupt)
     timer.start()
     try:
@@ -136,9 +137,9 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
 
 
 def _schema_of(store: sqlite3.Connection) -> str | None:
-    """Which schema of MLflow's a database has, "" if it does not say;
+    """The version of MLflow's schema in a database; "" if it has none that can be read.
 
-    None for an empty one, which MLflow fills.
+    None for an empty database, which MLflow fills.
     """
     tables = tables_of(store)
     if "alembic_version" not in tables:
@@ -153,7 +154,10 @@ def _schema_of(store: sqlite3.Connection) -> str | None:
 
 
 def _half_made(path: Path) -> bool:
-    """Whether there are only tables that MLflow makes first, and no run in them: the rest of its making did not follow."""
+    """Whether there are only the tables that MLflow makes first, and no run in them.
+
+    The making of such a database was interrupted.
+    """
     try:
         with contextlib.closing(read_only(path)) as store:
             tables = tables_of(store)
@@ -170,7 +174,10 @@ def _line(error: sqlite3.Error) -> str:
 
 
 def _mlflow_schemas() -> tuple[set[str], set[str]]:
-    """All schemas that the installed MLflow knows and the newest of them, read from its files: importing it takes seconds."""
+    """All schema versions that the installed MLflow knows, and the newest of them.
+
+    Read from its files, because importing MLflow takes seconds.
+    """
     found = find_spec("mlflow")
     known: set[str] = set()
     older: set[str] = set()
@@ -278,6 +285,6 @@ def _check_database(uri: str) -> Check:
 
 
 def nearest_existing(folder: Path) -> Path:
-    """The folder, or the first above it that is there."""
+    """The folder, or the nearest one above it that exists."""
     folder = folder.absolute()
     return next(place for place in (folder, *folder.parents) if place.exists())

@@ -1,4 +1,4 @@
-"""Progress on a terminal as bars with the time that is left, elsewhere as a plain line now and then."""
+"""Progress as bars with the remaining time on a terminal, elsewhere as plain lines."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class ProgressConsole:
-    """Shows events on `stream`; used as a context manager, it is itself a `progress.Report`.
+    """Shows events on `stream`; a context manager, and itself an `OnProgress`.
 
-    On a terminal the phase that goes on is one bar, and a phase that ended stays as a finished bar.
+    On a terminal the current phase is one bar, and a phase that ended stays as a finished bar.
     Elsewhere (a file, a pipe, a batch job's log) a phase has a line when it starts, a line every
     few seconds, and a line at its end.
     """
@@ -60,7 +60,7 @@ class ProgressConsole:
     def __call__(self, event: Progress) -> None:
         """Show one event.
 
-        A phase of another name or total, or one whose count falls, starts anew.
+        A new phase starts if the name or the total changes, or if the count falls.
         """
         new = self._phase != (event.phase, event.total) or event.done < self._done
         self._done = event.done

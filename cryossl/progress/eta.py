@@ -1,4 +1,4 @@
-"""How long it will still take, from what was done so far."""
+"""Remaining time, estimated from the work done so far."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class PlannedPhase:
     """One step of a run. `share` is its expected cost relative to the other steps, in any unit.
 
-    `measured_by`: the count inside it that says how far it is, e.g. `train`; without it every count
+    `measured_by`: the count inside it that shows how far it is, e.g. `train`. If empty, every count
     does.
     """
 
@@ -20,7 +20,7 @@ class PlannedPhase:
 
 
 class Pace:
-    """Remaining time from what was done so far; work that an earlier start had finished counts for nothing."""
+    """Estimates remaining time from the work of this start alone."""
 
     def __init__(self, plan: Sequence[PlannedPhase]) -> None:
         self._plan = tuple(plan)
@@ -31,7 +31,7 @@ class Pace:
         self._now = (0.0, 0.0)
 
     def begin(self, title: str) -> None:
-        """Go on to the next planned phase of that title; a title that was not planned leaves the plan where it is."""
+        """Go on to the next planned phase of that title; an unplanned title changes no phase."""
         seconds, share = self._current()
         self._worked_seconds += seconds
         self._worked_share += share
@@ -45,16 +45,16 @@ class Pace:
             self._index = ahead[0]
 
     def progress(self, *, fraction: float, seconds: float, anew: bool = False) -> None:
-        """`fraction` of the phase, in [0, 1], is done at `seconds` on a steady clock;
+        """Report that `fraction` of the phase, in [0, 1], is done.
 
-        `anew`: another count starts.
+        `seconds`: the time on a steady clock. `anew`: another count starts.
         """
         if self._origin is None or anew or fraction < self._now[0]:
             self._origin = (fraction, seconds)
         self._now = (fraction, seconds)
 
     def measured_by(self, name: str) -> bool:
-        """Whether the count of this name says how far the present phase is."""
+        """Whether the count of this name shows how far the current phase is."""
         return self._index < 0 or self._plan[self._index].measured_by in ("", name)
 
     def upcoming(self) -> tuple[str, ...]:
@@ -62,14 +62,14 @@ class Pace:
         return tuple(phase.title for phase in self._plan[self._index + 1 :])
 
     def phase_seconds_left(self) -> float | None:
-        """Remaining time of the phase at its own pace; None before a second report of it."""
+        """Remaining time of the phase at its own pace; None before its second report."""
         if self._origin is None or self._now[0] <= self._origin[0]:
             return None
         done, seconds = self._now[0] - self._origin[0], self._now[1] - self._origin[1]
         return (1.0 - self._now[0]) * seconds / done
 
     def whole_seconds_left(self) -> float | None:
-        """Remaining time of this phase and those to come, which are taken to cost what their shares say."""
+        """Remaining time of this and all later phases, which are weighted by their shares."""
         seconds, share = self._current()
         seconds, share = seconds + self._worked_seconds, share + self._worked_share
         if share <= 0:
@@ -90,7 +90,7 @@ class Pace:
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds as people say them: `40 s`, `3 min 20 s`, `2 h 05 min`."""
+    """Seconds as text: `40 s`, `3 min 20 s`, `2 h 05 min`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""How work below `launch` tells of itself: one callback, one kind of event."""
+"""How work reports its progress: one callback, one kind of event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Progress:
     """`done` of `total` units of a phase are finished, e.g. ("decode", 8, 52, "batch").
 
-    `resumed`: they were finished by an earlier start, and the work goes on from there.
+    `resumed`: an earlier start finished them, and the work goes on from there.
     """
 
     phase: str
@@ -23,9 +23,9 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 """Called between two steps of the work.
 
-It may raise KeyboardInterrupt: a step that is done stays done.
+It may raise KeyboardInterrupt; finished steps are kept.
 """
 
 
 def silent(_event: Progress) -> None:
-    """OnProgress nothing."""
+    """Report nothing: an `OnProgress` for work that nobody watches."""

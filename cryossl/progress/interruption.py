@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: the first asks the work to stop behind its next step, so that nothing that was done is lost."""
+"""Ctrl-C and SIGTERM: the first signal stops the work after its current step.
+
+So nothing that was done is lost.
+"""
 
 from __future__ import annotations
 
@@ -13,47 +16,39 @@ from typing import NoReturn
 from cryossl.progress.events import OnProgress, Progress
 
 GRACE_SECONDS = 8.0
-"""A tracked run is to be KILLED within ten seconds of the signal, and closing it takes a moment too."""
+"""A tracked run must be KILLED within ten seconds of the signal, and closing it takes time too."""
 
 
 class Interruption:
-    """Whether somebody asked to stop.
+    """Handles the signals: the first stops the work after its current step.
 
-    A second signal, or none of the work's steps ending in time, interrupts at once.
+    A second signal interrupts at once, and so does a step that does not end in time.
     """
 
     def __init__(self, *, grace_seconds: float) -> None:
         self._grace_seconds = grace_seconds
-        self._prediction_inputs = False
-
-    def asked(self) -> bool:
-        """Whether the work is to stop behind this step: what can be saved should be saved now."""
-        return self._prediction_inputs
+        self._requested = False
 
     def after(self, report: OnProgress) -> OnProgress:
-        """The same report, for work that reports between its steps:
-
-        KeyboardInterrupt once it is asked to stop.
-        """
+        """The same report; it raises KeyboardInterrupt once a signal has arrived."""
 
         def report_and_stop(event: Progress) -> None:
             report(event)
-            if self._prediction_inputs:
-                signal.setitimer(
-                    signal.ITIMER_REAL, 0
-                )  # what follows is the closing, which is not to be interrupted
+            if self._requested:
+                # The closing of runs follows; the alarm must not interrupt it.
+                signal.setitimer(signal.ITIMER_REAL, 0)
                 raise KeyboardInterrupt
 
         return report_and_stop
 
-    def hear(self, number: int, _frame: FrameType | None) -> None:
-        """The handler of the signals, and of the alarm that ends the grace."""
-        if self._prediction_inputs or number == signal.SIGALRM:
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """The handler of the signals, and of the alarm at the end of the grace period."""
+        if self._requested or number == signal.SIGALRM:
             signal.setitimer(signal.ITIMER_REAL, 0)
             raise KeyboardInterrupt
-        self._prediction_inputs = True
+        self._requested = True
         signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
-        # Not by way of sys.stderr, which this handler may have interrupted in the middle of a line.
+        # Not through sys.stderr: this handler may have interrupted it in the middle of a line.
         os.write(
             sys.__stderr__.fileno() if sys.__stderr__ else 2,
             b"\nstopping behind this step; once more stops at once\n",
@@ -62,7 +57,7 @@ class Interruption:
 
 @contextmanager
 def interrupted_at_once() -> Iterator[None]:
-    """Turn SIGTERM into the exception that Ctrl-C raises, for a process that has no work of its own to save."""
+    """Let SIGTERM raise KeyboardInterrupt, as Ctrl-C does, in a process without work to save."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt
@@ -76,10 +71,10 @@ def interrupted_at_once() -> Iterator[None]:
 
 @contextmanager
 def interruptible(*, grace_seconds: float = GRACE_SECONDS) -> Iterator[Interruption]:
-    """Hear SIGINT and SIGTERM while the block runs; both leave it as KeyboardInterrupt, so that all is closed in order."""
+    """Handle SIGINT and SIGTERM in the block; both become KeyboardInterrupt in the end."""
     interruption = Interruption(grace_seconds=grace_seconds)
     before = {
-        number: signal.signal(number, interruption.hear)
+        number: signal.signal(number, interruption.handle)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
     }
     try:

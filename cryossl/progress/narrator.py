@@ -1,4 +1,4 @@
-"""One voice of a run: what it says goes to the terminal, to the log file and to the live status alike."""
+"""The messages of a run, sent to the terminal, the log file and the live status alike."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ STATUS_FILE = "status.json"
 
 
 class Narrator:
-    """Says key messages, begins phases, and is a `Report` for the work inside them."""
+    """Shows key messages, begins phases, and is an `OnProgress` for the work inside them."""
 
     def __init__(self, console: ProgressConsole, log: TrainingLog, status: StatusFile) -> None:
         self._console, self._log, self._status = console, log, status
 
     def __call__(self, event: Progress) -> None:
-        """Work went on."""
+        """Show the progress of the work."""
         self._console(event)
         self._status.update(event)
         if event.resumed:
             self.note(f"{event.phase}: goes on behind {event.unit} {event.done} of {event.total}")
 
     def say(self, text: str) -> None:
-        """A key message."""
+        """Show a key message."""
         self._console.line(text)
         self._log.line(text)
         self._status.message(text)
 
     def begin(self, title: str) -> None:
-        """A phase of the plan starts."""
+        """Start a phase of the plan."""
         self._console.line(f"\n▸ {title}")
         self._log.line(title)
         self._status.begin(title)
 
     def note(self, text: str) -> None:
-        """A detail for the log file alone."""
+        """Write a detail to the log file alone."""
         self._log.line(text)
 
 
@@ -54,7 +54,7 @@ def narrated(
     plan: Sequence[PlannedPhase],
     seconds_between_lines: float = SECONDS_BETWEEN_LINES,
 ) -> Iterator[Narrator]:
-    """A narrator whose log and live status lie in `folder`; the status says how the run ended."""
+    """A narrator with its log and live status in `folder`; the status records how the run ended."""
     folder.mkdir(parents=True, exist_ok=True)
     status = StatusFile(folder / STATUS_FILE, run=name, plan=plan)
     with (

@@ -1,4 +1,4 @@
-"""What a run is doing now: a live file that another process reads, and a log file that `tail -f` follows."""
+"""What a run is doing now: a live file for other processes, and a log file for `tail -f`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ MESSAGES_KEPT = 12
 
 @dataclass(frozen=True)
 class Status:
-    """One reading of a run's live file; times are seconds since the epoch, remaining times are seconds or None."""
+    """The content of a run's live file.
+
+    Times are seconds since 1970; remaining times are seconds, or None if unknown.
+    """
 
     run: str
     pid: int
@@ -49,26 +52,22 @@ class Status:
     whole_seconds_left: float | None = None
     messages: tuple[str, ...] = ()
     alive: bool | None = None
-    """Whether the process lives;
-
-    None where that cannot be known from this host. Set by `read_status`.
+    """Whether the process lives; None where this host cannot know. Set by `read_status`.
     """
 
 
 class StatusFile:
-    """The live file of one run: written whole or not at all, at most twice a second while a phase goes on.
+    """The live file of one run, written whole or not at all.
 
-    It is a view for people: nothing is read back from it by a resumed run, so it is not synced to
-    the disk.
+    It is written at most twice a second during a phase. It is a view for people: a resumed run
+    reads nothing from it, so it is not synced to the disk.
     """
 
     def __init__(self, path: Path, *, run: str, plan: Sequence[PlannedPhase] = ()) -> None:
         now = time.time()
         self._path = path
-        self._pace, self._whole = (
-            Pace(plan),
-            Pace(plan),
-        )  # of the count that goes on, and of what measures the plan's phases
+        # The pace of the current count, and the pace of the counts that measure the plan's phases.
+        self._pace, self._whole = Pace(plan), Pace(plan)
         self._written = float("-inf")
         self._status = Status(
             run=run,
@@ -83,14 +82,14 @@ class StatusFile:
         self._write()
 
     def begin(self, title: str) -> None:
-        """A phase of the plan starts."""
+        """Start a phase of the plan."""
         self._pace.begin(title)
         self._whole.begin(title)
         self._status = replace(self._status, title=title, phase="", done=0, total=0, unit="")
         self._write()
 
     def update(self, event: Progress) -> None:
-        """Work inside the phase went on; this is a `progress.Report`."""
+        """Show the progress of the work inside the phase; this is an `OnProgress`."""
         same = event.phase == self._status.phase
         if event.total > 0:
             fraction, now = min(1.0, event.done / event.total), time.monotonic()
@@ -110,14 +109,14 @@ class StatusFile:
             self._write()
 
     def message(self, text: str) -> None:
-        """Keep a key message; the last dozen are shown."""
+        """Keep a key message; the last twelve are shown."""
         self._status = replace(
             self._status, messages=(*self._status.messages, text)[-MESSAGES_KEPT:]
         )
         self._write()
 
     def close(self, state: State) -> None:
-        """The run ended so."""
+        """Record how the run ended."""
         self._status = replace(self._status, state=state, upcoming=())
         self._write()
 
@@ -132,7 +131,7 @@ class StatusFile:
             whole_seconds_left=self._whole.whole_seconds_left() if running else None,
         )
         part = self._path.with_name(f"{self._path.name}.part")
-        # A run outlives a live file that cannot be written; a full disk stops it at its next
+        # A live file that cannot be written does not stop the run; a full disk stops it at its next
         # checkpoint, with a cure.
         with contextlib.suppress(OSError):
             part.write_text(
@@ -142,9 +141,9 @@ class StatusFile:
 
 
 def read_status(path: Path) -> Status:
-    """The last reading of a run, with `alive` found out now.
+    """Read a run's live file, and check now whether its process lives.
 
-    Raises StorageError if there is none or it is damaged.
+    Raises StorageError if the file is missing or damaged.
     """
     try:
         status = TypeAdapter(Status).validate_json(path.read_bytes())
@@ -161,12 +160,12 @@ def read_status(path: Path) -> Status:
 
 
 def status_as_dict(status: Status) -> dict[str, Any]:
-    """The status in JSON's types."""
+    """The status as values of JSON."""
     return _as_json(status) | {"alive": status.alive}
 
 
 def render_status(status: Status) -> str:
-    """The block of lines that tells a person what the run is doing."""
+    """The status as lines for a person."""
     lines = [_headline(status)]
     if status.state == "running":
         if status.title:
@@ -185,22 +184,22 @@ def render_status(status: Status) -> str:
 
 
 class TrainingLog:
-    """A text file of time-stamped lines, on the disk's way as soon as they are written, so that `tail -f` shows them.
+    """A text file of time-stamped lines, unbuffered, so that `tail -f` shows them at once.
 
-    A second start of the same run goes on at the end of the file.
+    A second start of the same run appends to the file.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         torn = _ends_within_a_line(path)
-        # Unbuffered: a line that the disk refused is not tried again by close().
+        # Unbuffered: close() does not write a line again that the disk refused.
         self._file = path.open("ab", buffering=0)
         if torn:
             self._file.write(b"\n")
 
     def line(self, text: str) -> None:
-        """Append a message; each of its lines carries the time.
+        """Append a message; each of its lines has the time.
 
         Raises StorageError if the disk refuses.
         """

@@ -1,4 +1,4 @@
-"""One value, one text, one digest: how contents are named. Pure."""
+"""The digest of a value, which names content. Pure."""
 
 from __future__ import annotations
 

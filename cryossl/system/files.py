@@ -52,9 +52,9 @@ def publish(partial: Path, final: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable: a rename may otherwise be lost with the power.
+    """Make a folder's entries durable. Raises OSError.
 
-    Raises OSError.
+    Without this a loss of power may undo a rename.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:

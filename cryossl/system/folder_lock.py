@@ -1,4 +1,4 @@
-"""A results folder is held by one process at a time."""
+"""A lock: one process at a time works in a results folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ _SECONDS_TO_SIGN = 1.0
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the results folder; a second start of the same name is refused and told who holds it."""
+    """Hold the results folder while the block runs.
+
+    Raises BusyError, which names the holder, if another process holds it, and StorageError if the
+    folder cannot be written.
+    """
     lock = FileLock(folder / _LOCK)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +48,10 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def held_by(folder: Path) -> str | None:
-    """Who holds a results folder now; None if nobody does, or if there is none. Raises OSError."""
+    """The process that holds a results folder, as text; None if it is free or absent.
+
+    Raises OSError.
+    """
     if not (folder / _LOCK).exists():
         return None
     lock = FileLock(folder / _LOCK)
@@ -57,9 +64,10 @@ def held_by(folder: Path) -> str | None:
 
 
 def _named(folder: Path) -> str:
-    """Who holds the folder.
+    """The name of the holder.
 
-    One that has just begun may not have written its name yet, above all over that of a killed one.
+    A holder that has just begun may not have written its name yet, and that of a killed holder may
+    still be there. So this waits a second for the name of a living process.
     """
     deadline = time.monotonic() + _SECONDS_TO_SIGN
     while time.monotonic() < deadline:

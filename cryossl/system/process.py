@@ -92,7 +92,7 @@ def _user() -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the project's checkout, or None."""
+    """The output of git on the project's checkout; None if git fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(PROJECT), *arguments],

@@ -1,8 +1,7 @@
-"""Durable, content-addressed results of finished stages: what resume and sharing rest on.
+"""Durable results of finished stages, named by their inputs: the base of resuming and sharing.
 
-A stage is named by what it depends on. Its folder appears under its final name only when every file
-in it is complete, so a folder that is there can be trusted, and a killed run leaves nothing that
-another could mistake for a result.
+The name of a stage is the digest of all that it depends on. Its folder has its final name only when
+every file in it is complete. So a killed run leaves nothing that looks like a result.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from cryossl.system.files import filled_aside, write_durably
 
 MANIFEST = "stage.json"
 _HASHED_UP_TO_BYTES = 64 * 2**20
-_WEIGHTS = ".safetensors"  # a flipped bit in them would be loaded without a word
+_WEIGHTS = ".safetensors"  # always hashed: a flipped bit would be loaded without an error
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage: its key, its folder, and whether it was there already."""
+    """A finished stage: its key, its folder, and whether it was finished before."""
 
     kind: str
     key: str
@@ -44,7 +43,7 @@ def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
 
 
 class Stages:
-    """The stages below one work folder."""
+    """The stages below one folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -53,10 +52,10 @@ class Stages:
         """The stage of these inputs; computed only if no finished one is there.
 
         Args:
-            kind: what the stage is, e.g. `train`; the name of its shelf.
+            kind: what the stage is, e.g. `train`; the name of the folder above it.
             inputs: all that its content depends on, as JSON values; their digest is the key.
-            compute: fills the folder it is given. The folder may hold what an interrupted
-                computation left there.
+            compute: called with the folder to fill, which may hold what an interrupted computation
+                left there.
 
         Raises:
             StorageError: the folder cannot be written.
@@ -68,7 +67,7 @@ class Stages:
     def held(
         self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]
     ) -> Iterator[Stage]:
-        """As `once`, for a stage that is discarded one day: nobody can do so before the block ends."""
+        """As `once`, but no other process can discard the stage before the block ends."""
         key = key_of(kind, inputs)
         folder = self._root / kind / key
         with ExitStack() as lock:
@@ -86,7 +85,10 @@ class Stages:
             yield Stage(kind, key, folder, reused)
 
     def size_bytes(self, kind: str, fits: Callable[[Mapping[str, Any]], bool]) -> int:
-        """What lies on disk of the finished stages of a kind whose inputs fit, and of unfinished ones, whose are not known."""
+        """Bytes on disk of a kind's finished stages whose inputs fit.
+
+        Unfinished stages count too, for their inputs are not known.
+        """
         return sum(
             _size_bytes(path)
             for path in (self._root / kind).glob("*/")
@@ -94,9 +96,9 @@ class Stages:
         )
 
     def discard(self, kind: str, key: str) -> None:
-        """Remove a stage that only served others (the probability maps behind selections), finished or not, if it is there.
+        """Remove a stage, finished or not, if it exists and no other process makes or holds it.
 
-        One that another process makes or holds is left to that process.
+        This is for stages that only serve others, such as the probability maps behind selections.
         """
         folder = self._root / kind / key
         if folder.parent.is_dir():
@@ -144,7 +146,10 @@ def _seal(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the folder holds all its files, unchanged; large files are compared by size alone, but not weights."""
+    """Whether the folder holds all its files, unchanged.
+
+    Large files are compared by their size alone, except weights.
+    """
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
         return all(_fingerprint(folder / name) == expected for name, expected in files.items())

@@ -1,4 +1,4 @@
-"""Small files that a user wrote: a text, or a JSON document, or one line that says what is wrong."""
+"""Readers of files that a user wrote; an error is one line with a cure."""
 
 from __future__ import annotations
 

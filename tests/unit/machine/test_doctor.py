@@ -9,22 +9,12 @@ import pytest
 from packaging.requirements import Requirement
 
 from cryossl.machine import doctor, packages
-from cryossl.machine.check import Check, render, worst
+from cryossl.machine.check import Check, render
 
 PROJECT = Path(__file__).resolve().parents[3]
 
 
 # --- what the checks say together
-
-
-def test_the_worst_check_decides() -> None:
-    fine, odd, bad = Check("a", "ok", ""), Check("b", "warn", ""), Check("c", "fail", "")
-    assert [worst(()), worst([fine]), worst([odd, fine]), worst([fine, bad, odd])] == [
-        "ok",
-        "ok",
-        "warn",
-        "fail",
-    ]
 
 
 def test_every_check_is_a_line_and_every_cure_stands_below_its_check() -> None:
