@@ -1,5 +1,5 @@
-"""Micrographs and their labels: what is read, checked, stored, cut into tiles and split.
+"""Micrographs and their labels: read, checked, stored, covered by tiles and split.
 
-Read `coco/dataset` first, then `store/store`, `tiling` and `splits`. (y, x) everywhere; COCO's x, y
-turns in `coco`.
+Read `coco/dataset` first, then `store/store`, `tiling` and `splits`. Coordinates are (y, x)
+everywhere; `coco` converts the x, y of COCO.
 """

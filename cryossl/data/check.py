@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data folder in one list, and what is in it in one table."""
+"""All faults of a data folder in one list, and its content in one table."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _SUMMARY_SIDE_PX = 1024
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What a data set holds of one source; px of the original pictures, ratio in [0, 1] outside the border band.
+    """The content of a data set for one source, in px of the original pictures.
 
-    `diameter_px` and `particle_ratio` are None without labels.
+    `particle_ratio` is in [0, 1], outside the border band. `diameter_px` and `particle_ratio` are
+    None without labels.
     """
 
     source: str
@@ -39,11 +40,11 @@ class SourceSummary:
 
 
 def check(root: Path, *, max_megapixels: float, report: OnProgress) -> tuple[Fault, ...]:
-    """All faults of a data folder: its annotation files, and every picture, decoded in full.
+    """All faults of a data folder: of its annotation files, and of every picture, decoded in full.
 
-    A picture with one value all over, and the same picture in two places, are faults here: in train
-    and test at once it would leak, in train twice it would count twice. An empty tuple means that
-    nothing is wrong.
+    A picture with one value everywhere is a fault here, and so is one picture in two places: in
+    train and test it would be a leak, twice in train it would count twice. An empty tuple means
+    that there is no fault.
     """
     _, found = scan(root, border=0, max_megapixels=max_megapixels)
     faults = list(found)
@@ -60,7 +61,7 @@ def check(root: Path, *, max_megapixels: float, report: OnProgress) -> tuple[Fau
                 )
         except DataError as error:
             fault = picture_fault(path, root, error)
-            # The header's faults are among those found already.
+            # Faults of the header are already in the list.
             if fault not in faults:
                 faults.append(fault)
     report(Progress("check", len(paths), len(paths), "picture"))
@@ -83,7 +84,7 @@ def _picture_paths(root: Path) -> list[Path]:
     except DataError:
         return []
     inside = root.resolve()
-    # Links that lead out of the data set or nowhere are a fault of their own; they are not
+    # Links that lead out of the data set or to nothing are another fault, so they are not
     # followed.
     found = [(path, real(path)) for files in parts.values() for path in pictures(files.folder)]
     return [path for path, target in found if target is not None and target.is_relative_to(inside)]
@@ -134,7 +135,7 @@ def _summarise(
 def _count(
     labelled: list[tuple[Micrograph, Particles]], border: int, particle_radius_fraction: float
 ) -> Iterator[tuple[int, int]]:
-    """PARTICLE and valid pixels of each picture, at a reduced size: a ratio needs no more."""
+    """PARTICLE and valid pixels of each picture at a reduced size, which is enough for a ratio."""
     for micrograph, particles in labelled:
         scale = min(1.0, _SUMMARY_SIDE_PX / max(micrograph.height_px, micrograph.width_px))
         label_map = rasterise(

@@ -1,7 +1,7 @@
 """Picture files (JPEG, PNG, TIFF, MRC) -> grey arrays, reduced and normalised.
 
-The format is told from the first bytes, never from the name. Rows are in the order of the file: an
-MRC's first row is row 0, so labels drawn on an MRC belong to the MRC and labels drawn on a jpg to
+The format follows from the first bytes, never from the name. Rows are in the order of the file: the
+first row of an MRC is row 0, so labels drawn on an MRC fit the MRC and labels drawn on a jpg fit
 the jpg. An EXIF orientation is not applied, because annotation programs count pixels as they are
 stored.
 """
@@ -38,24 +38,24 @@ LEVELS_PER_Z = 25.5
 _MAD_TO_SIGMA = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _MEAN_DEVIATION_TO_SIGMA = 1.2533  # sqrt(pi / 2), the same for the mean absolute deviation
 _MRC_HEADER_BYTES = 1024
-_MRC_EXTENDED = slice(92, 96)  # where the length of the extended header stands
-_MOST_SAMPLES = 4  # red, green, blue, and how opaque
+_MRC_EXTENDED = slice(92, 96)  # the length of the extended header
+_MOST_SAMPLES = 4  # red, green, blue and alpha
 _PILLOW_LIMIT = threading.Lock()
 _GREY_MODES = ("L", "I;16", "I;16L", "I;16B", "I", "F")
 
-# These decoders warn of oddities that are checked here anyway. Once for the process, for pictures
-# are read in threads: `catch_warnings` swaps the filters of all threads, and two that overlap can
-# leave the wrong ones behind for good.
+# These decoders warn of faults that are checked here anyway. The filter is set once for the
+# process, because pictures are read in threads: `catch_warnings` changes the filters of all
+# threads, and two overlapping calls can leave the wrong filters in place.
 warnings.filterwarnings("ignore", module=r"(mrcfile|tifffile)(\.|$)")
-# A damaged file is told of in one line of ours; tifffile would put a dozen beside it.
+# A damaged file gives one DataError; tifffile would log a dozen lines beside it.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
     """(height, width) in px, from the header; no pixel is decoded.
 
-    Raises DataError if the file is missing, no regular file, of another format, empty, larger than
-    `max_megapixels`, or holds several frames.
+    Raises DataError if the file is missing, not a regular file, of another format, empty, larger
+    than `max_megapixels`, or holds several frames.
     """
     with _door(path):
         match _format(path):
@@ -70,11 +70,10 @@ def read_size(path: Path, *, max_megapixels: float) -> tuple[int, int]:
 
 
 def read_picture(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "height width"]:
-    """The grey values as stored:
+    """The grey values as stored: 0 to 255 for 8 bits, 0 to 65535 for 16, floats unchanged.
 
-    0 to 255 of 8 bits, 0 to 65535 of 16, floats as they are; colour becomes luma.
-
-    Raises DataError as `read_size` does, and if the file is damaged or a value is not finite.
+    Colour becomes luma. Raises DataError as `read_size` does, and if the file is damaged or a value
+    is not finite.
     """
     with _door(path):
         match _format(path):
@@ -98,10 +97,10 @@ def read_picture(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "h
 def resize(
     picture: Float32[np.ndarray, "height width"], *, height_px: int, width_px: int
 ) -> Float32[np.ndarray, "height_px width_px"]:
-    """The picture at another size, low-pass filtered before it is thinned out. Not for label maps.
+    """The picture at another size, low-pass filtered before it is subsampled. Not for label maps.
 
-    A reduction by whole numbers is plain binning (the mean of each block), as cryo-EM programs do;
-    anything else is Pillow's bilinear filter, whose support grows with the reduction, so that noise
+    A reduction by whole numbers is binning (the mean of each block), as cryo-EM programs do it. Any
+    other one is Pillow's bilinear filter, whose support grows with the reduction, so that noise
     does not alias. Raises ValueError for a size below 1.
     """
     height, width = picture.shape
@@ -116,16 +115,15 @@ def resize(
 
 
 def normalise(picture: Float32[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
-    """Normalise robustly: z = (x - median) / (1.4826 MAD), clipped to [-5, 5], as round(25.5 (z + 5)).
+    """Robust z scores as bytes: z = (x - median) / (1.4826 MAD) in [-5, 5], stored as 25.5 (z + 5).
 
-    The result is 0 to 255, the median at 128.
+    The result is rounded to 0..255; the median becomes 128. Ice crystals, carbon edges and dead
+    pixels give a few percent of a micrograph values many sigma away. They change a mean and a
+    standard deviation, and also percentiles if they cover more than the percentile, but hardly the
+    median and the median absolute deviation (MAD). 25.5 levels per sigma are finer than the noise.
 
-    Median and median absolute deviation, because ice crystals, carbon edges and dead pixels hold a
-    few percent of a micrograph at values many sigma away: they drag a mean and a standard
-    deviation, and move percentiles as soon as they cover more than the percentile, but leave these
-    two alone. 25.5 levels per sigma are finer than the noise. Where more than half of the pixels
-    are equal (MAD 0) the mean absolute deviation takes its place. A constant picture holds no
-    signal and becomes 128 everywhere.
+    If more than half of the pixels are equal, MAD is 0 and the mean absolute deviation is used. A
+    constant picture has no signal and becomes 128 everywhere.
     """
     peak = float(np.abs(picture).max())
     # Differences of values beyond 1e30 could overflow float32.
@@ -144,7 +142,7 @@ def normalise(picture: Float32[np.ndarray, "height width"]) -> UInt8[np.ndarray,
 
 @contextmanager
 def _door(path: Path) -> Iterator[None]:
-    """Whatever a decoder raises on a damaged file leaves as one DataError."""
+    """Turn every exception of a decoder on a damaged file into one DataError."""
     try:
         yield
     except (DataError, MemoryError):
@@ -164,7 +162,7 @@ def _door(path: Path) -> Iterator[None]:
 
 def _format(path: Path) -> str:
     """`jpeg`, `png`, `tiff` or `mrc`, from the first bytes. Raises DataError."""
-    # A FIFO in a data folder would block the open for ever.
+    # Opening a FIFO would block for ever.
     if not stat.S_ISREG(path.stat().st_mode):
         raise DataError(f"{path}: not a regular file", cure="take it out of the data set")
     with path.open("rb") as file:
@@ -180,7 +178,7 @@ def _format(path: Path) -> str:
     ):
         if head.startswith(marks):
             return name
-    # MRC files from before 2000 carry no mark; their name has to do.
+    # MRC files from before 2000 have no mark in the header, so the suffix decides.
     if head[208:212] == b"MAP " or path.suffix.lower() == ".mrc":
         return "mrc"
     raise DataError(
@@ -209,18 +207,18 @@ def _checked_size(
 
 
 def _whole(path: Path) -> io.BytesIO:
-    """The file in memory:
+    """The file in memory.
 
-    Pillow reads as many bytes as a chunk promises, for which a file would make room at once.
+    For a file on disk Pillow reserves as many bytes as a chunk declares, before it reads them.
     """
     return io.BytesIO(path.read_bytes())
 
 
 @contextmanager
 def _pillow(source: Path | io.BytesIO, formats: tuple[str, ...]) -> Iterator[Image.Image]:
-    # Pillow's own limit (89 Mpx, a global) would refuse legitimate super-resolution pictures; ours
-    # is checked on the header right after. The lock keeps two threads from restoring each other's
-    # value.
+    # Pillow's own limit (89 Mpx, a global) would refuse valid super-resolution pictures; our limit
+    # is checked on the header directly after. Without the lock one thread could restore the value
+    # that another one has set.
     with _PILLOW_LIMIT:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
@@ -244,9 +242,8 @@ def _pillow_grey(picture: Image.Image) -> Float32[np.ndarray, "height width"]:
 
 def _tiff_size(file: tifffile.TiffFile, path: Path, max_megapixels: float) -> tuple[int, int]:
     page: Any = file.pages.first
-    if (
-        page.samplesperpixel > _MOST_SAMPLES
-    ):  # a small file may promise 65,535 of them, and all are decoded at once
+    # A small file may declare 65,535 samples, and all are decoded at once.
+    if page.samplesperpixel > _MOST_SAMPLES:
         raise DataError(
             f"{path}: {page.samplesperpixel} values a pixel", cure="give one grey picture a file"
         )
@@ -263,7 +260,8 @@ def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height
         _tiff_size(file, path, max_megapixels)
         page: Any = file.pages.first
         promised = max(page.databytecounts, default=0)
-        if promised > path.stat().st_size:  # room is made for all of it before it is read
+        # tifffile reserves memory for all declared bytes before it reads them.
+        if promised > path.stat().st_size:
             raise DataError(
                 f"{path}: {path.stat().st_size} bytes where the TIFF promises {promised}",
                 cure="restore the file",
@@ -273,8 +271,7 @@ def _read_tiff(path: Path, max_megapixels: float) -> Float32[np.ndarray, "height
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
-            # LZW and JPEG inside TIFF: Pillow's libtiff reads them, tifffile needs another package
-            # to.
+            # LZW and JPEG inside TIFF: Pillow's libtiff reads them, tifffile needs another package.
             with _pillow(_whole(path), ("TIFF",)) as picture:
                 return _pillow_grey(picture)
         # 0 is white in such files.
@@ -299,7 +296,7 @@ def _luma(values: np.ndarray, path: Path) -> Float32[np.ndarray, "height width"]
 
 
 def _mrc_header(path: Path) -> Any:
-    """The header alone: mrcfile would make room for an extended header of any length that is promised."""
+    """The header only, because mrcfile reserves memory for an extended header of any length."""
     with path.open("rb") as file:
         head = bytearray(file.read(_MRC_HEADER_BYTES))
     promised, head[_MRC_EXTENDED] = bytes(head[_MRC_EXTENDED]), bytes(4)

@@ -1,4 +1,4 @@
-"""What the numbers of a label map mean."""
+"""The values of a label map: BACKGROUND, PARTICLE and IGNORE."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LabelMap = UInt8[np.ndarray, "height width"]
 
 
 def particle_ratio(label_map: LabelMap) -> float:
-    """Fraction of valid pixels that are PARTICLE, in [0, 1]; IGNORE counts on neither side.
+    """PARTICLE pixels / valid pixels, in [0, 1]; IGNORE pixels are not valid.
 
     Raises ValueError if no pixel is valid.
     """

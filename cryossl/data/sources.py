@@ -1,6 +1,6 @@
-"""Which protein or data set a micrograph is from, and what the labels of a source tell: diameter and unlabelled border.
+"""Sources: the protein or data set of a micrograph; particle diameter and border of a source.
 
-Neither COCO nor CryoTransformer's files name the EMPIAR entry reliably, and without it nothing can
+Neither COCO nor CryoTransformer's files give the EMPIAR entry reliably, and without it nothing can
 be balanced over proteins. All functions are pure: names, sizes and boxes in, values out.
 """
 
@@ -21,7 +21,7 @@ from cryossl.errors import DataError
 
 _EMPIAR = re.compile(r"^(\d{4,})[_-]")
 _PREFIX = re.compile(r"^([A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)[_-]")
-# Microscope and processing programs begin every file like this, whatever the sample.
+# Microscope and processing programs begin every file name like this, for any sample.
 _GENERIC = frozenset(
     (
         "foilhole",
@@ -51,14 +51,14 @@ _GENERIC = frozenset(
 _PLAIN = re.compile(r"\w[\w.\- ]{0,63}")
 
 _OUTLIERS = 0.01
-"""Share of the particles expected in a band that may lie there all the same, by a stray click."""
+"""Largest share of the expected particles that an empty band may have, from stray clicks."""
 _EVIDENCE = 8.0
-"""Particles expected in a band before its emptiness counts: exp(-8) = 0.0003 is the chance of none by accident."""
+"""Particles expected in a band before it counts as empty; none is there by chance with exp(-8)."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What may be known of a micrograph when its source is sought, before it is decided whose labels are hidden."""
+    """The facts of a micrograph from which its source may be found, without its labels."""
 
     id: str
     height_px: int
@@ -67,12 +67,12 @@ class Description:
 
 
 def is_plain(source: str) -> bool:
-    """Whether a source's name can stand in the name of a metric and of a file."""
+    """Whether a source's name can be part of a metric's name and of a file name."""
     return _PLAIN.fullmatch(source) is not None
 
 
 def parse_table(text: str, *, name: str) -> tuple[tuple[str, str], ...]:
-    """`sources.csv` -> rows (file name or glob, source). Raises DataError that names the line."""
+    """`sources.csv` -> rows (file name or glob, source). Raises DataError with the line."""
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), skipinitialspace=True)
     try:
         if not {"file", "source"} <= set(reader.fieldnames or ()):
@@ -97,11 +97,15 @@ def assign(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Micrograph id -> source, and notes for the user.
 
-    In this order: the table (a file name or id before a glob, the first glob that fits), the source
-    stated in the annotation file, the beginning of the file name (four or more digits before `_` or
-    `-`; else letters and digits that several files share and that no microscope program gives), the
-    picture's size. Labels say nothing here: most of them are hidden later, by a draw that goes by
-    source.
+    The source is the first of these that is known:
+
+    - from the table: a file name or id before a glob, then the first glob that matches;
+    - the source in the annotation file;
+    - the beginning of the file name: four or more digits before `_` or `-`, else letters and digits
+      that several files share and that no microscope program writes;
+    - the picture's size.
+
+    Labels are not used: most of them are hidden later, by a draw that depends on the source.
     """
     exact = dict(reversed(table))
     globs = [(file, source) for file, source in table if any(mark in file for mark in "*?[")]
@@ -181,23 +185,24 @@ def _notes(
 
 
 def diameter_px(bounds: Iterable[Float64[np.ndarray, "_ 4"]]) -> float | None:
-    """Median box width in px over all particles of a source, None without any."""
+    """Median box width in px over all particles of a source; None without any."""
     widths = [boxes[:, 3] for boxes in bounds if len(boxes)]
     return float(np.median(np.concatenate(widths))) if widths else None
 
 
 def border_px(labelled: Sequence[tuple[Float64[np.ndarray, "_ 4"], int, int]]) -> int:
-    """Width in px of the band along the edges in which a source's particles are not labelled;
+    """Width in px of the band at the edges in which a source's particles are not labelled, or 0.
 
-    0 if they are.
+    Particles do not depend on where the picture ends. So if labels reach the edge, centres lie in
+    every band along it, in proportion to its area. The border is the distance m of a centre from
+    its nearest edge below which (nearly) no centre lies. It is the largest m with at most 1% of the
+    expected centres nearer to the edge, and with at least 8 expected, so that few labels do not
+    give a border by chance.
 
-    `labelled` has the boxes, height and width of each labelled micrograph. Particles do not know
-    where the picture ends, so where labelling reaches the edge their centres lie in every band
-    along it, in proportion to its area. The border is the distance m of a centre from its nearest
-    edge below which (nearly) no centre lies: the largest m with at most 1% of the expected centres
-    nearer to the edge, and at least 8 expected, so that a few labels do not make a border by
-    accident. Centres, not box edges: a particle is left out when its *box*, often larger than the
-    one drawn, does not fit in, and then it is missing wherever its centre is in the band.
+    Centres are used and not box edges: a particle is left out if its own box, often larger than the
+    drawn one, does not fit into the picture, and then it is missing at any centre in the band.
+
+    `labelled` has the boxes, height and width of each labelled micrograph.
     """
     distances = np.sort(
         np.concatenate([np.zeros(0), *(_edge_distance(*picture) for picture in labelled)])
@@ -205,8 +210,7 @@ def border_px(labelled: Sequence[tuple[Float64[np.ndarray, "_ 4"], int, int]]) -
     if not len(distances):
         return 0
     bands = np.arange(1, max(1, int(distances[-1])) + 1)
-    # Few sizes, many pictures: the share of a picture that a band covers is computed once for each
-    # size.
+    # The share of a picture that a band covers is computed once for each picture size.
     particles: Counter[tuple[int, int]] = Counter()
     for boxes, height, width in labelled:
         particles[height, width] += len(boxes)

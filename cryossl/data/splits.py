@@ -1,10 +1,8 @@
 """Ids and a seed -> which items are labelled, unlabelled, validation and test.
 
-Pure, and free of file order.
-
-Randomness is an order by SHA-256 of (seed, purpose, name): it needs no state, does not depend on
-the order of files or on what else is in the data set, and gives every ratio the same order, so that
-5% is nested in 10%.
+Items are ordered by the SHA-256 of (seed, purpose, name). This order needs no state, does not
+depend on the order of files or on the other items of the data set, and is the same for every ratio,
+so the 5% are part of the 10%.
 """
 
 from __future__ import annotations
@@ -26,9 +24,9 @@ from cryossl.system.digest import digest
 
 @dataclass(frozen=True)
 class Split:
-    """Ids of the four parts, each sorted; a micrograph is in only one of train, validation and test.
+    """Ids of the four parts, each sorted; train, validation and test share no micrograph.
 
-    Save where the labelled micrographs are what thresholds and gate are chosen on: then they are
+    There is one exception: if thresholds and acceptance use the labelled micrographs, these are
     validation too.
     """
 
@@ -59,20 +57,19 @@ def draw_split(
     """Divide the items (id -> source) of a data set.
 
     Args:
-        train: all items of the training part, annotated or not: what the ratio counts.
+        train: all items of the training part, annotated or not; the ratio is of these.
         labelable: those of them that have annotations and so can be labelled.
-        validation: annotated validation items; None if what is labelled is validation too.
-        test: annotated test items; None if the data set has no test part: half of the validation
-            micrographs of each source are set aside instead.
+        validation: annotated validation items; None if the labelled items are validation too.
+        test: annotated test items; None if the data set has no test part. Then half of the
+            validation micrographs of each source are test.
         ratio_percent: labelled part of `train`, in (0, 100]; the count is rounded down, and is at
             least one per source.
         seed: of the draw.
-        labelled: names that replace the draw (ids, or file names of micrographs): exactly these are
-            labelled.
+        labelled: ids, or file names of micrographs, that are labelled instead of a draw.
 
     Raises:
-        DataError: nothing to label, a named item that cannot be labelled, too little validation
-            data, or a micrograph that is in two parts.
+        DataError: there is nothing to label, a named item that cannot be labelled, too little
+            validation data, or a micrograph that is in two parts.
     """
     if validation is None and not test:
         raise DataError(
@@ -131,7 +128,7 @@ def _check_parts(
 def _labelled_count(
     train: Mapping[str, str], labelable: AbstractSet[str], ratio_percent: float
 ) -> int:
-    """How many items are labelled: rounded down, at least one per source that has any, and no more than there are."""
+    """The number of labelled items: rounded down, but at least one for each source that has any."""
     if not 0 < ratio_percent <= 100:
         raise ValueError(f"the ratio must be in (0, 100] percent, got {ratio_percent}")
     # In decimal, as typed: 0.29 * 100 is 28.999... in binary floating point, and its floor would
@@ -142,11 +139,10 @@ def _labelled_count(
 
 
 def _labelling_order(items: Mapping[str, str], *, seed: int) -> list[str]:
-    """All items, first one of each source, then so that every beginning has the sources in their shares of the whole.
+    """All items: first one of each source, then every beginning has the sources in their shares.
 
-    Shares follow Sainte-Lague's method (Webster's): the j-th item of a source of n comes in the
-    order of (2j + 1) / n. Of all beginnings of that length it has the least sum of (count -
-    quota)^2 / quota.
+    Shares follow Sainte-Lague's method (Webster's): item j of a source of n has the key (2j + 1) /
+    n. Of all beginnings of one length this one has the least sum of (count - quota)^2 / quota.
     """
     queued: list[tuple[bool, Fraction, str, str]] = []
     for source, members in _by_source(items).items():
@@ -162,7 +158,9 @@ def _labelling_order(items: Mapping[str, str], *, seed: int) -> list[str]:
 def named_items(
     names: Iterable[str], train: Iterable[str], labelable: AbstractSet[str]
 ) -> set[str]:
-    """The items meant by a lab's list: by id, by micrograph id, or by file name, which needs no suffix, if unambiguous.
+    """The items of a list of names: ids, micrograph ids, or file names.
+
+    A file name needs no suffix if it is unique without it.
 
     Args:
         names: of the list.
@@ -170,7 +168,7 @@ def named_items(
         labelable: those of them that have annotations.
 
     Raises:
-        DataError: a name that means none, several, or an item without annotations; no name at all.
+        DataError: a name fits no item, several, or one without annotations; or there is no name.
     """
     meant = _meant_by_names(train)
     chosen: set[str] = set()
@@ -198,7 +196,7 @@ def named_items(
 
 
 def _meant_by_names(train: Iterable[str]) -> dict[str, set[str]]:
-    """Name -> the items that it may mean; a whole name comes before one that lacks its suffix."""
+    """Name -> the items that it may mean; a complete name comes before one without its suffix."""
     whole: dict[str, set[str]] = defaultdict(set)
     bare: dict[str, set[str]] = defaultdict(set)
     for item in train:
@@ -215,8 +213,8 @@ def _meant_by_names(train: Iterable[str]) -> dict[str, set[str]]:
 def _halve(items: Mapping[str, str], *, seed: int) -> tuple[list[str], list[str]]:
     """(kept, set aside): half of each source's micrographs, with all their tiles.
 
-    Of an odd number, the two take the larger share by turns, source by source, so the totals differ
-    by one at most.
+    If a source has an odd number, the larger half goes to the two results in turn, so that the
+    totals differ by at most one.
     """
     micrographs: dict[str, str] = {micrograph_of(item): source for item, source in items.items()}
     if len(micrographs) < 2:
@@ -246,14 +244,14 @@ def _by_source(items: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _mark(seed: int, purpose: str, name: str) -> str:
-    """A name's place in the seeded order, as text that sorts."""
+    """A text that gives a name's position in the seeded order."""
     return hashlib.sha256(json.dumps([seed, purpose, name]).encode()).hexdigest()
 
 
 def chosen_on(settings: Mapping[str, Any]) -> str:
-    """What thresholds, gate and the baseline to beat were chosen on;
+    """The part, in words, on which thresholds, accepted students and the best baseline are chosen.
 
-    `settings` by section and name.
+    `settings` has the names `section.field`.
     """
     return (
         "the labelled micrographs"

@@ -69,7 +69,7 @@ def best_threshold(ranked: Sequence[Ranked]) -> int:
     for picked, found, score in zip(
         (last + 1).tolist(), tp[last].tolist(), scores[last].tolist(), strict=True
     ):
-        # F1 = 2 tp / (picks + truths); fractions compared crosswise, without rounding.
+        # F1 = 2 tp / (picks + truths); the fractions are compared crosswise, without rounding.
         if found * best[1] > best[0] * (picked + truths):
             best, answer = (found, picked + truths), score
     return answer

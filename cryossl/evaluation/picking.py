@@ -24,7 +24,7 @@ WINDOW_RADIUS = 0.95
 SPACING = 0.6
 """Smallest distance of two picks, in radii of a disc; the nearest labels are 0.97 radii apart."""
 
-# A mean under one step of p8 is the network saying no; noise of it would be thousands of picks.
+# A mean below one step of p8 means no particle; its noise would give thousands of picks.
 _LEAST_SCORE = FULL_SCORE // 255
 
 
@@ -58,7 +58,7 @@ def pick(probabilities: UInt8[np.ndarray, "height width"], *, radius_px: float) 
     window = _window(WINDOW_RADIUS * radius_px)
     mean = signal.oaconvolve(probabilities.astype(np.float64), window, mode="same") / 255
     scores = np.rint(FULL_SCORE * np.clip(mean, 0, 1)).astype(np.uint16)
-    spacing_px = max(1.5, SPACING * radius_px)  # less would call neighbouring pixels two particles
+    spacing_px = max(1.5, SPACING * radius_px)  # below it, neighbouring pixels could be two picks
     maxima = _maxima(scores, reach_px=isqrt(int(spacing_px**2 / 2)))
     maxima = maxima[_apart(maxima, scores.shape, spacing_px)]
     return Picks((maxima + 0.5).astype(np.float32), scores[maxima[:, 0], maxima[:, 1]])

@@ -25,7 +25,7 @@ GOOD_RATIO = (0.875, 1.125)  # "3.5-4.5%"
 BAD_RATIO = (0.5, 1.5)  # "under 2% or over 6%"
 HEALTHY_COUNT = (500 / 258, 4.0)  # "500-1,000 at 258", "2-4:1"
 BAD_COUNT = 2000 / 258  # "over 2,000"
-# Fractions meet bounds that people write in decimals: 2.0 points must not miss by a rounding error.
+# Tolerance, so that a gain of exactly 2.0 points is not below the bound by a rounding error.
 SLACK = 1e-9
 COUNT = "pseudo-label count"
 

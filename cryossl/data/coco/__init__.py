@@ -1,4 +1,4 @@
-"""COCO files, read strictly: the data come from strangers, and pycocotools crashes on some of what they contain.
+"""COCO files, read strictly, because pycocotools crashes on some malformed files.
 
-Read `dataset` first. CryoTransformer's peculiarities end in this folder.
+Read `dataset` first. CryoTransformer's peculiarities are handled in this folder and nowhere else.
 """

@@ -1,10 +1,8 @@
 """A COCO data set of micrographs -> micrographs, particles and label maps.
 
-CryoTransformer's peculiarities end here.
-
-COCO's x, y turn to (y, x) here. Every particle counts, whatever its `iscrowd`; the box [0, 0, 0, 0]
-means that the coordinates are missing, so that the micrograph is unlabelled; categories go by name,
-images by id.
+CryoTransformer's peculiarities are handled here. COCO's x, y become (y, x). Every particle counts,
+with any value of `iscrowd`. The box [0, 0, 0, 0] means that the coordinates are missing, so the
+micrograph is unlabelled. Categories are matched by name, images by id.
 """
 
 from __future__ import annotations
@@ -53,7 +51,7 @@ Boxes = Float64[np.ndarray, "n 4"]
 
 @dataclass(frozen=True)
 class Micrograph:
-    """One picture.
+    """One picture of a data set.
 
     `id` is its path relative to the data root, with `/`; sizes are in px of the file.
     """
@@ -68,10 +66,10 @@ class Micrograph:
 
 @dataclass(frozen=True)
 class Part:
-    """Train, validation or test; micrographs sorted by id.
+    """The train, validation or test part; micrographs sorted by id.
 
-    A micrograph that is no key of `particles` is unlabelled; one whose particles are none is truly
-    empty.
+    A micrograph that is not a key of `particles` is unlabelled. One with an empty value is
+    annotated and has no particle.
     """
 
     micrographs: tuple[Micrograph, ...]
@@ -80,7 +78,7 @@ class Part:
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a data folder holds.
+    """The content of a data folder.
 
     `border_px` and `diameter_px` are by source, in px of the file; a source without labels has no
     diameter.
@@ -96,16 +94,17 @@ class DataSet:
 
     @property
     def parts(self) -> dict[str, Part]:
-        """Part name -> part, for those there are."""
+        """Part name -> part, for the parts that exist."""
         parts = {"train": self.train, "validation": self.validation}
         return parts if self.test is None else parts | {"test": self.test}
 
 
 def read_dataset(root: Path, *, border: Literal["auto"] | int, max_megapixels: float) -> DataSet:
-    """The data set in a folder; headers are read, no picture is decoded.
+    """The data set in a folder; headers are read, but no picture is decoded.
 
-    `border` in px of the file, or `auto`: estimated per source from all labels (`measured` narrows
-    them). Raises DataError with the first fault and the number of the others.
+    `border` is in px of the file, or `auto`: estimated for each source from all labels. `measured`
+    restricts the estimate to some labels. Raises DataError with the first fault and the number of
+    the others.
     """
     dataset, faults = scan(root, border=border, max_megapixels=max_megapixels)
     if faults or dataset is None:
@@ -121,7 +120,7 @@ def read_dataset(root: Path, *, border: Literal["auto"] | int, max_megapixels: f
 def scan(
     root: Path, *, border: Literal["auto"] | int, max_megapixels: float
 ) -> tuple[DataSet | None, tuple[Fault, ...]]:
-    """As `read_dataset`, but with all faults in one list; no data set if it cannot be read past one of them."""
+    """The data set with all faults in one list, or None if a fault prevents reading."""
     try:
         parts, layout_notes = find_parts(root)
         table_file = root / "sources.csv"
@@ -169,9 +168,10 @@ def scan(
 def measured(
     dataset: DataSet, *, border: Literal["auto"] | int, visible: Collection[str] | None
 ) -> DataSet:
-    """The data set with border and diameter measured on the labels of the `visible` micrographs only; None for all.
+    """The data set with border and diameter measured on the labels of the `visible` micrographs.
 
-    A benchmark hides most labels: what it measures on the hidden ones would leak into training.
+    None means all micrographs. A benchmark hides most labels; a border measured on hidden labels
+    would leak into training.
     """
     bounds: dict[str, list[tuple[Boxes, int, int]]] = defaultdict(list)
     for part in dataset.parts.values():
@@ -198,9 +198,9 @@ def measured(
 
 
 def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
-    """The data set with the micrographs of these sources alone.
+    """The data set with only the micrographs of these sources.
 
-    Raises DataError for one that it has not.
+    Raises DataError for a source that the data set does not have.
     """
     there = {
         micrograph.source for part in dataset.parts.values() for micrograph in part.micrographs
@@ -225,7 +225,7 @@ def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
 
 @dataclass(frozen=True)
 class _Found:
-    """A picture on disk and what is known of it, before its source is."""
+    """A picture on disk with what is known before its source is."""
 
     id: str
     path: Path
@@ -240,7 +240,7 @@ class _Found:
 def _read_part(
     root: Path, files: PartFiles, max_megapixels: float, faults: list[Fault]
 ) -> tuple[dict[str, _Found], tuple[str, ...]]:
-    """The pictures of a part by id: those the annotation file names and those it does not."""
+    """The pictures of a part by id, both those in the annotation file and the others."""
     try:
         document = read_json(files.annotations)
     except DataError as error:
@@ -328,7 +328,7 @@ def _add_unlisted(
     found: dict[str, _Found],
     faults: list[Fault],
 ) -> None:
-    """A picture that the annotation file does not name is unlabelled."""
+    """Add the pictures that are not in the annotation file, as unlabelled ones."""
     try:
         located = locate(path.relative_to(folder).as_posix(), folder=folder, root=root)
         micrograph_id = _relative(located, root)
@@ -339,7 +339,7 @@ def _add_unlisted(
 
 
 def picture_fault(path: Path, root: Path, error: DataError) -> Fault:
-    """What `read_size` or `read_picture` found wrong, under the micrograph's id."""
+    """The error of `read_size` or `read_picture` as a fault of the micrograph."""
     problem, cure = error.cause, error.cure
     return Fault(_relative(path, root), "", problem.removeprefix(f"{path}: "), cure)
 

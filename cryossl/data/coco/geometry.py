@@ -1,8 +1,8 @@
-"""The geometry of one annotation, checked before pycocotools sees it.
+"""The geometry of one annotation, checked before pycocotools reads it.
 
 pycocotools ends the process on a coordinate of 1e12 and returns garbage for run lengths that do not
-add up to the picture; so each number is finite, near the picture, and of the right count when it
-arrives there.
+add up to the picture. So each number is checked before: it is finite, near the picture, and one of
+the right count.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ MAX_POLYGON_NUMBERS = 100_000
 MAX_FAR = 4.0
 """A coordinate may lie outside the picture, but not by more than this many picture sides."""
 MAX_PERIMETERS = 100.0
-"""Longest outline, in perimeters of the picture: pycocotools' memory grows with an outline's length."""
+"""Longest outline, in perimeters of the picture; pycocotools' memory grows with its length."""
 
 RLE = dict[str, Any]
 Box = tuple[float, float, float, float]
 
 
 class ShapeError(ValueError):
-    """An annotation that must not go any further; the text says why."""
+    """An annotation that cannot be used; the text gives the reason."""
 
 
 def read_shape(annotation: Mapping[str, Any], *, height_px: int, width_px: int) -> Box | RLE | None:
-    """A box (y, x, height, width) in px, or an outline as compressed RLE of the picture if there is a segmentation.
+    """A box (y, x, height, width) in px, or an outline if there is a segmentation.
 
-    None if it lies wholly outside the picture. Raises ShapeError.
+    An outline is a compressed RLE of the whole picture. None if the shape lies completely outside
+    the picture. Raises ShapeError.
     """
     size = (height_px, width_px)
     segmentation = annotation.get("segmentation")
@@ -47,17 +48,17 @@ def read_shape(annotation: Mapping[str, Any], *, height_px: int, width_px: int) 
 
 
 def is_dummy(annotation: Mapping[str, Any]) -> bool:
-    """Whether it says no more than that the coordinates file was missing: the box [0, 0, 0, 0] and no outline."""
+    """Whether an annotation stands for missing coordinates: the box [0, 0, 0, 0] and no outline."""
     return annotation.get("bbox") == [0, 0, 0, 0] and not annotation.get("segmentation")
 
 
 def is_int(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number and no truth value."""
+    """Whether a value is an integer and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
-    """Whether it is a finite number of sane size and no truth value."""
+    """Whether a value is a finite number of a possible size and not a boolean."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) < 2**63 and math.isfinite(value)
@@ -126,9 +127,10 @@ def _mask(mask: Mapping[str, Any], size: tuple[int, int]) -> RLE:
 
 
 def _unpack(text: str) -> Iterator[int]:
-    """The runs of a compressed RLE, decoded here because pycocotools reads past the end of a broken one.
+    """The runs of a compressed RLE, decoded without pycocotools.
 
-    Five bits a character from `0` on, the sixth for more to come, signed; from the fourth run on
+    pycocotools reads past the end of a broken one. Each character from `0` on has five bits and a
+    sixth that says whether more follow; the numbers are signed. From the fourth run on, a number is
     the difference to the run two before (cocoapi, `rleFrString`). Raises ShapeError.
     """
     before, last, index, value, shift = 0, 0, 0, 0, 0

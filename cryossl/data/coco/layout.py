@@ -1,4 +1,4 @@
-"""Where a data set keeps its pictures and annotation files, and which paths may be opened at all."""
+"""Where a data set keeps its pictures and annotation files, and which paths may be opened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PartFiles:
 
 
 def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
-    """Part name -> its files, and notes. `test` may be missing.
+    """Part name -> its files, and notes; `test` may be missing.
 
     Known layouts: `annotations/instances_{train,val,test}.json` with `train/ val/ test/`; the same
     with the JSON files in the root; the same with a year (`instances_train2017.json`,
@@ -93,10 +93,10 @@ def _candidates(root: Path, part: str) -> Iterator[PartFiles]:
 
 
 def locate(file_name: str, *, folder: Path, root: Path) -> Path:
-    """The picture that an annotation file names, under `folder` or, with its folder in the name, under `root`.
+    """The path of the picture with a name from an annotation file.
 
-    Raises DataError for a name that leads out of the data set, in itself or through a link, and for
-    a missing file.
+    It is under `folder`, or under `root` if the name contains the folder. Raises DataError for a
+    missing file, and for a name that leads out of the data set, directly or through a link.
     """
     if (
         not file_name.strip()
@@ -128,7 +128,7 @@ def locate(file_name: str, *, folder: Path, root: Path) -> Path:
 
 
 def real(path: Path) -> Path | None:
-    """The path with all links followed; None if a link leads nowhere or in a circle."""
+    """The path with all links followed; None if a link leads to nothing or to itself."""
     try:
         return path.resolve(strict=True)
     # Python 3.11 and 3.12 report a circle as RuntimeError.
@@ -147,7 +147,10 @@ def _inside(path: Path, root: Path, name: str) -> None:
 
 
 def pictures(folder: Path) -> Iterator[Path]:
-    """All picture files under a folder by their suffix, sorted; hidden ones and folders behind links are left out."""
+    """All picture files under a folder by their suffix, sorted.
+
+    Hidden files and folders behind links are left out.
+    """
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):

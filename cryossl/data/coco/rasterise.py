@@ -20,12 +20,12 @@ def rasterise(
     scale: float,
     particle_radius_fraction: float,
 ) -> LabelMap:
-    """PARTICLE inside the particles, BACKGROUND elsewhere, on a picture of `height_px` x `width_px` at `scale`.
+    """The label map of a picture: PARTICLE inside the particles, BACKGROUND elsewhere.
 
-    `scale` is px of this picture per px of the boxes. A box becomes the disc round its centre whose
-    radius is `particle_radius_fraction` times half the mean of its sides; a pixel belongs to it
-    when its centre does. An outline is drawn at full size and a pixel is PARTICLE when at least
-    half of its area is.
+    `height_px` and `width_px` are of this picture, and `scale` is px of this picture per px of the
+    boxes. A box becomes a disc around its centre with a radius of `particle_radius_fraction` times
+    half the mean of its sides; a pixel belongs to the disc if its centre does. An outline is drawn
+    at full size, and a pixel is PARTICLE if at least half of its area is.
     """
     label_map = np.full((height_px, width_px), BACKGROUND, dtype=np.uint8)
     for y, x, height, width in particles.boxes * scale:

@@ -1,6 +1,6 @@
 """COCO records -> checked images and particles.
 
-Faults are collected, not raised: a data set is mended in one go.
+Faults are collected, not raised, so that a data set can be repaired at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EXPORT = "export the annotations as COCO JSON"
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong with a data set: where, in which record, what, and what to do."""
+    """One fault of a data set: the file, the record, the reason and the cure."""
 
     file: str
     record: str
@@ -48,8 +48,8 @@ class Fault:
 class Particles:
     """The annotated particles of one micrograph, in px of the original picture.
 
-    `boxes` are the particles known by a box alone, rows (y, x, height, width), as in the file: they
-    may leave the picture. `outlines` are the particles with a polygon or a run-length mask, as
+    `boxes` are the particles with only a box, rows (y, x, height, width) as in the file; they may
+    leave the picture. `outlines` are the particles with a polygon or a run-length mask, as
     compressed RLE of the whole picture.
     """
 
@@ -63,7 +63,7 @@ class Particles:
 
     @cached_property
     def bounds(self) -> Float64[np.ndarray, "m 4"]:
-        """The boxes of all particles, rows (y, x, height, width) in px; an outline's is the box round it."""
+        """Boxes of all particles, rows (y, x, height, width) in px, also of outlines."""
         if not self.outlines:
             return self.boxes
         drawn = np.asarray(coco_mask.toBbox(list(self.outlines)), dtype=np.float64).reshape(-1, 4)
@@ -72,7 +72,7 @@ class Particles:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One entry of `images`; None or an empty source where the file does not say."""
+    """One entry of `images`; a value is None, or the source empty, if the file does not give it."""
 
     file_name: str
     height_px: int | None
@@ -101,16 +101,17 @@ class FaultList:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, record: str, problem: str, cure: str) -> None:
-        """One more fault."""
+        """Add a fault."""
         self.faults.append(Fault(self.file, record, problem, cure))
 
 
 def read_records(
     document: object, faults: FaultList, *, sizes: Mapping[str, tuple[int, int]]
 ) -> Records:
-    """A parsed COCO document -> its images and particles; what is wrong goes to `faults` and is left out.
+    """A parsed COCO document -> its images and particles.
 
-    `sizes` holds (height, width) in px by file name, for entries that do not state their own.
+    Faulty records are left out and added to `faults`. `sizes` holds (height, width) in px by file
+    name, for entries without a size of their own.
     """
     if not isinstance(document, dict):
         faults.add("", f"the document is {short(document)}, not an object", _EXPORT)
@@ -135,9 +136,9 @@ def read_records(
 
 
 def _size(record: ImageRecord, sizes: Mapping[str, tuple[int, int]]) -> tuple[int, int] | None:
-    """The size stated or read;
+    """The size of the entry or of its picture.
 
-    None for an entry without size whose picture has a fault of its own already.
+    None for an entry without a size if its picture already has a fault.
     """
     if record.height_px is None or record.width_px is None:
         return sizes.get(record.file_name)
@@ -213,7 +214,10 @@ def _side(side: str, entry: Mapping[str, Any], label: str, faults: FaultList) ->
 def _particle_categories(
     entries: Sequence[Any], faults: FaultList
 ) -> tuple[Mapping[int, bool] | None, list[str]]:
-    """(category id -> whether it is particles, None where all count, notes); by name, since ids are not agreed on."""
+    """Category id -> whether it means particles, by name, with notes; None where all of them do.
+
+    Names are used because data sets do not agree on ids.
+    """
     names: dict[int, str] = {}
     for index, entry in enumerate(entries):
         label = _label("category", entry, index)
@@ -243,7 +247,7 @@ def _particle_categories(
 def _group(
     entries: Sequence[Any], images: Mapping[int, ImageRecord], faults: FaultList
 ) -> dict[int, list[tuple[int, Mapping[str, Any]]]]:
-    """Annotations by image id, in the order of the file, each with its place there."""
+    """Annotations by image id, in the order of the file, each with its index there."""
     grouped: dict[int, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     seen: set[int] = set()
     for index, entry in enumerate(entries):
@@ -276,11 +280,11 @@ def _read_particles(
     size: tuple[int, int],
     faults: FaultList,
 ) -> tuple[Particles, int] | None:
-    """The particles of one picture and how many were outside;
+    """The particles of one picture, and the number of those outside it.
 
-    None if it is unlabelled (dummy annotations only).
+    The particles are None if the picture is unlabelled, that is, if it has only dummy annotations.
     """
-    # Annotations of another category alone: someone looked, and there is no particle.
+    # Only annotations of another category: the picture is annotated and has no particle.
     examined = [(index, entry) for index, entry in rows if not is_dummy(entry)]
     if not examined:
         return None

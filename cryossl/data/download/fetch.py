@@ -1,8 +1,8 @@
-"""CryoTransformer's public data set: download its archive, resuming where it stopped, and unpack it.
+"""CryoTransformer's public data set: download, resume and unpack its archive.
 
 The address is the one in the README of https://github.com/jianlin-cheng/CryoTransformer (under
 "Download training data"): 5,172 train, 534 validation and 486 test micrographs of CryoPPP (Dhakal
-et al., Scientific Data 10 (2023) 392). The authors publish no checksum; whoever has one passes
+et al., Scientific Data 10 (2023) 392). The authors publish no checksum; a user who has one passes
 `sha256`.
 """
 
@@ -35,12 +35,12 @@ _CHUNK_BYTES = 2**20
 _TIMEOUT_SECONDS = (10, 60)
 _MEGABYTE = 10**6
 _UNPACKED_PER_PACKED = 1.1
-"""The pictures are jpg: packing hardly shrinks them."""
+"""Unpacked size / archive size, at most: the pictures are jpg and hardly shrink when packed."""
 
 
 @dataclass(frozen=True)
 class _Version:
-    """Which archive the bytes at hand are of: a server that changed it must not have its tail glued to the old head."""
+    """The version of an archive on the server, so that parts of two versions are never joined."""
 
     url: str
     etag: str
@@ -50,7 +50,7 @@ class _Version:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where things lie while they are not finished: beside the folder, so that the last step is a rename."""
+    """The paths of unfinished files, beside the folder, so that the last step is a rename."""
 
     folder: Path
 
@@ -81,15 +81,15 @@ class _Places:
 def fetch_cryotransformer(
     to: Path, *, url: str, sha256: str | None = None, retries: int = 5, report: OnProgress
 ) -> Path:
-    """Download and unpack the archive into `to`; returns the data root in it, the folder with the annotations.
+    """Download and unpack the archive into `to`; returns the data root, which has the annotations.
 
-    An interrupted download goes on where it stopped, in this call (up to `retries` times without a
-    new byte) or in the next one. A folder that holds the data set already is returned as it is.
-    `to` appears whole or not at all.
+    An interrupted download continues, in this call (up to `retries` times without a new byte) or in
+    the next one. A folder that already holds the data set is returned as it is. `to` appears
+    complete or not at all.
 
-    Raises DataError for an address that is not http(s), a refusal by the server, a wrong checksum,
-    an unsafe or damaged archive, and for a folder with other content; StorageError without enough
-    space; BusyError if another process fetches into the same folder.
+    Raises DataError if the address is not http(s), the server refuses, the checksum is wrong, the
+    archive is unsafe or damaged, or the folder has other content; StorageError without enough
+    space; BusyError if another process downloads into the same folder.
     """
     _check_address(url)
     if sha256 is not None and not re.fullmatch(
@@ -130,9 +130,9 @@ def _check_address(url: str) -> None:
 
 
 def _download(places: _Places, url: str, *, retries: int, report: OnProgress) -> None:
-    """Fetch until the archive is complete.
+    """Download until the archive is complete.
 
-    Each new byte gives all retries back; between two of them we wait longer.
+    A new byte restores all retries. The wait between two retries grows.
     """
     patience = Retry(total=retries, backoff_factor=0.2, backoff_max=60)
     waiting = patience
@@ -170,11 +170,11 @@ def _download(places: _Places, url: str, *, retries: int, report: OnProgress) ->
 def _download_once(
     session: requests.Session, places: _Places, url: str, *, report: OnProgress
 ) -> bool:
-    """One request for what is missing; True if the archive is complete then."""
+    """One request for the missing bytes; True if the archive is complete after it."""
     have, known = _size(places.archive), _read_version(places, url)
     if known is None or not (known.etag or known.modified):
         have = 0
-    # The archive's own bytes: a server must not pack them once more, nor requests unpack them.
+    # The bytes of the archive itself: no compression by the server, no unpacking by requests.
     headers = {"Accept-Encoding": "identity"}
     if have and known is not None:
         headers |= {"Range": f"bytes={have}-", "If-Range": known.etag or known.modified}
@@ -230,7 +230,7 @@ def _check_redirect(asked: str, answered: str) -> None:
 
 
 def _check_space(places: _Places, have: int, total: int | None) -> None:
-    """Room for the rest of the archive and for what is unpacked from it, both there at once for a while."""
+    """Raise StorageError without space for both the rest of the archive and its unpacked files."""
     if total is None:
         return
     needed = total - have + int(_UNPACKED_PER_PACKED * total) + RESERVE_BYTES
@@ -270,7 +270,10 @@ def _unpack(places: _Places, *, report: OnProgress) -> None:
 
 
 def _data_root(folder: Path) -> Path:
-    """The folder at or below `folder` that holds the train annotations, in `annotations/` or beside the pictures."""
+    """The folder at or below `folder` that holds the train annotations.
+
+    They are in `annotations/` or beside the pictures.
+    """
     found = sorted(folder.rglob(_ANNOTATIONS), key=lambda path: (len(path.parts), path))
     if not found:
         raise DataError(
@@ -289,7 +292,7 @@ def _read_version(places: _Places, url: str) -> _Version | None:
 
 
 def _strong(etag: str) -> str:
-    """A weak ETag promises no equal bytes, so it cannot vouch for a resumed download (RFC 9110, 13.1.5)."""
+    """The ETag if it is strong: a weak one does not guarantee equal bytes (RFC 9110, 13.1.5)."""
     return "" if etag.startswith("W/") else etag
 
 

@@ -1,4 +1,4 @@
-"""Archives from strangers: unpack tar and zip so that nothing lands outside the folder and the disk is not filled."""
+"""Unpack tar and zip archives that are not trusted: only inside the folder, never a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryossl.errors import CryosslError, DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
 
 RESERVE_BYTES = 256 * 2**20
-"""Free space that unpacking leaves on the disk."""
+"""Free space that must remain on the disk while unpacking."""
 
 _MEGABYTE = 10**6
 _CHUNK_BYTES = 2**20
@@ -33,9 +33,9 @@ _DAMAGED = (
 def unpack(archive: Path, folder: Path, *, report: OnProgress) -> None:
     """Unpack a tar (plain, gz, bz2, xz) or a zip archive into an empty folder.
 
-    Only plain files and folders with relative names are taken: a link, a device, an absolute name
-    or one with `..` raises DataError, as does a damaged archive. StorageError if the disk is too
-    full. What was unpacked until then stays: the caller removes the folder.
+    Only regular files and folders with relative names are accepted. Raises DataError if the archive
+    is damaged, or holds a link, a device, an absolute name or a name with `..`; StorageError if the
+    disk is too full. Files that were unpacked before the error stay; the caller removes the folder.
     """
     try:
         if zipfile.is_zipfile(archive):
@@ -56,7 +56,7 @@ def unpack(archive: Path, folder: Path, *, report: OnProgress) -> None:
             f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
         ) from error
     except OSError as error:
-        # gzip's and bz2's own complaints are OSError without a number; the system's have one.
+        # The errors of gzip and bz2 are OSErrors without a number; those of the system have one.
         if error.errno is None:
             raise DataError(
                 f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
@@ -68,7 +68,7 @@ def unpack(archive: Path, folder: Path, *, report: OnProgress) -> None:
 
 
 def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
-    """Unpack member by member; yields how many bytes of the archive are behind us."""
+    """Unpack one member after another; yields the number of archive bytes read so far."""
     with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*", errorlevel=1) as tar:
         for member in tar:
             _check_name(member.name, archive)
@@ -90,9 +90,9 @@ def _unpack_tar(archive: Path, folder: Path) -> Iterator[int]:
 
 
 def _check_rest(tar: tarfile.TarFile) -> None:
-    """Read what follows the last member: zeros, and behind them the packer's checksum over everything.
+    """Read to the end of the archive, which verifies the packer's checksum over all of it.
 
-    tarfile stops at the first header that it cannot read, damaged or not, and so never comes to
+    tarfile stops at the first header that it cannot read, damaged or not, and so does not reach
     that checksum.
     """
     while rest := tar.fileobj.read(_CHUNK_BYTES) if tar.fileobj is not None else b"":
@@ -117,7 +117,7 @@ def _unpack_zip(archive: Path, folder: Path) -> Iterator[int]:
 
 
 def _check_name(name: str, archive: Path) -> None:
-    """A member's name must be relative, on every system, and stay below the folder."""
+    """Refuse a member's name that is not relative on every system or leads out of the folder."""
     if not name or name.startswith(("/", "\\")) or re.match(r"^[A-Za-z]:", name):
         raise _refused(archive, name, "has an absolute name")
     if ".." in PurePosixPath(name.replace("\\", "/")).parts or "\0" in name:

@@ -1,4 +1,4 @@
 """Pictures and label maps, decoded and rasterised once, then memory-mapped.
 
-Read `plan` first, which says what a store holds and names it, then `store`.
+Read `plan` first, which defines the content and the key of a store, then `store`.
 """

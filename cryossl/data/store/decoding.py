@@ -25,8 +25,7 @@ from cryossl.system.files import write_durably
 
 BATCH_MICROGRAPHS = 100
 
-# While a picture is decoded, reduced and normalised about this many bytes stand for each of its
-# pixels.
+# Bytes of memory per pixel while a picture is decoded, reduced and normalised, about.
 _BYTES_PER_PIXEL = 24
 _DECODING_BYTES = 2 * 2**30
 _MOST_THREADS = 8
@@ -34,7 +33,7 @@ _MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class _Job:
-    """A micrograph, its particles if it is annotated, its place in the store, and its file as hashed."""
+    """A micrograph with its particles, if it is annotated, its position and its hashed file."""
 
     micrograph: Micrograph
     particles: Particles | None
@@ -53,11 +52,11 @@ def decode_into(
     progress: Path,
     report: OnProgress,
 ) -> None:
-    """Fill a store's two flat files; goes on after the micrographs that `progress` says are safely written.
+    """Write a store's two flat files, from the first micrograph that is not yet written.
 
-    Each micrograph has its fixed place, so that writing a batch a second time changes nothing.
-    Reports "decode" in batches. Raises DataError for a picture that cannot be used, StorageError
-    without space, OSError from writing.
+    `progress` is a file with the number of micrographs that are safely on disk. Each micrograph has
+    a fixed position, so a batch may be written twice. Reports "decode" in batches. Raises DataError
+    for a picture that cannot be used, StorageError without space, OSError from writing.
     """
     jobs = _jobs(store_plan, dataset, files)
     done = _done(progress)
@@ -80,10 +79,10 @@ def decode_into(
 
 
 def particle_centres(store_plan: StorePlan, dataset: DataSet) -> Float64[np.ndarray, "particles 2"]:
-    """Centres (y, x) of all annotated particles in store px, micrograph by micrograph as in the store_plan.
+    """Centres (y, x) of all annotated particles in store px, in the micrograph order of the plan.
 
-    The middle of the box, an outline's being the box round it: where `rasterise` draws the disc.
-    Their order within a micrograph does not depend on the order in the file.
+    A centre is the middle of the box, or of the box around an outline: where `rasterise` draws the
+    disc. The order within a micrograph does not depend on the order in the file.
     """
     found = [np.zeros((0, 2))]
     for stored, (_, _, particles) in zip(store_plan.micrographs, members(dataset), strict=True):
@@ -126,7 +125,7 @@ def _check_space(folder: Path, jobs: list[_Job]) -> None:
 
 @contextmanager
 def _open_flat(path: Path, size_bytes: int) -> Iterator[int]:
-    """File descriptor of a file of that size, created if need be."""
+    """A file descriptor of a file of that size, which is created if necessary."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         os.ftruncate(descriptor, size_bytes)
@@ -136,7 +135,7 @@ def _open_flat(path: Path, size_bytes: int) -> Iterator[int]:
 
 
 def _threads(store_plan: StorePlan) -> int:
-    """Decoding threads: one per core, fewer where pictures are so large that they would fill the memory."""
+    """Decoding threads: one per core, or fewer if large pictures would fill the memory."""
     largest = max(
         stored.original_height_px * stored.original_width_px for stored in store_plan.micrographs
     )
@@ -180,8 +179,8 @@ def _decode(job: _Job, *, max_megapixels: float) -> UInt8[np.ndarray, "height wi
             f"{stored.original_height_px} x {stored.original_width_px}",
             cure="correct the picture's entry",
         )
-    # Normalised after the reduction: averaging pixels shrinks the noise, and so the spread that
-    # normalising measures.
+    # Normalised after the reduction, because averaging of pixels reduces the noise, and with it the
+    # spread by which a picture is normalised.
     return normalise(resize(picture, height_px=stored.height_px, width_px=stored.width_px))
 
 

@@ -1,4 +1,4 @@
-"""SHA-256 of the data set's files, remembered so that an unchanged file is read once."""
+"""SHA-256 of the data set's files, remembered so that an unchanged file is read only once."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import write_durably
 
 _BATCH_FILES = 500
-# A file may be written again within one tick of the file system's clock, which the times then do
-# not tell. The coarsest clock in use is FAT's, with 2 s; so a file is remembered only once it has
-# lain still for longer.
+# A file may be written twice within one tick of the file system's clock, and its times then stay
+# the same. The coarsest clock in use is FAT's, with 2 s. So a file is remembered only if its last
+# change is longer ago.
 _SETTLED_NS = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class FileState:
-    """What tells a changed file without reading it; the inode's change time cannot be set back by a program."""
+    """The state of a file, by which a change is found without reading the file.
+
+    A program cannot set back the inode's change time.
+    """
 
     size_bytes: int
     modified_ns: int
@@ -37,7 +40,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class HashedFile:
-    """A file's content by its SHA-256 in hex, and the state in which it was read."""
+    """The SHA-256 of a file in hex, and the state in which it was read."""
 
     sha256: str
     state: FileState
@@ -55,11 +58,11 @@ def file_state(path: Path) -> FileState:
 def hash_files(
     paths: Iterable[Path], *, memory: Path, report: OnProgress
 ) -> dict[Path, HashedFile]:
-    """Path -> content and state of each file; files that `memory` (a JSON file) knows in their state are not read.
+    """Path -> SHA-256 and state of each file; a file with the state in `memory` is not read.
 
-    Killed and called again it goes on where it was. Reports "hash" in files. Raises
-    ChangedDataError for a file that cannot be read or changes meanwhile, OSError if the memory
-    cannot be written.
+    `memory` is a JSON file. After an interruption the next call continues. Reports "hash" in files.
+    Raises ChangedDataError for a file that cannot be read or changes meanwhile, OSError if the
+    memory cannot be written.
     """
     wanted = sorted(set(paths))
     with (
@@ -83,9 +86,9 @@ def hash_files(
 
 
 def remembered_hashes(paths: Iterable[Path], *, memory: Path) -> dict[Path, str] | None:
-    """Path -> SHA-256 where all files are remembered in their present state;
+    """Path -> SHA-256 if all files are remembered in their present state, else None.
 
-    None otherwise. Reads none of them.
+    No file is read.
     """
     known = _recall(memory)
     found = {path: known.get(str(path.absolute())) for path in paths}
@@ -119,7 +122,7 @@ def _settled(state: FileState) -> bool:
 
 
 def _recall(memory: Path) -> dict[str, HashedFile]:
-    """What is remembered; nothing if the file is missing or damaged, for it only saves time."""
+    """The remembered hashes; none if the file is missing or damaged, because it only saves time."""
     try:
         return {
             path: HashedFile(content, FileState(*map(int, state)))

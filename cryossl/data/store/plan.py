@@ -1,4 +1,4 @@
-"""What a store of a data set will hold and where: sizes, scales, places in the files, and the key of it all. Pure."""
+"""The plan of a store: its sizes, scales, positions in the files, and its key."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cryossl.data.coco.dataset import DataSet, Micrograph, Particles
 from cryossl.errors import DataError
 from cryossl.system.digest import digest
 
-# Goes up whenever the same input would be stored as other bytes: decoding, reduction, normalising,
-# rasterising, order.
+# Increased whenever the same input gives other bytes: by decoding, reduction, normalisation,
+# rasterisation or order.
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class StoredMicrograph:
-    """A micrograph as it lies in the store. Sizes in store px; `scale` is store px per original px.
+    """A micrograph in the store. Sizes are in store px; `scale` is store px per original px.
 
     `part` is train, validation or test. `annotated` is False for an unlabelled micrograph, which
-    has no truth; one that is truly empty is annotated, with no particle. Offsets are places in the
-    store's flat files, in bytes; `truth_offset` is None without truth. `border_px` is the band at
-    each edge in which nobody annotated, in store px; it depends on which labels may be seen, so it
-    is not stored: an opened store has it, a store_plan has 0.
+    has no truth; an annotated one may have no particle. Offsets are positions in the store's flat
+    files, in bytes; `truth_offset` is None without truth. `border_px` is the band at each edge
+    without annotations, in store px. It depends on which labels may be seen, so it is not stored:
+    an opened store has it, and in a plan it is 0.
     """
 
     id: str
@@ -47,9 +47,9 @@ class StoredMicrograph:
     border_px: int = 0
 
     def with_border(self, original_px: int) -> StoredMicrograph:
-        """The same with a border, given in original px.
+        """The same micrograph with a border, given in original px.
 
-        Raises DataError if it leaves nothing of the micrograph.
+        Raises DataError if the border leaves no pixel of the micrograph.
         """
         border_px = round(original_px * self.scale)
         if 2 * border_px >= min(self.height_px, self.width_px):
@@ -63,9 +63,9 @@ class StoredMicrograph:
 
 @dataclass(frozen=True)
 class StorePlan:
-    """A store before a pixel is decoded.
+    """A store before any pixel is decoded.
 
-    `key` names its bytes; `notes` are remarks on how scales were chosen.
+    `key` identifies its bytes; `notes` are remarks on how scales were chosen.
     """
 
     key: str
@@ -86,11 +86,11 @@ class StorePlan:
 def plan_store(
     dataset: DataSet, contents: Mapping[str, str], *, settings: InputSettings, network_multiple: int
 ) -> StorePlan:
-    """The store_plan of a data set's store.
+    """The plan of a data set's store.
 
-    The key is a hash of all that decides the store's bytes: every file's content, every box and
-    outline, and every setting through what it changes, save the border. It is free of the order and
-    the times of files, and of where the data set lies.
+    The key is a hash of all that decides the store's bytes: the content of every file, every box
+    and outline, and every setting that changes the bytes, but not the border. It does not depend on
+    the order and times of files or on the location of the data set.
 
     Args:
         dataset: the data set as read.
@@ -99,8 +99,8 @@ def plan_store(
         network_multiple: the network's tiles must be a multiple of this, in px.
 
     Raises:
-        DataError: no micrograph, no particle to measure the diameter on, or a picture too large
-            once rescaled.
+        DataError: there is no micrograph, no particle to measure the diameter on, or a picture is
+            too large after rescaling.
     """
     scale_of, notes = _source_scales(dataset, settings)
     micrographs: list[StoredMicrograph] = []
@@ -138,7 +138,7 @@ def plan_store(
 
 
 def members(dataset: DataSet) -> list[tuple[str, Micrograph, Particles | None]]:
-    """(part, micrograph, its particles or None if it is unlabelled), ordered by id within each part."""
+    """(part, micrograph, its particles or None), ordered by id within each part."""
     return [
         (name, micrograph, part.particles.get(micrograph.id))
         for name, part in dataset.parts.items()
@@ -149,7 +149,7 @@ def members(dataset: DataSet) -> list[tuple[str, Micrograph, Particles | None]]:
 def _source_scales(
     dataset: DataSet, settings: InputSettings
 ) -> tuple[dict[str, float], tuple[str, ...]]:
-    """(source -> store px per original px, notes); empty where the size of the picture decides."""
+    """(source -> store px per original px, notes); empty if the size of the picture decides."""
     if settings.particle_diameter_px == 0 or settings.tile_px == 0:
         return {}, ()
     diameters = diameters_px(dataset)
@@ -171,7 +171,10 @@ def _source_scales(
 
 
 def diameters_px(dataset: DataSet) -> dict[str, float]:
-    """Source -> diameter of its particles in original px; the median of the others where it has no label, {} without any."""
+    """Source -> diameter of its particles in original px; empty without any label.
+
+    A source without labels has the median of the others.
+    """
     measured = {
         source: diameter for source, diameter in dataset.diameter_px.items() if diameter > 0
     }
@@ -182,10 +185,7 @@ def diameters_px(dataset: DataSet) -> dict[str, float]:
 
 
 def _reduction(micrograph: Micrograph, image_px: int) -> float:
-    """The scale that brings the longest side down to `image_px`;
-
-    1 for a picture that is small enough, or for 0.
-    """
+    """The scale that reduces the longest side to `image_px`; 1 for a smaller picture and for 0."""
     return min(1.0, image_px / max(micrograph.height_px, micrograph.width_px)) if image_px else 1.0
 
 
@@ -233,7 +233,7 @@ def _tile_px(
 
 
 def _digest_of(particles: Particles) -> str:
-    """SHA-256 of the boxes and outlines as a set: their order in the file says nothing."""
+    """SHA-256 of the boxes and outlines as a set, for their order in the file has no meaning."""
     boxes = particles.boxes + 0.0  # -0.0 is 0.0
     ordered = boxes[np.lexsort(boxes.T)] if len(boxes) else boxes
     outlines = sorted(repr(sorted(outline.items())) for outline in particles.outlines)

@@ -1,4 +1,4 @@
-"""Decode and rasterise once: a memory-mapped store of pictures and label maps, keyed by what it was made from."""
+"""A memory-mapped store of pictures and label maps, decoded and rasterised once for one key."""
 
 from __future__ import annotations
 
@@ -39,8 +39,7 @@ PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = (
 )
 _CENTRE_BYTES = 16
 
-# Pages of the files that may stay mapped before they are handed back to the system; they stay in
-# its cache.
+# Mapped bytes after which pages are given back to the system; they stay in its page cache.
 _RESIDENT_BYTES = 16 * 2**20
 
 
@@ -66,12 +65,12 @@ class PixelFile:
             ) from None
 
     def view(self, offset: int, height_px: int, width_px: int) -> UInt8[np.ndarray, "height width"]:
-        """The map that begins at a byte, not copied and not writable."""
+        """The map that begins at byte `offset`, as a read-only view."""
         if self._map is None:
             raise ValueError("an empty file holds no map")
         self._handed_out_bytes += height_px * width_px
         if self._handed_out_bytes > _RESIDENT_BYTES:
-            # Views stay valid: a page that is touched again comes back from the system's cache.
+            # Views stay valid: a page that is read again comes back from the page cache.
             self._map.madvise(mmap.MADV_DONTNEED)
             self._handed_out_bytes = height_px * width_px
         return np.frombuffer(self._map, np.uint8, height_px * width_px, offset).reshape(
@@ -83,11 +82,9 @@ class PixelFile:
 class Store:
     """All micrographs of a data set, reduced and normalised, with their truth.
 
-    Opening it reads no pixel.
-
-    `key` names all that the content depends on, save the diameters of particles, which no training
-    sees. `tile_px` is the side of the network's window. `micrographs` is ordered by part and id.
-    `notes` are remarks on how scales were chosen.
+    Opening a store reads no pixel. `key` identifies all that the content depends on, except the
+    diameters of particles, which no training uses. `tile_px` is the side of the network's window.
+    `micrographs` is ordered by part and id. `notes` are remarks on how scales were chosen.
     """
 
     key: str
@@ -107,9 +104,9 @@ class Store:
         return self._pictures.view(stored.picture_offset, stored.height_px, stored.width_px)
 
     def truth(self, micrograph: str, *, border: bool) -> LabelMap:
-        """The annotated label map, a copy; with `border` the band in which nobody annotated is IGNORE.
+        """The annotated label map, a copy; with `border` the band without annotations is IGNORE.
 
-        Raises DataError for an unlabelled micrograph: it has none.
+        Raises DataError for an unlabelled micrograph, which has no truth.
         """
         stored = self.micrographs[micrograph]
         if stored.truth_offset is None:
@@ -122,9 +119,10 @@ class Store:
         return label_map
 
     def centres(self, micrograph: str) -> Float64[np.ndarray, "particles 2"]:
-        """Centres (y, x) of the annotated particles in store px, a copy; they may lie in the border band, or outside.
+        """Centres (y, x) of the annotated particles in store px, a copy.
 
-        Raises DataError for an unlabelled micrograph: it has none.
+        They may lie in the border band or outside the picture. Raises DataError for an unlabelled
+        micrograph, which has no truth.
         """
         stored = self.micrographs[micrograph]
         if not stored.annotated:
@@ -137,9 +135,9 @@ class Store:
         return np.array(rows.view("<f8"), dtype=np.float64)
 
     def diameter_px(self, micrograph: str) -> float:
-        """Diameter of the particles of its source, in store px.
+        """Diameter of the particles of the micrograph's source, in store px.
 
-        Raises DataError where none was measured.
+        Raises DataError if none was measured.
         """
         stored = self.micrographs[micrograph]
         if stored.source not in self._diameters_px:
@@ -147,9 +145,9 @@ class Store:
         return self._diameters_px[stored.source] * stored.scale
 
     def tiles(self, item: str) -> tuple[Tile, ...]:
-        """The windows of an item: all of a micrograph, or the one that a tile's id names.
+        """The tiles of an item: all of a micrograph, or the one with this id.
 
-        Raises KeyError.
+        Raises KeyError for an unknown item.
         """
         stored = self.micrographs[micrograph_of(item)]
         grid = tile_grid(
@@ -163,9 +161,9 @@ class Store:
         return ({tile.id: tile for tile in grid}[item],)
 
     def particle_ratio(self, items: Iterable[str], *, border: bool = True) -> float:
-        """PARTICLE pixels / valid pixels, pooled over items: micrographs, or tiles by the pixels they answer for.
+        """PARTICLE pixels / valid pixels, pooled over items; of a tile, its own pixels count.
 
-        With `border` the band in which nobody annotated does not count. Raises DataError for an
+        With `border` the band without annotations does not count. Raises DataError for an
         unlabelled item, or if no pixel is valid.
         """
         particle = valid = 0
@@ -191,22 +189,22 @@ def build(
     network_multiple: int,
     report: OnProgress,
 ) -> Store:
-    """The store of a data set below `folder`; decoded only if it is not there yet.
+    """The store of a data set below `folder`; pictures are decoded only if it does not exist yet.
 
-    Killed at any moment and called again it goes on at the next batch of micrographs and ends with
-    the same bytes. A second process that wants the same store waits for the first. Memory does not
+    After an interruption, the next call continues with the next batch of micrographs and ends with
+    the same bytes. A second process that needs the same store waits for the first. Memory does not
     grow with the data set.
 
     Args:
         dataset: as read by `coco.read_dataset`.
-        folder: where stores are kept; may be shared by experiments.
+        folder: of all stores; may be shared by experiments.
         settings: of the input.
         network_multiple: the network's tiles must be a multiple of this, in px.
-        report: hears "hash" in files and "decode" in batches.
+        report: called with "hash" in files and "decode" in batches.
 
     Raises:
-        DataError: a picture that cannot be used, or that is in two parts under different names.
-        StorageError: no space, or no permission.
+        DataError: a picture cannot be used, or is in two parts under different names.
+        StorageError: there is no space, or no permission.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +222,7 @@ def build(
         with FileLock(folder / f"{final.name}.lock"):
             if not final.exists():
                 _make(final, store_plan, dataset, files, settings=settings, report=report)
-            if not (final / CENTRES).exists():  # also in a store from before they were kept
+            if not (final / CENTRES).exists():  # also for a store of an older version
                 write_durably(
                     final / CENTRES, particle_centres(store_plan, dataset).astype("<f8").tobytes()
                 )
@@ -239,9 +237,9 @@ def build(
 def is_built(
     dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int
 ) -> bool:
-    """Whether `build` would find the store made.
+    """Whether the store exists already, so that `build` would only open it.
 
-    No picture is read: one whose content is not remembered counts as new.
+    No picture is read: a picture whose content is not remembered counts as new.
     """
     paths = {micrograph.id: micrograph.path for _, micrograph, _ in members(dataset)}
     known = remembered_hashes(paths.values(), memory=folder / "hashes.json")
@@ -263,12 +261,16 @@ def _place(folder: Path, store_plan: StorePlan) -> Path:
 def open_store(
     path: Path, *, border_px: Mapping[str, int], diameter_px: Mapping[str, float] | None = None
 ) -> Store:
-    """The finished store in a folder `store-...`, with the border and the diameter of each source in original px.
+    """The finished store in a folder `store-...`.
 
-    A border that is not given is 0, a diameter is unknown.
+    Args:
+        path: the folder.
+        border_px: of each source, in original px; 0 for a source that is missing.
+        diameter_px: of each source, in original px; unknown for a source that is missing.
 
-    Raises StorageError if it is no store, or damaged; DataError if a border leaves nothing of a
-    micrograph.
+    Raises:
+        StorageError: the folder is not a store, or is damaged.
+        DataError: a border leaves no pixel of a micrograph.
     """
     try:
         index = json.loads((path / INDEX).read_text())
@@ -312,7 +314,7 @@ def _make(
     settings: InputSettings,
     report: OnProgress,
 ) -> None:
-    """Fill a folder beside the final one, then rename it: what has the final name is complete."""
+    """Fill a folder beside the final one, then rename it: a store with its name is complete."""
     place = final.with_name(f"{final.name}.partial")
     with filled_aside(final, partial=place, resume=True) as partial:
         if not (partial / INDEX).exists():
@@ -331,7 +333,7 @@ def _make(
 
 
 def _refuse_shared_pictures(store_plan: StorePlan, files: Mapping[str, HashedFile]) -> None:
-    """A picture that is in two parts would let a model be tested on what it learned."""
+    """Raise DataError for a picture in two parts: a model would be tested on what it learned."""
     first: dict[str, StoredMicrograph] = {}
     for stored in store_plan.micrographs:
         other = first.setdefault(files[stored.id].sha256, stored)

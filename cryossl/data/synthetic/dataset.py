@@ -1,7 +1,7 @@
-"""The embedded data set: simulated micrographs of three species with exact truth, written as CryoTransformer's COCO.
+"""The embedded data set: simulated micrographs of three species, written as COCO.
 
-The files have CryoTransformer's quirks on purpose (docs/synthetic.md lists them), so that the
-default run goes through the same door as real data. A data set appears whole or not at all, and is
+The files have CryoTransformer's peculiarities on purpose (docs/synthetic.md lists them), so that
+the default run uses the same code as real data. A data set appears complete or not at all. It is
 the same, byte for byte, for the same seed and sizes with the same versions of numpy, scipy and
 pillow.
 """
@@ -37,14 +37,12 @@ from cryossl.system.files import filled_aside, sync_folder
 
 SIMULATION_FILE = "simulation.json"
 VERSION = 1
-"""Raised whenever the same seed gives other files: data sets of an older version are then not taken for the same."""
+"""Increased whenever the same seed gives other files, so that older data sets are not reused."""
 
 BORDER_FRACTION = 0.04
-"""Width of the unlabelled band over the picture's side.
+"""Width of the unlabelled band / side of the picture.
 
-EMPIAR-10017 has 131 px of 4096; here it is wider, so that
-
-it is not lost in rounding.
+EMPIAR-10017 has 131 px of 4096. Here the band is wider, so that rounding does not remove it.
 """
 
 _PARTS = ("train", "val", "test")
@@ -61,10 +59,11 @@ def synthesise(
     size_px: int = 128,
     report: OnProgress,
 ) -> None:
-    """Write a data set into `folder`, which must be absent, empty, or hold the same data set already (then: nothing).
+    """Write a data set into `folder`, which is absent, empty, or holds the same data set already.
 
-    `train` counts the one unlabelled micrograph that it has. Raises DataError for sizes that make
-    no data set and for a folder that holds something else, StorageError if it cannot be written.
+    In the last case nothing is written. `train` includes the one unlabelled micrograph. Raises
+    DataError for sizes that give no data set and for a folder with other content, StorageError if
+    it cannot be written.
     """
     _check_sizes(train=train, validation=validation, test=test, size_px=size_px)
     settings = {
@@ -81,7 +80,7 @@ def synthesise(
         if _is_written(folder, settings):
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Where no file can be made the lock would be tried for ever.
+        # In a folder without write permission FileLock would wait for ever.
         with tempfile.TemporaryFile(dir=folder.parent):
             pass
         with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -108,9 +107,9 @@ def _check_sizes(*, train: int, validation: int, test: int, size_px: int) -> Non
 
 
 def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
-    """True if the folder holds the data set of these settings;
+    """Whether the folder holds the data set of these settings; False if it is absent or empty.
 
-    DataError if it holds anything else.
+    Raises DataError if it holds anything else.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is not a folder", cure="remove it, or choose another folder")
@@ -137,7 +136,7 @@ def _write(folder: Path, settings: Mapping[str, int], *, report: OnProgress) -> 
         (folder / part).mkdir()
         records = _Records()
         plan = _plan(settings[part], rng=np.random.default_rng([settings["seed"], number]))
-        # Among the train micrographs one was never annotated; which, decides the seed.
+        # One train micrograph is not annotated; the seed decides which one.
         unlabelled = settings["seed"] % settings[part] if part == "train" else None
         for index, (species, given) in enumerate(plan):
             name = f"{species.name}_{part}_{index:04d}.png"
@@ -173,7 +172,7 @@ def _write(folder: Path, settings: Mapping[str, int], *, report: OnProgress) -> 
 
 
 def border_px(size_px: int) -> int:
-    """Width of the band at each edge in which visible particles carry no label: their centre is nearer than this."""
+    """Width in px of the band at each edge; particles with a centre in it have no label."""
     return max(2, round(BORDER_FRACTION * size_px))
 
 
@@ -181,8 +180,8 @@ def _plan(count: int, *, rng: np.random.Generator) -> list[tuple[Species, Condit
     """Species and conditions of each micrograph of a part.
 
     A Latin hypercube (McKay et al., Technometrics 21 (1979) 239): each condition takes each of
-    `count` equal parts of its range once, in an order of its own. So two seeds differ in what meets
-    what, not in how much there is of it.
+    `count` equal parts of its range once, in an order of its own. So two seeds differ in the
+    combinations of conditions, not in how often each occurs.
     """
     columns = [(rng.permutation(count) + rng.random(count)) / count for _ in range(CONDITION_DRAWS)]
     uniform: Float64[np.ndarray, "count draws"] = np.stack(columns, axis=1)
@@ -191,7 +190,7 @@ def _plan(count: int, *, rng: np.random.Generator) -> list[tuple[Species, Condit
 
 
 class _Records:
-    """The images and annotations of one part, in CryoTransformer's words."""
+    """The images and annotations of one part, with the field names of CryoTransformer's files."""
 
     def __init__(self) -> None:
         self._images: list[dict[str, Any]] = []
@@ -243,7 +242,7 @@ class _Records:
 
 
 def _save(path: Path, made: SimulatedMicrograph) -> None:
-    """PNG, not CryoTransformer's jpg: nothing is lost, and no decoder's version can change a pixel."""
+    """Save as PNG, not as jpg like CryoTransformer: lossless, and the same for every decoder."""
     stream = io.BytesIO()
     Image.fromarray(made.picture).save(stream, format="PNG")
     _write_new(path, stream.getvalue())
@@ -254,7 +253,7 @@ def _dump(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _write_new(path: Path, content: bytes) -> None:
-    """The folder is renamed when all is there, so that no file needs a rename of its own."""
+    """Write a new file; it needs no rename, because the folder is renamed when it is complete."""
     with path.open("xb") as file:
         file.write(content)
         file.flush()

@@ -1,10 +1,9 @@
-"""The electron microscope of the simulator: from a projected potential to the contrast of a picture.
+"""The electron microscope of the simulator: from a projected potential to the contrast.
 
 Sources: Wade, "A brief look at imaging and contrast transfer", Ultramicroscopy 46 (1992) 145, for
-    the weak-phase image;
-Mindell and Grigorieff, J. Struct. Biol. 142 (2003) 334, for the contrast transfer function in the
-form used here; Kirkland, "Advanced Computing in Electron Microscopy" (2010), chapter 2, for
-wavelength and interaction constant.
+the weak-phase image; Mindell and Grigorieff, J. Struct. Biol. 142 (2003) 334, for this form of the
+contrast transfer function; Kirkland, "Advanced Computing in Electron Microscopy" (2010), chapter 2,
+for wavelength and interaction constant.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ _PLANCK_TIMES_LIGHT_EV_ANGSTROM = 12_398.419843
 
 @dataclass(frozen=True)
 class Optics:
-    """What the microscope does to one micrograph.
+    """The settings of the microscope for one micrograph.
 
-    Underfocus is positive, as particles are dark then.
+    Underfocus is positive; particles are dark then.
     """
 
     defocus_angstrom: float
@@ -43,12 +42,10 @@ def wavelength_angstrom(voltage_volt: float) -> float:
 
 
 def interaction_constant(voltage_volt: float) -> float:
-    """Phase per projected potential, in rad / (V Angstrom):
+    """Phase per projected potential, in rad / (V Angstrom).
 
-    2 pi / (lambda U) (m c^2 + e U) / (2 m c^2 + e U).
-
-    300 kV: 6.5e-4. A column of 50 Angstrom with a potential 3 V above ice shifts the phase by 0.1
-    rad.
+    It is 2 pi / (lambda U) (m c^2 + e U) / (2 m c^2 + e U). At 300 kV it is 6.5e-4: a column of 50
+    Angstrom with a potential 3 V above ice shifts the phase by 0.1 rad.
     """
     relativistic = (_REST_ENERGY_EV + voltage_volt) / (2 * _REST_ENERGY_EV + voltage_volt)
     return 2 * float(np.pi) / (wavelength_angstrom(voltage_volt) * voltage_volt) * relativistic
@@ -57,12 +54,12 @@ def interaction_constant(voltage_volt: float) -> float:
 def transfer(
     frequency: Float64[np.ndarray, "*shape"], optics: Optics
 ) -> Float64[np.ndarray, "*shape"]:
-    """Contrast transfer function times its envelope at spatial frequencies s in 1 / Angstrom; range [-1, 1].
+    """Contrast transfer function times its envelope at spatial frequencies s in 1 / Angstrom.
 
     CTF(s) = sqrt(1 - A^2) sin chi + A cos chi with chi = pi lambda z s^2 - pi/2 Cs lambda^3 s^4, z
-    the underfocus and A the amplitude contrast; the envelope exp(-B s^2 / 4) stands for drift and
-    partial coherence. A dense object is dark where this is positive, which holds from s = 0 (there
-    it is A) to the first zero.
+    the underfocus and A the amplitude contrast; the result is in [-1, 1]. The envelope exp(-B s^2 /
+    4) stands for drift and partial coherence. A dense object is dark where the function is
+    positive, which holds from s = 0 (where it is A) to the first zero.
     """
     wavelength = wavelength_angstrom(optics.voltage_volt)
     squared = frequency**2
@@ -80,11 +77,10 @@ def transfer(
 def contrast(
     phase: Float64[np.ndarray, "height width"], optics: Optics, *, pixel_size_angstrom: float
 ) -> Float64[np.ndarray, "height width"]:
-    """Relative change of intensity behind a weak phase object:
+    """Relative change of intensity behind a weak phase object.
 
-    I / I0 - 1 = -2 F^-1[CTF(s) F[phase](s)].
-
-    `phase` is the object's phase shift in rad, small against 1, taken as periodic: the caller pads.
+    I / I0 - 1 = -2 F^-1[CTF(s) F[phase](s)]. `phase` is the object's phase shift in rad, much
+    smaller than 1 and periodic, so the caller pads it.
     """
     height, width = phase.shape
     s_y = np.fft.fftfreq(height, pixel_size_angstrom)[:, None]

@@ -1,4 +1,4 @@
-"""The particles of the simulator: three species made of Gaussian blobs, and their exact projections."""
+"""The particles of the simulator: three species of Gaussian blobs, and their exact projections."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from cryossl.data.synthetic.optics import interaction_constant
 
 @dataclass(frozen=True)
 class Species:
-    """A particle in three dimensions: blobs of one width at given places, in units of the particle's radius.
+    """A particle in three dimensions: blobs of one width, in units of the particle's radius.
 
-    `blobs` are (z, y, x) centres, their mean the origin, `blob_sigma` their standard deviation, as
-    fractions of the radius, which is that of the disc that labels the particle: it holds nine
-    tenths of a projection or more; `peak_volt` is the potential above that of ice in the middle of
-    a blob (protein in ice: 2 to 4 V, Vulovic et al., J. Struct. Biol. 183 (2013) 19).
+    `blobs` are the centres (z, y, x), with their mean at the origin, and `blob_sigma` is their
+    standard deviation; both are fractions of the radius. The radius is that of the disc that labels
+    the particle, which holds at least nine tenths of a projection. `peak_volt` is the potential
+    above that of ice in the middle of a blob (protein in ice: 2 to 4 V, Vulovic et al., J. Struct.
+    Biol. 183 (2013) 19).
     """
 
     name: str
@@ -72,15 +73,15 @@ BARREL = Species(
 )
 
 SPECIES = (TETRAMER, DUMBBELL, BARREL)
-"""Compact, elongated and hollow; small and dense to large and thin."""
+"""Compact, elongated and hollow, from small and dense to large and thin."""
 
 
 def random_rotations(count: int, *, rng: np.random.Generator) -> Float64[np.ndarray, "count 3 3"]:
     """Rotation matrices, uniform over SO(3).
 
     A four-dimensional normal vector, scaled to length 1, is a uniform unit quaternion (Marsaglia
-    1972; Shoemake, Graphics Gems III, 1992). Written out here because the keyword that hands scipy
-    its generator differs between the supported versions of scipy.
+    1972; Shoemake, Graphics Gems III, 1992). scipy is not used, because the name of its argument
+    for the generator differs between the supported versions.
     """
     quaternion = rng.standard_normal((count, 4))
     w, x, y, z = (quaternion / np.linalg.norm(quaternion, axis=1, keepdims=True)).T
@@ -102,12 +103,12 @@ def projected_phase(
     pixel_size_angstrom: float,
     voltage_volt: float,
 ) -> Float64[np.ndarray, "height width"]:
-    """Phase shift in rad of `n` particles at `centres` (y, x) in px, each turned by its rotation.
+    """Phase shift in rad of `n` particles at `centres` (y, x) in px, each with its own rotation.
 
-    A blob V exp(-|r|^2 / 2 s^2) integrates along the beam to V s sqrt(2 pi) exp(-(y^2 + x^2) / 2
-    s^2): the projection is exact, and being separable it is one matrix product for all blobs. Times
-    the interaction constant it is a phase. Pixel i covers [i, i + 1), so a particle centred at 4.5
-    is symmetric about the middle of pixel 4.
+    The integral of a blob V exp(-|r|^2 / 2 s^2) along the beam is V s sqrt(2 pi) exp(-(y^2 + x^2) /
+    2 s^2). So the projection is exact, and because it is separable, one matrix product gives all
+    blobs. Times the interaction constant it is a phase. Pixel i covers [i, i + 1), so a particle
+    centred at 4.5 is symmetric about the middle of pixel 4.
     """
     radius_px = species.diameter_px / 2
     sigma_px = species.blob_sigma * radius_px

@@ -1,13 +1,14 @@
-"""One simulated micrograph: particles in ice, dirt and carbon, seen through the microscope, counted in electrons.
+"""One simulated micrograph: particles in ice, through the microscope, counted in electrons.
 
-    electrons(y, x) ~ Poisson(dose * exp(-t(y, x) / Lambda) * illumination(y, x) * (1 + contrast(y,
-    x)))
+electrons(y, x) ~ Poisson(dose * exp(-t(y, x) / Lambda) * illumination(y, x) * (1 + contrast(y, x)))
 
-with t the ice thickness, Lambda the mean free path of electrons in ice (Rice et al., J. Struct.
-Biol. 204 (2018) 38: 300 to 400 nm at 300 kV behind an energy filter) and `contrast` the weak-phase
-image of everything in the beam. The two kinds of noise, of the object (ice, debris; before the
-transfer function) and of the shot (after it), are told apart as in Baxter et al., J. Struct. Biol.
-166 (2009) 126. Units in names; pixel i covers [i, i + 1); angles in rad.
+Here t is the ice thickness, Lambda the mean free path of electrons in ice (Rice et al., J. Struct.
+Biol. 204 (2018) 38: 300 to 400 nm at 300 kV behind an energy filter), and `contrast` the weak-phase
+image of everything in the beam, with dirt and carbon. There are two kinds of noise, as in Baxter et
+al., J. Struct. Biol. 166 (2009) 126: that of the object (ice, debris) before the transfer function,
+and shot noise after it.
+
+Units are in the names; pixel i covers [i, i + 1); angles are in rad.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ Plane = Float64[np.ndarray, "height width"]
 
 @dataclass(frozen=True)
 class Conditions:
-    """What differs between micrographs of one session.
+    """The conditions that differ between the micrographs of one session.
 
-    `coverage` is the wanted disc area over the picture's area, `debris` and `crystals` are counts.
-    A pixel has 64 square Angstrom: 1,200 to 4,800 electrons are the usual 20 to 75 per square
+    `coverage` is the intended disc area / the picture's area; `debris` and `crystals` are counts. A
+    pixel has 64 square Angstrom: 1,200 to 4,800 electrons are the usual 20 to 75 per square
     Angstrom.
     """
 
@@ -54,7 +55,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class SimulatedMicrograph:
-    """An 8-bit picture and the exact centres (y, x) in px of the particles whose centre lies inside it."""
+    """An 8-bit picture and the exact centres (y, x) in px of the particles in it."""
 
     picture: UInt8[np.ndarray, "size size"]
     centres: Float64[np.ndarray, "n 2"]
@@ -64,11 +65,11 @@ CONDITION_DRAWS = 9
 
 
 def conditions(uniform: Float64[np.ndarray, " 9"]) -> Conditions:
-    """Conditions from one uniform number in [0, 1) for each, by the inverse of its distribution.
+    """Conditions, each from one uniform number in [0, 1) by the inverse of its distribution.
 
-    Taking them as uniform numbers lets the caller spread them evenly over a data set. Coverage is
-    exponential, cut off: many nearly empty micrographs, a few crowded ones. One micrograph in eight
-    has ice two to three times too thick.
+    So the caller can spread them evenly over a data set. Coverage is a truncated exponential: many
+    nearly empty micrographs, a few crowded ones. One micrograph in eight has ice that is two to
+    three times too thick.
     """
     cover, focus, blur, ice, dose, debris, crystals, carbon, edge = (
         float(value) for value in uniform
@@ -90,9 +91,9 @@ def conditions(uniform: Float64[np.ndarray, " 9"]) -> Conditions:
 def simulate(
     species: Species, given: Conditions, *, size_px: int, border_px: int, rng: np.random.Generator
 ) -> SimulatedMicrograph:
-    """A micrograph of `size_px` squared pixels.
+    """A micrograph of `size_px` x `size_px` pixels.
 
-    At least one particle lies `border_px` or more inside the picture.
+    At least one particle is `border_px` or more away from the edges.
     """
     full_px = size_px + 2 * _MARGIN_PX
     optics = Optics(given.defocus_angstrom, given.b_factor_angstrom2)
@@ -121,8 +122,7 @@ def simulate(
         inside, inside
     ] * given.electrons_per_px
     expected *= _illumination(size_px, stripe=given.edge_stripe, rng=rng)
-    # Rounded, so that a last digit that differs between processors does not change the count that
-    # is drawn.
+    # Rounded, because the last digits differ between processors and could change the drawn count.
     electrons = rng.poisson(np.maximum(np.round(expected, 3), 0.1))
     centres = centres - _MARGIN_PX
     within = ((centres >= 0) & (centres < size_px)).all(axis=1)
@@ -130,7 +130,7 @@ def simulate(
 
 
 def _ice_angstrom(mean: float, *, full_px: int, rng: np.random.Generator) -> Plane:
-    """Thickness: a slope across the picture, a meniscus (thinner in the hole's middle) and soft hills."""
+    """Ice thickness in Angstrom: a slope, a meniscus (thinner in the middle) and soft hills."""
     y, x = np.meshgrid(*[np.linspace(-1, 1, full_px)] * 2, indexing="ij")
     slope_y, slope_x = rng.normal(0, 0.12, 2)
     hills = gaussian_filter(rng.standard_normal((full_px, full_px)), 18, mode="wrap")
@@ -140,7 +140,10 @@ def _ice_angstrom(mean: float, *, full_px: int, rng: np.random.Generator) -> Pla
 
 
 def _solvent(ice: Plane, *, rng: np.random.Generator) -> Plane:
-    """Phase noise of amorphous ice: independent layers, so its deviation grows with the root of the thickness."""
+    """Phase noise of amorphous ice, with a deviation that grows with the root of the thickness.
+
+    The reason is that layers of ice are independent.
+    """
     granular = rng.standard_normal(ice.shape)
     soft = gaussian_filter(rng.standard_normal(ice.shape), 1.6, mode="wrap")
     phase: Plane = np.sqrt(ice / 300) * (0.007 * granular + 0.006 * soft / soft.std())
@@ -148,7 +151,7 @@ def _solvent(ice: Plane, *, rng: np.random.Generator) -> Plane:
 
 
 def _debris(count: int, *, full_px: int, rng: np.random.Generator) -> Plane:
-    """Faint round scraps, broken or unfolded protein: they look a little like particles and are none."""
+    """Faint round pieces of broken or unfolded protein, which resemble particles."""
     scraps = np.zeros((full_px, full_px))
     if count == 0:
         return scraps
@@ -166,9 +169,7 @@ def _debris(count: int, *, full_px: int, rng: np.random.Generator) -> Plane:
 def _crystals(
     count: int, *, full_px: int, rng: np.random.Generator
 ) -> tuple[Bool[np.ndarray, "height width"], Plane]:
-    """Ice crystals and ethane drops: dark, sharp-edged, of the particles' size or larger.
-
-    Their mask and their phase.
+    """The mask and the phase of ice crystals and ethane drops: dark, sharp, at least particle size.
 
     Outline R(a) = R (1 + sum_k c_k cos(k a + d_k)), thickness of a lens, sqrt(1 - (r / R)^2).
     """
@@ -192,7 +193,7 @@ def _crystals(
 
 
 def _carbon_depth_px(full_px: int, *, rng: np.random.Generator) -> Plane:
-    """Distance in px behind the edge of a round hole in the carbon film; positive on the film."""
+    """Distance in px from the edge of a round hole in the carbon film; positive on the film."""
     hole_px = 6_000 / PIXEL_SIZE_ANGSTROM
     angle = rng.uniform(0, 2 * np.pi)
     gap = rng.uniform(0.15, 0.42) * full_px
@@ -204,7 +205,7 @@ def _carbon_depth_px(full_px: int, *, rng: np.random.Generator) -> Plane:
 
 
 def _carbon(outside: Plane, *, rng: np.random.Generator) -> Plane:
-    """Phase of the film: a step (seen as a Fresnel fringe) and the strong grain of amorphous carbon."""
+    """Phase of the film: a step, seen as a Fresnel fringe, and the strong grain of carbon."""
     film = 1 / (1 + np.exp(-np.clip(outside, -30, 30) / 0.7))
     phase: Plane = film * (0.35 + 0.09 * rng.standard_normal(outside.shape))
     return phase
@@ -213,7 +214,10 @@ def _carbon(outside: Plane, *, rng: np.random.Generator) -> Plane:
 def _illumination(
     size_px: int, *, stripe: bool, rng: np.random.Generator
 ) -> Float64[np.ndarray, "size size"]:
-    """A beam that fades from its middle, and now and then a strip at one edge that frame alignment left too dark."""
+    """The illumination: a beam that fades from its middle.
+
+    With `stripe` one edge has a strip that is too dark, as frame alignment leaves it.
+    """
     y, x = np.meshgrid(*[np.linspace(-1, 1, size_px)] * 2, indexing="ij")
     middle_y, middle_x = rng.normal(0, 0.4, 2)
     light: Float64[np.ndarray, "size size"] = np.exp(
@@ -234,11 +238,11 @@ def _places(
     border_px: int,
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, "n 2"]:
-    """Random sequential addition: as many centres as the coverage asks for, none blocked, none too close.
+    """Centres by random sequential addition, as many as the coverage needs, not blocked or near.
 
-    Each centre is a whole number plus half the diameter, so that the whole-number box [x, y, d, d]
-    has it exactly in its middle. The first lies inside the border, since a micrograph without a
-    label counts as unlabelled.
+    Each centre is a whole number plus half the diameter, so that it is exactly in the middle of the
+    box [x, y, d, d] of whole numbers. The first centre is inside the border, because a micrograph
+    without a label counts as unlabelled.
     """
     size = blocked.shape[0]
     disc_px = np.pi * species.diameter_px**2 / 4
@@ -265,7 +269,7 @@ def _places(
 
 
 def _eight_bit(electrons: Int64[np.ndarray, "size size"]) -> UInt8[np.ndarray, "size size"]:
-    """Grey values from 0 to 255, stretched between two percentiles, as pictures for particle pickers are saved."""
+    """Grey values 0 to 255, stretched between two percentiles, as pictures are often saved."""
     low, high = np.percentile(electrons, _PERCENTILES)
     grey: UInt8[np.ndarray, "size size"] = np.round(
         np.clip((electrons - low) / max(high - low, 1), 0, 1) * 255
