@@ -26,7 +26,11 @@ from cryossl.tracking.address import (
 )
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
-from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.mlflow_errors import (
+    NotAuthorisedError,
+    RefusedError,
+    translated,
+)
 from cryossl.tracking.probe import probe
 
 if TYPE_CHECKING:
@@ -38,19 +42,6 @@ FINGERPRINT = "cryossl.fingerprint"
 PARENT = "mlflow.parentRunId"
 DEFAULT_EXPERIMENT_ID = "0"
 
-_REFUSALS = frozenset(
-    {
-        "INVALID_PARAMETER_VALUE",
-        "BAD_REQUEST",
-        "RESOURCE_DOES_NOT_EXIST",
-        "RESOURCE_ALREADY_EXISTS",
-        "ENDPOINT_NOT_FOUND",
-        "INVALID_STATE",
-        "FEATURE_DISABLED",
-        "MALFORMED_REQUEST",
-    }
-)
-_NOT_AUTHORISED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
 _METRICS_PER_CALL, _TAGS_PER_CALL = (
     800,
     80,
@@ -112,7 +103,7 @@ class MlflowStore:
 
     def probe(self, *, seconds: float) -> None:
         """Raise StoreAwayError unless the store answers within so many seconds."""
-        with _translated():
+        with translated():
             probe(self.uri, seconds=seconds)
 
     def existing_experiments(self) -> list[str]:
@@ -124,7 +115,7 @@ class MlflowStore:
 
     def run(self, run_id: str) -> StoredRun:
         """The run of this id. Raises RefusedError if there is none."""
-        with _translated():
+        with translated():
             return _stored(self._client.get_run(run_id))
 
     def find(self, tags: Mapping[str, str], *, status: str | None = None) -> list[StoredRun]:
@@ -138,7 +129,7 @@ class MlflowStore:
         """All runs that the query finds, the oldest first, page by page."""
         token = None
         while True:
-            with _translated():
+            with translated():
                 page = self._client.search_runs(
                     list(experiment_ids),
                     query,
@@ -154,7 +145,7 @@ class MlflowStore:
     def create(self, *, tags: Mapping[str, str], started_ms: int) -> StoredRun:
         """A new run; `mlflow.runName` among the tags names it."""
         with (
-            _translated(),
+            translated(),
             without_retries(),
         ):  # a request whose answer was lost, sent again, would make a second run
             return _stored(
@@ -168,7 +159,7 @@ class MlflowStore:
 
     def history(self, run_id: str) -> list[Entry]:
         """The params and points that a run holds already, without `system/`."""
-        with _translated():
+        with translated():
             data = self._client.get_run(run_id).data
             points = [
                 point
@@ -214,7 +205,7 @@ class MlflowStore:
 
     def set_status(self, run_id: str, status: str, *, timestamp_ms: int) -> None:
         """Open a run again (RUNNING), or end it at this time."""
-        with _translated():
+        with translated():
             if status == "RUNNING":
                 self._client.update_run(run_id, status=status)
             else:
@@ -223,12 +214,12 @@ class MlflowStore:
     def upload(self, run_id: str, name: str, path: Path) -> None:
         """Write a file under its name, in place of one that is there."""
         folder = str(PurePosixPath(name).parent)
-        with _translated():
+        with translated():
             self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
 
     def files(self, run_id: str, folder: str) -> dict[str, int]:
         """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
-        with _translated():
+        with translated():
             return {
                 one.path: one.file_size or 0
                 for one in self._client.list_artifacts(run_id, folder or None)
@@ -239,14 +230,14 @@ class MlflowStore:
 
         MLflow refuses a path that leads out of the run's own.
         """
-        with _translated():
+        with translated():
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
     def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
         """Note a data set that a run read. The same name and digest twice is once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        with _translated():
+        with translated():
             self._client.log_inputs(
                 run_id,
                 datasets=[
@@ -264,7 +255,7 @@ class MlflowStore:
         from mlflow.system_metrics import system_metrics_monitor
 
         make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
-        with _translated():
+        with translated():
             monitor = make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
             monitor.start()
         stop: Callable[[], None] = monitor.finish
@@ -292,7 +283,7 @@ class MlflowStore:
         """Open the store under a file lock: several processes that open a fresh database at once break it."""
         path = sqlite_path(self.uri)
         folder = locks if path is None else path.parent
-        with _translated(), ExitStack() as stack:
+        with translated(), ExitStack() as stack:
             probe(self.uri)
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -307,7 +298,7 @@ class MlflowStore:
         self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]
     ) -> None:
         try:
-            with _translated():
+            with translated():
                 self._client.log_batch(run_id, metrics=points, params=params, tags=tags)
         except RefusedError as error:
             if self.run(run_id).deleted:
@@ -326,7 +317,7 @@ class MlflowStore:
 
     def _given_experiment(self, identifier: str) -> str:
         try:
-            with _translated():
+            with translated():
                 active = self._client.get_experiment(identifier).lifecycle_stage == "active"
         except NotAuthorisedError:
             raise
@@ -379,47 +370,6 @@ def _make_database(path: Path) -> None:
         left.unlink()
     make_store(f"sqlite:///{half}", (path.parent / "mlruns").as_uri()).engine.dispose()
     half.replace(path)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """MLflow's many exceptions as two: away, or refused."""
-    from mlflow.exceptions import MlflowException
-    from requests import HTTPError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except MlflowException as error:
-        raise (
-            NotAuthorisedError
-            if error.error_code in _NOT_AUTHORISED
-            else RefusedError
-            if error.error_code in _REFUSALS
-            else StoreAwayError
-        )(_told(error)) from error
-    except HTTPError as error:
-        code = error.response.status_code if error.response is not None else 500
-        gone = 400 <= code < 500 and code not in (408, 429)
-        raise (
-            NotAuthorisedError if code in (401, 403) else RefusedError if gone else StoreAwayError
-        )(_told(error)) from error
-    except ImportError as error:  # no driver for such a database
-        raise RefusedError(_told(error)) from error
-    except (SQLAlchemyError, OSError) as error:
-        raise StoreAwayError(_told(error)) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in (
-            "alembic",
-            "google",
-        ):  # a schema or an answer of something else
-            raise
-        raise StoreAwayError(_told(error)) from error
-
-
-def _told(error: Exception) -> str:
-    """The message in a line, without the user and password of an address in it."""
-    return redacted(" ".join(str(error).split()))[:300]
 
 
 def _stored(run: Run) -> StoredRun:
