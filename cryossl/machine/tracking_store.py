@@ -1,4 +1,4 @@
-"""Can the tracking store be used: is a SQLite file sound and of this MLflow, does a server or a database answer."""
+"""Can the tracking store be used: a SQLite file, a server, or a database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryossl.tracking.address import (
     sqlite_path,
     tables_of,
 )
-from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get
+from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
 
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
@@ -30,9 +30,14 @@ _FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_ve
 
 
 def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check:
-    """Can the tracking store be reached: a sound SQLite file of this MLflow be written, a server answer in three seconds.
+    """Check that the tracking store can be used.
 
-    `damage_seconds`: for how long a SQLite file is searched for damage at most.
+    A SQLite file must be undamaged, of the installed MLflow, and writable. A server or a database
+    must answer within three seconds.
+
+    Args:
+        uri: as `address.store_uri` returns it.
+        damage_seconds: how long a SQLite file is searched for damage at most.
     """
     parts = urlsplit(uri)
     kind = parts.scheme.split("+")[0]
@@ -118,8 +123,8 @@ def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
 
 
 def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
-    """Raise DatabaseError for a damaged file, as far as so many seconds of looking show."""
-    # Older SQLite asks no progress handler while it walks the pages, but heeds an interruption.
+    """Raise DatabaseError if so many seconds of search find damage."""
+    # Older SQLite calls no progress handler while it walks the pages, but can be interrupted.
     timer = threading.Timer(seconds, store.interrupt)
     timer.start()
     try:
@@ -136,9 +141,10 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
 
 
 def _schema_of(store: sqlite3.Connection) -> str | None:
-    """Which schema of MLflow's a database has, "" if it does not say;
+    """Which schema of MLflow a database has.
 
-    None for an empty one, which MLflow fills.
+    Returns:
+        "" if the database does not say; None for an empty one, which MLflow fills.
     """
     tables = tables_of(store)
     if "alembic_version" not in tables:
@@ -153,7 +159,7 @@ def _schema_of(store: sqlite3.Connection) -> str | None:
 
 
 def _half_made(path: Path) -> bool:
-    """Whether there are only tables that MLflow makes first, and no run in them: the rest of its making did not follow."""
+    """Whether there are only the tables that MLflow makes first, and no run in them."""
     try:
         with contextlib.closing(read_only(path)) as store:
             tables = tables_of(store)
@@ -170,7 +176,10 @@ def _line(error: sqlite3.Error) -> str:
 
 
 def _mlflow_schemas() -> tuple[set[str], set[str]]:
-    """All schemas that the installed MLflow knows and the newest of them, read from its files: importing it takes seconds."""
+    """All schemas that the installed MLflow knows, and the newest of them.
+
+    They are read from its files, because its import takes seconds.
+    """
     found = find_spec("mlflow")
     known: set[str] = set()
     older: set[str] = set()
@@ -190,14 +199,14 @@ def _check_server(uri: str) -> Check:
     shown = redacted(uri).rstrip("/")
     health = f"{uri.rstrip('/')}/health"
     try:
-        answer = get(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
+        answer = get_once(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
     except OSError as error:
         return _silent(shown, error)
     except BrokenAnswerError as error:
         return Check(
             "tracking",
             "fail",
-            f"{shown} cannot be asked, or is no HTTP server ({error})",
+            f"{shown} cannot be queried, or is no HTTP server ({error})",
             _COMPARE,
         )
     body = answer.body.strip()
@@ -232,7 +241,7 @@ def _silent(shown: str, reason: object) -> Check:
 
 def _judge_status(shown: str, status: int, target: str) -> Check:
     if status in (401, 403):
-        return Check("tracking", "warn", f"{shown} answers and asks who you are ({status})", LOG_IN)
+        return Check("tracking", "warn", f"{shown} answers and demands a login ({status})", LOG_IN)
     if status == 429 or status >= 500:
         return Check(
             "tracking",
@@ -250,7 +259,7 @@ def _judge_status(shown: str, status: int, target: str) -> Check:
 
 
 def _target(url: str, location: str) -> str:
-    """Where a redirection leads, as an address of a server that can be shown."""
+    """The address of the server that a redirection leads to, as it can be shown; "" if to none."""
     try:
         parts = urlsplit(urljoin(url, location)) if location else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""The errors of MLflow's client as three: unreachable, refused, or not authorised; each with its cure."""
+"""The errors of MLflow's client as three: unreachable, refused, not authorised."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NotAuthorisedError(RefusedError):
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise StoreAwayError or RefusedError in place of what MLflow and the libraries below it raise.
+    """Raise StoreAwayError or RefusedError in place of the errors of MLflow and its libraries.
 
     Other exceptions are passed on.
     """
