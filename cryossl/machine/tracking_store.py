@@ -1,4 +1,4 @@
-"""Can the tracking store be used: a SQLite file of this MLflow, a server, or a database."""
+"""Can the tracking store be used: a SQLite file, a server, or a database."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cryossl.tracking.address import (
     sqlite_path,
     tables_of,
 )
-from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get
+from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
 
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
@@ -30,10 +30,14 @@ _FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_ve
 
 
 def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check:
-    """Check the tracking store at an address.
+    """Check that the tracking store can be used.
 
-    A SQLite file must be sound, writable and of this MLflow's schema. A server or database must
-    answer in three seconds. A SQLite file is searched for damage for `damage_seconds` at most.
+    A SQLite file must be undamaged, of the installed MLflow, and writable. A server or a database
+    must answer within three seconds.
+
+    Args:
+        uri: as `address.store_uri` returns it.
+        damage_seconds: how long a SQLite file is searched for damage at most.
     """
     parts = urlsplit(uri)
     kind = parts.scheme.split("+")[0]
@@ -119,8 +123,8 @@ def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
 
 
 def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
-    """Raise DatabaseError if damage is found in so many seconds."""
-    # Older SQLite calls no progress handler during this check, but it can be interrupted.
+    """Raise DatabaseError if so many seconds of search find damage."""
+    # Older SQLite calls no progress handler while it walks the pages, but can be interrupted.
     timer = threading.Timer(seconds, store.interrupt)
     timer.start()
     try:
@@ -137,9 +141,10 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
 
 
 def _schema_of(store: sqlite3.Connection) -> str | None:
-    """The version of MLflow's schema in a database; "" if it has none that can be read.
+    """Which schema of MLflow a database has.
 
-    None for an empty database, which MLflow fills.
+    Returns:
+        "" if the database does not say; None for an empty one, which MLflow fills.
     """
     tables = tables_of(store)
     if "alembic_version" not in tables:
@@ -154,10 +159,7 @@ def _schema_of(store: sqlite3.Connection) -> str | None:
 
 
 def _half_made(path: Path) -> bool:
-    """Whether there are only the tables that MLflow makes first, and no run in them.
-
-    The making of such a database was interrupted.
-    """
+    """Whether there are only the tables that MLflow makes first, and no run in them."""
     try:
         with contextlib.closing(read_only(path)) as store:
             tables = tables_of(store)
@@ -174,9 +176,9 @@ def _line(error: sqlite3.Error) -> str:
 
 
 def _mlflow_schemas() -> tuple[set[str], set[str]]:
-    """All schema versions that the installed MLflow knows, and the newest of them.
+    """All schemas that the installed MLflow knows, and the newest of them.
 
-    Read from its files, because importing MLflow takes seconds.
+    They are read from its files, because its import takes seconds.
     """
     found = find_spec("mlflow")
     known: set[str] = set()
@@ -197,14 +199,14 @@ def _check_server(uri: str) -> Check:
     shown = redacted(uri).rstrip("/")
     health = f"{uri.rstrip('/')}/health"
     try:
-        answer = get(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
+        answer = get_once(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
     except OSError as error:
         return _silent(shown, error)
     except BrokenAnswerError as error:
         return Check(
             "tracking",
             "fail",
-            f"{shown} cannot be asked, or is no HTTP server ({error})",
+            f"{shown} cannot be queried, or is no HTTP server ({error})",
             _COMPARE,
         )
     body = answer.body.strip()
@@ -239,7 +241,7 @@ def _silent(shown: str, reason: object) -> Check:
 
 def _judge_status(shown: str, status: int, target: str) -> Check:
     if status in (401, 403):
-        return Check("tracking", "warn", f"{shown} answers and asks who you are ({status})", LOG_IN)
+        return Check("tracking", "warn", f"{shown} answers and demands a login ({status})", LOG_IN)
     if status == 429 or status >= 500:
         return Check(
             "tracking",
@@ -257,7 +259,7 @@ def _judge_status(shown: str, status: int, target: str) -> Check:
 
 
 def _target(url: str, location: str) -> str:
-    """Where a redirection leads, as an address of a server that can be shown."""
+    """The address of the server that a redirection leads to, as it can be shown; "" if to none."""
     try:
         parts = urlsplit(urljoin(url, location)) if location else None
     except ValueError:

@@ -1,7 +1,4 @@
-"""Which tracking store and experiment are meant.
-
-MLflow's environment variables come before the config.
-"""
+"""Which tracking store and experiment are used: MLflow's environment variables, then the config."""
 
 from __future__ import annotations
 
@@ -34,9 +31,9 @@ _SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
-    """(name, None), or (name, id) where `mlflow run` or the user chose by id; the id counts then.
+    """(name, None), or (name, id) if the experiment is chosen by its id, which counts then.
 
-    Of what is set the first holds: MLFLOW_RUN_ID with MLFLOW_EXPERIMENT_ID (both from `mlflow
+    The first that is set holds: MLFLOW_RUN_ID with MLFLOW_EXPERIMENT_ID (both from `mlflow
     run`), MLFLOW_EXPERIMENT_NAME, MLFLOW_EXPERIMENT_ID, the configured name.
     """
     name, identifier = (
@@ -48,11 +45,11 @@ def experiment_choice(configured: str) -> tuple[str, str | None]:
 
 
 def store_uri(configured: str) -> str:
-    """MLFLOW_TRACKING_URI if it is set, else the configured URI; the path of a sqlite file made absolute.
+    """MLFLOW_TRACKING_URI if it is set, else the configured URI.
 
-    A relative path counts from the current folder in the environment variable, as MLflow has it,
-    and from the project in the config. Postgres gets the driver that comes with the extra
-    `postgres`. Raises ConfigError for what is no address.
+    The path of a sqlite file becomes absolute. A relative one starts at the current folder in the
+    environment variable, as in MLflow, and at the project's folder in the config. Postgres gets the
+    driver that comes with the extra `postgres`. Raises ConfigError for an invalid address.
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     uri, base = (given, Path.cwd()) if given else (configured, PROJECT)
@@ -72,9 +69,9 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def artifact_folder(uri: str, experiment: str) -> str | None:
-    """Where an experiment's files go.
+    """The URI of the folder for an experiment's files; None for a server, which decides itself.
 
-    A server decides itself; MLflow would take a database's from the current folder.
+    Without it MLflow would use the current folder for a database.
     """
     if urlsplit(uri).scheme in ("http", "https", "databricks"):
         return None
@@ -87,7 +84,7 @@ def artifact_folder(uri: str, experiment: str) -> str | None:
 
 
 def refuse_other_files(uri: str) -> None:
-    """Raise ConfigError where a sqlite path leads to what `sqlite_fault` tells of."""
+    """Raise ConfigError if `sqlite_fault` finds a fault in the file of a sqlite store."""
     path = sqlite_path(uri)
     fault = "" if path is None else sqlite_fault(path)
     if fault:
@@ -98,9 +95,9 @@ def refuse_other_files(uri: str) -> None:
 
 
 def sqlite_fault(path: Path) -> str:
-    """Why a sqlite store cannot be here, if something else is:
+    """Why the file at this path cannot be a sqlite store; empty if it can, or if there is none.
 
-    MLflow would try for minutes, or make its tables in there.
+    MLflow would try to open it for minutes, or make its tables in it.
     """
     if not path.exists():
         return ""
@@ -114,10 +111,7 @@ def sqlite_fault(path: Path) -> str:
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether there are tables and not MLflow's.
-
-    What cannot be read is left to whoever writes to it.
-    """
+    """Whether there are tables, and not those of MLflow; False for a file that cannot be read."""
     try:
         with closing(read_only(path)) as store:
             tables = tables_of(store)
@@ -139,10 +133,7 @@ def tables_of(store: sqlite3.Connection) -> set[str]:
 
 
 def _check_address(uri: str) -> None:
-    """Refuse here what a socket, urllib or SQLAlchemy would stumble over later.
-
-    Raises ConfigError.
-    """
+    """Raise ConfigError for an address that a socket, urllib or SQLAlchemy would reject later."""
     head, separator, rest = uri.partition("://")
     try:
         address = urlsplit(uri)

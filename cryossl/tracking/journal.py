@@ -1,4 +1,4 @@
-"""What a run has recorded, line by line on disk: the truth that a tracking store is a view of.
+"""What a run has recorded, line by line on disk; a tracking store is a view of it.
 
 Every line carries its own timestamp and checksum. A point keeps the timestamp of its first writing,
 and a store keeps one row per (key, value, timestamp, step), so sending the whole journal again
@@ -91,10 +91,10 @@ class Journal:
     def append(self, candidates: Iterable[Entry]) -> tuple[Entry, ...]:
         """Write down what is new and make it durable; returns what was new.
 
-        Metrics, params and datasets: the first writing wins, later ones are dropped, whatever their
-        value. Tags, files, status and parent: one that says what holds already is dropped. A
-        timestamp of 0 becomes the present. Raises StorageError, with the journal as it was, if it
-        cannot be written.
+        Metrics, params and datasets: the first writing wins, later ones are dropped, also with
+        another value. Tags, files, status and parent: one with the value that holds already is
+        dropped. A timestamp of 0 becomes the present. Raises StorageError if it cannot be written;
+        the journal is then as it was.
         """
         with self._holding(self._lock):
             self._refresh()
@@ -105,9 +105,14 @@ class Journal:
         return tuple(fresh)
 
     def keep_file(self, name: str, source: Path | bytes) -> Path:
-        """Put a file into `artifacts/` under its name, in place of an older one; a path is linked where that works.
+        """Put a file into `artifacts/` under its name, in place of an older one.
 
-        Raises StorageError.
+        Args:
+            name: relative to `artifacts/`.
+            source: the content, or a path, which is linked where that works and copied elsewhere.
+
+        Raises:
+            StorageError: the file cannot be written.
         """
         target = self.artifact(name)
         with self._holding(self._lock):
@@ -127,9 +132,9 @@ class Journal:
 
     @contextmanager
     def sending(self) -> Iterator[None]:
-        """Hold the right to send this journal.
+        """Hold the lock for sending this journal.
 
-        Raises BusyError if another process has it for two minutes.
+        Raises BusyError if another process holds it for two minutes.
         """
         with self._holding(self._send_lock):
             with self._holding(self._lock):
@@ -142,7 +147,7 @@ class Journal:
         return None if record is None else Sent(**record)
 
     def pending(self, store: str) -> tuple[tuple[Entry, ...], int]:
-        """What this store has not been told yet, oldest first, and the bytes of the journal up to there."""
+        """What this store has not got yet, oldest first, and the length of the journal in bytes."""
         after_bytes = (self.sent(store) or Sent()).end_bytes
         return tuple(
             entry for end_bytes, entry in self._entries if end_bytes > after_bytes
@@ -232,7 +237,10 @@ class Journal:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove the temporary files of killed writers from the journals below a folder; those of living ones are left to them."""
+    """Remove the temporary files of killed writers from the journals below a folder.
+
+    A journal whose lock is held by a living process is left as it is.
+    """
     for folder in {root / path.relative_to(root).parts[0] for path in root.rglob(_TEMPORARY)}:
         locks = [FileLock(folder / name, timeout=0) for name in ("send.lock", "journal.lock")]
         with suppress(Timeout, OSError), locks[0], locks[1]:

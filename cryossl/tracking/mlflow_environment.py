@@ -1,7 +1,4 @@
-"""How MLflow's client behaves: quiet, quick to give up, safe.
-
-It reads that from the environment.
-"""
+"""The environment variables of MLflow's client: quiet, quick to give up, safe."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from contextlib import contextmanager
 from cryossl.errors import ConfigError
 
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-_MANNERS = {
+_DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
@@ -27,7 +24,7 @@ _WHOLE_NUMBERS = {  # default, least, most; the last two mosts are MLflow's own
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": (1, 0, 120),
 }
 _SWITCHES = (
-    *(name for name, value in _MANNERS.items() if value in ("true", "false")),
+    *(name for name, value in _DEFAULTS.items() if value in ("true", "false")),
     "MLFLOW_TRACKING_INSECURE_TLS",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER",
 )
@@ -36,11 +33,11 @@ _LEVEL = "MLFLOW_LOGGING_LEVEL"
 
 
 def set_mlflow_environment() -> None:
-    """Where the user has not chosen otherwise.
+    """Set the variables that the user has not set.
 
-    Raises ConfigError for a value that MLflow would stumble over.
+    Raises ConfigError for a value that MLflow would fail on later.
     """
-    for name, value in _MANNERS.items():
+    for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     for name, (default, least, most) in _WHOLE_NUMBERS.items():
         chosen = os.environ.setdefault(name, str(default))
@@ -53,7 +50,7 @@ def set_mlflow_environment() -> None:
         raise _refusal(_LEVEL, "the name of a logging level", such_as="WARNING")
     for name in _SWITCHES:
         if os.environ.get(name, "true").lower() not in ("true", "false", "1", "0"):
-            raise _refusal(name, "true, false, 1 or 0", such_as=_MANNERS.get(name, "false"))
+            raise _refusal(name, "true, false, 1 or 0", such_as=_DEFAULTS.get(name, "false"))
 
 
 def _is_size(text: str) -> bool:
@@ -71,7 +68,7 @@ def _refusal(name: str, legal: str, *, such_as: str) -> ConfigError:
 
 @contextmanager
 def without_retries() -> Iterator[None]:
-    """The client tries once, for what must not be done twice."""
+    """Let the client try once only, for a call that must not be made twice."""
     before = os.environ.get(_RETRIES)
     os.environ[_RETRIES] = "0"
     try:

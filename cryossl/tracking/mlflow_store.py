@@ -1,7 +1,7 @@
-"""The only module that imports mlflow: one experiment in one tracking store, and what is asked of it.
+"""One experiment in one tracking store; the only module that imports mlflow.
 
-mlflow is imported when a store is first asked, not with this module: that takes seconds, and the
-settings that keep it quiet, quick to give up and safe have to be in the environment before.
+mlflow is imported at the first call of a store, not with this module: that takes seconds, and the
+settings of `mlflow_environment` have to be in the environment before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,11 @@ from cryossl.tracking.address import (
 )
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
-from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.mlflow_errors import (
+    NotAuthorisedError,
+    RefusedError,
+    translated,
+)
 from cryossl.tracking.probe import probe
 
 if TYPE_CHECKING:
@@ -39,32 +43,18 @@ FINGERPRINT = "cryossl.fingerprint"
 PARENT = "mlflow.parentRunId"
 DEFAULT_EXPERIMENT_ID = "0"
 
-_REFUSALS = frozenset(
-    {
-        "INVALID_PARAMETER_VALUE",
-        "BAD_REQUEST",
-        "RESOURCE_DOES_NOT_EXIST",
-        "RESOURCE_ALREADY_EXISTS",
-        "ENDPOINT_NOT_FOUND",
-        "INVALID_STATE",
-        "FEATURE_DISABLED",
-        "MALFORMED_REQUEST",
-    }
-)
-_NOT_AUTHORISED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
-_METRICS_PER_CALL, _TAGS_PER_CALL = (
-    800,
-    80,
-)  # MLflow takes 1,000 metrics, 100 params, 100 tags, 1,000 in all
+# MLflow takes 1,000 metrics, 100 params and 100 tags a call, 1,000 values in all.
+_METRICS_PER_CALL = 800
+_TAGS_PER_CALL = 80
 _RUNS_PER_PAGE = 1000
-_NAMES_TOLD = 10
+_NAMES_SHOWN = 10
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What the store says of a run."""
+    """A run as the store has it."""
 
     run_id: str
     status: str
@@ -75,12 +65,12 @@ class StoredRun:
 class MlflowStore:
     """One experiment of one tracking store.
 
-    Making it may raise ConfigError, every method StoreAwayError or RefusedError.
+    The constructor may raise ConfigError, every method StoreAwayError or RefusedError.
     """
 
     def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
         refuse_other_files(uri)
-        # MLflow reads most of it once, when it is imported, which no method works without
+        # MLflow reads most of them once, at its import, which the methods below cause.
         set_mlflow_environment()
         self.uri = uri
         self._experiment = experiment
@@ -89,20 +79,22 @@ class MlflowStore:
 
     @property
     def identity(self) -> str:
-        """Names the store and the experiment, without a password."""
+        """The name of the store and the experiment in `sent.json`, without a password."""
         return (
             f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
         )
 
     def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
-        """Make sure that the store and the experiment are there; of an adopted run, which is named by its id, its experiment.
+        """Open the store, and find or make the experiment.
 
-        `locks` is the folder of the lock for a store that is no file. Raises NoExperimentError,
-        unless it `makes_experiment`.
+        Args:
+            locks: folder of the lock file for a store that is no file.
+            adopted: id of a run that `mlflow run` made; its experiment is used then.
+            makes_experiment: make one that is not there; otherwise it is a NoExperimentError.
         """
         with self._alone(locks):
-            # Children are shown below their parent only within one experiment, so an adopted
-            # parent's it is.
+            # MLflow shows children below their parent only within one experiment, so that of an
+            # adopted parent is used.
             self.experiment_id = (
                 self._client.get_run(adopted).info.experiment_id
                 if adopted
@@ -113,11 +105,14 @@ class MlflowStore:
 
     def probe(self, *, seconds: float) -> None:
         """Raise StoreAwayError unless the store answers within so many seconds."""
-        with _translated():
+        with translated():
             probe(self.uri, seconds=seconds)
 
     def existing_experiments(self) -> list[str]:
-        """Ids of the experiments to read: the named one, and the default one, where a bare `mlflow run .` writes."""
+        """Ids of the experiments to read: the named one, and the default one.
+
+        A bare `mlflow run .` writes into the default one.
+        """
         with self._alone(None):
             named = self._client.get_experiment_by_name(self._experiment)
         found = [DEFAULT_EXPERIMENT_ID, named.experiment_id if named else None, self._given_id]
@@ -125,21 +120,21 @@ class MlflowStore:
 
     def run(self, run_id: str) -> StoredRun:
         """The run of this id. Raises RefusedError if there is none."""
-        with _translated():
+        with translated():
             return _stored(self._client.get_run(run_id))
 
     def find(self, tags: Mapping[str, str], *, status: str | None = None) -> list[StoredRun]:
-        """Runs of the experiment that are not deleted and have these tags (and status), the oldest first."""
+        """Runs of the experiment with these tags (and status), oldest first; no deleted ones."""
         query = " and ".join(
             filter(None, (tag_filter(tags), f"attributes.status = '{status}'" if status else ""))
         )
         return [_stored(run) for run in self.search([self.experiment_id], query)]
 
     def search(self, experiment_ids: Sequence[str], query: str) -> Iterator[Run]:
-        """All runs that the query finds, the oldest first, page by page."""
+        """All runs that the query finds, oldest first, read page by page."""
         token = None
         while True:
-            with _translated():
+            with translated():
                 page = self._client.search_runs(
                     list(experiment_ids),
                     query,
@@ -154,10 +149,8 @@ class MlflowStore:
 
     def create(self, *, tags: Mapping[str, str], started_ms: int) -> StoredRun:
         """A new run; `mlflow.runName` among the tags names it."""
-        with (
-            _translated(),
-            without_retries(),
-        ):  # a request whose answer was lost, sent again, would make a second run
+        # A request whose answer was lost would make a second run if it were sent again.
+        with translated(), without_retries():
             return _stored(
                 self._client.create_run(
                     self.experiment_id,
@@ -169,7 +162,7 @@ class MlflowStore:
 
     def history(self, run_id: str) -> list[Entry]:
         """The params and points that a run holds already, without `system/`."""
-        with _translated():
+        with translated():
             data = self._client.get_run(run_id).data
             points = [
                 point
@@ -194,7 +187,10 @@ class MlflowStore:
         params: Mapping[str, str],
         tags: Mapping[str, str],
     ) -> None:
-        """Write values in as few calls as MLflow allows; a single refused one is left out with a warning."""
+        """Write values in as few calls as MLflow allows.
+
+        A single value that the store refuses is left out with a warning.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         points = [
@@ -215,7 +211,7 @@ class MlflowStore:
 
     def set_status(self, run_id: str, status: str, *, timestamp_ms: int) -> None:
         """Open a run again (RUNNING), or end it at this time."""
-        with _translated():
+        with translated():
             if status == "RUNNING":
                 self._client.update_run(run_id, status=status)
             else:
@@ -224,12 +220,12 @@ class MlflowStore:
     def upload(self, run_id: str, name: str, path: Path) -> None:
         """Write a file under its name, in place of one that is there."""
         folder = str(PurePosixPath(name).parent)
-        with _translated():
+        with translated():
             self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
 
     def files(self, run_id: str, folder: str) -> dict[str, int]:
         """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
-        with _translated():
+        with translated():
             return {
                 one.path: one.file_size or 0
                 for one in self._client.list_artifacts(run_id, folder or None)
@@ -240,14 +236,14 @@ class MlflowStore:
 
         MLflow refuses a path that leads out of the run's own.
         """
-        with _translated():
+        with translated():
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
     def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
-        """Note a data set that a run read. The same name and digest twice is once."""
+        """Note a data set that a run read; the same name and digest are noted once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        with _translated():
+        with translated():
             self._client.log_inputs(
                 run_id,
                 datasets=[
@@ -258,14 +254,14 @@ class MlflowStore:
             )
 
     def watch_machine(self, run_id: str) -> Callable[[], None]:
-        """Start the thread that logs `system/` metrics; returns what ends it.
+        """Start the thread that logs `system/` metrics; returns the function that ends it.
 
-        Its steps go on behind those that the run has already, so that a resumed run has none twice.
+        Its steps go on after those that the run has already, so that a resumed run has none twice.
         """
         from mlflow.system_metrics import system_metrics_monitor
 
         make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
-        with _translated():
+        with translated():
             monitor = make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
             monitor.start()
         stop: Callable[[], None] = monitor.finish
@@ -274,10 +270,9 @@ class MlflowStore:
     @cached_property
     def _client(self) -> MlflowClient:
         """Made at the first call: MLflow opens the store then, and makes a fresh one in seconds."""
-        from mlflow import (
-            MlflowClient,
-        )  # each outage is told once, by us; alembic recites its migrations
+        from mlflow import MlflowClient
 
+        # The circuit breaker reports each outage once; alembic would list its migrations.
         for name in (
             "urllib3.connectionpool",
             "alembic",
@@ -290,10 +285,10 @@ class MlflowStore:
 
     @contextmanager
     def _alone(self, locks: Path | None) -> Iterator[None]:
-        """Open the store under a file lock: several processes that open a fresh database at once break it."""
+        """Open the store under a file lock: processes that open a new database at once break it."""
         path = sqlite_path(self.uri)
         folder = locks if path is None else path.parent
-        with _translated(), ExitStack() as stack:
+        with translated(), ExitStack() as stack:
             probe(self.uri)
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -308,7 +303,7 @@ class MlflowStore:
         self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]
     ) -> None:
         try:
-            with _translated():
+            with translated():
                 self._client.log_batch(run_id, metrics=points, params=params, tags=tags)
         except RefusedError as error:
             if self.run(run_id).deleted:
@@ -327,7 +322,7 @@ class MlflowStore:
 
     def _given_experiment(self, identifier: str) -> str:
         try:
-            with _translated():
+            with translated():
                 active = self._client.get_experiment(identifier).lifecycle_stage == "active"
         except NotAuthorisedError:
             raise
@@ -345,7 +340,7 @@ class MlflowStore:
         if experiment is None and not makes:
             there = ", ".join(
                 f"{one.name:.40}"
-                for one in self._client.search_experiments(max_results=_NAMES_TOLD)
+                for one in self._client.search_experiments(max_results=_NAMES_SHOWN)
             )
             raise NoExperimentError(
                 f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
@@ -356,9 +351,8 @@ class MlflowStore:
                 return self._client.create_experiment(
                     self._experiment, artifact_location=artifact_folder(self.uri, self._experiment)
                 )
-            except (
-                Exception
-            ):  # another process may have been quicker, through a lock that it does not share
+            except Exception:
+                # Another process, which does not share the lock, may have made it meanwhile.
                 experiment = self._client.get_experiment_by_name(self._experiment)
                 if experiment is None:
                     raise
@@ -371,7 +365,10 @@ class MlflowStore:
 
 
 def _make_database(path: Path) -> None:
-    """Make a fresh sqlite store, which takes seconds, under another name: one left half made would never open."""
+    """Make a fresh sqlite store under another name, then rename it.
+
+    Making one takes seconds, and one that is left half made would never open.
+    """
     from mlflow.store.tracking import sqlalchemy_store
 
     make_store: Any = sqlalchemy_store.SqlAlchemyStore
@@ -380,47 +377,6 @@ def _make_database(path: Path) -> None:
         left.unlink()
     make_store(f"sqlite:///{half}", (path.parent / "mlruns").as_uri()).engine.dispose()
     publish(half, path)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """MLflow's many exceptions as two: away, or refused."""
-    from mlflow.exceptions import MlflowException
-    from requests import HTTPError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except MlflowException as error:
-        raise (
-            NotAuthorisedError
-            if error.error_code in _NOT_AUTHORISED
-            else RefusedError
-            if error.error_code in _REFUSALS
-            else StoreAwayError
-        )(_told(error)) from error
-    except HTTPError as error:
-        code = error.response.status_code if error.response is not None else 500
-        gone = 400 <= code < 500 and code not in (408, 429)
-        raise (
-            NotAuthorisedError if code in (401, 403) else RefusedError if gone else StoreAwayError
-        )(_told(error)) from error
-    except ImportError as error:  # no driver for such a database
-        raise RefusedError(_told(error)) from error
-    except (SQLAlchemyError, OSError) as error:
-        raise StoreAwayError(_told(error)) from error
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] not in (
-            "alembic",
-            "google",
-        ):  # a schema or an answer of something else
-            raise
-        raise StoreAwayError(_told(error)) from error
-
-
-def _told(error: Exception) -> str:
-    """The message in a line, without the user and password of an address in it."""
-    return redacted(" ".join(str(error).split()))[:300]
 
 
 def _stored(run: Run) -> StoredRun:

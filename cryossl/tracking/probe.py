@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-__all__ = ["Answer", "BrokenAnswerError", "NoServerError", "connect_to_port", "get", "probe"]
+__all__ = ["Answer", "BrokenAnswerError", "NoServerError", "connect_to_port", "get_once", "probe"]
 
 _TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 _DATABASE_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -59,7 +59,7 @@ def probe(uri: str, *, seconds: float | None = None) -> None:
         _probe_database(uri, limit)
 
 
-def get(
+def get_once(
     url: str, *, seconds: float, params: Mapping[str, str] | None = None, body_bytes: int = 0
 ) -> Answer:
     """Send one GET request by the HTTP client of MLflow, without following a redirection.
@@ -111,7 +111,7 @@ def _kind(uri: str) -> str:
 
 def _probe_server(uri: str, seconds: float) -> None:
     try:
-        get(
+        get_once(
             f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/get",
             seconds=seconds,
             params={"experiment_id": "0"},

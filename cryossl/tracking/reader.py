@@ -1,4 +1,4 @@
-"""Read tracked runs back: their numbers as a table, and their small files (JSON and pictures)."""
+"""Read tracked runs back: their numbers as a table, their JSON files and their pictures."""
 
 from __future__ import annotations
 
@@ -32,11 +32,17 @@ _PICTURE = re.compile(
 
 
 def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) -> pd.DataFrame:
-    """The runs of this kind (experiment, arm, iteration) that have all these tags, the oldest first.
+    """The runs of this kind that have all these tags, oldest first.
 
-    One filtered search, since a store's answer costs by the run. The experiment that `mlflow run .`
-    writes to when none is named is read too. Of runs with the same fingerprint (the same work
-    tracked in both) the newest finished is kept.
+    It is one filtered search, because the time of a search grows with the runs that it returns. The
+    default experiment, to which a bare `mlflow run .` writes, is read too. Of runs with the same
+    fingerprint (the same work tracked in both) the newest finished one is kept.
+
+    Args:
+        uri: the configured store.
+        experiment: its configured name.
+        kind: experiment, arm or iteration.
+        tags: name -> value.
 
     Returns:
         run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its
@@ -69,19 +75,18 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
 class Artifacts:
     """The files of the runs of one store.
 
-    What a run has not got, or what cannot be read, is None or left out.
+    A file that a run has not got, or that cannot be read, is None or left out.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        os.environ.setdefault(
-            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false"
-        )  # one per file, on the terminal
+        # It would be drawn for each file, on the terminal.
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
 
     def json(self, run_ids: Sequence[str], name: str) -> dict[str, Any]:
-        """Run id -> the JSON document of this name at the top of the run's files;
+        """Run id -> the JSON document of this name; None where there is none, or a broken one.
 
-        None where there is none, or a broken one.
+        It is looked for at the top of the run's files.
 
         Raises TrackingError if the store does not answer.
         """
@@ -98,11 +103,11 @@ class Artifacts:
             return dict(zip(wanted, [first, *rest], strict=True))
 
     def pictures(self, run_id: str, keys: Sequence[str]) -> dict[str, bytes]:
-        """Key -> the picture that the run logged under it at its last step, as JPEG made anew from the pixels.
+        """Key -> the picture that the run logged under it at its last step, encoded as JPEG.
 
         Raises TrackingError if the store does not answer.
         """
-        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, self._told():
+        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, self._reading():
             found = {}
             for key, name in _newest(self._files(run_id, "images"), keys).items():
                 path = self._fetched(run_id, name, Path(folder))
@@ -112,7 +117,7 @@ class Artifacts:
             return found
 
     def _json(self, run_id: str, name: str, folder: Path) -> Any:
-        with self._told():
+        with self._reading():
             if not 0 < self._files(run_id, "").get(name, 0) <= MAX_JSON_BYTES:
                 return None
             path = self._fetched(run_id, name, folder)
@@ -122,7 +127,7 @@ class Artifacts:
             return None
 
     def _files(self, run_id: str, folder: str) -> Mapping[str, int]:
-        """The files of a folder; none for a run that is gone, or kept where nothing installed here can read."""
+        """The files of a folder; none for a run that is gone, or in unreadable storage."""
         try:
             return self._store.files(run_id, folder)
         except (RefusedError, ImportError):
@@ -139,7 +144,7 @@ class Artifacts:
         return path if path.is_file() and path.resolve().is_relative_to(own.resolve()) else None
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[None]:
         try:
             yield
         except StoreAwayError as error:

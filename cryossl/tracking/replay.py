@@ -23,7 +23,10 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Attached:
-    """The store's run of a journal, and what it held before (kind, key, step), which is not sent again."""
+    """The store's run of a journal.
+
+    `known` is what it held before, as (kind, key, step); that is not sent again.
+    """
 
     run_id: str
     status: str
@@ -48,7 +51,7 @@ class Replay:
         Args:
             journal: what was recorded.
             live: this process is writing the run, so the store shows it as RUNNING.
-            extra_tags: sent with it, not recorded: they tell of this moment only.
+            extra_tags: sent with it but not recorded, because they hold at this moment only.
         """
         with journal.sending():
             try:
@@ -62,9 +65,10 @@ class Replay:
                 self._send(journal, live=live, extra_tags=extra_tags)
 
     def end_dead(self, tags: Mapping[str, str]) -> list[tuple[StoredRun, bool]]:
-        """Runs with these tags that the store shows as RUNNING; those whose process is gone from this host end as KILLED.
+        """End runs as KILLED that the store shows as RUNNING though their process is gone.
 
-        Returns each, and whether it was ended.
+        Returns:
+            Each run with these tags that the store shows as RUNNING, and whether it was ended.
         """
         found = [(run, is_dead(run.tags)) for run in self._store.find(tags, status="RUNNING")]
         for run, dead in found:
@@ -112,7 +116,10 @@ class Replay:
         return _Attached(run.run_id, run.status, run.tags.get(PARENT), known)
 
     def _create(self, journal: Journal, key: str, started_ms: int) -> StoredRun:
-        """A new run that is complete from its first moment: a kill right after leaves one that is found again, or ended."""
+        """A new run, made with all its tags at once.
+
+        If this process is killed right after, the run is found again by them, or ended.
+        """
         recorded = {entry.key: str(entry.value) for entry in journal.entries if entry.kind == "tag"}
         tags = {**code_tags(), **process_tags(), **recorded, FINGERPRINT: key}
         parent = journal.newest("parent", "parent")

@@ -1,4 +1,8 @@
-"""One run as its writer sees it: everything goes into the journal first, then to the tracking store if it is there."""
+"""One run as its writer sees it: everything goes into the journal, then to the tracking store.
+
+A number that was computed by `evaluation.scores` comes here from `selftraining.recorder` through
+`TrackedRun.metrics`, under the name that MLflow shows. The rest of its way is in `replay`.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +37,8 @@ class TrackedRun:
 
     Leaving its `with` block ends it: FINISHED, FAILED, or KILLED for an interruption.
 
-    Nothing here fails or waits for long when the store is away; StorageError if the journal itself
-    cannot be written.
+    Nothing here fails or waits for long when the store is unreachable. Every method raises
+    StorageError if the journal itself cannot be written.
     """
 
     def __init__(
@@ -65,7 +69,7 @@ class TrackedRun:
         return status is not None and status.value == "FINISHED"
 
     def params(self, values: Mapping[str, object]) -> None:
-        """Settings, once and for all: a param that the run has keeps its first value, as MLflow demands."""
+        """Settings. A param that the run has already keeps its first value, as MLflow demands."""
         self._record(Entry("param", _name(key), _text(value)) for key, value in values.items())
 
     def metrics(self, values: Mapping[str, float | None], *, step: int) -> None:
@@ -88,7 +92,7 @@ class TrackedRun:
             self._push()
 
     def describe(self, markdown: str) -> None:
-        """The words at the top of the run's page."""
+        """The text at the top of the run's page, in Markdown; cut off after 8,000 letters."""
         whole = markdown if len(markdown) <= _NOTE_LETTERS else f"{markdown[: _NOTE_LETTERS - 2]} …"
         self.tags({"mlflow.note.content": whole})
 
@@ -104,9 +108,9 @@ class TrackedRun:
         self.text(json.dumps(value, indent=2, allow_nan=False) + "\n", name)
 
     def table(self, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """A table that the UI shows, in place of an older one;
+        """A table that the UI shows, in place of an older one. NaN and infinity become blank.
 
-        `name` ends in .json. What is not finite is blank.
+        Raises TrackingError unless `name` ends in .json.
         """
         if not name.endswith(".json"):
             raise TrackingError(f"table {name}: the name must end in .json")
@@ -141,7 +145,7 @@ class TrackedRun:
         self._push()
 
     def file(self, path: Path, *, folder: str = "") -> None:
-        """A file under its own name, in this folder of the run's artifacts, in place of an older one."""
+        """A file under its own name in a folder of the artifacts, in place of an older one."""
         self._artifact(f"{folder}/{path.name}" if folder else path.name, path)
 
     def dataset(
@@ -153,7 +157,7 @@ class TrackedRun:
             rows: e.g. a row per micrograph, with its id.
             name: shown in the UI.
             digest: of the content; MLflow keeps 36 letters.
-            context: what it served for, e.g. `training`.
+            context: its use, e.g. `training`.
         """
         listed = [dict(row) for row in rows]
         file = f"datasets/{_slug(name)}.json"
@@ -173,7 +177,7 @@ class TrackedRun:
         self._record([Entry("dataset", f"{context}/{name}/{record['digest']}", json.dumps(record))])
 
     def finish(self, status: Status = "FINISHED") -> None:
-        """End the run. One that had finished and has recorded nothing since is left as it is."""
+        """End the run, unless it has finished before and recorded nothing since."""
         if not self.finished:
             self._journal.append([Entry("status", "status", status)])
         self._ended()
@@ -221,9 +225,9 @@ class TrackedRun:
 
 
 def _status_after(error: BaseException | None) -> Status:
-    """What leaving by this exception means.
+    """The status of a run that was left by this exception.
 
-    A signal comes as a non-Exception, or as its exit code.
+    A signal comes as an exception that is no Exception, or as an exit code of 128 + its number.
     """
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "FINISHED"

@@ -1,7 +1,7 @@
 """Write tracked runs.
 
-The journals on disk are the truth, the tracking store is a view of them: it may be away for as long
-as it likes, or be another one next time, and in the end holds each run and each point once.
+The journals on disk hold everything; the tracking store is a view of them. It may be unreachable
+for any time, or be another one at the next start. In the end it holds each run and each point once.
 """
 
 from __future__ import annotations
@@ -48,16 +48,22 @@ class Tracker:
         warn: Callable[..., None] = _LOG.warning,
         makes_experiment: Literal["always", "for journals", "never"] = "always",
     ) -> None:
-        """Open the store;
+        """Open the store. One that is unreachable is tried again later.
 
         MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME and MLFLOW_RUN_ID come before the arguments.
 
-        `warn` is told, as a logger is, when the store goes and when it comes back. An experiment
-        that is not there is made always, where journals wait for it, or never; it is a
-        NoExperimentError then.
+        Args:
+            uri: the configured store.
+            experiment: its configured name.
+            journal_root: the folder of the journals, one folder each.
+            warn: called like `logging.Logger.warning` when the store goes and when it comes back.
+            makes_experiment: whether an experiment that is not there is made: always, if there are
+                journals to send to it, or never.
 
-        Raises TrackingError if the store can never be written as it is, StorageError if its disk is
-        full. One that is merely away is waited for.
+        Raises:
+            TrackingError: the store can never be written as it is.
+            NoExperimentError: the experiment is not there, and is not to be made.
+            StorageError: the disk of the store is full.
         """
         self._root = journal_root
         self._adopted = os.environ.get("MLFLOW_RUN_ID") or None
@@ -102,7 +108,7 @@ class Tracker:
 
     @property
     def away(self) -> str:
-        """Why the store did not answer the last time it was asked; empty if it did."""
+        """Why the last call of the store failed; empty if it succeeded."""
         return self._breaker.fault
 
     def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
@@ -161,7 +167,7 @@ class Tracker:
         )
 
     def sync(self, *, everything: bool = False) -> int:
-        """Send what the store has not got; returns how many entries it still lacks (0: all is there).
+        """Send what the store has not got; returns how many entries it still lacks.
 
         Args:
             everything: all journals that were meant for this store, not only the runs of this

@@ -78,7 +78,7 @@ class TestOneStore:
     def test_artifacts_lie_beside_the_database_and_mlflow_reads_tables_and_pictures(
         self, sqlite_uri, tmp_path, monkeypatch
     ):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)  # load_table asks the global store
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)  # load_table reads the global store
         tracker = Tracker(sqlite_uri, "cryossl", tmp_path / "journals")
         weights = tmp_path / "model.safetensors"
         weights.write_bytes(b"weights")
@@ -225,7 +225,7 @@ class TestStatus:
             assert [run.info.status for run in runs_of(sqlite_uri)] == ["RUNNING"]
         assert [run.info.status for run in runs_of(sqlite_uri)] == ["FINISHED"]
 
-    def test_a_finished_run_asked_for_again_is_left_alone_until_something_new_is_recorded(
+    def test_a_finished_run_opened_again_is_left_alone_until_something_new_is_recorded(
         self, sqlite_uri, tmp_path
     ):
         with Tracker(sqlite_uri, "cryossl", tmp_path / "j").run(

@@ -68,7 +68,7 @@ def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(
         assert [step for step, _, _ in points(uri, run.info.run_id, name)] == list(range(5))
 
 
-def test_postgres_is_resumed_like_sqlite_and_its_password_is_told_to_nobody(
+def test_postgres_is_resumed_like_sqlite_and_its_password_is_stored_nowhere(
     postgres_uri, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -149,7 +149,7 @@ def test_a_server_killed_and_restarted_again_and_again_has_each_point_once(
 def is_up(server: Server) -> bool:
     try:
         runs_of(server.uri)
-    except Exception:  # whatever MLflow's client makes of it
+    except Exception:  # MLflow's client raises many kinds
         return False
     return True
 

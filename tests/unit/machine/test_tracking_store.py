@@ -100,7 +100,7 @@ def test_a_store_of_another_version_of_mlflow_fails(
 
 
 @pytest.mark.parametrize(
-    ("version", "told"),
+    ("version", "shown"),
     [
         (None, "unknown"),
         ("", "unknown"),
@@ -111,8 +111,8 @@ def test_a_store_of_another_version_of_mlflow_fails(
     ],
     ids=["null", "empty", "two lines", "bytes", "number", "long"],
 )
-def test_a_version_that_is_none_is_told_of_in_a_line(
-    tmp_path: Path, version: object, told: str
+def test_a_version_that_is_none_is_shown_in_a_line(
+    tmp_path: Path, version: object, shown: str
 ) -> None:
     path = tmp_path / "mlflow.db"
     with store_of_mlflow(path, schema="") as store:
@@ -121,7 +121,7 @@ def test_a_version_that_is_none_is_told_of_in_a_line(
     check = check_tracking(f"sqlite:///{path}")
     assert (check.state, check.what) == (
         "fail",
-        f"{path} is of another version of MLflow (schema {told})",
+        f"{path} is of another version of MLflow (schema {shown})",
     )
 
 
@@ -160,7 +160,7 @@ def test_a_store_whose_making_was_interrupted_may_be_removed_if_it_holds_nothing
     assert check.cure.startswith("if it holds nothing yet, remove it")
 
 
-def test_the_look_for_damage_ends_in_time_on_a_store_of_many_pages(tmp_path: Path) -> None:
+def test_the_search_for_damage_ends_in_time_on_a_store_of_many_pages(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with contextlib.closing(sqlite3.connect(path)) as small:
         small.execute("PRAGMA page_size = 512")
@@ -179,7 +179,7 @@ def test_the_look_for_damage_ends_in_time_on_a_store_of_many_pages(tmp_path: Pat
     )  # the time was over before it came there
 
 
-def test_what_hinders_the_look_for_damage_is_told(tmp_path: Path) -> None:
+def test_what_hinders_the_search_for_damage_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     with store_of_mlflow(path, schema=schemas_of_mlflow()[-1]) as store:
         store.create_function("ours", 1, abs, deterministic=True)
@@ -251,7 +251,9 @@ def test_a_tracking_server_is_judged_by_its_answer(status: int, state: str) -> N
     ],
 )
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirection_is_not_followed_but_told(status: int, location: str, target: str) -> None:
+def test_a_redirection_is_not_followed_but_reported(
+    status: int, location: str, target: str
+) -> None:
     with server_that_answers(status, Location=location) as address:
         check = check_tracking(address)
         assert (check.state, check.cure) == ("fail", "give that address")

@@ -114,7 +114,7 @@ def test_a_server_that_does_not_speak_http_fails_the_check() -> None:
     assert (check.state, "no HTTP server" in check.what) == ("fail", True)
 
 
-def test_what_answers_for_a_database_and_is_none_is_asked_once() -> None:
+def test_what_answers_for_a_database_and_is_none_is_tried_once() -> None:
     pytest.importorskip("psycopg")
     with mail_server(
         calls=2

@@ -101,7 +101,7 @@ def one_line(done: Done, *, code: int) -> str:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_silent_server_is_asked_once(words: tuple[str, ...]) -> None:
+def test_a_silent_server_is_tried_once(words: tuple[str, ...]) -> None:
     with silent_server() as (uri, taken):
         begun = time.monotonic()
         done = call(*words, "--tracking-uri", uri)

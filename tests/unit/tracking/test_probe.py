@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from answering import answering
 
-from cryossl.tracking.probe import Answer, BrokenAnswerError, NoServerError, get, probe
+from cryossl.tracking.probe import Answer, BrokenAnswerError, NoServerError, get_once, probe
 
 
 @contextlib.contextmanager
@@ -57,19 +57,19 @@ def test_an_answer_has_its_status_the_start_of_its_body_and_its_target():
             """Silent."""
 
     with answering(Handler) as uri:
-        found = get(f"{uri}/a", params={"b": "c"}, seconds=10, body_bytes=4)
+        found = get_once(f"{uri}/a", params={"b": "c"}, seconds=10, body_bytes=4)
         assert found == Answer(302, b"0123", "http://[half/a?b=c")
-        assert get(uri, seconds=10).body == b""
+        assert get_once(uri, seconds=10).body == b""
 
 
 def test_where_nobody_listens_there_is_no_server(closed_port: int):
     with pytest.raises(NoServerError, match="refused"):
-        get(f"http://127.0.0.1:{closed_port}", seconds=10)
+        get_once(f"http://127.0.0.1:{closed_port}", seconds=10)
 
 
 def test_a_server_that_hangs_up_is_a_broken_connection():
     with server_that_sends(b"") as uri, pytest.raises(OSError, match="closed connection") as caught:
-        get(uri, seconds=10)
+        get_once(uri, seconds=10)
     assert not isinstance(caught.value, NoServerError | TimeoutError)
 
 
@@ -78,7 +78,7 @@ def test_what_is_not_http_is_a_broken_answer():
         server_that_sends(b"220 mail.example ready\r\n") as uri,
         pytest.raises(BrokenAnswerError, match="BadStatusLine"),
     ):
-        get(uri, seconds=10)
+        get_once(uri, seconds=10)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_the_time_limit_holds_for_the_whole_answer(answer: bytes):
     with server_that_sends(answer, endless=b"x") as uri:
         begun = time.monotonic()
         with pytest.raises(TimeoutError, match="no whole answer in time"):
-            get(uri, seconds=0.5, body_bytes=1000)
+            get_once(uri, seconds=0.5, body_bytes=1000)
         assert time.monotonic() - begun < 5
 
 
