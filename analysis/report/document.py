@@ -7,14 +7,13 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.report.origin import Origin
-from analysis.report.plotting import image
-from analysis.report.report import Report, Section
+from analysis.report.plotting import Plot, image
+from analysis.report.report import Picture, Report, Section
 from analysis.tables.formats import (
     TERMINAL_MARKS,
     latex_text,
@@ -202,7 +201,7 @@ def _latex_section(section: Section, names: Mapping[int, str], figures: str) -> 
     return [*blocks, r"\clearpage"]
 
 
-def _named_plots(report: Report) -> dict[str, Any]:
+def _named_plots(report: Report) -> dict[str, Plot]:
     """File name without ending -> plot; from the second section on with its number."""
     return {
         plot.name + (f"-{number}" if number > 1 else ""): plot
@@ -211,7 +210,7 @@ def _named_plots(report: Report) -> dict[str, Any]:
     }
 
 
-def _named_pictures(report: Report) -> dict[str, Any]:
+def _named_pictures(report: Report) -> dict[str, Picture]:
     return {
         f"micrographs-{number}": picture for number, picture in enumerate(report.pictures, start=1)
     }

@@ -137,7 +137,7 @@ def counts_behind(model: ModelCounts, metric: str) -> Int64[np.ndarray, "microgr
 
 
 def run_ids_to_count(arms: Sequence[Arm]) -> list[str]:
-    """The runs whose counts intervals and curves need: final model and reference of each arm."""
+    """The runs whose counts are needed: final model and reference of each finished arm."""
     return list(
         dict.fromkeys(run for arm in arms if arm.state == "finished" for run in arm.run_ids)
     )
