@@ -22,7 +22,7 @@ WITH_DROPOUT = NetworkSettings(architecture="fpn", decoder_width=4)
 
 
 class Stopped(Exception):
-    """Stands for whatever ends a run."""
+    """Stands for any exception that ends a run."""
 
 
 def examples(count: int, *, source: str = "") -> list[Example]:

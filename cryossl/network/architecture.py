@@ -16,11 +16,15 @@ from cryossl.randomness import seed_of
 
 
 def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
-    """The network of the settings, its initial weights a function of the seed alone.
+    """Build the network of the settings; its initial weights depend on the seed alone.
 
-    Input Float[b 1 h w] of z scores with h and w multiples of `multiple(settings)`; output Float[b
-    1 h w] of logits of PARTICLE. Nothing is downloaded unless `encoder_weights` asks for it. Raises
-    ConfigError for an encoder that cannot be built this way, or weights that cannot be fetched.
+    Its input is Float[b 1 h w] of z scores, with h and w multiples of `multiple(settings)`. Its
+    output is Float[b 1 h w] of logits of PARTICLE. Nothing is downloaded but the weights that
+    `encoder_weights` names.
+
+    Raises:
+        ConfigError: the encoder cannot be built with these settings, or its weights cannot be
+            fetched.
     """
     try:
         with torch.random.fork_rng(devices=[]):
@@ -54,29 +58,28 @@ def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
 
 
 def multiple(settings: NetworkSettings) -> int:
-    """The sides of a tile must be multiples of this, in px: the encoder halves it `encoder_depth` times."""
+    """The number, in px, of which the sides of a tile must be multiples.
+
+    The encoder halves a tile `encoder_depth` times.
+    """
     return int(2**settings.encoder_depth)
 
 
 def _weights(settings: NetworkSettings) -> str | bool | None:
     if settings.encoder_weights == "none":
         return None
-    # Encoders by way of timm carry the name of their weights in their own name, and take a yes or
-    # no.
+    # An encoder of timm has the name of its weights in its own name, and takes True or None.
     return True if settings.encoder.startswith("tu-") else settings.encoder_weights
 
 
 def _decoder(settings: NetworkSettings) -> dict[str, Any]:
-    """The decoder's widths:
-
-    `decoder_width` channels at the finest stage, doubled at each coarser one.
-    """
+    """The decoder's widths: `decoder_width` at the finest stage, doubled at each coarser one."""
     widths = tuple(
         settings.decoder_width * 2**stage for stage in reversed(range(settings.encoder_depth))
     )
     if settings.architecture == "fpn":
-        # Its group normalisation wants a multiple of 32 channels. The head enlarges what the
-        # pyramid leaves.
+        # FPN's group normalisation needs a multiple of 32 channels. The head enlarges the output of
+        # the pyramid to the size of the tile.
         return {
             "decoder_pyramid_channels": widths[0],
             "decoder_segmentation_channels": -(-widths[1] // 32) * 32,
@@ -86,7 +89,10 @@ def _decoder(settings: NetworkSettings) -> dict[str, Any]:
 
 
 def _widen_linknet(network: smp.Linknet, settings: NetworkSettings) -> None:
-    """LinkNet's widths follow the encoder; the finest stage is free, but `smp.create_model` does not set it."""
+    """Give LinkNet's finest stage `decoder_width` channels.
+
+    The other widths are the encoder's. `smp.create_model` has no argument for the finest one.
+    """
     network.decoder = LinknetDecoder(
         encoder_channels=network.encoder.out_channels,
         n_blocks=settings.encoder_depth,

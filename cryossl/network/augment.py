@@ -1,4 +1,7 @@
-"""Views of a batch of tiles that leave its meaning as it is: particles have no preferred orientation or grey level."""
+"""Augmentation: views of a batch of tiles that keep the meaning of its labels.
+
+Particles have no preferred orientation and no preferred grey level.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,14 @@ from cryossl.network.device import to_device
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
 BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size within a micrograph
 STRONG_CONTRAST = 2.0  # greatest factor of the strong view, and the inverse of the least
-STRONG_NOISE = (
-    1.0  # greatest standard deviation of the noise that the strong view adds, in z scores
-)
+STRONG_NOISE = 1.0  # greatest standard deviation of the noise of the strong view, in z scores
 STRONG_BLUR_PX = 2.0  # greatest standard deviation of its blur
-# of the strong view there: an average that is asked again corrects more than a fixed target does
+# Strength of the strong view in a noised batch. It is weaker there, because a fixed target corrects
+# less than a moving average that predicts anew.
 NOISED_STRENGTH = 0.5
-# of the tiles of a noised batch that are seen under a strong view, and that take a box of another
+# Share of the tiles of a noised batch that get a strong view, and share that take another's box.
 NOISED_SHARE = 0.5
-CUT_SHARES = (0.25, 0.75)  # least and greatest side of CutMix's box, of the tile's
+CUT_SHARES = (0.25, 0.75)  # least and greatest side of CutMix's box, as a fraction of the tile's
 
 Stack = Shaped[torch.Tensor, "batch channels side side"]
 BytePictures = UInt8[torch.Tensor, "batch 1 side side"]
@@ -33,12 +35,12 @@ Pictures = Float[torch.Tensor, "batch 1 side side"]
 def weak_view(
     pictures: BytePictures, labels: BytePictures, *, generator: np.random.Generator
 ) -> tuple[Pictures, BytePictures]:
-    """Each tile in one of its eight orientations, picture and labels alike, with changed contrast and brightness.
+    """Turn each tile, picture and labels alike, and change the picture's contrast and brightness.
 
     Args:
         pictures: as stored, byte v for the z score v / 25.5 - 5; on any device.
         labels: BACKGROUND, PARTICLE, IGNORE.
-        generator: of this step. The draws are the same on every device.
+        generator: of this step; the draws are the same on every device.
 
     Returns:
         z scores (fp32) and labels.
@@ -48,11 +50,11 @@ def weak_view(
 
 
 def dihedral(tiles: Stack, *, generator: np.random.Generator) -> Stack:
-    """Each square tile of the batch in one of the eight orientations of the dihedral group, all equally likely.
+    """Give each square tile one of the eight orientations of the dihedral group, equally likely.
 
     A flip along y, a flip along x and a transposition, each with probability 1/2, give every
-    element of the group once. Whole-batch selections instead of a loop over tiles: six launches on
-    a GPU, whatever the batch.
+    element of the group once. Each is one selection over the whole batch, so that a GPU needs six
+    launches for a batch of any size.
     """
     batch = tiles.shape[0]
     flags = to_device(
@@ -65,7 +67,11 @@ def dihedral(tiles: Stack, *, generator: np.random.Generator) -> Stack:
 
 
 def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures:
-    """The z scores times a contrast in [1 / CONTRAST, CONTRAST], log-uniform, plus a shift within +-BRIGHTNESS."""
+    """Scale and shift the z scores of each tile.
+
+    The factor is log-uniform in [1 / CONTRAST, CONTRAST], the shift uniform in [-BRIGHTNESS,
+    BRIGHTNESS].
+    """
     batch = pictures.shape[0]
     spread = np.log(CONTRAST)
     drawn = np.stack(
@@ -83,11 +89,11 @@ def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures
 def strong_view(
     pictures: Pictures, *, generator: np.random.Generator, strength: float = 1.0
 ) -> Pictures:
-    """The z scores with changed contrast, blurred and with noise, each by its own draw for each tile: appearance alone.
+    """Change contrast, blur and noise of each tile, each by a draw of its own; no pixel moves.
 
     After the strong branch of FixMatch (Sohn et al. 2020, arXiv 2001.07685) and UniMatch V2 (Yang
-    et al. 2024, arXiv 2410.10777), with what varies between micrographs: dose, defocus and ice, in
-    place of colours. `strength`, in (0, 1], is that of all three changes.
+    et al. 2024, arXiv 2410.10777). In place of colours it changes what dose, defocus and ice change
+    between micrographs. `strength`, in (0, 1], is that of all three changes.
     """
     batch, _, height, width = pictures.shape
     spread = strength * np.log(STRONG_CONTRAST)
@@ -105,10 +111,11 @@ def strong_view(
 def noised(
     pictures: Pictures, target: Pictures, weight: Pictures, *, generator: np.random.Generator
 ) -> tuple[Pictures, Pictures, Pictures]:
-    """About half of the tiles under their strong view; about half, drawn anew, with a box of another tile of the batch.
+    """Give about half of the tiles a strong view, and about half a box of another tile.
 
-    Picture, target and weight of a box move together. The input noise of Noisy Student (Xie et al.
-    2020, arXiv 1911.04252) with CutMix (Yun et al. 2019, arXiv 1905.04899).
+    The two halves are drawn independently. Picture, target and weight of a box move together. This
+    is the input noise of Noisy Student (Xie et al. 2020, arXiv 1911.04252) with CutMix (Yun et al.
+    2019, arXiv 1905.04899).
     """
     batch, device = len(pictures), pictures.device
     coins = torch.from_numpy(generator.random((2, batch)) < NOISED_SHARE).view(2, batch, 1, 1, 1)
@@ -127,9 +134,16 @@ def box_mask(
     generator: np.random.Generator,
     centres: Sequence[tuple[int, int] | None] | None = None,
 ) -> Bool[torch.Tensor, "batch 1 side side"]:
-    """A box in each tile, its sides between the CUT_SHARES of the tile's, around a centre or anywhere; True inside.
+    """Draw a box in each tile; the mask is True inside.
 
-    A tile whose centre is None, where centres are given, has no box.
+    Each side of a box is between the CUT_SHARES of the tile's side.
+
+    Args:
+        batch: number of tiles.
+        side: of a tile, in px.
+        generator: of this step.
+        centres: pixel (y, x) around which each tile's box lies, as far as the tile reaches; a tile
+            whose centre is None has no box. Without centres a box may lie anywhere.
     """
     mask = torch.zeros(batch, 1, side, side, dtype=torch.bool)
     for index in range(batch):
@@ -148,20 +162,25 @@ def box_mask(
 
 
 def _blurred(pictures: Pictures, deviations: np.ndarray) -> Pictures:
-    """Each tile under a Gaussian of its own standard deviation, in px, cut at 3 of the largest; edges are mirrored."""
+    """Blur each tile by a Gaussian of its own standard deviation, in px; edges are mirrored.
+
+    The kernels end at 3 times the largest standard deviation.
+    """
     reach = int(np.ceil(3 * STRONG_BLUR_PX))
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
     width = torch.from_numpy(np.maximum(deviations, 1e-3).astype(np.float32))[:, None]
     kernels = torch.exp(-0.5 * (offsets / width) ** 2)
     kernels = to_device(kernels / kernels.sum(dim=1, keepdim=True), pictures.device)
     batch = pictures.shape[0]
-    padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(
-        0, 1
-    )  # tiles as channels: one call for all
+    # Tiles become channels, so that one call blurs all of them.
+    padded = functional.pad(pictures, (reach,) * 4, mode="reflect").transpose(0, 1)
     rows = functional.conv2d(padded, kernels.view(batch, 1, 1, -1), groups=batch)
     return functional.conv2d(rows, kernels.view(batch, 1, -1, 1), groups=batch).transpose(0, 1)
 
 
 def z_scores(pictures: UInt8[torch.Tensor, "*shape"]) -> Float[torch.Tensor, "*shape"]:
-    """Stored bytes -> z scores in [-5, 5], fp32, on the pictures' device: a quarter of the bytes cross the bus."""
+    """Stored bytes -> z scores in [-5, 5], fp32, on the pictures' device.
+
+    Bytes are moved to the device and converted there: a quarter of the traffic of fp32.
+    """
     return pictures.to(torch.float32).mul_(1 / LEVELS_PER_Z).sub_(LARGEST_Z)

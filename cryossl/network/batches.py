@@ -1,4 +1,4 @@
-"""Tiles -> batches: which tiles a step sees, and their pixels, as a pure function of the step's number."""
+"""Tiles -> batches: the tiles of a step and their pixels depend on the step's number alone."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ from cryossl.randomness import generator
 
 @dataclass(frozen=True)
 class Example:
-    """A tile to learn from: its micrograph's picture and label map (not copied, not cut), and its pixels' weight.
+    """A tile to learn from.
 
-    `soft`: the label map is one of soft targets. `source`: of the micrograph.
+    Attributes:
+        tile: where it lies.
+        picture: of its whole micrograph, shared and not copied.
+        labels: of its whole micrograph, shared and not copied.
+        weight: of its pixels.
+        soft: given if the label map is one of soft targets.
+        source: of the micrograph.
     """
 
     tile: Tile
@@ -35,10 +41,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from: pictures as stored, a label map and a weight for each, the tiles' names and sources.
+    """What one step learns from.
 
-    `tables` gives target and weight of each value of a map, where any map is one of soft targets.
-    The first `labelled` tiles carry true labels; 0 where that is not known.
+    Attributes:
+        pictures: as stored, byte v for the z score v / 25.5 - 5.
+        labels: a label map, or a map of soft targets, for each picture.
+        weights: of each tile.
+        items: ids of the tiles.
+        sources: of the tiles.
+        tables: target and weight of each value of a map; None if all maps are label maps.
+        labelled: how many tiles, the first ones, have true labels; 0 where that is not known.
     """
 
     pictures: UInt8[torch.Tensor, "batch 1 tile_px tile_px"]
@@ -59,7 +71,7 @@ class Batches(Protocol):
         """Steps in which every example is seen at least once."""
 
     def digest(self) -> str:
-        """sha256 in hex of what decides the order of tiles and their weights; pixels are not in it."""
+        """sha256 in hex of what decides the order of tiles and their weights, without pixels."""
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
@@ -68,10 +80,10 @@ class Batches(Protocol):
 class TileBatches:
     """The batches of one training: step -> batch, without state.
 
-    Each epoch goes through a fresh permutation of the examples, drawn from (seed, purpose,
-    iteration, epoch). Every batch has `batch_size` tiles, so that BatchNorm never sees a rump: the
-    last batch of an epoch is filled up from the beginning of the epoch's own permutation, several
-    times over if there are fewer examples than `batch_size`.
+    Each epoch has its own permutation of the examples, drawn from (seed, purpose, iteration,
+    epoch). Every batch has `batch_size` tiles, so that BatchNorm never sees a small batch. The last
+    batch of an epoch is filled from the beginning of the epoch's permutation, repeatedly if there
+    are fewer examples than `batch_size`.
 
     Args:
         examples: at least one; a picture may be shared by many.
@@ -80,11 +92,11 @@ class TileBatches:
         seed: of the run.
         purpose: what the training is for; part of the counter.
         iteration: of self-training; part of the counter.
-        shift_px: most that a tile's window is moved from its place in each direction, anew at every
-            step; it stays inside its picture. What it then sees of a neighbour has the neighbour's
-            label, IGNORE where that has none.
-        pinned: whether batches are laid into page-locked memory, from which a copy to CUDA can
-            overlap with work.
+        shift_px: the greatest shift of a tile's window in each direction, drawn at every step. The
+            window stays inside its picture. Pixels of a neighbouring tile have the neighbour's
+            label, IGNORE where it has none.
+        pinned: whether batches are in page-locked memory, from which a copy to CUDA can overlap
+            with work.
 
     Raises:
         ValueError: no example.
@@ -118,7 +130,7 @@ class TileBatches:
         return -(-len(self._examples) // self._batch_size)
 
     def digest(self) -> str:
-        """sha256 in hex of what decides the order of tiles; pixels are not in it."""
+        """sha256 in hex of what decides the order of tiles and their weights, without pixels."""
         text = hashlib.sha256(
             repr((self._batch_size, self._tile_px, self._counter, self._shift_px)).encode()
         )
@@ -154,7 +166,7 @@ class TileBatches:
         )
 
     def _shifts(self, step: int) -> list[tuple[int, int]]:
-        """By how much the window of each tile of a step is moved, (down, right) in px."""
+        """The shift (down, right) of the window of each tile of a step, in px."""
         seed, purpose, iteration = self._counter
         draws = generator(seed, "shift", purpose, iteration, step)
         return [
@@ -165,7 +177,7 @@ class TileBatches:
         ]
 
     def _moved(self, example: Example, by: tuple[int, int]) -> tuple[int, int]:
-        """Origin (y, x) of an example's window, moved and then kept inside its picture."""
+        """Origin (y, x) of an example's window, shifted, but kept inside its picture."""
         tile = example.tile
         y, x = (
             min(max(at + move, 0), max(0, length - self._tile_px))
@@ -174,7 +186,7 @@ class TileBatches:
         return y, x
 
     def _order(self, epoch: int) -> np.ndarray:
-        """The permutation of an epoch. The latest one is kept: a cache, not a state."""
+        """The permutation of an epoch; the latest one is cached."""
         if self._epoch_order is None or self._epoch_order[0] != epoch:
             seed, purpose, iteration = self._counter
             order = generator(seed, "order", purpose, iteration, epoch).permutation(
@@ -185,10 +197,10 @@ class TileBatches:
 
 
 class MixedBatches:
-    """As many tiles of one kind as of the other in every batch: labelled ones first, then pseudo-labelled ones.
+    """Batches of labelled and other tiles in equal numbers; the labelled ones come first.
 
-    The two kinds go through their own epochs; the shorter one comes round more often. An odd batch
-    has one more of the second kind.
+    The two kinds have epochs of their own; the kind with fewer tiles is repeated more often. An odd
+    batch has one more of the others.
 
     Args:
         labelled: examples with true labels, at least one.
@@ -196,8 +208,9 @@ class MixedBatches:
         batch_size: tiles per step, at least 2.
         tile_px: side of a tile.
         seed, purpose, iteration, shift_px, pinned: as for `TileBatches`.
-        weight: of the others at the first step and at the last, linear between; times their own.
-        steps: how many there will be.
+        weight: factor on the others' own weights at the first and at the last step; linear between
+            them.
+        steps: of the training.
 
     Raises:
         ValueError: an empty kind, or a batch of one.
@@ -246,11 +259,14 @@ class MixedBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """As many as a common pool of all examples would take, so that strategies can be compared at equal steps."""
+        """Steps in which `TileBatches` would show every example of both kinds at least once.
+
+        Strategies with either kind of batches are thus compared at equal steps.
+        """
         return -(-self._examples // self._batch_size)
 
     def digest(self) -> str:
-        """sha256 in hex of what decides the order of tiles and their weights; pixels are not in it."""
+        """sha256 in hex of what decides the order of tiles and their weights, without pixels."""
         parts = (self._first.digest(), self._second.digest(), self._weight, self._steps)
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -279,7 +295,7 @@ class MixedBatches:
 
 
 def plain_tables(count: int) -> Float32[torch.Tensor, "count 2 256"]:
-    """Target and weight of each value of `count` label maps."""
+    """Target and weight of each value of a label map, `count` times."""
     tables = torch.zeros(count, 2, 256)
     tables[:, 0, PARTICLE] = 1
     tables[:, 1] = 1
@@ -288,7 +304,7 @@ def plain_tables(count: int) -> Float32[torch.Tensor, "count 2 256"]:
 
 
 def _tables(chosen: Sequence[Example]) -> Float32[torch.Tensor, "batch 2 256"] | None:
-    """None where every map is a label map, which the loss reads without a table."""
+    """Tables of the examples; None where every map is a label map, which needs none."""
     if all(example.soft is None for example in chosen):
         return None
     tables = plain_tables(len(chosen))
@@ -307,10 +323,13 @@ def cut_into(
     *,
     fill: int,
 ) -> None:
-    """Write the window whose first pixel is `origin`, (y, x), of a picture or label map into memory that is already there.
+    """Copy a window of a picture or label map into given memory.
 
-    Beyond the edge it is `fill`; it may run over the lower and right edge only: the origin is never
-    negative.
+    Args:
+        window: is overwritten.
+        array: the picture or label map.
+        origin: first pixel (y, x) of the window, never negative.
+        fill: value beyond the lower and the right edge of the array.
     """
     side = window.shape[0]
     y, x = origin

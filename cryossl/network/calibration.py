@@ -1,4 +1,4 @@
-"""How far a network's probabilities can be believed: temperature scaling, and the error that is left. Pure.
+"""Calibrate a network: temperature scaling, test-time averaging, and the calibration error.
 
 Guo, Pleiss, Sun, Weinberger (2017), On calibration of modern neural networks (arXiv 1706.04599).
 """
@@ -16,7 +16,10 @@ from torch import nn
 from cryossl.evaluation.metrics import Histogram
 
 COMPRESSION = 8.0
-"""A network's logits are divided by it before they are stored as p8, so that the 256 values reach from -50 to 50."""
+"""A network's logits are divided by it before they are stored as p8.
+
+The 256 values then reach from -50 to 50.
+"""
 
 BINS = 15
 _LARGEST_TEMPERATURE = 100.0
@@ -36,7 +39,10 @@ class Tempered(nn.Module):
 
 
 class Views(nn.Module):
-    """A network that is shown each square picture in 4 or 8 orientations; their mean probability as a logit."""
+    """A network with test-time augmentation: the mean probability over 4 or 8 orientations.
+
+    Pictures must be square. The mean is returned as a logit.
+    """
 
     def __init__(self, network: nn.Module, count: Literal[4, 8]) -> None:
         super().__init__()
@@ -59,18 +65,24 @@ class Views(nn.Module):
 
 
 def logits_of_bins() -> Float64[np.ndarray, "256"]:
-    """The logit that each p8 of a compressed network stands for; the two ends, which stand for all beyond, at a quarter bin."""
+    """The logit that each p8 of a compressed network stands for.
+
+    The two ends also stand for all values beyond, and are taken at a quarter of a bin.
+    """
     p = np.clip(np.arange(256), 0.25, 254.75) / 255
     logits: Float64[np.ndarray, "256"] = COMPRESSION * np.log(p / (1 - p))
     return logits
 
 
 def fit_temperature(compressed: Histogram) -> float:
-    """The temperature at which the mean negative log likelihood is least; 1 if a class is missing.
+    """The temperature with the least mean negative log likelihood; 1 if a class is missing.
 
-    `compressed`: pixels by (true class, p8) of the network with its logits divided by COMPRESSION.
-    The likelihood is convex in 1 / T, so a bounded scalar search finds the minimum; T stays within
-    [0.01, 100].
+    The negative log likelihood is convex in 1 / T, so that a bounded scalar search finds its
+    minimum. T stays within [0.01, 100].
+
+    Args:
+        compressed: pixels by (true class, p8) of the network with its logits divided by
+            COMPRESSION.
     """
     if not compressed.sum(axis=1).all():
         return 1.0
@@ -93,10 +105,13 @@ def fit_temperature(compressed: Histogram) -> float:
 
 
 def expected_calibration_error(histogram: Histogram) -> float | None:
-    """Mean distance of the particle frequency from the mean probability over 15 bins of p, weighted by pixels, in [0, 1].
+    """Mean distance between particle frequency and mean probability over 15 bins, in [0, 1].
 
-    `histogram`: pixels by (true class, p8). None without a pixel. Naeini et al. (2015), for the
-    probability of PARTICLE.
+    Each bin is weighted by its pixels. The definition is that of Naeini et al. (2015), for the
+    probability of PARTICLE. None without a pixel.
+
+    Args:
+        histogram: pixels by (true class, p8).
     """
     pixels = histogram.sum(axis=0)
     if not pixels.sum():

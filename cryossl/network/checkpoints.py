@@ -1,4 +1,7 @@
-"""The state of a training in a file: whole or absent, verified when read, the last two generations kept."""
+"""Checkpoints: the state of a training in a file.
+
+A file is whole or absent, it is verified when it is read, and the last two are kept.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +32,13 @@ _STALE = ".checkpoint-*.tmp"
 
 
 class Checkpoint:
-    """The checkpoint of one training in its own folder.
+    """The checkpoint of one training, in a folder of its own.
 
-    One process at a time: the caller holds the lock.
+    The caller holds the folder's lock, so that one process at a time uses it.
 
     Args:
         folder: made if it is not there.
-        every_seconds: least time between two saves that are due.
+        every_seconds: time after a save at which the next one is due.
     """
 
     def __init__(self, folder: Path, *, every_seconds: float = EVERY_SECONDS) -> None:
@@ -44,13 +47,13 @@ class Checkpoint:
         self._saved_at = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the last save is long enough ago."""
+        """Whether `every_seconds` have passed since the last save."""
         return time.monotonic() - self._saved_at >= self._every_seconds
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write the state: tensors, numbers, text and None in lists and dicts.
+        """Write the state: tensors, numbers, text and None, in lists and dicts.
 
-        Raises StorageError.
+        Raises StorageError if the file cannot be written.
         """
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
@@ -74,10 +77,10 @@ class Checkpoint:
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that is whole, its tensors on the CPU; None if there is none.
+        """The newest state that is whole, with its tensors on the CPU; None if there is none.
 
-        A damaged file is passed over for the generation before it. Temporary files of killed
-        writers are removed. Raises StorageError if a file cannot be read at all.
+        A damaged file is removed, and the one before it is read. Temporary files of killed writers
+        are removed. Raises StorageError if a file cannot be read at all.
         """
         try:
             for stale in self._folder.glob(_STALE):
@@ -95,7 +98,7 @@ class Checkpoint:
         return None
 
     def discard(self) -> None:
-        """Remove all generations, once the result is safe elsewhere."""
+        """Remove all files; the caller has written the result elsewhere."""
         for path in [*(path for _, _, path in self._found()), *self._folder.glob(_STALE)]:
             path.unlink(missing_ok=True)
 
@@ -110,7 +113,7 @@ class Checkpoint:
 
 
 def _parse(content: bytes, path: Path) -> dict[str, Any]:
-    """The state in a file's content. weights_only: a checkpoint is data and may not run code."""
+    """The state in a file's content; `weights_only`, so that no code in it is run."""
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Where the network runs: device, number format, threads, and what a process needs set before it trains."""
+"""Choose device, number format and threads, and set a process up for training."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _KEPT_BYTES = 2**30
 
 
 def resolve(setting: str) -> torch.device:
-    """The device of a setting `auto`, `cpu`, `cuda` or `mps`; auto takes CUDA, then Apple's GPU, then the CPU.
+    """The device of a setting `auto`, `cpu`, `cuda` or `mps`.
 
-    Raises ConfigError if the device asked for is not there.
+    `auto` is CUDA, else Apple's GPU, else the CPU. Raises ConfigError if the device is not there.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -49,10 +49,10 @@ def resolve(setting: str) -> torch.device:
 
 
 def resolve_precision(setting: str, device: torch.device) -> Precision:
-    """The number format of the forward pass. auto: bf16 on a CUDA device that has it, else fp32.
+    """The number format of the forward pass of a setting `auto`, `fp32` or `bf16`.
 
-    Weights, loss and optimiser are fp32 in either case. Raises ConfigError for bf16 on a GPU or CPU
-    without it.
+    `auto` is bf16 on a CUDA device that has it, else fp32. Weights, loss and optimiser are fp32 in
+    either case. Raises ConfigError for bf16 on a GPU or CPU without it.
     """
     if setting == "auto":
         return (
@@ -75,27 +75,28 @@ def resolve_precision(setting: str, device: torch.device) -> Precision:
 
 
 def cpu_has_bf16() -> bool:
-    """Whether oneDNN, torch's library for CPUs, computes bf16 here: on x86 with AVX-512, faster than fp32 with AVX-512 BF16.
+    """Whether oneDNN, torch's library for CPUs, computes bf16 here.
 
-    True on other CPUs, of which it is not known.
+    On x86 it needs AVX-512, and it is faster than fp32 with AVX-512 BF16 only. On other CPUs the
+    answer is not known, and is True.
     """
     x86 = platform.machine().lower() in {"x86_64", "amd64"}
     return not x86 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # there is no public name
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on a device, without waiting for CUDA, which keeps what it has still to copy.
+    """Move a tensor to a device; a copy to CUDA is not waited for.
 
-    Apple's GPU is waited for: it would read memory that was given back in the meantime (pytorch
-    issue 189690).
+    A copy to Apple's GPU is waited for, because it would read memory that was freed in the meantime
+    (pytorch issue 189690).
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def usable_cores() -> int:
-    """CPU cores this process may use: affinity and, in a container, the group's quota.
+    """CPU cores that this process may use, at least 1.
 
-    At least 1.
+    Its affinity limits them, and in a container the quota of its control group.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -106,54 +107,50 @@ def usable_cores() -> int:
 def prepare(*, threads: int, device: torch.device) -> int:
     """Set this process up for training and prediction. Returns the number of CPU threads in use.
 
-    Call once, before the first forward pass: it changes settings of the whole process.
+    It is called once, before the first forward pass, and changes settings of the whole process.
 
     Args:
         threads: CPU threads of the network; 0: as OMP_NUM_THREADS says, else one per usable core.
-            Another number of threads adds up in another order: results agree to rounding, not bit
-            for bit.
-        device: where the network will run. On the CPU only deterministic algorithms are admitted
-            (they cost nothing there); on a GPU some layers have none, and results agree to rounding
-            only.
+            Another number of threads adds up in another order, and results agree to rounding only.
+        device: where the network will run. On the CPU only deterministic algorithms are used, which
+            cost nothing there. On a GPU some layers have none, and results agree to rounding only.
     """
     count = threads or openmp_threads() or usable_cores()
     torch.set_num_threads(count)
     keep_freed_memory()
     if device.type == "cpu":
         torch.use_deterministic_algorithms(mode=True)
-        # Torch then also fills fresh memory, to show up reads of what was never written: everything
-        # is written twice.
+        # Torch would then fill fresh memory too, which finds reads of memory that was never written
+        # but writes everything twice.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return count
 
 
 @contextmanager
 def enough_memory() -> Iterator[None]:
-    """Raise ConfigError where torch or numpy gets no memory."""
+    """Turn the errors of torch and numpy for too little memory into ConfigError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = str(error)
+        message = str(error)
         if (
             isinstance(error, RuntimeError)
-            and "allocate memory" not in told
+            and "allocate memory" not in message
             and not isinstance(error, torch.OutOfMemoryError)
         ):
             raise
         raise ConfigError(
-            f"the memory is not enough ({' '.join(told.split())[:200]})",
+            f"the memory is not enough ({' '.join(message.split())[:200]})",
             cure="lower --batch-size, --tile-px or --decoder-width, or end other programs",
         ) from error
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for reuse.
+    """Let the C library keep freed memory for reuse; return whether that was possible (glibc only).
 
-    Returns whether that was possible (glibc only).
-
-    By default glibc gives every activation back to the kernel when it is freed, and the kernel
-    hands it out anew page by zeroed page: 20,000 page faults in a step of a small network, a sixth
-    of its time. The process keeps its peak.
+    By default glibc returns the memory of every freed activation to the kernel. The next activation
+    then gets zeroed pages from the kernel one by one. This makes 20,000 page faults in a step of a
+    small network, a sixth of its time. With this setting the process keeps its peak of memory.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -173,10 +170,7 @@ def openmp_threads() -> int:
 
 
 def _group_quota() -> int | None:
-    """Whole cores in the CPU quota of this process's control group (version 2);
-
-    None without one.
-    """
+    """Whole cores in the quota of this process's control group (version 2); None without one."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return None if quota == "max" else max(1, int(quota) // int(period))

@@ -1,4 +1,4 @@
-"""Items of a split -> what a training sees of them: tiles with true labels, with pseudo-labels, or with none."""
+"""Items of a split -> tiles to learn from, with true labels, with pseudo-labels, or with none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from cryossl.pseudolabels.recipe import Learning
 
 
 def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:
-    """True labels, IGNORE wherever no given item answers and in the band that nobody annotated."""
+    """The tiles of the items, with their true labels.
+
+    Labels are IGNORE outside the items, and in the border that nobody annotated.
+    """
     pool = Pool(store, items)
     maps: dict[str, LabelMap] = {}
     for item in items:
@@ -43,12 +46,12 @@ def student_batches(  # noqa: PLR0913
     shift_px: int,
     pinned: bool,
 ) -> Batches:
-    """The batches of a training: of labelled items alone, or with pseudo-labels as `learning` mixes them.
+    """The batches of a training, mixed as `learning` says.
 
     Args:
         store: of the micrographs.
         labelled: item ids.
-        selected: pseudo-labels, or None.
+        selected: pseudo-labels, or None for a training on labelled items alone.
         learning: how they are mixed and weighted.
         batch_size: tiles per step.
         seed: of the run.
@@ -86,9 +89,8 @@ def student_batches(  # noqa: PLR0913
 
 
 def _pseudo_examples(store: Store, selected: Selected, learning: Learning) -> list[Example]:
-    if (
-        learning.consistency is not None
-    ):  # its teacher speaks while the student learns: no pixel of a map is taken
+    # With consistency the teacher labels while the student learns: no pixel of a map is used.
+    if learning.consistency is not None:
         return _examples(
             store,
             selected.ids,

@@ -1,4 +1,4 @@
-"""What a prediction costs: binary cross-entropy, Dice and their relatives, with a weight per pixel."""
+"""Losses with a weight per pixel: binary cross-entropy, Dice and their relatives."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ TVERSKY_FALSE_POSITIVES, TVERSKY_FALSE_NEGATIVES = 0.3, 0.7
 def cross_entropy(logits: Maps, target: Maps, weight: Maps) -> Scalar:
     """Binary cross-entropy of weighted pixels, divided by the number of valid ones.
 
-    A pixel is valid if its weight is above 0; the weights themselves are not in the divisor, so
-    that an image of weight 1/4 pulls a quarter as strongly. 0 if no pixel is valid. Arguments as
-    for `segmentation_loss`.
+    A pixel is valid if its weight is above 0. The weights are not in the divisor, so that an image
+    of weight 1/4 has a quarter of the influence. 0 if no pixel is valid. Arguments as for
+    `segmentation_loss`.
     """
     each = functional.binary_cross_entropy_with_logits(
         logits, target, weight=weight, reduction="sum"
@@ -34,13 +34,14 @@ def cross_entropy(logits: Maps, target: Maps, weight: Maps) -> Scalar:
 
 
 def dice(logits: Maps, target: Maps, weight: Maps) -> Scalar:
-    """1 - 2 sum(w min(p, t)) / (sum(w p) + sum(w t)) over all pixels of the batch, p = sigmoid(logit).
+    """1 - 2 sum(w min(p, t)) / (sum(w p) + sum(w t)) over the batch, with p = sigmoid(logit).
 
     Wang, Popordanoska, Bertels, Lemmens, Blaschko (2023), Dice semimetric losses (arXiv
-    2303.16296), as in segmentation-models-pytorch: for targets of 0 and 1 the usual soft Dice, and
-    least at p = t for targets between. Over the batch, not per image, because an image with few
-    particles would make the ratio jump. 0, without a gradient, if no valid pixel has a target above
-    0: the ratio says nothing then. Arguments as for `segmentation_loss`.
+    2303.16296), as in segmentation-models-pytorch. For targets of 0 and 1 it is the usual soft
+    Dice; for targets between them it is least at p = t. The sums run over the batch, because for a
+    single image with few particles the ratio would jump. If no valid pixel has a target above 0,
+    the ratio has no meaning, and the loss is 0 without a gradient. Arguments as for
+    `segmentation_loss`.
     """
     probability = torch.sigmoid(logits)
     wanted = (weight * target).sum()
@@ -50,7 +51,7 @@ def dice(logits: Maps, target: Maps, weight: Maps) -> Scalar:
 
 
 def segmentation_loss(logits: Maps, target: Maps, weight: Maps) -> Scalar:
-    """Cross-entropy + Dice, both weighted per pixel, over valid pixels only.
+    """Cross-entropy + Dice, both weighted per pixel.
 
     Args:
         logits: log odds of PARTICLE, in fp32.
@@ -61,7 +62,10 @@ def segmentation_loss(logits: Maps, target: Maps, weight: Maps) -> Scalar:
 
 
 def loss_of(name: LossName, *, prior: float) -> Loss:
-    """The loss of this name for a particle ratio `prior` in (0, 1); arguments as for `segmentation_loss`."""
+    """The loss of this name, called with the arguments of `segmentation_loss`.
+
+    `prior`, in (0, 1), is the particle ratio of the labelled part; the weighted loss uses it.
+    """
     losses: dict[str, Loss] = {
         "bce_dice": segmentation_loss,
         "weighted": partial(weighted_loss, positive_weight=positive_weight(prior)),
@@ -72,15 +76,19 @@ def loss_of(name: LossName, *, prior: float) -> Loss:
 
 
 def positive_weight(prior: float) -> float:
-    """How many times a particle pixel counts: min(sqrt((1 - prior) / prior), 5).
+    """The weight of a particle pixel: min(sqrt((1 - prior) / prior), 5).
 
-    The root, for the full odds overshoot.
+    It is the root, because with the full odds the network predicts too many particles.
     """
     return min(float(((1 - prior) / prior) ** 0.5), LARGEST_POSITIVE_WEIGHT)
 
 
 def weighted_loss(logits: Maps, target: Maps, weight: Maps, *, positive_weight: float) -> Scalar:
-    """Half cross-entropy with the particle term times `positive_weight`, half Dice; divided by all valid pixels."""
+    """Half cross-entropy, with the particle term times `positive_weight`, plus half Dice.
+
+    The cross-entropy is divided by the number of valid pixels. Other arguments as for
+    `segmentation_loss`.
+    """
     factor = torch.tensor(positive_weight, device=logits.device)
     each = functional.binary_cross_entropy_with_logits(
         logits, target, weight=weight, pos_weight=factor, reduction="sum"
@@ -89,12 +97,10 @@ def weighted_loss(logits: Maps, target: Maps, weight: Maps, *, positive_weight: 
 
 
 def focal(logits: Maps, target: Maps, weight: Maps) -> Scalar:
-    """Focal loss, Lin et al.
+    """Focal loss: a (1 - p_t)^2 times cross-entropy, with a = 0.75 for particle pixels, else 0.25.
 
-    (2017, arXiv 1708.02002): a (1 - p_t)^2 times cross-entropy, a = 0.75 for particle pixels.
-
-    For targets between 0 and 1 the factor is |t - p|^2, as in quality focal loss (Li et al. 2020,
-    arXiv 2006.04388).
+    Lin et al. (2017, arXiv 1708.02002). For targets between 0 and 1 the factor is |t - p|^2, as in
+    quality focal loss (Li et al. 2020, arXiv 2006.04388). Arguments as for `segmentation_loss`.
     """
     probability = torch.sigmoid(logits)
     share = FOCAL_POSITIVE_SHARE * target + (1 - FOCAL_POSITIVE_SHARE) * (1 - target)
@@ -108,11 +114,10 @@ def focal(logits: Maps, target: Maps, weight: Maps) -> Scalar:
 
 
 def tversky(logits: Maps, target: Maps, weight: Maps) -> Scalar:
-    """1 - tp / (tp + 0.3 fp + 0.7 fn), soft counts over the batch:
+    """Tversky loss: 1 - tp / (tp + 0.3 fp + 0.7 fn), with soft counts over the batch.
 
-    Salehi et al. (2017, arXiv 1706.05721).
-
-    0, without a gradient, if no valid pixel has a target above 0.
+    Salehi et al. (2017, arXiv 1706.05721). If no valid pixel has a target above 0, the loss is 0
+    without a gradient. Arguments as for `segmentation_loss`.
     """
     probability = torch.sigmoid(logits)
     hit = (weight * probability * target).sum()

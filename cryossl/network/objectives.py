@@ -1,7 +1,8 @@
-"""What a training step minimises: a loss on labels, or consistency with a teacher that is the student's own average.
+"""Objectives: what a training step minimises.
 
-An objective draws from counters (seed, iteration, step), so it has no state but what `state_dict`
-returns, and a training goes on after an interruption as if there had been none.
+`Supervised` is a loss on labels. `OnlineTeacher` is consistency with a teacher that is the moving
+average of the student. An objective draws its random numbers from counters (seed, iteration, step).
+Its only state is that of `state_dict`, so that a training can be resumed without a trace.
 """
 
 from __future__ import annotations
@@ -24,13 +25,11 @@ from cryossl.network.losses import Loss, Maps, Scalar, loss_of
 from cryossl.pseudolabels.recipe import Consistency, LossName
 from cryossl.randomness import generator
 
-MEMORY = (
-    0.95  # of the running means: of the particle confidence, and of the prediction of each source
-)
+# Decay of the running means: of the particle confidence, and of the prediction of each source.
+MEMORY = 0.95
 PRIOR_WEIGHT = 0.1
-PRIOR_TOLERANCE = math.log(
-    1.25
-)  # the band is a factor of 1.5; the pull starts sooner, as few tiles a step make the mean vary
+# A factor of 1.5 is tolerated. The penalty starts at 1.25, because the mean of few tiles varies.
+PRIOR_TOLERANCE = math.log(1.25)
 PRIOR_RATE = 0.05
 PRIOR_MOST = 10.0
 PENALTY = [PRIOR_WEIGHT, PRIOR_TOLERANCE, PRIOR_RATE, PRIOR_MOST]
@@ -38,39 +37,39 @@ PENALTY = [PRIOR_WEIGHT, PRIOR_TOLERANCE, PRIOR_RATE, PRIOR_MOST]
 
 @runtime_checkable
 class Objective(Protocol):
-    """What `training.fit` asks of an objective."""
+    """What `training.fit` needs of an objective."""
 
     def begin(self, network: nn.Module) -> None:
-        """Hears the network once, on its device, before the first step or a checkpoint's state."""
+        """Prepare for the network, on its device; called once, before `load_state_dict`."""
 
     def model(self, network: nn.Module) -> nn.Module:
-        """The network that is validated and kept."""
+        """The network that is validated and saved."""
 
     def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
-        """The loss of a step, in fp32, under the caller's autocast."""
+        """The loss of a step, counted from 0, in fp32; the caller sets autocast."""
 
     def after_step(self, network: nn.Module, step: int) -> None:
-        """Hears that the step's update was made."""
+        """Called with each step after its update."""
 
     def identity(self) -> dict[str, Any]:
-        """What decides the loss, in JSON's types."""
+        """What decides the loss, in JSON's types; a checkpoint of another identity is refused."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What changes from step to step: tensors and numbers."""
+        """What changes from step to step: tensors and numbers, as in torch."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take such a state."""
+        """Load what `state_dict` returned."""
 
 
 class Supervised:
-    """A loss between the network's answer to weak views and their labels, be they true, pseudo or soft.
+    """A loss between the network's output for weak views and their true, pseudo or soft labels.
 
     Args:
         seed: of the run.
-        iteration: of self-training; with seed and step it decides the views.
+        iteration: of self-training; seed, iteration and step decide the views.
         loss: its name.
-        prior: particle ratio of the labelled part, which the weighted loss wants.
-        noise: whether tiles are seen under noise and with boxes of each other.
+        prior: particle ratio of the labelled part, in (0, 1), for the weighted loss.
+        noise: whether half of the tiles get a strong view, and half a box of another tile.
     """
 
     def __init__(
@@ -91,7 +90,7 @@ class Supervised:
         self._loss = loss_of(loss, prior=prior)
 
     def begin(self, network: nn.Module) -> None:
-        """Nothing to prepare."""
+        """Do nothing."""
 
     def model(self, network: nn.Module) -> nn.Module:
         """The network itself."""
@@ -113,38 +112,40 @@ class Supervised:
         return self._loss(_logits(network, pictures), target, weight)
 
     def after_step(self, network: nn.Module, step: int) -> None:
-        """Nothing changes but the network."""
+        """Do nothing."""
 
     def identity(self) -> dict[str, Any]:
-        """Loss, and the prior where it decides the loss."""
+        """Loss and noise, and the prior where it decides the loss."""
         return self._identity
 
     def state_dict(self) -> dict[str, Any]:
-        """None."""
+        """Empty: there is no state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """None."""
+        """Do nothing."""
 
 
 class OnlineTeacher:
-    """Weak-to-strong consistency with a teacher that is the student's own moving average.
+    """Weak-to-strong consistency with a teacher that is the moving average of the student.
 
-    Labelled tiles are learned as in `Supervised`. On unlabelled ones the student learns, from a
-    strong view, what its average says of the weak view.
+    Labelled tiles are learned as in `Supervised`. Of an unlabelled tile the teacher predicts the
+    weak view, and the student learns this prediction on the strong view.
 
-    FixMatch (Sohn et al. 2020, arXiv 2001.07685) with the mean teacher of Tarvainen and Valpola
-    (2017, arXiv 1703.01780) as in UniMatch V2 (Yang et al. 2024, arXiv 2410.10777), CutMix (Yun et
-    al. 2019, arXiv 1905.04899), and on request bidirectional copy-paste (Bai et al. 2023, arXiv
-    2305.00673) and Topaz's pull to a known particle ratio (Bepler et al. 2019), made tolerant, with
-    a multiplier learned as in Platt and Barr (1988). The average covers buffers too, or its
-    BatchNorm would answer for another network.
+    This is FixMatch (Sohn et al. 2020, arXiv 2001.07685) with the mean teacher of Tarvainen and
+    Valpola (2017, arXiv 1703.01780), as in UniMatch V2 (Yang et al. 2024, arXiv 2410.10777), and
+    CutMix (Yun et al. 2019, arXiv 1905.04899). Two parts are optional. `paste` is bidirectional
+    copy-paste (Bai et al. 2023, arXiv 2305.00673). `match_prior` is Topaz's penalty for leaving a
+    known particle ratio (Bepler et al. 2019), with a tolerance, and with a multiplier that is
+    learned as in Platt and Barr (1988).
+
+    The average covers buffers too, because BatchNorm's statistics belong to the weights.
 
     Args:
         seed, iteration, loss: as for `Supervised`.
-        settings: thresholds, weights and plug-ins.
+        settings: thresholds, weights and optional parts.
         priors: source -> particle ratio, in (0, 1).
-        prior: of the labelled part.
+        prior: particle ratio of the labelled part, in (0, 1), for sources without one.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class OnlineTeacher:
         self._multipliers: dict[str, float] = {}
 
     def begin(self, network: nn.Module) -> None:
-        """The average starts as the network it is given."""
+        """Start the average as a copy of the network."""
         self._average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
 
     def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
@@ -209,7 +210,10 @@ class OnlineTeacher:
         )
 
     def after_step(self, network: nn.Module, step: int) -> None:
-        """Move the average: decay min(1 - 1 / (step + 1), `decay`) with steps counted from 0; integer buffers are copied."""
+        """Move the average towards the network; integer buffers are copied.
+
+        The decay is min(1 - 1 / (step + 1), `decay`), with steps counted from 0.
+        """
         decay = min(1 - 1 / (step + 1), self._settings.decay)
         with torch.no_grad():
             current = network.state_dict()
@@ -242,15 +246,17 @@ class OnlineTeacher:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take a state."""
+        """Load the average, the running means and the multipliers."""
         self._average.load_state_dict(state["average"])
         self._confidence, self._means = state["confidence"], dict(state["means"])
-        self._multipliers = dict(
-            state.get("multipliers", {})
-        )  # a checkpoint made without a penalty may have none
+        # A checkpoint of a training without the penalty may have none.
+        self._multipliers = dict(state.get("multipliers", {}))
 
     def _pseudo(self, guess: Maps) -> tuple[Maps, Maps]:
-        """Target and weight of what the average says; its particle threshold follows its own confidence."""
+        """Target and weight of each pixel from the average's probabilities.
+
+        The threshold for particles is the running mean of the average's own confidence.
+        """
         low, high = self._settings.particle_range
         particle = guess >= 0.5
         if bool(particle.any()):
@@ -264,11 +270,11 @@ class OnlineTeacher:
     def _exchanges(
         self, labels: torch.Tensor, tiles: int, *, step: int
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """(mask, order) of each exchange: inside its mask a tile takes what the tile `order` names has there.
+        """(mask, order) of each exchange of boxes between tiles.
 
-        CutMix among the unlabelled tiles; with `paste` also a box around a labelled particle into
-        an unlabelled tile, and what was there into the labelled one. Pictures, targets and weights
-        move together.
+        Inside its mask tile i takes the pixels of tile order[i]. The first exchange is CutMix among
+        the unlabelled tiles. With `paste` a second one swaps boxes between labelled and unlabelled
+        tiles, each around a labelled particle.
         """
         seed, iteration = self._counter
         draws = generator(seed, "mix", iteration, step)
@@ -298,10 +304,11 @@ class OnlineTeacher:
         return found
 
     def _prior_penalty(self, logits: Maps, sources: tuple[str, ...]) -> Float[torch.Tensor, ""]:
-        """(0.1 + l_s) relu(e_s), e_s = |log(m_s / pi_s)| - log 1.25, over the batch's sources; m_s: running mean prediction.
+        """Sum over the batch's sources s of (0.1 + l_s) relu(e_s).
 
-        The multiplier l_s moves by 0.05 e_s a step, within [0, 10]: it grows while the source is
-        beyond a factor of 1.25.
+        Here e_s = |log(m_s / pi_s)| - log 1.25, m_s is the running mean prediction, and pi_s the
+        prior. The multiplier l_s moves by 0.05 e_s at each step, within [0, 10]. It grows while m_s
+        and pi_s differ by more than a factor of 1.25.
         """
         probability = torch.sigmoid(logits).mean(dim=(1, 2, 3))
         penalty = torch.zeros((), device=logits.device)
@@ -310,8 +317,8 @@ class OnlineTeacher:
             now = probability[members].mean()
             running = MEMORY * self._means.get(source, float(now.detach())) + (1 - MEMORY) * now
             self._means[source] = float(running.detach())
-            # The mean moves by 1 - MEMORY of each batch; dividing by it gives the gradient the
-            # batch's own size.
+            # A batch has a share of 1 - MEMORY in the running mean. Without the division its
+            # gradient would be smaller by this factor.
             steady = running.detach() + (running - running.detach()) / (1 - MEMORY)
             excess = (
                 torch.log(steady.clamp(min=1e-6) / self._priors.get(source, self._prior)).abs()
@@ -328,7 +335,13 @@ class OnlineTeacher:
 def targets_and_weights(
     labels: torch.Tensor, batch: Batch, *, device: torch.device
 ) -> tuple[Maps, Maps]:
-    """What each pixel is to be learned as, in [0, 1], and how strongly, from the maps of a batch after its views."""
+    """Target in [0, 1] and weight of each pixel.
+
+    Args:
+        labels: UInt8[b 1 h w], the batch's maps after their views.
+        batch: with the weight of each tile, and the tables of soft targets.
+        device: of the result.
+    """
     weights = to_device(batch.weights, device).view(-1, 1, 1, 1)
     if batch.tables is None:
         return (labels == PARTICLE).float(), (labels != IGNORE) * weights

@@ -24,7 +24,7 @@ _Launched = tuple[list[Tile], torch.Tensor, torch.Tensor]
 
 @runtime_checkable
 class Pictures(Protocol):
-    """Where tiles come from: a store, or the part of one that prediction needs."""
+    """What prediction needs of a store: pictures and their tiles."""
 
     @property
     def tile_px(self) -> int:
@@ -49,9 +49,9 @@ def predict(
 ) -> Iterator[tuple[str, ProbabilityMap]]:
     """The particle probability of every pixel, micrograph by micrograph, in the order of `ids`.
 
-    Memory holds two batches of tiles and the maps of the micrographs they belong to, whatever the
-    number of ids. Batches may cross micrographs and always have `batch_size` tiles: a map does not
-    depend on what else is predicted.
+    Memory holds two batches of tiles and the maps of their micrographs, for any number of ids. A
+    batch may contain tiles of several micrographs. It always has `batch_size` tiles, so that a map
+    does not depend on what else is predicted.
 
     Args:
         network: logits of PARTICLE; moved to `device`, in evaluation mode until the iterator ends.
@@ -60,13 +60,13 @@ def predict(
         batch_size: tiles per forward pass.
         device: where the network runs.
         precision: of the forward pass.
-        report: hears ("predict", micrographs done, micrographs, "micrograph").
+        report: called with ("predict", micrographs done, micrographs, "micrograph").
 
     Yields:
         id and round(255 p) of the whole micrograph, each pixel from the one tile that owns it.
 
     Raises:
-        NumericError: a probability is not finite; names the first micrograph of the batch.
+        NumericError: a logit is not finite; the message names the first micrograph of the batch.
     """
     was_training = network.training
     network.to(device=device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
@@ -77,8 +77,8 @@ def predict(
         for tiles, windows in _batches(
             store, ids, batch_size=batch_size, pinned=device.type == "cuda"
         ):
-            # The device works on this batch while the last one is laid into its maps and the next
-            # one is cut.
+            # The device computes this batch while the CPU copies the last one into its maps and
+            # cuts the next one.
             following = (tiles, *_forward(network, windows, device=device, precision=precision))
             finished = maps.place(launched) if launched else []
             launched = following
@@ -95,14 +95,14 @@ def predict(
 
 
 class _Maps:
-    """The maps that still wait for tiles."""
+    """The maps of which tiles are still missing."""
 
     def __init__(self, store: Pictures) -> None:
         self._store = store
         self._open: dict[str, tuple[ProbabilityMap, int]] = {}
 
     def place(self, launched: _Launched) -> list[tuple[str, ProbabilityMap]]:
-        """Lay a batch's probabilities into their maps; returns the maps that are complete."""
+        """Copy a batch's probabilities into their maps, and return the maps that are complete."""
         tiles, probabilities, finite = launched
         if not bool(finite):
             raise NumericError(
@@ -130,7 +130,10 @@ class _Maps:
 def _batches(
     store: Pictures, ids: Sequence[str], *, batch_size: int, pinned: bool
 ) -> Iterator[tuple[list[Tile], torch.Tensor]]:
-    """Tiles in order and their windows, UInt8[batch_size 1 t t]; the places of a rump's missing tiles are NEUTRAL."""
+    """The tiles of each batch in order, and their windows, UInt8[batch_size 1 t t].
+
+    The last batch may have fewer tiles; its other windows are NEUTRAL.
+    """
     tiles: list[Tile] = []
     windows = _blank(store, batch_size, pinned=pinned)
     for micrograph in ids:

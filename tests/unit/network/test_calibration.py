@@ -1,4 +1,4 @@
-"""Temperature, calibration error, and the networks that are asked through them."""
+"""Temperature, calibration error, and the networks with temperature or test-time averaging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The watch over a training: when it is asked, what ends it, and what stays."""
+"""The watch for collapse: when it is called, when it ends a training, and what is kept."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from cryossl.selftraining.models import HEALTHY, PROBE_MICROGRAPHS, Inference
 from cryossl.system.stages import Stage, Stages
 
 
-def watching(answers: Iterator[bool], asked: list[int], done: list[int]):
-    """A watch that answers so, and notes after how many steps it was asked."""
+def watching(answers: Iterator[bool], called_after: list[int], done: list[int]):
+    """A watch with these answers, which notes after how many steps it was called."""
 
     def watch(network) -> bool:
         assert not network.training
-        asked.append(len(done) + 1)
+        called_after.append(len(done) + 1)
         return next(answers)
 
     return watch
 
 
 @pytest.mark.parametrize(
-    ("answers", "collapsed", "steps", "asked"),
+    ("answers", "collapsed", "steps", "called_after"),
     [
         ([True] * 4, True, 8, [6, 8]),
         ([True, False, True, True], True, 12, [6, 8, 10, 12]),
@@ -44,20 +44,20 @@ def watching(answers: Iterator[bool], asked: list[int], done: list[int]):
     ],
 )
 def test_two_alarms_in_a_row_in_the_second_half_end_a_training(
-    tmp_path, answers, collapsed, steps, asked
+    tmp_path, answers, collapsed, steps, called_after
 ):
-    found, done, told = [], [], []
+    found, done, records = [], [], []
     fitted = train(
         tmp_path,
         validations=6,
         watch=watching(iter(answers), found, done),
         report=done.append,
-        on_epoch=told.append,
+        on_epoch=records.append,
     )
-    assert found == asked
+    assert found == called_after
     assert len(done) == steps
     assert fitted.collapsed == collapsed
-    assert fitted.history[-1].step == told[-1].step == steps
+    assert fitted.history[-1].step == records[-1].step == steps
 
 
 def test_a_training_without_a_watch_or_with_a_quiet_one_is_the_same(tmp_path):

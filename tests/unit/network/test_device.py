@@ -45,7 +45,7 @@ def test_an_unknown_device_or_precision_is_refused():
         device.resolve_precision("fp8", torch.device("cpu"))
 
 
-def test_precision_on_a_cpu_is_fp32_unless_asked_for():
+def test_precision_on_a_cpu_is_fp32_unless_bf16_is_set():
     cpu = torch.device("cpu")
     assert [device.resolve_precision(setting, cpu) for setting in ("auto", "fp32")] == [
         "fp32",

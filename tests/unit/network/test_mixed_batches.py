@@ -114,7 +114,7 @@ def test_without_a_ramp_every_tile_keeps_its_own_weight_also_in_a_training_of_on
         {"labelled": 4},
     ],
 )
-def test_whatever_changes_a_batch_changes_the_digest(change):
+def test_every_setting_that_changes_a_batch_changes_the_digest(change):
     arguments = {"steps": 5, "weight": (0.5, 1.0)} | change
     assert mixed(**arguments).digest() != mixed(steps=5, weight=(0.5, 1.0)).digest()
 
@@ -142,7 +142,7 @@ def batch_of(labels: list[list[int]], **changes):
     ).batch(0)
 
 
-def asked(batch, item: str):
+def target_and_weight(batch, item: str):
     """Target and weight of the first row of a tile."""
     target, weight = targets_and_weights(batch.labels, batch, device=CPU)
     place = batch.items.index(f"{item}@0,0")
@@ -152,7 +152,7 @@ def asked(batch, item: str):
 def test_true_labels_are_zero_and_one_and_what_is_ignored_or_beyond_the_edge_weighs_nothing():
     batch = batch_of([[BACKGROUND, PARTICLE, IGNORE]], weight=[0.5])
     assert batch.tables is None
-    target, weight = asked(batch, "m0")
+    target, weight = target_and_weight(batch, "m0")
     assert target[0, :2].tolist() == [0, 1]
     assert weight[0].tolist() == [0.5, 0.5, 0, 0]
     assert (weight[1:] == 0).all()
@@ -164,11 +164,13 @@ def test_a_soft_map_is_learned_as_its_probability_with_the_weight_of_its_value()
         soft=[SoftTargets(WEIGHTS), None],
         weight=[0.5, 0.25],
     )
-    target, weight = asked(batch, "m0")
+    target, weight = target_and_weight(batch, "m0")
     torch.testing.assert_close(target[0, :3], torch.tensor([0.0, 0.2, 254 / 255]))
     torch.testing.assert_close(weight[0], 0.5 * torch.tensor([0.0, 51 / 255, 254 / 255, 0.0]))
     assert (weight[1:] == 0).all()  # padding: weight 1 at 255 in the table given, and yet none
-    target, weight = asked(batch, "m1")  # a label map beside a soft one is still a label map
+    target, weight = target_and_weight(
+        batch, "m1"
+    )  # a label map beside a soft one is still a label map
     assert target[0, :2].tolist() == [0, 1]
     assert weight[0].tolist() == [0.25, 0.25, 0, 0]
 

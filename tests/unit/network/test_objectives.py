@@ -102,8 +102,8 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path):
     assert not equal(fitted.last, train(tmp_path / "b", batches=mixed(steps=6), steps=6).last)
 
 
-def said(objective: OnlineTeacher, *values: float) -> list[tuple[float, float]]:
-    """(target, weight) of pixels of which the average says this."""
+def targets_of(objective: OnlineTeacher, *values: float) -> list[tuple[float, float]]:
+    """(target, weight) of pixels for which the average has these probabilities."""
     target, weight = (
         part.flatten().tolist()
         for part in objective._pseudo(torch.tensor(values).view(1, 1, 1, -1))
@@ -112,7 +112,7 @@ def said(objective: OnlineTeacher, *values: float) -> list[tuple[float, float]]:
 
 
 def test_background_is_learned_where_it_is_sure_particle_where_the_mean_particle_is_and_nothing_between():
-    found = said(online(), 0.01, 0.049, 0.051, 0.3, 0.55, 0.59, 0.62, 0.99)
+    found = targets_of(online(), 0.01, 0.049, 0.051, 0.3, 0.55, 0.59, 0.62, 0.99)
     # The running mean: 0.95 x 0.60 + 0.05 x 0.6875 = 0.604.
     assert found == [(0, 1), (0, 1), (0, 0), (0, 0), (0, 0), (0, 0), (1, 1), (1, 1)]
 
@@ -120,23 +120,23 @@ def test_background_is_learned_where_it_is_sure_particle_where_the_mean_particle
 def test_the_particle_threshold_follows_the_mean_particle_confidence_within_its_range():
     objective = online()
     for _ in range(10):
-        said(objective, 0.001, 0.7, 0.9)
+        targets_of(objective, 0.001, 0.7, 0.9)
     expected = 0.8 + (0.60 - 0.8) * MEMORY**10
     assert objective.state_dict()["confidence"] == pytest.approx(expected, rel=1e-5)
-    assert [target for target, _ in said(objective, 0.65, 0.75)] == [0, 1]
+    assert [target for target, _ in targets_of(objective, 0.65, 0.75)] == [0, 1]
     for _ in range(300):
-        said(objective, 0.999)
-    assert [target for target, _ in said(objective, 0.945, 0.96)] == [0, 1]  # not above 0.95
+        targets_of(objective, 0.999)
+    assert [target for target, _ in targets_of(objective, 0.945, 0.96)] == [0, 1]  # not above 0.95
     for _ in range(300):
-        said(objective, 0.51)
-    assert [target for target, _ in said(objective, 0.59, 0.61)] == [0, 1]  # not below 0.60
+        targets_of(objective, 0.51)
+    assert [target for target, _ in targets_of(objective, 0.59, 0.61)] == [0, 1]  # not below 0.60
 
 
 def test_a_batch_without_a_particle_leaves_the_threshold_where_it_was():
     objective = online()
-    said(objective, 0.9)
+    targets_of(objective, 0.9)
     before = objective.state_dict()["confidence"]
-    said(objective, 0.1, 0.49)
+    targets_of(objective, 0.1, 0.49)
     assert objective.state_dict()["confidence"] == before
 
 
@@ -283,7 +283,7 @@ def test_no_gradient_reaches_the_average():
     assert all(parameter.grad is None for parameter in objective.model(network).parameters())
 
 
-def test_the_penalty_is_part_of_the_loss_where_it_is_asked_for_and_of_no_other():
+def test_the_penalty_is_part_of_the_loss_where_it_is_set_and_of_no_other():
     everything = _Constant(4.0)
     plain, held = (
         cost(online(match_prior=match), flat_batch(), network=everything).item()

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 class Shelf:
-    """Pictures in memory; remembers which were asked for."""
+    """Pictures in memory; remembers which were read."""
 
     tile_px = 16
 
@@ -26,10 +26,10 @@ class Shelf:
             name: np.random.default_rng(index).integers(0, 256, size, np.uint8)
             for index, (name, size) in enumerate(sizes.items())
         }
-        self.asked: list[str] = []
+        self.read: list[str] = []
 
     def picture(self, micrograph: str) -> np.ndarray:
-        self.asked.append(micrograph)
+        self.read.append(micrograph)
         return self.pictures[micrograph]
 
     def tiles(self, item: str) -> tuple[Tile, ...]:
@@ -118,13 +118,13 @@ def test_maps_stream_so_that_pictures_are_opened_as_they_are_needed():
     )
     first, _ = next(stream)
     assert first == "m0"
-    assert len(set(shelf.asked)) <= 4
+    assert len(set(shelf.read)) <= 4
 
 
 def test_progress_counts_micrographs():
-    heard = []
-    maps(Brightness(), Shelf(SHELF), list(SHELF), report=heard.append)
-    assert [(event.phase, event.done, event.total) for event in heard] == [
+    events = []
+    maps(Brightness(), Shelf(SHELF), list(SHELF), report=events.append)
+    assert [(event.phase, event.done, event.total) for event in events] == [
         ("predict", n, 4) for n in (1, 2, 3, 4)
     ]
 

@@ -1,7 +1,7 @@
 """Trainings that are killed with SIGKILL at random moments until they are done.
 
 Run as a program this file is the victim: it imports torch once and forks a real training for each
-folder it is told.
+folder that it reads from standard input.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Victim:
 
     def start(self, folder: Path, kind: str) -> int:
         """Process id of a training of this kind that has begun."""
-        return int(self._ask(f"{kind} {folder}"))
+        return int(self._send(f"{kind} {folder}"))
 
     def wait(self) -> int:
         """Exit code of the training; minus the signal that ended it."""
-        return int(self._ask("wait"))
+        return int(self._send("wait"))
 
-    def _ask(self, line: str) -> str:
+    def _send(self, line: str) -> str:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         return self._process.stdout.readline()
@@ -68,9 +68,9 @@ def results(folder: Path) -> dict[str, bytes]:
     }
 
 
-def told(folder: Path) -> set[str]:
-    """What `on_epoch` heard, over all attempts."""
-    return set((folder / "told.jsonl").read_text().splitlines())
+def reported(folder: Path) -> set[str]:
+    """The records with which `on_epoch` was called, over all attempts."""
+    return set((folder / "records.jsonl").read_text().splitlines())
 
 
 @pytest.mark.parametrize(("kind", "runs"), [("supervised", RUNS), ("consistency", 2)])
@@ -82,8 +82,8 @@ def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for
     victim.start(calm, kind)
     assert victim.wait() == 0
     duration_seconds = time.perf_counter() - began
-    expected, expected_told = results(calm), told(calm)
-    assert len(expected_told) == len(json.loads(expected["history.json"])["epochs"]) > 3
+    expected, expected_records = results(calm), reported(calm)
+    assert len(expected_records) == len(json.loads(expected["history.json"])["epochs"]) > 3
 
     all_kills = 0
     for run in range(runs):
@@ -105,7 +105,7 @@ def test_a_training_killed_at_random_moments_ends_as_the_undisturbed_one_bit_for
         assert finished
         all_kills += kills
         assert results(folder) == expected
-        assert told(folder) == expected_told
+        assert reported(folder) == expected_records
         assert (
             len(list((folder / "checkpoint").iterdir())) <= 3
         )  # two generations, one torn temporary file at most
@@ -173,8 +173,8 @@ def train(folder: Path, *, online: bool) -> None:
     ]
     network = build(NetworkSettings(architecture="fpn", decoder_width=4), seed=0)
 
-    def tell(record) -> None:
-        with (folder / "told.jsonl").open("a") as stream:
+    def append(record) -> None:
+        with (folder / "records.jsonl").open("a") as stream:
             stream.write(
                 json.dumps([record.epoch, record.step, record.loss, record.validation_f1]) + "\n"
             )
@@ -216,7 +216,7 @@ def train(folder: Path, *, online: bool) -> None:
         checkpoint=Checkpoint(folder / "checkpoint", every_seconds=0.05),
         validate=lambda model: float(next(model.parameters()).sum().abs() % 1),
         report=silent,
-        on_epoch=tell,
+        on_epoch=append,
     )
     save_weights(fitted.last, folder / "last.safetensors")
     save_weights(fitted.best, folder / "best.safetensors")

@@ -59,18 +59,18 @@ def test_training_leaves_the_generator_of_torch_as_it_was(tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_an_epoch_is_told_when_it_ends_and_the_last_one_may_be_short(tmp_path):
-    told = []
-    fitted = train(tmp_path, steps=8, on_epoch=told.append)  # 3 steps an epoch
-    assert [(record.epoch, record.step) for record in told] == [(1, 3), (2, 6), (3, 8)]
-    assert tuple(told) == fitted.history
-    assert all(record.loss > 0 and record.seconds > 0 for record in told)
+def test_an_epoch_is_reported_when_it_ends_and_the_last_one_may_be_short(tmp_path):
+    records = []
+    fitted = train(tmp_path, steps=8, on_epoch=records.append)  # 3 steps an epoch
+    assert [(record.epoch, record.step) for record in records] == [(1, 3), (2, 6), (3, 8)]
+    assert tuple(records) == fitted.history
+    assert all(record.loss > 0 and record.seconds > 0 for record in records)
 
 
 @pytest.mark.parametrize(
     ("steps", "validations"), [(12, 3), (12, 5), (7, 7), (3, 10), (1, 1), (100, 10)]
 )
-def test_validation_comes_evenly_as_often_as_asked_and_after_the_last_step(steps, validations):
+def test_validation_comes_evenly_as_often_as_set_and_after_the_last_step(steps, validations):
     settings = Hyperparameters(steps, 1e-3, 0, 0, 0, "fp32", validations)
     after = [done for done in range(1, steps + 1) if settings.validates_after(done)]
     assert len(after) == min(steps, validations)
@@ -134,16 +134,16 @@ def test_interrupted_and_resumed_is_undisturbed_bit_for_bit(tmp_path, settings, 
             validate=weight_score,
         )
     assert checkpoint.load()["state"]["step"] == stop_at
-    heard = []
+    events = []
     resumed = train(
         tmp_path,
         settings=settings,
         checkpoint=Checkpoint(tmp_path / "disturbed"),
         validate=weight_score,
-        report=heard.append,
+        report=events.append,
     )
-    assert [event.done for event in heard if event.resumed] == [stop_at]
-    assert next(event.done for event in heard if not event.resumed) == stop_at + 1
+    assert [event.done for event in events if event.resumed] == [stop_at]
+    assert next(event.done for event in events if not event.resumed) == stop_at + 1
     assert equal(resumed.last, undisturbed.last)
     assert equal(resumed.best, undisturbed.best)
     assert (resumed.history, resumed.best_step) == (undisturbed.history, undisturbed.best_step)
