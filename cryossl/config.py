@@ -39,6 +39,20 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+Decides = Literal["training", "result", "cell", "content", "machine", "record", "nothing"]
+"""What the value of a setting decides.
+
+training: the weights of one training. result: another number of a result. cell: nothing but which
+of several compared runs it is. content: it names a file or folder whose content decides. machine:
+the last bits of a number. record: what is recorded beside the results. nothing: no number.
+"""
+
+
+def setting(default: Any, *, decides: Decides, description: str, **checks: Any) -> Any:
+    """A field of a section: its default, what it decides, its meaning with unit, and its checks."""
+    return Field(default, description=description, json_schema_extra={"decides": decides}, **checks)
+
+
 class Section(BaseModel):
     """A frozen group of settings; unknown names are refused."""
 
@@ -61,145 +75,191 @@ class Section(BaseModel):
 class InputSettings(Section):
     """What is read, and how a micrograph becomes the tiles that the network sees."""
 
-    data: str = Field(
-        "synthetic", min_length=1, description="folder of a COCO data set, or `synthetic`"
+    data: str = setting(
+        "synthetic",
+        decides="content",
+        min_length=1,
+        description="folder of a COCO data set, or `synthetic`",
     )
-    sources: tuple[str, ...] = Field(
-        (), description="the only sources to keep, separated by commas; all unless given"
+    sources: tuple[str, ...] = setting(
+        (),
+        decides="result",
+        description="the only sources to keep, separated by commas; all unless given",
     )
-    particle_radius_fraction: float = Field(
+    particle_radius_fraction: float = setting(
         1.0,
+        decides="result",
         gt=0,
         le=1.5,
         description="radius of a particle's disc, as a fraction of half its box width",
     )
-    border: Auto | Annotated[int, Field(ge=0, lt=BIG)] = Field(
+    border: Auto | Annotated[int, Field(ge=0, lt=BIG)] = setting(
         "auto",
+        decides="result",
         description="unlabelled band at each edge, in original px; auto: estimated per source from "
         "the labels",
     )
-    particle_diameter_px: float = Field(
+    particle_diameter_px: float = setting(
         0.0,
+        decides="result",
         ge=0,
         le=512,
         description="rescale each source so that a particle is this wide; 0: no rescaling by "
         "particle",
     )
-    image_px: int = Field(
+    image_px: int = setting(
         1024,
+        decides="result",
         ge=0,
         lt=BIG,
         description="longest side of a micrograph after reduction, never enlarged; 0: as it is",
     )
-    tile_px: int = Field(
+    tile_px: int = setting(
         256,
+        decides="result",
         ge=0,
         le=8192,
         description="side of the square the network trains and predicts on; 0: the whole picture",
     )
-    max_megapixels: float = Field(
-        256.0, gt=0, description="largest picture that is opened, in millions of pixels"
+    max_megapixels: float = setting(
+        256.0,
+        decides="nothing",
+        gt=0,
+        description="largest picture that is opened, in millions of pixels",
     )
 
 
 class SplitSettings(Section):
     """Which part of the training micrographs counts as labelled."""
 
-    ratio: float = Field(
-        5.0, gt=0, le=100, description="labelled part of the training data, in percent"
+    ratio: float = setting(
+        5.0,
+        decides="cell",
+        gt=0,
+        le=100,
+        description="labelled part of the training data, in percent",
     )
-    label_unit: Literal["micrograph", "tile"] = Field(
-        "micrograph", description="what the ratio counts"
+    label_unit: Literal["micrograph", "tile"] = setting(
+        "micrograph", decides="result", description="what the ratio counts"
     )
-    labelled: Path | None = Field(
+    labelled: Path | None = setting(
         None,
+        decides="content",
         description="file that lists the labelled micrographs, one name a line, with or without "
         "its suffix; replaces "
         "the draw. In a config file a relative path starts at that file's folder",
     )
-    validation_from: Literal["part", "labelled"] = Field(
+    validation_from: Literal["part", "labelled"] = setting(
         "part",
+        decides="result",
         description="what thresholds and gate are chosen on: the validation part, or the labelled "
         "micrographs; then the "
         "validation part is test too",
     )
-    seed: int = Field(
-        0, ge=0, lt=BIG, description="seed of the split, the initial weights and every other draw"
+    seed: int = setting(
+        0,
+        decides="cell",
+        ge=0,
+        lt=BIG,
+        description="seed of the split, the initial weights and every other draw",
     )
 
 
 class NetworkSettings(Section):
     """The segmentation network, built by segmentation-models-pytorch."""
 
-    architecture: Literal["unet", "unetplusplus", "fpn", "manet", "linknet"] = Field(
-        "unet", description="decoder of the network"
+    architecture: Literal["unet", "unetplusplus", "fpn", "manet", "linknet"] = setting(
+        "unet", decides="training", description="decoder of the network"
     )
-    encoder: str = Field(
+    encoder: str = setting(
         "tu-test_resnet",
+        decides="training",
         min_length=1,
         description="encoder, by its name in segmentation-models-pytorch; resnet34 for large data "
         "on a GPU",
     )
-    encoder_depth: int = Field(
-        3, ge=3, le=5, description="halvings of the picture inside the encoder"
+    encoder_depth: int = setting(
+        3, decides="training", ge=3, le=5, description="halvings of the picture inside the encoder"
     )
-    decoder_width: int = Field(
+    decoder_width: int = setting(
         8,
+        decides="training",
         ge=4,
         le=256,
         description="channels of the decoder's finest stage; each coarser one has twice as many",
     )
-    encoder_weights: Literal["none", "imagenet"] = Field(
-        "none", description="initial weights of the encoder; imagenet downloads them"
+    encoder_weights: Literal["none", "imagenet"] = setting(
+        "none",
+        decides="training",
+        description="initial weights of the encoder; imagenet downloads them",
     )
 
 
 class TrainingSettings(Section):
     """One training of one network."""
 
-    baseline_epochs: int = Field(
-        100, ge=1, lt=BIG, description="passes over the labelled tiles for the supervised baseline"
+    baseline_epochs: int = setting(
+        100,
+        decides="result",
+        ge=1,
+        lt=BIG,
+        description="passes over the labelled tiles for the supervised baseline",
     )
-    student_epochs: int = Field(
+    student_epochs: int = setting(
         50,
+        decides="result",
         ge=1,
         lt=BIG,
         description="passes over labelled and pseudo-labelled tiles for each student",
     )
-    least_steps: int = Field(
+    least_steps: int = setting(
         500,
+        decides="result",
         ge=0,
         lt=BIG,
         description="fewest optimiser steps of a training: passes are added where the tiles are "
         "few; 0: none",
     )
-    batch_size: int = Field(4, ge=1, le=2**16, description="tiles per optimiser step")
-    tile_shift: float = Field(
+    batch_size: int = setting(
+        4, decides="training", ge=1, le=2**16, description="tiles per optimiser step"
+    )
+    tile_shift: float = setting(
         0.5,
+        decides="training",
         ge=0,
         le=1,
         description="most that a training tile is moved from its place at a step, as a share of "
         "its side",
     )
-    learning_rate: float = Field(3e-3, gt=0, le=1, description="peak learning rate of AdamW")
-    weight_decay: float = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
-    validations: int = Field(
+    learning_rate: float = setting(
+        3e-3, decides="training", gt=0, le=1, description="peak learning rate of AdamW"
+    )
+    weight_decay: float = setting(
+        1e-2, decides="training", ge=0, le=1, description="weight decay of AdamW"
+    )
+    validations: int = setting(
         10,
+        decides="training",
         ge=1,
         lt=BIG,
         description="times the validation part is scored in one training, evenly spaced",
     )
-    model: Literal["last", "best"] = Field(
-        "last", description="weights that are the model: the last step's, or the best on validation"
+    model: Literal["last", "best"] = setting(
+        "last",
+        decides="result",
+        description="weights that are the model: the last step's, or the best on validation",
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        "auto", description="where the network runs"
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "auto", decides="machine", description="where the network runs"
     )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="number format of the forward pass; auto: bf16 on CUDA, else fp32"
+    precision: Literal["auto", "fp32", "bf16"] = setting(
+        "auto",
+        decides="result",
+        description="number format of the forward pass; auto: bf16 on CUDA, else fp32",
     )
-    threads: int = Field(
+    threads: int = setting(
         0,
+        decides="machine",
         ge=0,
         le=1024,
         description="CPU threads of the network; 0: OMP_NUM_THREADS, else one or one per core, "
@@ -210,50 +270,64 @@ class TrainingSettings(Section):
 class SelectionSettings(Section):
     """From the teacher's probabilities to pseudo-labels. The defaults are the note's."""
 
-    strategies: Annotated[tuple[str, ...], AfterValidator(meant_strategies)] = Field(
+    strategies: Annotated[tuple[str, ...], AfterValidator(meant_strategies)] = setting(
         ("naive", "class_balanced"),
+        decides="cell",
         min_length=1,
         description="strategies to run, separated by commas; best: docs/results.md",
     )
-    naive_threshold: float = Field(
+    naive_threshold: float = setting(
         0.70,
+        decides="result",
         ge=0.5,
         le=1,
         description="naive: least confidence of a pixel, and least mean confidence of an image",
     )
-    particle_threshold: Share = Field(
-        0.60, description="class_balanced: least p of a PARTICLE pixel"
+    particle_threshold: Share = setting(
+        0.60, decides="result", description="class_balanced: least p of a PARTICLE pixel"
     )
-    background_threshold: Share = Field(
-        0.80, description="class_balanced: least 1 - p of a BACKGROUND pixel"
+    background_threshold: Share = setting(
+        0.80, decides="result", description="class_balanced: least 1 - p of a BACKGROUND pixel"
     )
-    quality_particle: Share = Field(
-        0.3, description="class_balanced: weight of the mean confidence of PARTICLE pixels"
+    quality_particle: Share = setting(
+        0.3,
+        decides="result",
+        description="class_balanced: weight of the mean confidence of PARTICLE pixels",
     )
-    quality_background: Share = Field(
-        0.2, description="class_balanced: weight of the mean confidence of BACKGROUND pixels"
+    quality_background: Share = setting(
+        0.2,
+        decides="result",
+        description="class_balanced: weight of the mean confidence of BACKGROUND pixels",
     )
-    quality_balance: Share = Field(
-        0.5, description="class_balanced: weight of the closeness to the target particle ratio"
+    quality_balance: Share = setting(
+        0.5,
+        decides="result",
+        description="class_balanced: weight of the closeness to the target particle ratio",
     )
-    target_particle_ratio: Literal["measured"] | Annotated[float, Field(gt=0, lt=1)] = Field(
+    target_particle_ratio: Literal["measured"] | Annotated[float, Field(gt=0, lt=1)] = setting(
         "measured",
+        decides="result",
         description="particle ratio to aim at: a number (the note: 0.04), or measured on the "
         "labelled part",
     )
-    max_pseudo_per_labelled: float = Field(
-        2.0, gt=0, description="class_balanced: most pseudo-labels per labelled item"
+    max_pseudo_per_labelled: float = setting(
+        2.0,
+        decides="result",
+        gt=0,
+        description="class_balanced: most pseudo-labels per labelled item",
     )
-    uncertain_pixels: Literal["ignore", "background"] = Field(
-        "ignore", description="what a doubtful pixel of a pseudo-label becomes"
+    uncertain_pixels: Literal["ignore", "background"] = setting(
+        "ignore", decides="result", description="what a doubtful pixel of a pseudo-label becomes"
     )
-    target_scope: Literal["global", "per_source"] = Field(
+    target_scope: Literal["global", "per_source"] = setting(
         "global",
+        decides="result",
         description="naive, class_balanced: whether target ratio and quota are one for all, or "
         "each source's own",
     )
-    loss: Literal["weighted", "focal", "tversky"] = Field(
+    loss: Literal["weighted", "focal", "tversky"] = setting(
         "weighted",
+        decides="result",
         description="loss of the strategies beyond the note; noisy_student and the note's have "
         "cross-entropy and Dice",
     )
@@ -262,16 +336,22 @@ class SelectionSettings(Section):
 class LoopSettings(Section):
     """The self-training iterations."""
 
-    max_iterations: int = Field(
-        3, ge=0, le=100, description="most students in a row; 0: the supervised baseline alone"
+    max_iterations: int = setting(
+        3,
+        decides="result",
+        ge=0,
+        le=100,
+        description="most students in a row; 0: the supervised baseline alone",
     )
-    accept: Literal["improved", "confident", "always"] = Field(
+    accept: Literal["improved", "confident", "always"] = setting(
         "improved",
+        decides="result",
         description="a student is accepted if its validation F1 is higher, if that is so with 90% "
         "confidence, or always",
     )
-    audit: bool = Field(
+    audit: bool = setting(
         False,
+        decides="record",
         description="score the pseudo-labels against the hidden truth; it reaches neither training "
         "nor selection",
     )
@@ -280,13 +360,15 @@ class LoopSettings(Section):
 class EvaluationSettings(Section):
     """How a model is scored."""
 
-    views: Annotated[Literal[1, 4, 8], BeforeValidator(_whole)] = Field(
+    views: Annotated[Literal[1, 4, 8], BeforeValidator(_whole)] = setting(
         1,
+        decides="result",
         description="orientations of a tile whose mean probability is scored: as it is, under "
         "flips, or also transposed",
     )
-    match_distance: float = Field(
+    match_distance: float = setting(
         0.3,
+        decides="result",
         gt=0,
         le=1,
         description="a pick is a particle if its centre is within this fraction of the particle's "
@@ -297,33 +379,42 @@ class EvaluationSettings(Section):
 class RunSettings(Section):
     """Where results and records go. None of these changes a number."""
 
-    name: str = Field(
+    name: str = setting(
         "pseudolabel_balanced",
+        decides="nothing",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="name of the results folder",
     )
-    results: Path = Field(Path("experiments"), description="folder of the results folders")
-    work: Path = Field(
-        Path("work"), description="folder of decoded micrographs and finished stages; may be shared"
+    results: Path = setting(
+        Path("experiments"), decides="nothing", description="folder of the results folders"
     )
-    checkpoint_seconds: float = Field(
+    work: Path = setting(
+        Path("work"),
+        decides="nothing",
+        description="folder of decoded micrographs and finished stages; may be shared",
+    )
+    checkpoint_seconds: float = setting(
         30.0,
+        decides="nothing",
         ge=0,
         description="least time between two checkpoints of a training: the most work that a kill "
         "loses",
     )
-    tracking_uri: str = Field(
+    tracking_uri: str = setting(
         "sqlite:///mlflow.db",
+        decides="nothing",
         min_length=1,
         description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place",
     )
-    strict_tracking: bool = Field(
+    strict_tracking: bool = setting(
         False,
+        decides="nothing",
         description="a tracking store that lacks something when the run has ended is a failure, "
         "exit code 3",
     )
-    experiment: str = Field(
+    experiment: str = setting(
         "cryossl",
+        decides="nothing",
         min_length=1,
         description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place",
     )
@@ -392,6 +483,11 @@ class Config(Section):
             for name, value in fields.items()
         }
 
+    def values_deciding(self, *marks: Decides) -> dict[str, Any]:
+        """The values of `flat` whose settings are marked as deciding one of these."""
+        names = deciding(*marks)
+        return {name: value for name, value in self.flat().items() if name in names}
+
 
 def sections() -> dict[str, type[Section]]:
     """Section name -> its model, in the order of declaration."""
@@ -409,6 +505,15 @@ def fields() -> dict[str, tuple[str, FieldInfo]]:
         for section, model in sections().items()
         for name, field in model.model_fields.items()
     }
+
+
+def deciding(*marks: Decides) -> frozenset[str]:
+    """`section.field` of the settings that are marked as deciding one of these."""
+    return frozenset(
+        f"{section}.{name}"
+        for name, (section, field) in fields().items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["decides"] in marks
+    )
 
 
 def default_text(field: FieldInfo) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from cryossl.config import deciding
+
 COLUMNS = (
     "dataset",
     "settings",
@@ -44,18 +46,7 @@ STATES = {
 }
 # Settings that differ between runs that are compared with each other, or that decide where a run
 # happens but not what it computes.
-NOT_SETTINGS = frozenset(
-    {
-        "split.ratio",
-        "split.seed",
-        "selection.strategies",
-        "training.device",
-        "training.threads",
-        "input.data",
-        "input.max_megapixels",
-        "loop.audit",
-    }
-)
+NOT_SETTINGS = deciding("cell", "machine", "record", "nothing") | {"input.data"}
 SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", "evaluation.")
 
 Row = dict[str, Any]

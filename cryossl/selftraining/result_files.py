@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cryossl.config import deciding
 from cryossl.system.files import write_durably
 
 SCHEMA = "cryossl-results/1"
@@ -55,11 +56,8 @@ def is_finished(
 
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in settings.items()
-        if not name.startswith("run.") and name != "selection.strategies"
-    }
+    ignored = deciding("nothing") | {"selection.strategies"}
+    return {name: value for name, value in settings.items() if name not in ignored}
 
 
 def write_summary(folder: Path, *, strategy: str) -> Path:

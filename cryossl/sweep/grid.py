@@ -58,10 +58,9 @@ class Cell:
             versions: of the method, and of the libraries whose change moves numbers.
             tracked_in: tracking store and experiment. Another store does not have the cell yet.
         """
-        settings = self.config.model_dump(
-            mode="json", exclude={"run": True, "input": {"data"}, "split": {"labelled"}}
-        )
-        settings["selection"]["strategies"].sort()  # the order of strategies moves no number
+        settings = self.config.values_deciding("training", "result", "cell", "machine", "record")
+        # The order of strategies moves no number.
+        settings["selection.strategies"] = sorted(self.config.selection.strategies)
         return digest(
             {
                 "settings": settings,

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from cryossl.config import Config, build, default_text, fields
+from cryossl.config import Config, Decides, RunSettings, build, deciding, default_text, fields
 from cryossl.config_file import load
 from cryossl.errors import ConfigError
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"
+
+
+def test_every_setting_is_marked_with_what_it_decides_and_the_marks_are_those_that_exist() -> None:
+    marks = get_args(Decides)
+    parts = [deciding(mark) for mark in marks]
+    assert sorted(name for part in parts for name in part) == sorted(Config().flat())
+    assert all(parts)
+
+
+def test_what_only_places_things_decides_nothing_and_the_cell_is_ratio_seed_and_strategies() -> (
+    None
+):
+    assert {f"run.{name}" for name in RunSettings.model_fields} < deciding("nothing")
+    assert deciding("cell") == {"split.ratio", "split.seed", "selection.strategies"}
+    assert deciding("content") == {"input.data", "split.labelled"}
 
 
 def test_the_defaults_are_the_notes_numbers() -> None:
