@@ -1,8 +1,10 @@
 """Pixel rules: which pixels are PARTICLE, BACKGROUND or IGNORE, and the weights of soft targets.
 
 All rules act on stored probabilities, p8 = round(255 p), so they compare integers. A rule for a
-whole pool or source uses its histogram of 256 bins. To add a pixel rule, write its function here
-and its field in `selection.Selection`, which `Selection.cutoffs` or `selection.label_map` applies.
+whole pool or source uses its histogram of 256 bins.
+
+To add a pixel rule, write its function here, add a field to `selection.Selection`, and apply it in
+`Selection.cutoffs` (a rule of cut-offs) or in `selection.label_map` (a rule of neighbours).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from scipy import ndimage
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE, LabelMap
+from cryossl.evaluation.metrics import HALF
 
 ProbabilityCounts = Int64[np.ndarray, "256"]
 Cutoffs = tuple[int, int]
@@ -118,7 +121,7 @@ def soft_weights(counts: ProbabilityCounts) -> Float64[np.ndarray, "256"]:
     p = np.arange(256) / 255
     confidence = np.maximum(p, 1 - p)
     weights = np.ones(256)
-    for members in (np.arange(256) < 128, np.arange(256) >= 128):
+    for members in (np.arange(256) < HALF, np.arange(256) >= HALF):
         n = counts[members].sum()
         if n:
             mean = float((counts * confidence)[members].sum() / n)
@@ -138,7 +141,7 @@ def soft_codes(
 
 def to_labels(codes: UInt8[np.ndarray, "height width"]) -> LabelMap:
     """A map of soft targets as labels, for pictures and the audit: PARTICLE at p8 >= 128."""
-    hard: LabelMap = np.where(codes == IGNORE, np.uint8(IGNORE), (codes >= 128).astype(np.uint8))
+    hard: LabelMap = np.where(codes == IGNORE, np.uint8(IGNORE), (codes >= HALF).astype(np.uint8))
     return hard
 
 

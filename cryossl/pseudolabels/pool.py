@@ -157,15 +157,15 @@ class Pool:
         ignored = self._write_maps(
             predicted, folder / PSEUDO_LABELS, frozenset(chosen), selection, cutoffs
         )
-        if selection.ring_px:  # the histogram of an image does not show its ring
-            assessments |= {
-                item: replace(
-                    assessments[item],
-                    ignored_pixels=pixels,
-                    ignored_fraction=pixels / assessments[item].pixels,
-                )
-                for item, pixels in ignored.items()
-            }
+        # Counted on the maps, because a histogram does not show what depends on neighbours.
+        assessments |= {
+            item: replace(
+                assessments[item],
+                ignored_pixels=pixels,
+                ignored_fraction=pixels / assessments[item].pixels,
+            )
+            for item, pixels in ignored.items()
+        }
         summary = summarise(
             assessments,
             chosen,

@@ -61,15 +61,9 @@ def recipe_for(name: str, settings: SelectionSettings, *, iteration: int = 1) ->
             Teaching(calibrated="calibrated" in factors),
             Learning(noised="noise" in factors),
         )
-    recipe = _BEYOND[base](settings, iteration)
-    if recipe.learning.consistency is not None:
-        chosen = replace(
-            recipe.learning.consistency,
-            paste="labelled_paste" in factors,
-            match_prior="prior_match" in factors,
-        )
-        recipe = replace(recipe, learning=replace(recipe.learning, consistency=chosen))
-    return recipe
+    if base == "ema_consistency":
+        return _ema_consistency(settings, factors)
+    return _BEYOND[base](settings, iteration)
 
 
 def rounds_of(name: str, iterations: int) -> int:
@@ -182,13 +176,13 @@ def _noisy_student(settings: SelectionSettings, iteration: int) -> Recipe:
     )
 
 
-def _ema_consistency(settings: SelectionSettings, _iteration: int) -> Recipe:
+def _ema_consistency(settings: SelectionSettings, factors: frozenset[str]) -> Recipe:
     """One training, whose teacher is the moving average of the student itself.
 
     The selection records what the teacher would select before the training. The student does not
     learn from it.
     """
-    online = Consistency()
+    online = Consistency(paste="labelled_paste" in factors, match_prior="prior_match" in factors)
     selection = Selection(
         particle_threshold=online.particle_range[0],
         background_threshold=online.background_threshold,
@@ -223,7 +217,6 @@ _BEYOND: dict[str, Callable[[SelectionSettings, int], Recipe]] = {
     "stability": _stability,
     "soft": _soft,
     "noisy_student": _noisy_student,
-    "ema_consistency": _ema_consistency,
 }
 
 
