@@ -94,7 +94,7 @@ def test_a_process_killed_right_after_its_run_was_made_leaves_one_that_can_be_en
         "def watch(frame, event, _):\n"
         "    code = frame.f_code\n"
         "    if event == 'return' and code.co_name == 'create' and "
-        "code.co_filename.endswith('mlflowstore.py'):\n"
+        "code.co_filename.endswith('mlflow_store.py'):\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "sys.setprofile(watch)\n"
         "Tracker(sys.argv[1], 'cryossl', Path(sys.argv[2])).run('new', name='new', parent=None, "
