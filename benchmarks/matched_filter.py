@@ -27,6 +27,7 @@ from cryossl.evaluation.metrics import Counts, audit
 from cryossl.network import architecture as networks
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.stage_code import stage_code
 
 Picture = Float32[np.ndarray, "height width"]
 PEAK_DISTANCE = 0.5  # of a diameter: labels of neighbours are as near as one radius
@@ -62,6 +63,7 @@ def measure(config: Config) -> dict[str, float]:
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
+        code=stage_code(config.run.code_file, keep=False).digests["store"],
         report=silent,
     )
     split = preparation.draw(config, store.micrographs.values(), tile_px=store.tile_px)

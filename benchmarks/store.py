@@ -52,7 +52,9 @@ def write_pictures(root: Path, *, count: int, side_px: int) -> DataSet:
 def timed_build(dataset: DataSet, work: Path) -> tuple[float, Store]:
     """(seconds, store)."""
     begin = time.perf_counter()
-    store = build(dataset, work, settings=InputSettings(), network_multiple=8, report=silent)
+    store = build(
+        dataset, work, settings=InputSettings(), network_multiple=8, code="", report=silent
+    )
     return time.perf_counter() - begin, store
 
 

@@ -412,6 +412,12 @@ class RunSettings(Section):
         description="a tracking store that lacks something when the run has ended is a failure, "
         "exit code 3",
     )
+    keep_stages: bool = setting(
+        False,
+        decides="nothing",
+        description="reuse finished stages although the code or a library has changed since; the run "
+        "and the report say so",
+    )
     experiment: str = setting(
         "cryossl",
         decides="nothing",
@@ -443,6 +449,11 @@ class RunSettings(Section):
     def data_sets(self) -> Path:
         """Folder of data sets that a run writes for itself."""
         return self.work / "data"
+
+    @property
+    def code_file(self) -> Path:
+        """File that keeps which code the newest stages were made with."""
+        return self.work / "code.json"
 
     @property
     def threads_file(self) -> Path:

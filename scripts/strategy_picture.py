@@ -32,6 +32,7 @@ from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.models import Model
+from cryossl.selftraining.stage_code import stage_code
 from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import BASES, CONTROLS
 from cryossl.system.stages import Stages
@@ -73,18 +74,20 @@ def open_experiment(config: Config, *, report: OnProgress = silent) -> Experimen
     store_plan = preparation.sketch(config, dataset)
     device = devices.resolve("cpu")
     devices.prepare(device=device, threads=1)
+    code = stage_code(config.run.code_file, keep=False)
     store = build(
         dataset,
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
+        code=code.digests["store"],
         report=report,
     )
     return Experiment(
         config,
         store,
         preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px),
-        Stages(config.run.stages),
+        Stages(config.run.stages, code=code.digests),
         device=device,
         precision="fp32",
         report=report,

@@ -67,12 +67,18 @@ def make_store(
     folder: Path,
     *,
     network_multiple: int = 8,
+    code: str = "code",
     report: Callable[[Progress], None] = silent,
     **changes: object,
 ) -> Store:
     settings = SETTINGS.model_copy(update=changes)
     return build(
-        dataset, folder, settings=settings, network_multiple=network_multiple, report=report
+        dataset,
+        folder,
+        settings=settings,
+        network_multiple=network_multiple,
+        code=code,
+        report=report,
     )
 
 

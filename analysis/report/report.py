@@ -195,10 +195,23 @@ def _facts(frame: pd.DataFrame, origin: Origin) -> tuple[tuple[str, str], ...]:
     return (
         *((f"Data {name.removeprefix('dataset ')}", f"digest {digest}") for name, digest in data),
         ("Runs made with", _code(frame) or "an unknown commit"),
+        *((("Stages", kept),) if (kept := _kept_stages(frame)) else ()),
         ("Report made with", origin.commit),
         ("Packages", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
         ("Tracking store", origin.tracking_uri),
         ("Made", origin.made),
+    )
+
+
+def _kept_stages(frame: pd.DataFrame) -> str:
+    """Which runs reused stages of other code than the one that ran; empty if none did."""
+    kept, present = "cryossl.code_digest", "cryossl.present_code_digest"
+    if present not in frame:
+        return ""
+    pairs = frame[[kept, present]].dropna().drop_duplicates()
+    return "; ".join(
+        f"kept from the code {old}, though the code that ran was {new} (keep_stages)"
+        for old, new in pairs.itertuples(index=False)
     )
 
 

@@ -23,7 +23,11 @@ State = Literal["finished", "unfinished", "failed", "missing"]
 
 @dataclass(frozen=True)
 class TrackedModel:
-    """One trained model as it was tracked. `metrics` holds finite numbers only."""
+    """One trained model as it was tracked.
+
+    `metrics` hold finite numbers only. `code` is the digest of the code that computed it, empty if
+    it was not tracked.
+    """
 
     run_id: str
     iteration: int
@@ -33,6 +37,7 @@ class TrackedModel:
     labelled_count: float | None
     metrics: Mapping[str, float]
     settings: Mapping[str, str]
+    code: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,7 @@ def _trained(
         note=str(row["note"]),
         accepted=row["accepted"] if isinstance(row["accepted"], bool) else None,
         labelled_count=_finite(row["labelled_count"]),
+        code="" if is_absent(row.get("code_digest")) else str(row["code_digest"]),
         metrics={name: number for name in metrics if (number := _finite(row[name])) is not None},
         settings={name: str(row[name]) for name in settings if not is_absent(row[name])},
     )

@@ -36,6 +36,7 @@ COLUMNS = (
     "pool_count",
     "stop_reason",
     "arm_status",
+    "code_digest",
 )
 STATES = {
     "FINISHED": "finished",
@@ -144,6 +145,7 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "labelled_count": number_in(record.get("cryossl.labelled_count")),
         "pool_count": number_in(record.get("cryossl.pool_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
+        "code_digest": record.get("cryossl.code_digest", ""),
     }
     row |= {name: value for name, value in record.items() if name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)

@@ -144,7 +144,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         "Strategies at each labelled part",
         columns,
         tuple(rows),
-        (*reference_notes(arms).values(), *_no_gap_notes(arms, metric)),
+        (*reference_notes(arms).values(), *_no_gap_notes(arms, metric), *code_notes(arms)),
     )
     # If all labels were tried, the column of the gap stays even if there is no gap to close.
     optional = (
@@ -280,3 +280,19 @@ def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
     """Ratio in percent -> a note on the reference of its gains, if it is not `supervised`."""
     found = {arm.ratio_percent: text for arm in arms if (text := reference_text(arm, arms))}
     return {ratio: f"at {ratio:g}% gains are over {text}" for ratio, text in sorted(found.items())}
+
+
+def code_notes(arms: Sequence[Arm]) -> list[str]:
+    """A note for each ratio whose finished arms were computed by several versions of the code."""
+    notes = []
+    for ratio in ratios_of(arms):
+        seeds: dict[str, set[int]] = {}
+        for arm in arms:
+            if arm.ratio_percent == ratio and arm.final:
+                seeds.setdefault(arm.final.code or "unknown", set()).add(arm.seed)
+        if len(seeds) > 1:
+            listed = ", ".join(
+                f"{code} (seeds {', '.join(map(str, sorted(of)))})" for code, of in seeds.items()
+            )
+            notes.append(f"at {ratio:g}% {len(seeds)} versions of the code are pooled: {listed}")
+    return notes

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -10,6 +12,8 @@ import yaml
 
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
+from cryossl.data.splits import Split
+from cryossl.data.store.plan import StorePlan
 from cryossl.data.store.store import build
 from cryossl.errors import FailedArmsError, TrackingError
 from cryossl.network import architecture as networks
@@ -17,6 +21,7 @@ from cryossl.network import device as devices
 from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import duration_text
+from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
@@ -25,6 +30,7 @@ from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, write_outcome
+from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.stages import Stages
@@ -54,36 +60,37 @@ def run(config: Config) -> tuple[str, int]:
         forget_outcome(folder)
         report = interruption.after(narrator)
         narrator.begin("Load the data")
-        dataset = preparation.load(config, report)
-        for note in dataset.notes:
-            narrator.say(f"   {note}")
-        store_plan = preparation.sketch(config, dataset)
-        split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-        preparation.check(config, split, tile_px=store_plan.tile_px)
-        config = preparation.with_counted_ratio(config, split)
-        require_fit_machine(config, dataset, store_plan, split)
+        prepared = _prepare(config, report, notes=narrator.say)
+        config, split, code = prepared.config, prepared.split, prepared.code
+        code.remember(config.run.code_file)
+        if code.keeps_other_code:
+            narrator.say(
+                f"⚠ keep_stages: stages of the code {code.name} are reused; the code that runs is "
+                f"{code.present_name}"
+            )
         threads = devices.prepare(
             device=device,
             threads=choose_threads(
                 config,
-                tile_px=store_plan.tile_px,
+                tile_px=prepared.store_plan.tile_px,
                 device=device,
                 memory=config.run.threads_file,
             ),
         )
         store = build(
-            dataset,
+            prepared.dataset,
             config.run.stores,
             settings=config.input,
             network_multiple=networks.multiple(config.network),
+            code=code.digests["store"],
             report=report,
         )
-        narrator.say(preparation.parts_text(config, split, tested=_is_tested(dataset)))
+        narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
         experiment = Experiment(
             config,
             store,
             split,
-            Stages(config.run.stages),
+            Stages(config.run.stages, code=code.digests),
             device=device,
             precision=precision,
             report=report,
@@ -94,7 +101,7 @@ def run(config: Config) -> tuple[str, int]:
             f"({device.type}, threads: {threads})"
         )
         try:
-            missing = _track(config, experiment, narrator)
+            missing = _track(config, experiment, narrator, code=code)
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
             write_outcome(folder, fingerprint=fault.experiment)
             raise
@@ -112,12 +119,8 @@ def dry_run(config: Config) -> None:
     """Print the settings, the counts and the estimates of a run; train nothing."""
     store_uri(config.run.tracking_uri)
     with ProgressConsole(sys.stderr) as console:
-        dataset = preparation.load(config, console)
-    store_plan = preparation.sketch(config, dataset)
-    split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-    preparation.check(config, split, tile_px=store_plan.tile_px)
-    config = preparation.with_counted_ratio(config, split)
-    require_fit_machine(config, dataset, store_plan, split)
+        prepared = _prepare(config, console, notes=lambda _: None)
+    config, store_plan, split = prepared.config, prepared.store_plan, prepared.split
     device = devices.resolve(config.training.device)
     devices.prepare(
         device=device,
@@ -140,7 +143,7 @@ def dry_run(config: Config) -> None:
         "pseudo-labels\n"
         f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of "
         f"{store_plan.tile_px} px"
-        f"{preparation.roles_text(config, tested=_is_tested(dataset))}\n"
+        f"{preparation.roles_text(config, tested=prepared.tested)}\n"
         f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted "
         "tiles: "
         f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"
@@ -148,7 +151,37 @@ def dry_run(config: Config) -> None:
     )
 
 
-def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
+@dataclass(frozen=True)
+class _Prepared:
+    """What is known of a run before a picture is decoded."""
+
+    config: Config
+    dataset: DataSet
+    store_plan: StorePlan
+    split: Split
+    code: StageCode
+
+    @property
+    def tested(self) -> bool:
+        """Whether the data set has an annotated test part."""
+        return self.dataset.test is not None and bool(self.dataset.test.particles)
+
+
+def _prepare(config: Config, report: OnProgress, *, notes: Callable[[str], None]) -> _Prepared:
+    """Read the data set, draw the split, and refuse what could not end."""
+    dataset = preparation.load(config, report)
+    for note in dataset.notes:
+        notes(f"   {note}")
+    store_plan = preparation.sketch(config, dataset)
+    split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
+    preparation.check(config, split, tile_px=store_plan.tile_px)
+    config = preparation.with_counted_ratio(config, split)
+    code = stage_code(config.run.code_file, keep=config.run.keep_stages)
+    require_fit_machine(config, dataset, store_plan, split, code=code)
+    return _Prepared(config, dataset, store_plan, split, code)
+
+
+def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: StageCode) -> int:
     """Run the arms below one tracked run; return how many entries the tracking store lacks."""
     tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
     split = experiment.split
@@ -159,7 +192,10 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
         "cryossl.labelled_count": str(len(split.labelled)),
         "cryossl.pool_count": str(len(split.unlabelled)),
         "cryossl.experiment_fingerprint": experiment.fingerprint(),
+        "cryossl.code_digest": code.name,
     }
+    if code.keeps_other_code:
+        tags["cryossl.present_code_digest"] = code.present_name
     name = f"{config.run.name} {config.split.ratio:g}% seed {config.split.seed}"
     with tracker.invocation(name=name, tags={**tags, "cryossl.kind": "experiment"}) as parent:
         parent.params(config.flat())
@@ -182,7 +218,3 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator) -> int:
             "them"
         )
     return missing
-
-
-def _is_tested(dataset: DataSet) -> bool:
-    return dataset.test is not None and bool(dataset.test.particles)

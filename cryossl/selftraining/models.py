@@ -36,19 +36,11 @@ from cryossl.pseudolabels.recipe import Teaching
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stage, Stages
 
-METHOD = 3
-"""Raised when the same inputs would give other numbers: older stages are not reused then."""
-
 WATCHED_MICROGRAPHS = 8
 HEALTHY = (0.25, 4.0)
 """Share of likely particle pixels, relative to the prior, of a network that has not collapsed."""
 
 WeightsName = Literal["last", "best", "first_third", "second_third"]
-
-
-def method_versions() -> dict[str, Any]:
-    """The versions of the method and of the library whose change moves numbers."""
-    return {"method": METHOD, "torch": torch.__version__}
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,6 @@ class Inference:
         """What decides the last bits: on a CPU, sums over two threads round differently."""
         threads = torch.get_num_threads() if self.device.type == "cpu" else None
         return {
-            **method_versions(),
             "device": self.device.type,
             "precision": self.precision,
             "threads": threads,
@@ -215,10 +206,6 @@ class Inference:
         return sorted(micrographs, key=lambda name: (self._store.micrographs[name].source, name))
 
 
-EVALUATION = 2
-"""Raised when the same model would get other scores; trainings are reused all the same."""
-
-
 class Evaluator:
     """Scores the models of one experiment against true labels."""
 
@@ -267,7 +254,6 @@ class Evaluator:
             for name in ids
         }
         return {
-            "evaluation": EVALUATION,
             "diameters_px": diameters,
             "views": self._config.evaluation.views,
         }

@@ -13,17 +13,18 @@ from cryossl.machine.doctor import preflight
 from cryossl.network import architecture as networks
 from cryossl.selftraining.estimates import bytes_to_write
 from cryossl.selftraining.result_files import is_finished
+from cryossl.selftraining.stage_code import StageCode
 from cryossl.system.stages import Stages
 
 
 def require_fit_machine(
-    config: Config, dataset: DataSet, store_plan: StorePlan, split: Split
+    config: Config, dataset: DataSet, store_plan: StorePlan, split: Split, *, code: StageCode
 ) -> None:
     """Raise TrackingError or StorageError where a check of `machine.doctor` fails.
 
     These are: folders that can be written, a tracking store that can be opened, room on the disk.
     """
-    needed_bytes = still_to_write(config, dataset, store_plan, split)
+    needed_bytes = still_to_write(config, dataset, store_plan, split, code=code)
     for check in preflight(
         tracking_uri=config.run.tracking_uri, work=config.run.work, needed_bytes=needed_bytes
     ):
@@ -32,13 +33,16 @@ def require_fit_machine(
             raise fault(f"{check.name}: {check.what}", cure=check.cure)
 
 
-def still_to_write(config: Config, dataset: DataSet, store_plan: StorePlan, split: Split) -> int:
+def still_to_write(
+    config: Config, dataset: DataSet, store_plan: StorePlan, split: Split, *, code: StageCode
+) -> int:
     """Bytes that this start writes at most, without what an earlier start has written already."""
     there = is_built(
         dataset,
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
+        code=code.digests["store"],
     )
     finished = [
         name
@@ -51,6 +55,7 @@ def still_to_write(config: Config, dataset: DataSet, store_plan: StorePlan, spli
             seed=config.split.seed,
             split_sha256=split.digest(),
             settings=config.flat(),
+            code=code.name,
         )
     ]
     at_most = bytes_to_write(config, store_plan, split, store_is_there=there, finished=finished)

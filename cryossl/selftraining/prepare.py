@@ -55,7 +55,11 @@ def sketch(config: Config, dataset: DataSet) -> StorePlan:
     """
     unread = {micrograph.id: "" for _, micrograph, _ in members(dataset)}
     store_plan = plan_store(
-        dataset, unread, settings=config.input, network_multiple=networks.multiple(config.network)
+        dataset,
+        unread,
+        settings=config.input,
+        network_multiple=networks.multiple(config.network),
+        code="",
     )
     for stored in store_plan.micrographs:
         stored.with_border(dataset.border_px[stored.source])

@@ -358,6 +358,7 @@ class Recorder:
             "empty_selection": None if closed.empty is None else asdict(closed.empty),
             "fingerprint": self._fingerprint,
             "split_sha256": split.digest(),
+            "code_digest": self._tags["cryossl.code_digest"],
             "settings": self._config.flat(),
         }
         folder = self._config.run.folder

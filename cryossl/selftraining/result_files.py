@@ -43,14 +43,15 @@ def is_finished(
     seed: int,
     split_sha256: str,
     settings: Mapping[str, Any],
+    code: str,
 ) -> bool:
-    """Whether an arm of these settings is written already.
+    """Whether an arm of these settings and this code is written already.
 
     Paths and the other strategies of the run do not matter.
     """
     name = f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
     arm = _read(folder / name).get("seeds", {}).get(str(seed), {})
-    return arm.get("split_sha256") == split_sha256 and _deciding(
+    return (arm.get("split_sha256"), arm.get("code_digest")) == (split_sha256, code) and _deciding(
         arm.get("settings", {})
     ) == _deciding(settings)
 

@@ -43,7 +43,7 @@ from cryossl.pseudolabels.strategies import Recipe
 from cryossl.selftraining.models import Calibration, Evaluator, Inference, Model, WeightsName
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
-from cryossl.system.stages import Stages, key_of
+from cryossl.system.stages import Stages
 
 Part = Literal["validation", "test"]
 OnEpoch = Callable[[training.EpochRecord], None]
@@ -95,22 +95,13 @@ class Experiment:
 
         Experiments with equal fingerprints can be compared.
         """
-        selection = self.config.selection.model_dump(mode="json", exclude={"strategies"})
-        scored = self._evaluator.inputs((*self.split.validation, *self.split.test))
         return digest(
             {
                 **self._training_inputs(),
-                "selection": selection,
-                "evaluation": scored,
-                "match_distance": self.config.evaluation.match_distance,
+                **self.config.values_deciding("result"),
+                **self._evaluator.inputs((*self.split.validation, *self.split.test)),
                 "split": self.split.digest(),
-                "loop": self.config.loop.model_dump(mode="json", exclude={"audit"}),
-                "epochs": [
-                    self.config.training.baseline_epochs,
-                    self.config.training.student_epochs,
-                ],
-                "least_steps": self.config.training.least_steps,
-                "model": self.config.training.model,
+                "code": dict(self._stages.code),
             }
         )[:20]
 
@@ -212,9 +203,9 @@ class Experiment:
             self._prediction_inputs(teacher, weights, recipe.teaching, pool) for weights in times
         ]
         # Maps that an interrupted start left behind are removed at the end too.
-        self._predicted.update(key_of("predict", each) for each in predictions)
+        self._predicted.update(self._stages.key_of("predict", each) for each in predictions)
         inputs = {
-            "predicted": [key_of("predict", each) for each in predictions],
+            "predicted": [self._stages.key_of("predict", each) for each in predictions],
             "items": list(pool.items),
             "selection": {**asdict(recipe.selection), "keep": repr(recipe.selection.keep)},
             "priors": asdict(self.priors),
@@ -300,22 +291,11 @@ class Experiment:
         return sum(len(self.store.tiles(item)) for item in items)
 
     def _training_inputs(self) -> dict[str, Any]:
-        settings = self.config.training
         return {
             "store": self.store.key,
-            "network": self.config.network.model_dump(mode="json"),
             "seed": self.config.split.seed,
             "unit": self.config.split.label_unit,
-            "training": settings.model_dump(
-                mode="json",
-                include={
-                    "batch_size",
-                    "tile_shift",
-                    "learning_rate",
-                    "weight_decay",
-                    "validations",
-                },
-            ),
+            **self.config.values_deciding("training"),
             **self._inference.arithmetic(),
         }
 

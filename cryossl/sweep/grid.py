@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cryossl.config import Config, build
 from cryossl.errors import ConfigError
@@ -46,7 +45,7 @@ class Cell:
         )
 
     def key(
-        self, *, data: str, split: str, versions: Mapping[str, Any], tracked_in: Sequence[str]
+        self, *, data: str, split: str, code: Mapping[str, str], tracked_in: Sequence[str]
     ) -> str:
         """Digest of what decides the cell's numbers, and of where they are tracked.
 
@@ -55,7 +54,7 @@ class Cell:
         Args:
             data: digest of the data set as the network sees it. The data set's path is not in it.
             split: digest of which items are labelled. The path of a labelled list is not in it.
-            versions: of the method, and of the libraries whose change moves numbers.
+            code: kind of stage -> digest of the code and libraries that compute it.
             tracked_in: tracking store and experiment. Another store does not have the cell yet.
         """
         settings = self.config.values_deciding("training", "result", "cell", "machine", "record")
@@ -66,7 +65,7 @@ class Cell:
                 "settings": settings,
                 "data": data,
                 "split": split,
-                "versions": dict(versions),
+                "code": dict(code),
                 "tracked_in": list(tracked_in),
             }
         )

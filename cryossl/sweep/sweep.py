@@ -31,9 +31,9 @@ from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
-from cryossl.selftraining.models import method_versions
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
+from cryossl.selftraining.stage_code import stage_code
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
@@ -287,7 +287,8 @@ def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> 
     for cell, split in zip(grid, splits, strict=True):
         preparation.check(cell.config, split, tile_px=store_plan.tile_px)
     _refuse_twins(grid, splits)
-    require_fit_machine(config, dataset, store_plan, splits[0])
+    code = stage_code(config.run.code_file, keep=config.run.keep_stages)
+    require_fit_machine(config, dataset, store_plan, splits[0], code=code)
     counted = [
         Cell(preparation.with_counted_ratio(cell.config, split))
         for cell, split in zip(grid, splits, strict=True)
@@ -341,11 +342,13 @@ def _plan_cells(
 
     The store that all cells share is decoded here, before any of them starts.
     """
+    code = stage_code(config.run.code_file, keep=config.run.keep_stages)
     store = build(
         prepared.dataset,
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
+        code=code.digests["store"],
         report=report,
     )
     name, identifier = experiment_choice(config.run.experiment)
@@ -354,7 +357,7 @@ def _plan_cells(
     for cell, split in zip(prepared.cells, prepared.splits, strict=True):
         placed = cell.within(config, device=place.device, threads=place.threads)
         key = placed.key(
-            data=store.key, split=split.digest(), tracked_in=tracked_in, versions=method_versions()
+            data=store.key, split=split.digest(), tracked_in=tracked_in, code=code.digests
         )
         cost = estimate(
             cell.config,

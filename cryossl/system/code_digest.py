@@ -7,7 +7,7 @@ through their imports within the wings that compute numbers.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NUMERIC_WINGS = ("data", "network", "pseudolabels", "evaluation")
 """Imports are followed into these wings; the other ones move no number."""
 
-KEYED_ELSEWHERE = ("cryossl.data.store.", "cryossl.data.coco.", "cryossl.pseudolabels.pool")
-"""Not followed from another wing: these results have keys of their own, which hold their code."""
+KEYED_ELSEWHERE = (("cryossl.data.store.", "cryossl.data.coco."), ("cryossl.pseudolabels.pool",))
+"""Groups of modules that are followed only from one of their own: what they make has its own key."""
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "numpy": ("numpy",),
@@ -92,11 +92,16 @@ def _is_text(statement: ast.AST) -> bool:
     )
 
 
-def _closure(modules: Iterable[str]) -> list[str]:
+def _closure(modules: Sequence[str]) -> list[str]:
     """The modules and what they import in the numeric wings, by name."""
+    keyed = tuple(
+        name
+        for group in KEYED_ELSEWHERE
+        if not any(module.startswith(group) for module in modules)
+        for name in group
+    )
     found: set[str] = set()
     waiting = list(modules)
-    own = {name.split(".")[1] for name in waiting}
     while waiting:
         name = waiting.pop()
         if name in found:
@@ -106,8 +111,7 @@ def _closure(modules: Iterable[str]) -> list[str]:
             waiting += [
                 other
                 for other in _imported(_parsed(_path(name)))
-                if _is_numeric(other)
-                and (other.split(".")[1] in own or not other.startswith(KEYED_ELSEWHERE))
+                if _is_numeric(other) and not other.startswith(keyed)
             ]
     return sorted(found)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -37,16 +38,23 @@ class Stage:
     reused: bool
 
 
-def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
-    """The name of the stage of this kind and these inputs, finished or not."""
-    return digest({"kind": kind, **inputs})[:20]
-
-
 class Stages:
     """The stages below one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, code: Mapping[str, str] = MappingProxyType({})) -> None:
+        """Find or make stages in a folder.
+
+        Args:
+            root: the folder.
+            code: kind of stage -> digest of the code that computes it, a part of its key. A kind that
+                is not named is keyed by its inputs alone.
+        """
         self._root = root
+        self.code = code
+
+    def key_of(self, kind: str, inputs: Mapping[str, Any]) -> str:
+        """The name of the stage of this kind and these inputs, finished or not."""
+        return digest({"kind": kind, "code": self.code.get(kind), **inputs})[:20]
 
     def once(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]) -> Stage:
         """The stage of these inputs; computed only if no finished one is there.
@@ -68,7 +76,7 @@ class Stages:
         self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]
     ) -> Iterator[Stage]:
         """As `once`, but no other process can discard the stage before the block ends."""
-        key = key_of(kind, inputs)
+        key = self.key_of(kind, inputs)
         folder = self._root / kind / key
         with ExitStack() as lock:
             try:
@@ -76,7 +84,11 @@ class Stages:
                 lock.enter_context(FileLock(folder.with_name(f"{key}.lock")))
                 reused = _is_whole(folder)
                 if not reused:
-                    _make(folder, {"kind": kind, "inputs": dict(inputs)}, compute)
+                    _make(
+                        folder,
+                        {"kind": kind, "code": self.code.get(kind), "inputs": dict(inputs)},
+                        compute,
+                    )
             except OSError as error:
                 raise StorageError(
                     f"cannot write the stage {folder}: {error.strerror or error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from watched_calls import watched_calls
@@ -11,6 +12,7 @@ from cryossl.config import build
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.preflight import still_to_write
+from cryossl.selftraining.stage_code import stage_code
 from cryossl.strategy_names import FACTORS
 
 
@@ -112,10 +114,13 @@ def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_stor
     dataset = preparation.load(config, silent)
     store_plan = preparation.sketch(config, dataset)
     split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-    assert still_to_write(config, dataset, store_plan, split) == 0
+    code = stage_code(config.run.code_file, keep=False)
+    assert still_to_write(config, dataset, store_plan, split, code=code) == 0
     both = config.selection.model_copy(update={"strategies": ("naive", "class_balanced")})
     other = config.model_copy(update={"selection": both})
-    assert still_to_write(other, dataset, store_plan, split) > 0
+    assert still_to_write(other, dataset, store_plan, split, code=code) > 0
+    changed = replace(code, digests={**code.digests, "train": "other"})
+    assert still_to_write(config, dataset, store_plan, split, code=changed) > 0
 
 
 def settings_of(options):

@@ -15,10 +15,6 @@ from cryossl.data.coco.dataset import DataSet, Micrograph, Particles
 from cryossl.errors import DataError
 from cryossl.system.digest import digest
 
-# Increased whenever the same input gives other bytes: by decoding, reduction, normalisation,
-# rasterisation or order.
-FORMAT = 1
-
 
 @dataclass(frozen=True)
 class StoredMicrograph:
@@ -84,12 +80,17 @@ class StorePlan:
 
 
 def plan_store(
-    dataset: DataSet, contents: Mapping[str, str], *, settings: InputSettings, network_multiple: int
+    dataset: DataSet,
+    contents: Mapping[str, str],
+    *,
+    settings: InputSettings,
+    network_multiple: int,
+    code: str,
 ) -> StorePlan:
     """The plan of a data set's store.
 
     The key is a hash of all that decides the store's bytes: the content of every file, every box
-    and outline, and every setting that changes the bytes, but not the border. It does not depend on
+    and outline, every setting that changes the bytes, but not the border, and the code. It does not depend on
     the order and times of files or on the location of the data set.
 
     Args:
@@ -97,6 +98,7 @@ def plan_store(
         contents: micrograph id -> SHA-256 of its file.
         settings: of the input.
         network_multiple: the network's tiles must be a multiple of this, in px.
+        code: digest of the code that decodes and rasterises.
 
     Raises:
         DataError: there is no micrograph, no particle to measure the diameter on, or a picture is
@@ -126,7 +128,7 @@ def plan_store(
     tile_px = _tile_px(micrographs, settings, network_multiple)
     key = digest(
         {
-            "format": FORMAT,
+            "code": code,
             "tile_px": tile_px,
             "particle_radius_fraction": settings.particle_radius_fraction,
             "micrographs": [asdict(micrograph) for micrograph in micrographs],

@@ -187,6 +187,7 @@ def build(
     *,
     settings: InputSettings,
     network_multiple: int,
+    code: str,
     report: OnProgress,
 ) -> Store:
     """The store of a data set below `folder`; pictures are decoded only if it does not exist yet.
@@ -200,6 +201,7 @@ def build(
         folder: of all stores; may be shared by experiments.
         settings: of the input.
         network_multiple: the network's tiles must be a multiple of this, in px.
+        code: digest of the code that decodes and rasterises, a part of the store's key.
         report: called with "hash" in files and "decode" in batches.
 
     Raises:
@@ -216,6 +218,7 @@ def build(
             {name: file.sha256 for name, file in files.items()},
             settings=settings,
             network_multiple=network_multiple,
+            code=code,
         )
         _refuse_shared_pictures(store_plan, files)
         final = _place(folder, store_plan)
@@ -235,7 +238,7 @@ def build(
 
 
 def is_built(
-    dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int
+    dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int, code: str
 ) -> bool:
     """Whether the store exists already, so that `build` would only open it.
 
@@ -250,6 +253,7 @@ def is_built(
         {name: known[path] for name, path in paths.items()},
         settings=settings,
         network_multiple=network_multiple,
+        code=code,
     )
     return _place(folder, store_plan).exists()
 

@@ -323,3 +323,14 @@ def test_the_report_says_which_code_and_data_made_the_runs() -> None:
     facts = dict(build_report(comparison, frame(*rows, experiment), (), origin()).facts)
     assert facts["Runs made with"] == "commit 0123456789ab, with uncommitted changes (4 runs)"
     assert facts["Data synthetic"] == "digest d1g35t"
+
+
+def test_the_report_says_which_runs_reused_stages_of_other_code() -> None:
+    rows = [one | {"cryossl.code_digest": "aaa"} for one in note_runs()]
+    plain = build_report(compare(frame(*rows)), frame(*rows), (), origin())
+    assert "Stages" not in dict(plain.facts)
+    kept = [one | {"cryossl.present_code_digest": "bbb"} for one in rows]
+    facts = dict(build_report(compare(frame(*kept)), frame(*kept), (), origin()).facts)
+    assert (
+        facts["Stages"] == "kept from the code aaa, though the code that ran was bbb (keep_stages)"
+    )

@@ -138,7 +138,7 @@ def test_a_damaged_file_counts_as_none_and_is_written_anew(tmp_path, seeds):
         json.dumps({"schema": SCHEMA, "strategy": "naive", "ratio_percent": 5, "seeds": seeds})
     )
     assert not is_finished(
-        tmp_path, strategy="naive", ratio_percent=5, seed=0, split_sha256="s", settings={}
+        tmp_path, strategy="naive", ratio_percent=5, seed=0, split_sha256="s", settings={}, code="c"
     )
     write_arm(tmp_path, strategy="naive", ratio_percent=5, seed=1, arm=arm(0.7))
     assert list(json.loads(path.read_text())["seeds"]) == ["1"]

@@ -8,7 +8,7 @@ from cryossl.config_file import load
 from cryossl.errors import ConfigError
 from cryossl.sweep.grid import Cell, cells, exit_code, fraction_done, threads_each
 
-VERSIONS = {"method": 1, "torch": "2"}
+CODE = {"train": "one", "store": "two"}
 
 
 def key(
@@ -16,10 +16,10 @@ def key(
     *,
     data: str = "d",
     split: str = "s",
-    versions: dict | None = None,
+    code: dict | None = None,
     tracked_in: tuple[str, str] = ("sqlite:///m.db", "e"),
 ) -> str:
-    return cell.key(data=data, split=split, versions=versions or VERSIONS, tracked_in=tracked_in)
+    return cell.key(data=data, split=split, code=code or CODE, tracked_in=tracked_in)
 
 
 def test_the_cells_are_every_ratio_at_the_first_seed_then_at_the_next():
@@ -137,7 +137,7 @@ def test_the_data_the_split_the_method_and_the_tracking_store_are_in_the_key():
     others = [
         key(cell, data="e"),
         key(cell, split="t"),
-        key(cell, versions={"method": 2, "torch": "2"}),
+        key(cell, code={"train": "other"}),
         key(cell, tracked_in=("sqlite:///n.db", "e")),
         key(cell, tracked_in=("sqlite:///m.db", "f")),
     ]

@@ -29,6 +29,15 @@ def fail(_folder: Path) -> None:
     raise AssertionError("a finished stage was computed again")
 
 
+def test_a_stage_of_other_code_is_another_stage_and_names_the_code_in_its_record(tmp_path):
+    old = Stages(tmp_path, code={"train": "a"}).once("train", {"seed": 1}, write("weights", "abc"))
+    new = Stages(tmp_path, code={"train": "b"}).once("train", {"seed": 1}, write("weights", "abd"))
+    same = Stages(tmp_path, code={"train": "a", "select": "c"}).once("train", {"seed": 1}, fail)
+    assert (same.key, same.reused) == (old.key, True)
+    assert new.key != old.key
+    assert json.loads((new.folder / "stage.json").read_text())["code"] == "b"
+
+
 def test_a_finished_stage_is_not_computed_again(tmp_path: Path) -> None:
     first = Stages(tmp_path).once("train", {"seed": 1}, write("weights", "abc"))
     second = Stages(tmp_path).once("train", {"seed": 1}, fail)
