@@ -34,7 +34,7 @@ GUARDS: dict[str, list[tuple[Any, str]]] = {
     ],
     "checking COCO records": [(coco, "read_records")],
     "machine and disk": [(launch, "require_fit_machine")],
-    "signals between steps": [(training, "_tell")],
+    "signals between steps": [(training, "_report")],
 }
 
 

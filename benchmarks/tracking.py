@@ -32,7 +32,6 @@ WRITING = {
         "image",
         "file",
         "dataset",
-        "beat",
         "finish",
     ),
     Tracker: ("__init__", "invocation", "run", "sync"),

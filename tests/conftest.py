@@ -50,6 +50,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Files run in the order of their folders: e2e and faults, whose tests are long, before the many short ones.
+
+    pytest-xdist would give the files with the most tests to its workers first, and one worker would
+    wait for the last long file of the other.
+    """
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
 @pytest.fixture(scope="session")
 def coco_public() -> Path:
     """Real micrographs in CryoTransformer's layout, beside the checkout; the test is skipped where they are not."""

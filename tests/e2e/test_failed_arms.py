@@ -79,6 +79,36 @@ def test_the_arm_and_the_invocation_are_failed_runs_and_the_arm_says_why(lab, fa
     assert fault.startswith("loss nan")
 
 
+def test_a_failed_arm_has_no_outcome_in_the_store_and_no_result_file(lab, failed):
+    tagged = lab.asked(
+        "SELECT r.name, t.key FROM tags t JOIN runs r USING (run_uuid) WHERE t.key IN "
+        "('cryossl.best_iteration', 'cryossl.stop_reason', 'cryossl.verdict') ORDER BY t.key"
+    )
+    assert tagged == [
+        ("class_balanced 30% seed 0", "cryossl.best_iteration"),
+        ("class_balanced 30% seed 0", "cryossl.stop_reason"),
+        ("class_balanced 30% seed 0", "cryossl.verdict"),
+    ]
+    reported = lab.asked(
+        "SELECT DISTINCT r.name FROM metrics m JOIN runs r USING (run_uuid) "
+        "WHERE m.key LIKE 'accepted/%'"
+    )
+    assert reported == [("class_balanced 30% seed 0",)]
+    assert not (lab.results / "pseudolabel_balanced" / "naive_pseudolabel_ratio_30.json").exists()
+
+
+def test_the_failed_student_has_its_selection_and_no_score(lab, failed):
+    found = {
+        name
+        for (name,) in lab.asked(
+            "SELECT m.key FROM metrics m JOIN runs r USING (run_uuid) "
+            "WHERE r.name = 'naive 30% seed 0 iteration 1'"
+        )
+    }
+    assert "pseudo/count" in found
+    assert not {name for name in found if name.startswith(("test/", "validation/", "gain/"))}
+
+
 def test_a_sweep_keeps_what_the_other_arms_of_such_a_cell_came_to(lab, failed):
     at = lab.tiny.index("--ratio")
     done = lab.call(

@@ -42,52 +42,49 @@ def schema(name: str) -> dict[str, object]:
     return loaded
 
 
-def test_the_commands_over_a_real_store(sqlite_uri, tmp_path):
-    ids = record_grid(sqlite_uri, tmp_path, ROWS, DOCUMENTS)
+@pytest.fixture
+def in_store(sqlite_uri, tmp_path, monkeypatch) -> str:
+    """The address of the store, which commands of this process find by the environment; their folder is the test's."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri)
+    monkeypatch.chdir(tmp_path)
+    return sqlite_uri
 
-    compared = typed(sqlite_uri, "compare", "--format", "json", cwd=tmp_path)
-    assert (compared.returncode, compared.stderr) == (0, "")
-    content = json.loads(compared.stdout)
+
+def test_the_commands_over_a_real_store(in_store, tmp_path):
+    """One of them in a process of its own, as a user starts it; the others in this one, which imports once."""
+    ids = record_grid(in_store, tmp_path, ROWS, DOCUMENTS)
+
+    compared = call("compare", "--format", "json")
+    assert (compared.code, compared.err) == (0, "")
+    content = json.loads(compared.out)
     assert list(faults(content, schema("comparison"))) == []
     assert {row["interval"]["text"] for row in content["tables"]["evidence"]["rows"]} == {
         "seeds, sources"
     }
 
-    listed = typed(sqlite_uri, "runs", "--json", cwd=tmp_path)
-    assert list(faults(json.loads(listed.stdout), schema("runs"))) == []
+    listed = call("runs", "--json")
+    assert list(faults(json.loads(listed.out), schema("runs"))) == []
 
-    made = typed(sqlite_uri, "report", "--log", cwd=tmp_path)
+    made = typed(in_store, "report", "--log", cwd=tmp_path)
     assert (made.returncode, made.stderr) == (0, "")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in page
     assert "<script" not in page
     assert ids["class_balanced-5-0-3"] in page
-    client = MlflowClient(sqlite_uri)
+    client = MlflowClient(in_store)
     (logged,) = client.search_runs(["1"], "tags.`cryossl.kind` = 'report'")
     assert "report.html" in {one.path for one in client.list_artifacts(logged.info.run_id)}
     assert f"logged as run {logged.info.run_id}" in made.stdout
 
-    explained = typed(
-        sqlite_uri,
-        "compare",
-        "--explain",
-        "F1",
-        "--arm",
-        "class_balanced",
-        "--ratio",
-        "5",
-        cwd=tmp_path,
-    )
-    assert f"run {ids['class_balanced-5-0-3']}" in explained.stdout
+    explained = call("compare", "--explain", "F1", "--arm", "class_balanced", "--ratio", "5")
+    assert f"run {ids['class_balanced-5-0-3']}" in explained.out
 
     # A run that is deleted half-way, another experiment in the same store, files that are gone.
     client.delete_run(ids["class_balanced-5-1-1"])
     client.create_run(client.create_experiment("foreign"))
     shutil.rmtree(tmp_path / "store" / "mlruns" / "cryossl" / ids["naive-5-0-1"])
-    again = typed(
-        sqlite_uri, "report", "--format", "markdown", "--output", "deep/r.md", cwd=tmp_path
-    )
-    assert (again.returncode, again.stderr) == (0, "")
+    again = call("report", "--format", "markdown", "--output", "deep/r.md")
+    assert (again.code, again.err) == (0, "")
     assert (tmp_path / "deep" / "r_figures" / "gains.png").exists()
 
 
@@ -104,20 +101,16 @@ def test_external_results_are_read_from_no_pipe_device_or_folder(sqlite_uri, tmp
         )
 
 
-def test_a_report_takes_no_pipes_and_no_links_place(sqlite_uri, tmp_path):
-    record_grid(sqlite_uri, tmp_path, ROWS, DOCUMENTS)
+def test_a_report_takes_no_pipes_and_no_links_place(in_store, tmp_path):
+    record_grid(in_store, tmp_path, ROWS, DOCUMENTS)
     pipe, link = tmp_path / "pipe", tmp_path / "link.md"
     os.mkfifo(pipe)
     link.symlink_to("target.md")
     with subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True) as reader:
-        piped = typed(
-            sqlite_uri, "report", "--format", "markdown", "--output", "pipe", cwd=tmp_path
-        )
+        piped = call("report", "--format", "markdown", "--output", "pipe")
         content = reader.communicate()[0]
-    linked = typed(
-        sqlite_uri, "report", "--format", "markdown", "--output", "link.md", cwd=tmp_path
-    )
-    assert (piped.returncode, linked.returncode, piped.stderr, linked.stderr) == (0, 0, "", "")
+    linked = call("report", "--format", "markdown", "--output", "link.md")
+    assert (piped.code, linked.code, piped.err, linked.err) == (0, 0, "", "")
     assert (pipe.is_fifo(), link.is_symlink()) == (True, True)
     assert content.startswith("# ")
     assert (tmp_path / "target.md").read_text(encoding="utf-8").startswith("# ")

@@ -1,11 +1,9 @@
-"""Other stores than one SQLite file: a server that dies, four processes at once, Postgres."""
+"""Other stores than one SQLite file: a server that is away at first, Postgres."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import time
-from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
@@ -42,30 +40,6 @@ class TestServer:
             step for step, _, _ in points(server.uri, by_name["n"].info.run_id, "train/loss")
         ] == list(range(50))
         assert len(files(MlflowClient(server.uri), by_name["n"].info.run_id)) == 5
-
-
-def _open_fresh(uri: str, journals: Path, name: str) -> None:
-    with Tracker(uri, "cryossl", journals).run("shared", name="n", parent=None, tags=TAGS) as run:
-        for step in range(5):
-            run.metrics({name: 1.0, "same": 2.0}, step=step)
-
-
-def test_four_processes_open_a_fresh_sqlite_store_and_make_one_run_between_them(tmp_path):
-    uri = f"sqlite:///{tmp_path}/fresh/mlflow.db"
-    context = multiprocessing.get_context("spawn")
-    workers = [
-        context.Process(target=_open_fresh, args=(uri, tmp_path / "j", f"own{index}"))
-        for index in range(4)
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(180)
-    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
-    (run,) = runs_of(uri)
-    assert run.info.status == "FINISHED"
-    for name in ("same", "own0", "own1", "own2", "own3"):
-        assert [step for step, _, _ in points(uri, run.info.run_id, name)] == list(range(5))
 
 
 def test_postgres_is_resumed_like_sqlite_and_its_password_is_stored_nowhere(

@@ -1,4 +1,4 @@
-"""Two runs below one work folder share a teacher: the maps that one still reads are not removed by the other."""
+"""What a teacher is to the runs below one work folder: its maps are shared, and a warm start takes its weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.config import build
 from cryossl.data.splits import Split
+from cryossl.network.architecture import build as build_network
+from cryossl.network.checkpoints import load_weights
 from cryossl.progress.events import silent
+from cryossl.pseudolabels.recipe import Learning
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
@@ -87,3 +90,40 @@ def test_maps_that_another_run_has_removed_are_made_again(new_experiment, tmp_pa
     )
     assert set(again.assessments) == set(first.assessments)
     assert again.assessments == first.assessments
+
+
+def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
+    """Euclidean, over all trained weights."""
+    return sum(float((ours[name] - theirs[name]).square().sum()) for name in ours) ** 0.5
+
+
+def test_a_warm_start_begins_with_the_teachers_weights_and_any_other_student_with_fresh_ones(
+    new_experiment,
+):
+    """One step moves a weight by about the learning rate; the teacher went ten times as far."""
+    experiment = new_experiment(silent)
+    settings = {"on_epoch": lambda _: None}
+    initial = build_network(CONFIG.network, seed=CONFIG.split.seed)
+    fresh = {name: one.detach() for name, one in initial.named_parameters()}
+
+    def weights(model) -> dict[str, torch.Tensor]:
+        saved = load_weights(model.stage.folder / "last.safetensors")
+        return {name: saved[name] for name in fresh}
+
+    labelled = experiment.split.labelled
+    teacher = experiment.fit(labelled, None, iteration=0, steps=10, **settings)
+    cold, warm = (
+        experiment.fit(
+            labelled,
+            None,
+            iteration=1,
+            steps=1,
+            learning=Learning(warm_start=warm_start),
+            teacher=teacher,
+            **settings,
+        )
+        for warm_start in (False, True)
+    )
+    moved = distance(weights(teacher), fresh)
+    assert distance(weights(warm), weights(teacher)) < 0.5 * moved
+    assert distance(weights(cold), fresh) < 0.5 * moved
