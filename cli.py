@@ -12,9 +12,10 @@ from typing import Any
 
 import click
 
-from cryossl.config import Config, build, default_text, fields
-from cryossl.config_file import load
+from cryossl.config import Config, fields
+from cryossl.config_file import build, load
 from cryossl.errors import CryosslError
+from cryossl.setting import default_text
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 

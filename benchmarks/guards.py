@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.stopwatch import Stopwatch, watched
 from cryossl.commands import run as launch
-from cryossl.config import build
+from cryossl.config_file import build
 from cryossl.data.coco import dataset as coco
 from cryossl.data.store import decoding, store
 from cryossl.network import checkpoints, training

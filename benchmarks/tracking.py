@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.stopwatch import Stopwatch, watched
 from cryossl.commands import run as launch
-from cryossl.config import build
+from cryossl.config_file import build
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.tracker import Tracker
 

@@ -7,24 +7,18 @@ so that an option needs no prefix.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationError,
     field_serializer,
-    field_validator,
 )
 from pydantic.fields import FieldInfo
 
-from cryossl.errors import ConfigError
+from cryossl.setting import Decides, Section, redacted, setting
 from cryossl.strategy_names import meant_strategies
 
 BIG = 2**31
@@ -37,39 +31,6 @@ def _whole(value: object) -> object:
     if isinstance(value, bool):
         return str(value)  # which such a Literal refuses; True would be taken for 1
     return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-Decides = Literal["training", "result", "cell", "content", "machine", "record", "nothing"]
-"""What the value of a setting decides.
-
-training: the weights of one training. result: another number of a result. cell: nothing but which
-of several compared runs it is. content: it names a file or folder whose content decides. machine:
-the last bits of a number. record: what is recorded beside the results. nothing: no number.
-"""
-
-
-def setting(default: Any, *, decides: Decides, description: str, **checks: Any) -> Any:
-    """A field of a section: its default, what it decides, its meaning with unit, and its checks."""
-    return Field(default, description=description, json_schema_extra={"decides": decides}, **checks)
-
-
-class Section(BaseModel):
-    """A frozen group of settings; unknown names are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _without_control_characters(cls, value: object) -> object:
-        """Names, paths and addresses have none: a NUL in a path fails in every system call."""
-        texts = value if isinstance(value, tuple) else (value,)
-        if any(
-            re.search(r"[\x00-\x1f\x7f]", str(text))
-            for text in texts
-            if isinstance(text, (str, Path))
-        ):
-            raise ValueError("control characters are not allowed")
-        return value
 
 
 class InputSettings(Section):
@@ -415,8 +376,8 @@ class RunSettings(Section):
     keep_stages: bool = setting(
         False,
         decides="nothing",
-        description="reuse finished stages although the code or a library has changed since; the run "
-        "and the report say so",
+        description="reuse finished stages although the code or a library has changed since; the "
+        "run and the report say so",
     )
     experiment: str = setting(
         "cryossl",
@@ -464,14 +425,6 @@ class RunSettings(Section):
     def _without_password(self, uri: str) -> str:
         """Others read the settings that are written down."""
         return redacted(uri)
-
-
-def redacted(uri: str) -> str:
-    """A URI, or a text with URIs in it, without user and password.
-
-    An @ in a path or a file's name stays.
-    """
-    return re.sub(r"(?<=://)[^/\s]*@", "", uri)
 
 
 class Config(Section):
@@ -525,62 +478,3 @@ def deciding(*marks: Decides) -> frozenset[str]:
         for name, (section, field) in fields().items()
         if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["decides"] in marks
     )
-
-
-def default_text(field: FieldInfo) -> str:
-    """The default of a setting as it is typed on the command line; empty if there is none."""
-    value = field.default
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def build(values: Mapping[str, Any]) -> Config:
-    """Config from field name -> value; fields without a value have their defaults.
-
-    A value is text as typed, or of the field's own type. Raises ConfigError.
-    """
-    known = fields()
-    unknown = sorted(set(values) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"unknown setting {unknown[0]!r:.80}", cure="`cryossl run --help` lists the settings"
-        )
-    nested: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        section, field = known[name]
-        if isinstance(value, bool) and not isinstance(field.default, bool):
-            # A field of numbers would take it as 1 or 0.
-            raise ConfigError(
-                f"{name}: {value} is a truth value, as YAML reads yes and no too",
-                cure="put a name in quotes",
-            )
-        nested.setdefault(section, {})[name] = _typed(value, field)
-    try:
-        return Config.model_validate(nested)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_fault(fault) for fault in error.errors())) from None
-
-
-def _typed(value: object, field: FieldInfo) -> object:
-    """Split a comma-separated text where the field is a tuple.
-
-    An empty text becomes None where that is the default.
-    """
-    if isinstance(field.default, tuple):
-        # Of texts; an EMPIAR entry without quotes is a number in YAML.
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        entries = value if isinstance(value, (list, tuple)) else (value,)
-        return tuple(str(entry) if type(entry) is int else entry for entry in entries)
-    return None if value == "" and field.default is None else value
-
-
-def _fault(fault: Any) -> str:
-    name = fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0]
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{name}: {message}, got {fault['input']!r:.200}"

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from cryossl.config import Config, build, sections
+from cryossl.config import Config, fields, sections
 from cryossl.errors import ConfigError
 from cryossl.system.user_files import read_text
 
@@ -109,3 +111,50 @@ def _parse(path: Path) -> object:
         raise ConfigError(
             f"config file {path} holds a date or number that is none ({error})"
         ) from None
+
+
+def build(values: Mapping[str, Any]) -> Config:
+    """Config from field name -> value; fields without a value have their defaults.
+
+    A value is text as typed, or of the field's own type. Raises ConfigError.
+    """
+    known = fields()
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"unknown setting {unknown[0]!r:.80}", cure="`cryossl run --help` lists the settings"
+        )
+    nested: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        section, field = known[name]
+        if isinstance(value, bool) and not isinstance(field.default, bool):
+            # A field of numbers would take it as 1 or 0.
+            raise ConfigError(
+                f"{name}: {value} is a truth value, as YAML reads yes and no too",
+                cure="put a name in quotes",
+            )
+        nested.setdefault(section, {})[name] = _typed(value, field)
+    try:
+        return Config.model_validate(nested)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_fault(fault) for fault in error.errors())) from None
+
+
+def _typed(value: object, field: FieldInfo) -> object:
+    """Split a comma-separated text where the field is a tuple.
+
+    An empty text becomes None where that is the default.
+    """
+    if isinstance(field.default, tuple):
+        # Of texts; an EMPIAR entry without quotes is a number in YAML.
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        entries = value if isinstance(value, (list, tuple)) else (value,)
+        return tuple(str(entry) if type(entry) is int else entry for entry in entries)
+    return None if value == "" and field.default is None else value
+
+
+def _fault(fault: Any) -> str:
+    name = fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0]
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{name}: {message}, got {fault['input']!r:.200}"

@@ -12,7 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 import click
 
 import cli
-from cryossl.config import default_text, fields, sections
+from cryossl.config import fields, sections
+from cryossl.setting import default_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTICE = (

@@ -107,8 +107,8 @@ def measures_of(
     Args:
         final: of the model that the arm reports; empty where there is none yet.
         reference: of the model that gains are counted from (`reference_of`).
-        pseudo: of the pseudo-labels that the arm reports: those of the accepted student, else of the
-            last student, else of the selection that found nothing.
+        pseudo: of the pseudo-labels that the arm reports: those of the accepted student, else of
+            the last student, else of the selection that found nothing.
         accepted_iteration: iteration of the reported model; 0: the baseline.
         last_student: of the last student, where none was accepted.
     """

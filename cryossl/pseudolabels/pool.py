@@ -52,7 +52,7 @@ class Selected:
         stage: the stage that wrote them.
         ids: of the selected items, best first.
         assessments: item -> assessment, of the whole pool.
-        told: the numbers of the selection.
+        summary: the numbers of the selection.
         maps: micrograph -> its map, memory-mapped: labels, or soft targets if `soft` has weights.
             A pixel that belongs to no selected item is IGNORE.
         soft: source -> the weights of soft targets; empty if the maps are labels.

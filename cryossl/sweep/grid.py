@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cryossl.config import Config, build
+from cryossl.config import Config
+from cryossl.config_file import build
 from cryossl.errors import ConfigError
 from cryossl.system.digest import digest
 

@@ -19,7 +19,7 @@ NUMERIC_WINGS = ("data", "network", "pseudolabels", "evaluation")
 """Imports are followed into these wings; the other ones move no number."""
 
 KEYED_ELSEWHERE = (("cryossl.data.store.", "cryossl.data.coco."), ("cryossl.pseudolabels.pool",))
-"""Groups of modules that are followed only from one of their own: what they make has its own key."""
+"""Groups of modules that are followed only from within: what they make has a key of its own."""
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "numpy": ("numpy",),

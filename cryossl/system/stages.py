@@ -46,8 +46,8 @@ class Stages:
 
         Args:
             root: the folder.
-            code: kind of stage -> digest of the code that computes it, a part of its key. A kind that
-                is not named is keyed by its inputs alone.
+            code: kind of stage -> digest of the code that computes it, a part of its key. A kind
+                that is not named is keyed by its inputs alone.
         """
         self._root = root
         self.code = code

@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cryossl.config import redacted
 from cryossl.errors import ConfigError
+from cryossl.setting import redacted
 from cryossl.system.process import PROJECT
 
 __all__ = [

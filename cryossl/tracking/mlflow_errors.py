@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cryossl.config import redacted
+from cryossl.setting import redacted
 from cryossl.tracking.address import LOG_IN
 
 _REFUSALS = frozenset(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from watched_calls import watched_calls
 
-from cryossl.config import build
+from cryossl.config_file import build
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.preflight import still_to_write

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryossl.config import build
+from cryossl.config_file import build
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
 

@@ -11,7 +11,8 @@ import copy
 
 import pytest
 
-from cryossl.config import SelectionSettings, build
+from cryossl.config import SelectionSettings
+from cryossl.config_file import build
 from cryossl.network.objectives import OnlineTeacher
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from analysis.report.plotting import BLUE, ORANGE
-from cryossl.config import build
+from cryossl.config_file import build
 from cryossl.data.labels import IGNORE, PARTICLE
 from cryossl.strategy_names import BASES, CONTROLS
 from scripts import strategy_picture

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -294,15 +295,30 @@ def test_conda_pins_what_the_lock_pins() -> None:
 
 
 def test_the_architecture_names_every_module_and_no_other() -> None:
-    text = (PROJECT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    tree = text.split("```")[1]
-    named = set(re.findall(r"^ +([\w/]+\.py)", tree, flags=re.MULTILINE))
-    modules = {
-        "/".join(path.relative_to(PROJECT).parts[1:])
-        for path in PACKAGES
-        if path.name != "__init__.py"
+    tree = (PROJECT / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1]
+    named: dict[str, set[str]] = {}
+    wing, parents = "", [""]
+    for line in tree.splitlines():
+        place = re.match(r"( *)(\w+/) +(.*)", line)
+        if place:
+            depth = len(place[1]) // 2
+            parents[depth + 1 :] = [parents[depth] + place[2]]
+            wing = parents[-1]
+        words = (place[3] if place else line).rpartition(": ")[2].split()
+        named.setdefault(wing, set()).update(words)
+    modules: dict[str, set[str]] = {}
+    for path in PACKAGES:
+        if path.name != "__init__.py":
+            folder = f"{path.parent.relative_to(PROJECT).as_posix()}/"
+            modules.setdefault(folder, set()).add(path.stem)
+    assert {wing: sorted(named[wing]) for wing in modules} == {
+        wing: sorted(names) for wing, names in modules.items()
     }
-    assert sorted(named) == sorted(modules)
+
+
+def test_no_wing_is_so_large_that_a_reader_loses_the_way() -> None:
+    folders = Counter(path.parent for path in PACKAGES if path.name != "__init__.py")
+    assert {name_of(folder): count for folder, count in folders.items() if count > 14} == {}
 
 
 def test_links_between_documents_lead_somewhere() -> None:

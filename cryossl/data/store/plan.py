@@ -90,8 +90,8 @@ def plan_store(
     """The plan of a data set's store.
 
     The key is a hash of all that decides the store's bytes: the content of every file, every box
-    and outline, every setting that changes the bytes, but not the border, and the code. It does not depend on
-    the order and times of files or on the location of the data set.
+    and outline, every setting that changes the bytes, but not the border, and the code. It does not
+    depend on the order and times of files or on the location of the data set.
 
     Args:
         dataset: the data set as read.

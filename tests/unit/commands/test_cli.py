@@ -17,7 +17,9 @@ import yaml
 
 import cli
 from analysis.commands import command_at
-from cryossl.config import build, default_text, fields
+from cryossl.config import fields
+from cryossl.config_file import build
+from cryossl.setting import default_text
 from cryossl.sweep.grid import RATIOS
 from scripts.make_docs import pages
 

@@ -7,7 +7,8 @@ import json
 import pytest
 import torch
 
-from cryossl.config import Config, build
+from cryossl.config import Config
+from cryossl.config_file import build
 from cryossl.network.speed import choose_threads, measure_speed
 
 CPU = torch.device("cpu")

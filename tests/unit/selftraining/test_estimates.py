@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cryossl.config import NetworkSettings, build
+from cryossl.config import NetworkSettings
+from cryossl.config_file import build
 from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.network.architecture import build as build_network
 from cryossl.selftraining import prepare as preparation

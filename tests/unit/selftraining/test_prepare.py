@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from coco_folders import BOXES, entries, write_part
 
-from cryossl.config import Config, build
+from cryossl.config import Config
+from cryossl.config_file import build
 from cryossl.data.splits import Split
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress.events import silent

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
-from cryossl.config import build
+from cryossl.config_file import build
 from cryossl.data.splits import Split
 from cryossl.network.architecture import build as build_network
 from cryossl.network.checkpoints import load_weights

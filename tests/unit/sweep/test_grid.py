@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from cryossl.config import build
-from cryossl.config_file import load
+from cryossl.config_file import build, load
 from cryossl.errors import ConfigError
 from cryossl.sweep.grid import Cell, cells, exit_code, fraction_done, threads_each
 

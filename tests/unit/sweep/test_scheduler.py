@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cryossl.config import build
+from cryossl.config_file import build
 from cryossl.errors import CryosslError
 from cryossl.progress.narrator import narrated
 from cryossl.sweep.grid import cells
