@@ -297,22 +297,3 @@ def _command(name: str, options: Mapping[str, str | None]) -> str:
         word for option, value in options.items() if value is not None for word in (option, value)
     ]
     return shlex.join(["python", "cli.py", name, *given])
-
-
-def _text_of(path: Path) -> str:
-    """The text of a small UTF-8 file. Raises DataError."""
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe would block
-            raise DataError(f"{path} is no regular file", cure="check the path")
-        if path.stat().st_size > MAX_EXTERNAL_BYTES:
-            raise DataError(
-                f"{path} is larger than {MAX_EXTERNAL_BYTES >> 20} MiB",
-                cure="give a row per test micrograph",
-            )
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror})", cure="check the path"
-        ) from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text", cure="save it as UTF-8") from None
