@@ -18,11 +18,23 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from cryossl.setting import Decides, Section, redacted, setting
+from cryossl.setting import (
+    Cell,
+    Content,
+    Decides,
+    Machine,
+    Nothing,
+    Record,
+    Result,
+    Section,
+    Training,
+    redacted,
+)
 from cryossl.strategy_names import meant_strategies
 
 BIG = 2**31
 Share = Annotated[float, Field(ge=0, le=1)]
+ShareInside = Annotated[float, Field(gt=0, lt=1)]
 Auto = Literal["auto"]
 
 
@@ -36,55 +48,47 @@ def _whole(value: object) -> object:
 class InputSettings(Section):
     """What is read, and how a micrograph becomes the tiles that the network sees."""
 
-    data: str = setting(
+    data: Content[str] = Field(
         "synthetic",
-        decides="content",
         min_length=1,
         description="folder of a COCO data set, or `synthetic`",
     )
-    sources: tuple[str, ...] = setting(
+    sources: Result[tuple[str, ...]] = Field(
         (),
-        decides="result",
         description="the only sources to keep, separated by commas; all unless given",
     )
-    particle_radius_fraction: float = setting(
+    particle_radius_fraction: Result[float] = Field(
         1.0,
-        decides="result",
         gt=0,
         le=1.5,
         description="radius of a particle's disc, as a fraction of half its box width",
     )
-    border: Auto | Annotated[int, Field(ge=0, lt=BIG)] = setting(
+    border: Result[Auto | Annotated[int, Field(ge=0, lt=BIG)]] = Field(
         "auto",
-        decides="result",
         description="unlabelled band at each edge, in original px; auto: estimated per source from "
         "the labels",
     )
-    particle_diameter_px: float = setting(
+    particle_diameter_px: Result[float] = Field(
         0.0,
-        decides="result",
         ge=0,
         le=512,
         description="rescale each source so that a particle is this wide; 0: no rescaling by "
         "particle",
     )
-    image_px: int = setting(
+    image_px: Result[int] = Field(
         1024,
-        decides="result",
         ge=0,
         lt=BIG,
         description="longest side of a micrograph after reduction, never enlarged; 0: as it is",
     )
-    tile_px: int = setting(
+    tile_px: Result[int] = Field(
         256,
-        decides="result",
         ge=0,
         le=8192,
         description="side of the square the network trains and predicts on; 0: the whole picture",
     )
-    max_megapixels: float = setting(
+    max_megapixels: Nothing[float] = Field(
         256.0,
-        decides="nothing",
         gt=0,
         description="largest picture that is opened, in millions of pixels",
     )
@@ -93,33 +97,29 @@ class InputSettings(Section):
 class SplitSettings(Section):
     """Which part of the training micrographs counts as labelled."""
 
-    ratio: float = setting(
+    ratio: Cell[float] = Field(
         5.0,
-        decides="cell",
         gt=0,
         le=100,
         description="labelled part of the training data, in percent",
     )
-    label_unit: Literal["micrograph", "tile"] = setting(
-        "micrograph", decides="result", description="what the ratio counts"
+    label_unit: Result[Literal["micrograph", "tile"]] = Field(
+        "micrograph", description="what the ratio counts"
     )
-    labelled: Path | None = setting(
+    labelled: Content[Path | None] = Field(
         None,
-        decides="content",
         description="file that lists the labelled micrographs, one name a line, with or without "
         "its suffix; replaces "
         "the draw. In a config file a relative path starts at that file's folder",
     )
-    validation_from: Literal["part", "labelled"] = setting(
+    validation_from: Result[Literal["part", "labelled"]] = Field(
         "part",
-        decides="result",
         description="what thresholds and gate are chosen on: the validation part, or the labelled "
         "micrographs; then the "
         "validation part is test too",
     )
-    seed: int = setting(
+    seed: Cell[int] = Field(
         0,
-        decides="cell",
         ge=0,
         lt=BIG,
         description="seed of the split, the initial weights and every other draw",
@@ -129,29 +129,26 @@ class SplitSettings(Section):
 class NetworkSettings(Section):
     """The segmentation network, built by segmentation-models-pytorch."""
 
-    architecture: Literal["unet", "unetplusplus", "fpn", "manet", "linknet"] = setting(
-        "unet", decides="training", description="decoder of the network"
+    architecture: Training[Literal["unet", "unetplusplus", "fpn", "manet", "linknet"]] = Field(
+        "unet", description="decoder of the network"
     )
-    encoder: str = setting(
+    encoder: Training[str] = Field(
         "tu-test_resnet",
-        decides="training",
         min_length=1,
         description="encoder, by its name in segmentation-models-pytorch; resnet34 for large data "
         "on a GPU",
     )
-    encoder_depth: int = setting(
-        3, decides="training", ge=3, le=5, description="halvings of the picture inside the encoder"
+    encoder_depth: Training[int] = Field(
+        3, ge=3, le=5, description="halvings of the picture inside the encoder"
     )
-    decoder_width: int = setting(
+    decoder_width: Training[int] = Field(
         8,
-        decides="training",
         ge=4,
         le=256,
         description="channels of the decoder's finest stage; each coarser one has twice as many",
     )
-    encoder_weights: Literal["none", "imagenet"] = setting(
+    encoder_weights: Training[Literal["none", "imagenet"]] = Field(
         "none",
-        decides="training",
         description="initial weights of the encoder; imagenet downloads them",
     )
 
@@ -159,68 +156,56 @@ class NetworkSettings(Section):
 class TrainingSettings(Section):
     """One training of one network."""
 
-    baseline_epochs: int = setting(
+    baseline_epochs: Result[int] = Field(
         100,
-        decides="result",
         ge=1,
         lt=BIG,
         description="passes over the labelled tiles for the supervised baseline",
     )
-    student_epochs: int = setting(
+    student_epochs: Result[int] = Field(
         50,
-        decides="result",
         ge=1,
         lt=BIG,
         description="passes over labelled and pseudo-labelled tiles for each student",
     )
-    least_steps: int = setting(
+    least_steps: Result[int] = Field(
         500,
-        decides="result",
         ge=0,
         lt=BIG,
         description="fewest optimiser steps of a training: passes are added where the tiles are "
         "few; 0: none",
     )
-    batch_size: int = setting(
-        4, decides="training", ge=1, le=2**16, description="tiles per optimiser step"
-    )
-    tile_shift: float = setting(
+    batch_size: Training[int] = Field(4, ge=1, le=2**16, description="tiles per optimiser step")
+    tile_shift: Training[float] = Field(
         0.5,
-        decides="training",
         ge=0,
         le=1,
         description="most that a training tile is moved from its place at a step, as a share of "
         "its side",
     )
-    learning_rate: float = setting(
-        3e-3, decides="training", gt=0, le=1, description="peak learning rate of AdamW"
+    learning_rate: Training[float] = Field(
+        3e-3, gt=0, le=1, description="peak learning rate of AdamW"
     )
-    weight_decay: float = setting(
-        1e-2, decides="training", ge=0, le=1, description="weight decay of AdamW"
-    )
-    validations: int = setting(
+    weight_decay: Training[float] = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
+    validations: Training[int] = Field(
         10,
-        decides="training",
         ge=1,
         lt=BIG,
         description="times the validation part is scored in one training, evenly spaced",
     )
-    model: Literal["last", "best"] = setting(
+    model: Result[Literal["last", "best"]] = Field(
         "last",
-        decides="result",
         description="weights that are the model: the last step's, or the best on validation",
     )
-    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
-        "auto", decides="machine", description="where the network runs"
+    device: Machine[Literal["auto", "cpu", "cuda", "mps"]] = Field(
+        "auto", description="where the network runs"
     )
-    precision: Literal["auto", "fp32", "bf16"] = setting(
+    precision: Result[Literal["auto", "fp32", "bf16"]] = Field(
         "auto",
-        decides="result",
         description="number format of the forward pass; auto: bf16 on CUDA, else fp32",
     )
-    threads: int = setting(
+    threads: Machine[int] = Field(
         0,
-        decides="machine",
         ge=0,
         le=1024,
         description="CPU threads of the network; 0: OMP_NUM_THREADS, else one or one per core, "
@@ -231,64 +216,57 @@ class TrainingSettings(Section):
 class SelectionSettings(Section):
     """From the teacher's probabilities to pseudo-labels. The defaults are the note's."""
 
-    strategies: Annotated[tuple[str, ...], AfterValidator(meant_strategies)] = setting(
+    strategies: Cell[Annotated[tuple[str, ...], AfterValidator(meant_strategies)]] = Field(
         ("naive", "class_balanced"),
-        decides="cell",
         min_length=1,
         description="strategies to run, separated by commas; best: docs/results.md",
     )
-    naive_threshold: float = setting(
+    naive_threshold: Result[float] = Field(
         0.70,
-        decides="result",
         ge=0.5,
         le=1,
         description="naive: least confidence of a pixel, and least mean confidence of an image",
     )
-    particle_threshold: Share = setting(
-        0.60, decides="result", description="class_balanced: least p of a PARTICLE pixel"
+    particle_threshold: Result[Share] = Field(
+        0.60, description="class_balanced: least p of a PARTICLE pixel"
     )
-    background_threshold: Share = setting(
-        0.80, decides="result", description="class_balanced: least 1 - p of a BACKGROUND pixel"
+    background_threshold: Result[Share] = Field(
+        0.80, description="class_balanced: least 1 - p of a BACKGROUND pixel"
     )
-    quality_particle: Share = setting(
+    quality_particle: Result[Share] = Field(
         0.3,
-        decides="result",
         description="class_balanced: weight of the mean confidence of PARTICLE pixels",
     )
-    quality_background: Share = setting(
+    quality_background: Result[Share] = Field(
         0.2,
-        decides="result",
         description="class_balanced: weight of the mean confidence of BACKGROUND pixels",
     )
-    quality_balance: Share = setting(
+    quality_balance: Result[Share] = Field(
         0.5,
-        decides="result",
         description="class_balanced: weight of the closeness to the target particle ratio",
     )
-    target_particle_ratio: Literal["measured"] | Annotated[float, Field(gt=0, lt=1)] = setting(
-        "measured",
-        decides="result",
-        description="particle ratio to aim at: a number (the note: 0.04), or measured on the "
-        "labelled part",
+    target_particle_ratio: Result[Literal["measured"] | Annotated[float, Field(gt=0, lt=1)]] = (
+        Field(
+            "measured",
+            description="particle ratio to aim at: a number (the note: 0.04), or measured on the "
+            "labelled part",
+        )
     )
-    max_pseudo_per_labelled: float = setting(
+    max_pseudo_per_labelled: Result[float] = Field(
         2.0,
-        decides="result",
         gt=0,
         description="class_balanced: most pseudo-labels per labelled item",
     )
-    uncertain_pixels: Literal["ignore", "background"] = setting(
-        "ignore", decides="result", description="what a doubtful pixel of a pseudo-label becomes"
+    uncertain_pixels: Result[Literal["ignore", "background"]] = Field(
+        "ignore", description="what a doubtful pixel of a pseudo-label becomes"
     )
-    target_scope: Literal["global", "per_source"] = setting(
+    target_scope: Result[Literal["global", "per_source"]] = Field(
         "global",
-        decides="result",
         description="naive, class_balanced: whether target ratio and quota are one for all, or "
         "each source's own",
     )
-    loss: Literal["weighted", "focal", "tversky"] = setting(
+    loss: Result[Literal["weighted", "focal", "tversky"]] = Field(
         "weighted",
-        decides="result",
         description="loss of the strategies beyond the note; noisy_student and the note's have "
         "cross-entropy and Dice",
     )
@@ -297,22 +275,19 @@ class SelectionSettings(Section):
 class LoopSettings(Section):
     """The self-training iterations."""
 
-    max_iterations: int = setting(
+    max_iterations: Result[int] = Field(
         3,
-        decides="result",
         ge=0,
         le=100,
         description="most students in a row; 0: the supervised baseline alone",
     )
-    accept: Literal["improved", "confident", "always"] = setting(
+    accept: Result[Literal["improved", "confident", "always"]] = Field(
         "improved",
-        decides="result",
         description="a student is accepted if its validation F1 is higher, if that is so with 90% "
         "confidence, or always",
     )
-    audit: bool = setting(
+    audit: Record[bool] = Field(
         False,
-        decides="record",
         description="score the pseudo-labels against the hidden truth; it reaches neither training "
         "nor selection",
     )
@@ -321,15 +296,13 @@ class LoopSettings(Section):
 class EvaluationSettings(Section):
     """How a model is scored."""
 
-    views: Annotated[Literal[1, 4, 8], BeforeValidator(_whole)] = setting(
+    views: Result[Annotated[Literal[1, 4, 8], BeforeValidator(_whole)]] = Field(
         1,
-        decides="result",
         description="orientations of a tile whose mean probability is scored: as it is, under "
         "flips, or also transposed",
     )
-    match_distance: float = setting(
+    match_distance: Result[float] = Field(
         0.3,
-        decides="result",
         gt=0,
         le=1,
         description="a pick is a particle if its centre is within this fraction of the particle's "
@@ -340,48 +313,39 @@ class EvaluationSettings(Section):
 class RunSettings(Section):
     """Where results and records go. None of these changes a number."""
 
-    name: str = setting(
+    name: Nothing[str] = Field(
         "pseudolabel_balanced",
-        decides="nothing",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="name of the results folder",
     )
-    results: Path = setting(
-        Path("experiments"), decides="nothing", description="folder of the results folders"
-    )
-    work: Path = setting(
+    results: Nothing[Path] = Field(Path("experiments"), description="folder of the results folders")
+    work: Nothing[Path] = Field(
         Path("work"),
-        decides="nothing",
         description="folder of decoded micrographs and finished stages; may be shared",
     )
-    checkpoint_seconds: float = setting(
+    checkpoint_seconds: Nothing[float] = Field(
         30.0,
-        decides="nothing",
         ge=0,
         description="least time between two checkpoints of a training: the most work that a kill "
         "loses",
     )
-    tracking_uri: str = setting(
+    tracking_uri: Nothing[str] = Field(
         "sqlite:///mlflow.db",
-        decides="nothing",
         min_length=1,
         description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place",
     )
-    strict_tracking: bool = setting(
+    strict_tracking: Nothing[bool] = Field(
         False,
-        decides="nothing",
         description="a tracking store that lacks something when the run has ended is a failure, "
         "exit code 3",
     )
-    keep_stages: bool = setting(
+    keep_stages: Nothing[bool] = Field(
         False,
-        decides="nothing",
         description="reuse finished stages although the code or a library has changed since; the "
         "run and the report say so",
     )
-    experiment: str = setting(
+    experiment: Nothing[str] = Field(
         "cryossl",
-        decides="nothing",
         min_length=1,
         description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place",
     )

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic.fields import FieldInfo
 
 Decides = Literal["training", "result", "cell", "content", "machine", "record", "nothing"]
-"""What the value of a setting decides.
-
-training: the weights of one training. result: another number of a result. cell: nothing but which
-of several compared runs it is. content: it names a file or folder whose content decides. machine:
-the last bits of a number. record: what is recorded beside the results. nothing: no number.
-"""
+"""What the value of a setting decides; the annotation of each setting says it once."""
 
 
-def setting(default: Any, *, decides: Decides, description: str, **checks: Any) -> Any:
-    """A field of a section: its default, what it decides, its meaning with unit, and its checks."""
-    return Field(default, description=description, json_schema_extra={"decides": decides}, **checks)
+@dataclass(frozen=True)
+class Mark:
+    """Says in the annotation of a setting what its value decides."""
+
+    decides: Decides
+
+
+Value = TypeVar("Value")
+Training = Annotated[Value, Mark("training")]
+"""The weights of one training."""
+Result = Annotated[Value, Mark("result")]
+"""Another number of a result."""
+Cell = Annotated[Value, Mark("cell")]
+"""Nothing but which of several compared runs it is."""
+Content = Annotated[Value, Mark("content")]
+"""It names a file or folder, whose content decides."""
+Machine = Annotated[Value, Mark("machine")]
+"""The last bits of a number."""
+Record = Annotated[Value, Mark("record")]
+"""What is recorded beside the results."""
+Nothing = Annotated[Value, Mark("nothing")]
+"""No number."""
 
 
 class Section(BaseModel):
