@@ -31,7 +31,7 @@ from cryossl.config import NetworkSettings
 from cryossl.data.tiling import Tile, tile_grid
 from cryossl.network import device as devices
 from cryossl.network.architecture import build
-from cryossl.network.batches import Example, TileBatches
+from cryossl.network.batches import Example, Sampling, TileBatches
 from cryossl.network.checkpoints import Checkpoint
 from cryossl.network.training import Hyperparameters, fit
 from cryossl.progress.events import Progress
@@ -242,12 +242,14 @@ def own(folder: Path, scale: Scale, steps: int, threads: int) -> float:
     ]
     batches = TileBatches(
         examples,
-        batch_size=scale.batch_size,
-        tile_px=scale.tile_px,
-        seed=0,
-        purpose="bench",
-        iteration=0,
-        pinned=device.type == "cuda",
+        Sampling(
+            batch_size=scale.batch_size,
+            tile_px=scale.tile_px,
+            seed=0,
+            purpose="bench",
+            iteration=0,
+            pinned=device.type == "cuda",
+        ),
     )
     clock = _Clock(steps, scale.batch_size)
     with tempfile.TemporaryDirectory() as name:

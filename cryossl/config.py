@@ -23,6 +23,7 @@ from cryossl.setting import (
     Content,
     Decides,
     Machine,
+    Mark,
     Nothing,
     Record,
     Result,
@@ -440,5 +441,5 @@ def deciding(*marks: Decides) -> frozenset[str]:
     return frozenset(
         f"{section}.{name}"
         for name, (section, field) in fields().items()
-        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["decides"] in marks
+        if any(isinstance(one, Mark) and one.decides in marks for one in field.metadata)
     )

@@ -10,7 +10,7 @@ import torch
 from cryossl.config import NetworkSettings
 from cryossl.data.tiling import Tile
 from cryossl.network.architecture import build
-from cryossl.network.batches import Example, MixedBatches, TileBatches
+from cryossl.network.batches import Example, MixedBatches, Sampling, TileBatches
 from cryossl.network.checkpoints import Checkpoint, StateDict
 from cryossl.network.training import Fitted, Hyperparameters, fit
 from cryossl.progress.events import silent
@@ -51,11 +51,7 @@ def mixed(*, steps: int) -> MixedBatches:
     return MixedBatches(
         tiles[:5],
         tiles[5:8] + examples(10, source="b")[8:],
-        batch_size=4,
-        tile_px=TILE_PX,
-        seed=0,
-        purpose="train",
-        iteration=0,
+        Sampling(batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0),
         weight=(0.25, 1.0),
         steps=steps,
     )
@@ -70,7 +66,8 @@ def train(
 ) -> Fitted:
     """A training of 12 steps from fresh weights."""
     batches = TileBatches(
-        tiles or examples(10), batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0
+        tiles or examples(10),
+        Sampling(batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0),
     )
     hyperparameters = {
         "steps": 12,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -77,51 +77,51 @@ class Batches(Protocol):
         """The batch of a step, counted from 0."""
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the tiles of a training are drawn.
+
+    Attributes:
+        batch_size: tiles per step.
+        tile_px: side of a tile.
+        seed: of the run.
+        iteration: of self-training; part of the counter of the draws.
+        purpose: what the training is for; part of the counter.
+        shift_px: the greatest shift of a tile's window in each direction, drawn at every step. The
+            window stays inside its picture. Pixels of a neighbouring tile have the neighbour's
+            label, IGNORE where it has none.
+        pinned: whether batches are in page-locked memory, from which a copy to CUDA can overlap
+            with work.
+    """
+
+    batch_size: int
+    tile_px: int
+    seed: int
+    iteration: int
+    purpose: str = "fit"
+    shift_px: int = 0
+    pinned: bool = False
+
+
 class TileBatches:
     """The batches of one training: step -> batch, without state.
 
     Each epoch has its own permutation of the examples, drawn from (seed, purpose, iteration,
     epoch). Every batch has `batch_size` tiles, so that BatchNorm never sees a small batch. The last
     batch of an epoch is filled from the beginning of the epoch's permutation, repeatedly if there
-    are fewer examples than `batch_size`.
-
-    Args:
-        examples: at least one; a picture may be shared by many.
-        batch_size: tiles per step.
-        tile_px: side of a tile.
-        seed: of the run.
-        purpose: what the training is for; part of the counter.
-        iteration: of self-training; part of the counter.
-        shift_px: the greatest shift of a tile's window in each direction, drawn at every step. The
-            window stays inside its picture. Pixels of a neighbouring tile have the neighbour's
-            label, IGNORE where it has none.
-        pinned: whether batches are in page-locked memory, from which a copy to CUDA can overlap
-            with work.
+    are fewer examples than `batch_size`. A picture may be shared by many examples.
 
     Raises:
         ValueError: no example.
     """
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        *,
-        batch_size: int,
-        tile_px: int,
-        seed: int,
-        purpose: str,
-        iteration: int,
-        shift_px: int = 0,
-        pinned: bool = False,
-    ) -> None:
+    def __init__(self, examples: Sequence[Example], sampling: Sampling) -> None:
         if not examples:
             raise ValueError("batches need at least one example")
-        self._examples = examples
-        self._batch_size = batch_size
-        self._tile_px = tile_px
-        self._counter = (seed, purpose, iteration)
-        self._shift_px = shift_px
-        self._pinned = pinned
+        self._examples, self._pinned = examples, sampling.pinned
+        self._batch_size, self._tile_px = sampling.batch_size, sampling.tile_px
+        self._shift_px = sampling.shift_px
+        self._counter = (sampling.seed, sampling.purpose, sampling.iteration)
         self._epoch_order: tuple[int, np.ndarray] | None = None
 
     @property
@@ -172,7 +172,10 @@ class TileBatches:
         return [
             (down, right)
             for down, right in draws.integers(
-                -self._shift_px, self._shift_px, size=(self._batch_size, 2), endpoint=True
+                -self._shift_px,
+                self._shift_px,
+                size=(self._batch_size, 2),
+                endpoint=True,
             ).tolist()
         ]
 
@@ -205,9 +208,7 @@ class MixedBatches:
     Args:
         labelled: examples with true labels, at least one.
         others: the other examples, at least one.
-        batch_size: tiles per step, at least 2.
-        tile_px: side of a tile.
-        seed, purpose, iteration, shift_px, pinned: as for `TileBatches`.
+        sampling: of both kinds; `batch_size` of a mixed batch is at least 2.
         weight: factor on the others' own weights at the first and at the last step; linear between
             them.
         steps: of the training.
@@ -216,45 +217,26 @@ class MixedBatches:
         ValueError: an empty kind, or a batch of one.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         labelled: Sequence[Example],
         others: Sequence[Example],
+        sampling: Sampling,
         *,
-        batch_size: int,
-        tile_px: int,
-        seed: int,
-        purpose: str,
-        iteration: int,
-        shift_px: int = 0,
-        pinned: bool = False,
         weight: tuple[float, float] = (1.0, 1.0),
         steps: int = 1,
     ) -> None:
-        if batch_size < 2:
+        if sampling.batch_size < 2:
             raise ValueError("a mixed batch needs room for two tiles")
-        half = batch_size // 2
+        half, purpose = sampling.batch_size // 2, sampling.purpose
         self._first = TileBatches(
-            labelled,
-            batch_size=half,
-            tile_px=tile_px,
-            seed=seed,
-            purpose=f"{purpose} labelled",
-            iteration=iteration,
-            shift_px=shift_px,
-            pinned=pinned,
+            labelled, replace(sampling, batch_size=half, purpose=f"{purpose} labelled")
         )
+        rest = sampling.batch_size - half
         self._second = TileBatches(
-            others,
-            batch_size=batch_size - half,
-            tile_px=tile_px,
-            seed=seed,
-            purpose=f"{purpose} others",
-            iteration=iteration,
-            shift_px=shift_px,
-            pinned=pinned,
+            others, replace(sampling, batch_size=rest, purpose=f"{purpose} others")
         )
-        self._examples, self._batch_size = len(labelled) + len(others), batch_size
+        self._examples, self._batch_size = len(labelled) + len(others), sampling.batch_size
         self._weight, self._steps = weight, steps
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 from cryossl.data.labels import BACKGROUND, IGNORE, LabelMap
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
-from cryossl.network.batches import Batches, Example, MixedBatches, TileBatches
+from cryossl.network.batches import Batches, Example, MixedBatches, Sampling, TileBatches
 from cryossl.pseudolabels.pixel_rules import SoftTargets
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.recipe import Learning
@@ -33,18 +33,14 @@ def labelled_examples(store: Store, items: Sequence[str]) -> list[Example]:
     return _examples(store, items, maps)
 
 
-def student_batches(  # noqa: PLR0913
+def student_batches(
     store: Store,
     labelled: Sequence[str],
     selected: Selected | None,
     learning: Learning,
     *,
-    batch_size: int,
-    seed: int,
-    iteration: int,
+    sampling: Sampling,
     steps: int,
-    shift_px: int,
-    pinned: bool,
 ) -> Batches:
     """The batches of a training, mixed as `learning` says.
 
@@ -53,39 +49,14 @@ def student_batches(  # noqa: PLR0913
         labelled: item ids.
         selected: pseudo-labels, or None for a training on labelled items alone.
         learning: how they are mixed and weighted.
-        batch_size: tiles per step.
-        seed: of the run.
-        iteration: of self-training.
+        sampling: how tiles are drawn.
         steps: optimiser steps of the training.
-        shift_px: most that a tile's window is moved from its place in each direction.
-        pinned: page-locked memory, for CUDA.
     """
     first = labelled_examples(store, labelled)
     second = [] if selected is None else _pseudo_examples(store, selected, learning)
     if second and learning.mixed:
-        return MixedBatches(
-            first,
-            second,
-            batch_size=batch_size,
-            tile_px=store.tile_px,
-            seed=seed,
-            purpose="fit",
-            iteration=iteration,
-            shift_px=shift_px,
-            pinned=pinned,
-            weight=learning.pseudo_weight,
-            steps=steps,
-        )
-    return TileBatches(
-        first + second,
-        batch_size=batch_size,
-        tile_px=store.tile_px,
-        seed=seed,
-        purpose="fit",
-        iteration=iteration,
-        shift_px=shift_px,
-        pinned=pinned,
-    )
+        return MixedBatches(first, second, sampling, weight=learning.pseudo_weight, steps=steps)
+    return TileBatches(first + second, sampling)
 
 
 def _pseudo_examples(store: Store, selected: Selected, learning: Learning) -> list[Example]:

@@ -30,7 +30,7 @@ from cryossl.evaluation.metrics import best_threshold, counts_at
 from cryossl.evaluation.scores import Evaluation
 from cryossl.network import architecture as networks
 from cryossl.network import training
-from cryossl.network.batches import Batches
+from cryossl.network.batches import Batches, Sampling
 from cryossl.network.checkpoints import Checkpoint, save_weights
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
@@ -133,17 +133,16 @@ class Experiment:
         steps = steps or training.steps_for(
             settings, tiles=self._tiles(items), student=iteration > 0
         )
-        batches = student_batches(
-            self.store,
-            labelled,
-            selected,
-            learning,
-            batch_size=settings.batch_size,
+        sampling = Sampling(
+            settings.batch_size,
+            self.store.tile_px,
             seed=self.config.split.seed,
             iteration=iteration,
-            steps=steps,
             shift_px=round(settings.tile_shift * self.store.tile_px),
             pinned=self._inference.device.type == "cuda",
+        )
+        batches = student_batches(
+            self.store, labelled, selected, learning, sampling=sampling, steps=steps
         )
         objective = self._objective(learning, iteration)
         warm = teacher if learning.warm_start else None

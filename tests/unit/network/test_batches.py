@@ -9,7 +9,7 @@ import torch
 from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE
 from cryossl.data.tiling import Tile
-from cryossl.network.batches import Example, TileBatches, cut_into
+from cryossl.network.batches import Example, Sampling, TileBatches, cut_into
 
 TILE_PX = 8
 
@@ -33,11 +33,9 @@ def batches(
 ) -> TileBatches:
     return TileBatches(
         examples(count),
-        batch_size=batch_size,
-        tile_px=TILE_PX,
-        seed=seed,
-        purpose=purpose,
-        iteration=iteration,
+        Sampling(
+            batch_size=batch_size, tile_px=TILE_PX, seed=seed, purpose=purpose, iteration=iteration
+        ),
     )
 
 
@@ -87,7 +85,7 @@ def test_what_lies_beyond_the_edge_is_neutral_and_ignored():
         Tile("small", 0, 0, (0, 5, 0, 3)), np.full((5, 3), 200, np.uint8), np.ones((5, 3), np.uint8)
     )
     batch = TileBatches(
-        [small], batch_size=1, tile_px=TILE_PX, seed=0, purpose="train", iteration=0
+        [small], Sampling(batch_size=1, tile_px=TILE_PX, seed=0, purpose="train", iteration=0)
     ).batch(0)
     inside = torch.zeros(TILE_PX, TILE_PX, dtype=torch.bool)
     inside[:5, :3] = True
@@ -137,7 +135,10 @@ def moving(*, shift_px: int, shape: tuple[int, int] = (40, 24)) -> TileBatches:
         for tile in tiles
     ]
     return TileBatches(
-        rows, batch_size=2, tile_px=TILE_PX, seed=0, purpose="train", iteration=0, shift_px=shift_px
+        rows,
+        Sampling(
+            batch_size=2, tile_px=TILE_PX, seed=0, purpose="train", iteration=0, shift_px=shift_px
+        ),
     )
 
 

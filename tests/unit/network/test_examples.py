@@ -9,7 +9,7 @@ import pytest
 from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.data.labels import BACKGROUND, IGNORE
-from cryossl.network.batches import MixedBatches, TileBatches
+from cryossl.network.batches import MixedBatches, Sampling, TileBatches
 from cryossl.network.examples import labelled_examples, student_batches
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.keep_rules import AllAbove, BestOfEachSource
@@ -77,14 +77,11 @@ def selected(pool: Pool, store, folder, rules: Selection, *, times: int = 1) -> 
 
 def batches(store, pool: Pool, found: Selected | None, learning: Learning, **changes):
     labelled = [item for item in pool.items if store.micrographs[item].annotated]
-    return student_batches(
-        store,
-        labelled,
-        found,
-        learning,
-        **{"batch_size": 4, "seed": 0, "iteration": 1, "steps": 12, "shift_px": 0, "pinned": False}
-        | changes,
+    steps = changes.pop("steps", 12)
+    sampling = Sampling(
+        **{"batch_size": 4, "tile_px": store.tile_px, "seed": 0, "iteration": 1} | changes
     )
+    return student_batches(store, labelled, found, learning, sampling=sampling, steps=steps)
 
 
 def test_labelled_tiles_show_the_truth_and_nothing_of_tiles_that_were_not_given(store, pool):

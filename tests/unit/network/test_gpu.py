@@ -22,7 +22,7 @@ from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError
 from cryossl.network import device as devices
 from cryossl.network.architecture import build
-from cryossl.network.batches import TileBatches
+from cryossl.network.batches import Sampling, TileBatches
 from cryossl.network.checkpoints import Checkpoint
 from cryossl.network.objectives import OnlineTeacher, Supervised
 from cryossl.network.prediction import predict
@@ -129,7 +129,8 @@ def test_a_student_of_its_own_average_trains_and_resumes(tmp_path):
 def test_page_locked_batches_hold_what_the_others_hold():
     arguments = {"batch_size": 4, "tile_px": TILE_PX, "seed": 0, "purpose": "train", "iteration": 0}
     plain, pinned = (
-        TileBatches(examples(10), pinned=pinned, **arguments).batch(3) for pinned in (False, True)
+        TileBatches(examples(10), Sampling(pinned=pinned), **arguments).batch(3)
+        for pinned in (False, True)
     )
     assert pinned.pictures.is_pinned()
     assert torch.equal(plain.pictures, pinned.pictures)
@@ -162,11 +163,7 @@ def test_too_little_memory_is_one_line(tmp_path):
                 checkpoint=Checkpoint(tmp_path),
                 batches=TileBatches(
                     examples(256),
-                    batch_size=256,
-                    tile_px=TILE_PX,
-                    seed=0,
-                    purpose="train",
-                    iteration=0,
+                    Sampling(batch_size=256, tile_px=TILE_PX, seed=0, purpose="train", iteration=0),
                 ),
             )
     finally:

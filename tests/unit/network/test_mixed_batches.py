@@ -10,7 +10,7 @@ import torch
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.data.tiling import Tile
-from cryossl.network.batches import Example, MixedBatches, TileBatches, plain_tables
+from cryossl.network.batches import Example, MixedBatches, Sampling, TileBatches, plain_tables
 from cryossl.network.objectives import targets_and_weights
 from cryossl.pseudolabels.pixel_rules import SoftTargets
 
@@ -50,14 +50,11 @@ def mixed(
 ) -> MixedBatches:
     first = examples(labelled, name="true") if isinstance(labelled, int) else labelled
     second = examples(others, name="pseudo") if isinstance(others, int) else others
-    settings = {
-        "batch_size": batch_size,
-        "tile_px": TILE_PX,
-        "seed": 0,
-        "purpose": "fit",
-        "iteration": 1,
-    } | changes
-    return MixedBatches(first, second, **settings)
+    rest = {name: changes.pop(name) for name in ("weight", "steps") if name in changes}
+    sampling = Sampling(
+        **{"batch_size": batch_size, "tile_px": TILE_PX, "seed": 0, "iteration": 1} | changes
+    )
+    return MixedBatches(first, second, sampling, **rest)
 
 
 @pytest.mark.parametrize(("batch_size", "halves"), [(6, (3, 3)), (7, (3, 4)), (2, (1, 1))])
@@ -83,7 +80,8 @@ def test_each_kind_goes_through_epochs_of_its_own():
 
 def test_an_epoch_takes_as_many_steps_as_a_common_pool_of_all_tiles():
     common = TileBatches(
-        examples(14, name="all"), batch_size=6, tile_px=TILE_PX, seed=0, purpose="fit", iteration=1
+        examples(14, name="all"),
+        Sampling(batch_size=6, tile_px=TILE_PX, seed=0, purpose="fit", iteration=1),
     )
     assert mixed(3, 11).steps_per_epoch == common.steps_per_epoch == 3
 
@@ -138,7 +136,7 @@ def batch_of(labels: list[list[int]], **changes):
         for index, row in enumerate(labels)
     ]
     return TileBatches(
-        rows, batch_size=len(rows), tile_px=4, seed=0, purpose="fit", iteration=0
+        rows, Sampling(batch_size=len(rows), tile_px=4, seed=0, purpose="fit", iteration=0)
     ).batch(0)
 
 

@@ -154,7 +154,7 @@ def train(folder: Path, *, online: bool) -> None:
     from cryossl.config import NetworkSettings
     from cryossl.data.tiling import Tile
     from cryossl.network.architecture import build
-    from cryossl.network.batches import Example, MixedBatches, TileBatches
+    from cryossl.network.batches import Example, MixedBatches, Sampling, TileBatches
     from cryossl.network.checkpoints import Checkpoint, save_weights
     from cryossl.network.objectives import OnlineTeacher
     from cryossl.network.training import Hyperparameters, fit
@@ -181,9 +181,9 @@ def train(folder: Path, *, online: bool) -> None:
 
     order = {"tile_px": 32, "seed": 0, "purpose": "train", "iteration": 0}
     batches = (
-        MixedBatches(examples[:5], examples[5:], batch_size=4, steps=STEPS, **order)
+        MixedBatches(examples[:5], examples[5:], Sampling(batch_size=4), steps=STEPS, **order)
         if online
-        else TileBatches(examples, batch_size=2, **order)
+        else TileBatches(examples, Sampling(batch_size=2), **order)
     )
     objective = (
         OnlineTeacher(

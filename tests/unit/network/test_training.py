@@ -23,7 +23,7 @@ from cryossl.config import NetworkSettings
 from cryossl.data.labels import IGNORE
 from cryossl.errors import NumericError, StorageError
 from cryossl.network.architecture import build
-from cryossl.network.batches import TileBatches
+from cryossl.network.batches import Sampling, TileBatches
 from cryossl.network.checkpoints import Checkpoint
 from cryossl.network.training import Hyperparameters
 
@@ -177,7 +177,9 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path, change):
 def test_a_loss_that_is_not_finite_stops_at_that_step_and_leaves_the_last_good_checkpoint(tmp_path):
     tiles = examples(10)
     poisoned = tiles[7].tile.id
-    order = TileBatches(tiles, batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0)
+    order = TileBatches(
+        tiles, Sampling(batch_size=4, tile_px=TILE_PX, seed=0, purpose="train", iteration=0)
+    )
     bad_step = next(step for step in range(3) if poisoned in order.batch(step).items)
     tiles[7] = replace(tiles[7], weight=math.inf)
     checkpoint = Checkpoint(tmp_path, every_seconds=0)
