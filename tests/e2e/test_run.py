@@ -33,6 +33,7 @@ ARM = {
     "empty_selection",
     "fingerprint",
     "split_sha256",
+    "code_digest",
     "settings",
 }
 FACTS = {

@@ -269,6 +269,8 @@ class Bench:
         self._data, self._empty = once / "data", empty_store or once / "empty.db"
         self.calm = Place(once / "calm", self._data, self._options, real=real)
         with FileLock(once / "bench.lock"):
+            if not self._empty.exists():
+                make_empty_store(self._empty)
             if not (once / _CALM).exists():
                 self._make(once)
             self.seconds: float = json.loads((once / _CALM).read_text())
@@ -286,8 +288,6 @@ class Bench:
         from cryossl.progress.events import silent
 
         synthesise(self._data, seed=0, train=64, validation=4, test=4, size_px=64, report=silent)
-        if not self._empty.exists():
-            make_empty_store(self._empty)
         shutil.copyfile(self._empty, self.calm.folder / "mlflow.db")
         seconds = undisturbed(self.calm)
         (once / _CALM).write_text(json.dumps(seconds))

@@ -19,7 +19,7 @@ from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import Priors
 from cryossl.pseudolabels.selection import Quality, Selection
 from cryossl.pseudolabels.summary import summarise
-from cryossl.selftraining.models import HEALTHY, PROBE_MICROGRAPHS, Inference
+from cryossl.selftraining.models import HEALTHY, WATCHED_MICROGRAPHS, Inference
 from cryossl.system.stages import Stage, Stages
 
 
@@ -125,7 +125,7 @@ def test_a_network_seems_collapsed_if_it_finds_four_times_too_much_or_too_little
     store, tmp_path, cutoff, level
 ):
     names = [name for name, one in store.micrographs.items() if one.part == "train"]
-    assert len(names) <= PROBE_MICROGRAPHS  # so that the probe is the pool
+    assert len(names) <= WATCHED_MICROGRAPHS  # so that the probe is the pool
     pool = Pool(store, names)
     inference = Inference(
         Config(), store, Stages(tmp_path / "stages"), device=CPU, precision="fp32"
