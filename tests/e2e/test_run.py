@@ -25,6 +25,7 @@ SUMMARY = {
     "best_iteration",
     "stop_reason",
     "verdict",
+    "verdict_reference",
 }
 ARM = {
     "summary",
