@@ -7,7 +7,7 @@ import io
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from analysis.tables.table import NOTHING, Cell, Column, Table
@@ -65,7 +65,7 @@ def table_text(table: Table) -> str:
         for line in cells
     ]
     lines.insert(rule, "  ".join("─" * width for width in widths))
-    return "\n".join([table.title, "", *lines, *_wrapped(table.notes)]) + "\n"
+    return "\n".join([table.title, "", *lines]) + "\n" + wrapped(table.notes)
 
 
 def table_markdown(table: Table) -> str:
@@ -97,15 +97,12 @@ def table_csv(table: Table) -> str:
     """
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(
-        [
-            *(
-                _inert(f"{column.name}_{unit}" if (unit := _unit_word(column)) else column.name)
-                for column in table.columns
-            ),
-            "run_ids",
-        ]
-    )
+    units = [column.unit.replace("%", "percent") for column in table.columns]
+    names = [
+        f"{column.name}_{unit}".removesuffix("_")
+        for column, unit in zip(table.columns, units, strict=True)
+    ]
+    writer.writerow([*map(_inert, names), "run_ids"])
     for row in table.rows:
         ids = dict.fromkeys(run for cell in row for run in cell.run_ids)
         writer.writerow([*(_csv_value(cell) for cell in row), _inert(" ".join(ids))])
@@ -195,12 +192,9 @@ def _aligned(text: str, width: int, column: Column) -> str:
     return text.ljust(width) if column.decimals is None else text.rjust(width)
 
 
-def _wrapped(notes: Sequence[str]) -> list[str]:
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
-
-
-def _unit_word(column: Column) -> str:
-    return {"%": "percent"}.get(column.unit, column.unit)
+def wrapped(texts: Iterable[str], *, indent: str = "  ") -> str:
+    """The texts in lines of a terminal's width, each from its second line on indented."""
+    return "".join(f"{textwrap.fill(text, WIDTH, subsequent_indent=indent)}\n" for text in texts)
 
 
 def _csv_value(cell: Cell) -> str:
