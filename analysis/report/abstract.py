@@ -132,8 +132,8 @@ def _particles(comparison: Comparison) -> str:
 
 def span(interval: Interval) -> str:
     """An interval of fractions in points: `+2.10 points [+0.40, +3.60]`."""
-    low, high = 100 * interval.lower, 100 * interval.upper
-    return f"{100 * interval.estimate:+.2f} points [{low:+.2f}, {high:+.2f}]"
+    middle, low, high = interval.points
+    return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
 def _baseline(arms: Sequence[Arm], ratio: float) -> str:

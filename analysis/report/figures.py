@@ -100,9 +100,7 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
                 against_baseline(group, metric=metric), counts, metric=metric
             ).interval
             if interval is not None:
-                low, middle, high = (
-                    100 * value for value in (interval.lower, interval.estimate, interval.upper)
-                )
+                middle, low, high = interval.points
                 axes.errorbar(
                     [place + 0.22],
                     [middle],

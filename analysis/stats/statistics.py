@@ -8,6 +8,7 @@ micrographs is in `analysis.stats.bootstrap`.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -33,6 +34,11 @@ class Interval:
     lower: float
     upper: float
     level: float = 0.95
+
+    @property
+    def points(self) -> tuple[float, float, float]:
+        """Estimate, lower and upper bound times 100: of fractions, the points."""
+        return 100 * self.estimate, 100 * self.lower, 100 * self.upper
 
 
 @dataclass(frozen=True)
@@ -80,16 +86,10 @@ def sign_flip_test(differences: Differences, *, rng: np.random.Generator) -> Sig
             "needed",
         )
     if n <= EXACT_SEEDS:
-        return SignFlip(
-            p=_count_patterns(differences) / 2**n,
-            exact=True,
-            reason=f"exact, all {2**n} sign patterns",
-        )
-    hits = _draw_patterns(differences, rng)
-    p = (hits + 1) / (MONTE_CARLO_DRAWS + 1)
-    return SignFlip(
-        p=p, exact=False, reason=f"Monte Carlo, {MONTE_CARLO_DRAWS} random sign patterns"
-    )
+        p = _count_patterns(differences) / 2**n
+        return SignFlip(p, exact=True, reason=f"exact, all {2**n} sign patterns")
+    p = (_draw_patterns(differences, rng) + 1) / (MONTE_CARLO_DRAWS + 1)
+    return SignFlip(p, exact=False, reason=f"Monte Carlo, {MONTE_CARLO_DRAWS} random sign patterns")
 
 
 def _threshold(differences: Differences) -> float:
@@ -193,25 +193,16 @@ def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: flo
     """
     if not (effect > 0 and spread > 0 and math.isfinite(effect) and math.isfinite(spread)):
         raise ValueError(f"effect and spread must be above 0, got {effect} and {spread}")
-    low, high = SEEDS_FOR_P - 1, SEEDS_FOR_P
-    while _power(high, effect / spread, level) < power:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if _power(middle, effect / spread, level) >= power else (middle, high)
-        )
-    return high
 
+    def power_of(n: int) -> float:
+        critical, shift = t_quantile(0.5 + level / 2, n - 1), effect / spread * math.sqrt(n)
+        above, below = (float(special.nctdtr(n - 1, shift, at)) for at in (critical, -critical))
+        return 1 - above + below
 
-def _power(n: int, ratio: float, level: float) -> float:
-    critical = t_quantile(0.5 + level / 2, n - 1)
-    shift = ratio * math.sqrt(n)
-    return (
-        1
-        - float(special.nctdtr(n - 1, shift, critical))
-        + float(special.nctdtr(n - 1, shift, -critical))
-    )
+    most = SEEDS_FOR_P
+    while power_of(most) < power:
+        most *= 2
+    return bisect_left(range(most), power, lo=SEEDS_FOR_P, key=power_of)
 
 
 def power_note(differences_points: Differences, *, effect_points: float = 1.0) -> str:
@@ -223,9 +214,7 @@ def power_note(differences_points: Differences, *, effect_points: float = 1.0) -
         if n < SEEDS_FOR_P
         else f"{n} seeds: enough for a p-value"
     )
-    if n < 2:
-        return start
-    spread = float(differences_points.std(ddof=1))
+    spread = float(differences_points.std(ddof=1)) if n > 1 else 0.0
     if spread == 0:
         return start
     needed = seeds_needed(effect_points, spread)
