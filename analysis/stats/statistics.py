@@ -142,7 +142,7 @@ def effect_size(differences: Differences) -> Effect:
     _check(differences)
     if len(differences) == 0:
         raise ValueError("the effect size of no seed is undefined")
-    improvement = float(np.mean(np.where(differences == 0, 0.5, differences > 0)))
+    improvement = float(np.heaviside(differences, 0.5).mean())
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     return Effect(float(differences.mean()) / spread if spread > 0 else None, improvement)
 
