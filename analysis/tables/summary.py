@@ -104,29 +104,21 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
     for ratio, strategy, group in by_arm(arms):
         done = [arm for arm in group if arm.state == "finished"]
         ids = run_ids_of(done)
-        spreads = (
-            [arm.value(metric) for arm in done],
-            [arm.gain(metric) for arm in done if strategy != "supervised"],
-        )
-        tests = (
-            [arm.value(recall) for arm in done],
-            [arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1],
-        )
         pseudo_ids = [arm.pseudo_labelled.run_id for arm in done if arm.pseudo_labelled]
+        gains = [arm.gain(metric) for arm in done if strategy != "supervised"]
+        measured = (
+            (spread_cell, [arm.value(metric) for arm in done], ids),
+            (spread_cell, gains, ids),
+            (mean_cell, [arm.value(recall) for arm in done], ids),
+            (mean_cell, [arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1], ids),
+            *((mean_cell, [arm.pseudo(name) for arm in done], pseudo_ids) for name in _PSEUDO),
+        )
         rows.append(
             (
                 *row_of(columns[:2], (labelled_text(arms, ratio), strategy)),
                 *(
-                    spread_cell(column, values, run_ids=ids)
-                    for column, values in zip(columns[2:4], spreads, strict=True)
-                ),
-                *(
-                    mean_cell(column, values, run_ids=ids)
-                    for column, values in zip(columns[4:6], tests, strict=True)
-                ),
-                *(
-                    mean_cell(column, (arm.pseudo(name) for arm in done), run_ids=pseudo_ids)
-                    for column, name in zip(columns[6:9], _PSEUDO, strict=True)
+                    cell(column, values, run_ids=runs)
+                    for column, (cell, values, runs) in zip(columns[2:9], measured, strict=True)
                 ),
                 _closed_cell(
                     columns[9], done, finished(arms, ratio_percent=ratio, strategy=FULL), metric
