@@ -248,17 +248,17 @@ def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[s
     colour, marker = look
     for arm in group:
         thin_line(axes, [(0, _base(arm, metric)), *_students(arm, metric)], colour)
-        for model in arm.iterations:
-            if model.iteration and metric in model.metrics:
-                axes.plot(
-                    model.iteration,
-                    100 * model.metrics[metric],
-                    marker,
-                    color=colour,
-                    markersize=4,
-                    alpha=0.7,
-                    markerfacecolor=colour if model.accepted else "white",
-                )
+        accepted = {model.iteration for model in arm.iterations if model.accepted}
+        for iteration, score in _students(arm, metric):
+            axes.plot(
+                iteration,
+                100 * score,
+                marker,
+                color=colour,
+                markersize=4,
+                alpha=0.7,
+                markerfacecolor=colour if iteration in accepted else "white",
+            )
     last = max((model.iteration for arm in group for model in arm.iterations), default=0)
     steps = range(last + 1)
     kept = np.array([[_kept(arm, metric, step) for step in steps] for arm in group], np.float64)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from analysis.report.plotting import Plot, Point, looks, plotted, thin_line
-from analysis.runs.arms import Arm, at_ratio, ratios_of, strategies_of
+from analysis.report.plotting import Plot, looks, plotted, thin_line
+from analysis.runs.arms import Arm, at_ratio, by_arm, ratios_of, strategies_of
 from cryossl.evaluation.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, mean_of
 
 
@@ -69,15 +69,15 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
 def quality(arms: Sequence[Arm]) -> Plot:
     """Mean quality score of the pseudo-labels against their F1 in the audit."""
     names = ("quality/mean", "pseudo/audit_f1")
-    points: dict[tuple[float, str], list[Point]] = {
-        (arm.ratio_percent, arm.strategy): [] for arm in arms
-    }
-    for arm in arms:
-        points[arm.ratio_percent, arm.strategy] += [
+    points = {
+        (ratio, strategy): [
             (model.metrics[names[0]], 100 * model.metrics[names[1]])
+            for arm in group
             for model in arm.iterations
             if all(name in model.metrics for name in names)
         ]
+        for ratio, strategy, group in by_arm(arms)
+    }
     styles = looks(strategies_of(arms))
 
     def draw(axes: Axes, ratio: float) -> None:
