@@ -25,7 +25,6 @@ COLUMNS = (
     "strategy",
     "iteration",
     "run_id",
-    "parent_id",
     "start_time",
     "fingerprint",
     "status",
@@ -34,7 +33,6 @@ COLUMNS = (
     "note",
     "accepted",
     "labelled_count",
-    "pool_count",
     "stop_reason",
     "arm_status",
     "code_digest",
@@ -137,7 +135,6 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
     status = str(record.get("status", ""))
     row: Row = {
         "run_id": record.get("run_id"),
-        "parent_id": record.get("parent_id"),
         "status": status,
         "start_time": record.get("start_time"),
         "note": "",
@@ -147,11 +144,10 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "stop_reason": record.get("cryossl.stop_reason", ""),
         "arm_status": None,
         "labelled_count": number_in(record.get("cryossl.labelled_count")),
-        "pool_count": number_in(record.get("cryossl.pool_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
         "code_digest": record.get("cryossl.code_digest", ""),
     }
-    row |= {name: value for name, value in record.items() if name in metric_names(record)}
+    row |= {name: record[name] for name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)
     row |= own | {
         name: value for name, value in _params(first).items() if name not in NOT_SETTINGS or not own

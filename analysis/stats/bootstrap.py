@@ -103,7 +103,7 @@ def paired_bootstrap(
     every = _draw(arms, groups, ("seeds", "sources", "micrographs"), score, draws, rng)
     improvement = float(np.nanmean(np.heaviside(every, 0.5)))
     return Difference(
-        Interval(estimate, estimate - half, estimate + half, level),
+        Interval(estimate, estimate - half, estimate + half),
         improvement,
         freedom,
         tuple(variances),

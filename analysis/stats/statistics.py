@@ -28,12 +28,11 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its two-sided interval at `level`, all in the unit of the differences."""
+    """An estimate with its two-sided interval, all in the unit of the differences."""
 
     estimate: float
     lower: float
     upper: float
-    level: float = 0.95
 
     @property
     def points(self) -> tuple[float, float, float]:
@@ -159,7 +158,7 @@ def seed_interval(differences: Differences, *, level: float = 0.95) -> Interval 
         return None
     mean = float(differences.mean())
     half = t_quantile(0.5 + level / 2, n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, level)
+    return Interval(mean, mean - half, mean + half)
 
 
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
@@ -205,8 +204,8 @@ def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: flo
     return bisect_left(range(most), power, lo=SEEDS_FOR_P, key=power_of)
 
 
-def power_note(differences_points: Differences, *, effect_points: float = 1.0) -> str:
-    """One sentence: are there enough seeds, and how many would a gain of `effect_points` need?"""
+def power_note(differences_points: Differences) -> str:
+    """One sentence: are there enough seeds, and how many would a gain of 1 point need?"""
     _check(differences_points)
     n = len(differences_points)
     start = (
@@ -217,10 +216,9 @@ def power_note(differences_points: Differences, *, effect_points: float = 1.0) -
     spread = float(differences_points.std(ddof=1)) if n > 1 else 0.0
     if spread == 0:
         return start
-    needed = seeds_needed(effect_points, spread)
+    needed = seeds_needed(1.0, spread)
     doubt = " (a rough figure from so few)" if n < SEEDS_FOR_P else ""
-    points = f"{effect_points:+g} point{'s' * (effect_points != 1)}"
-    return f"{start}; at this spread a gain of {points} would need about {needed}{doubt}"
+    return f"{start}; at this spread a gain of +1 point would need about {needed}{doubt}"
 
 
 def _check(differences: Differences) -> None:

@@ -174,12 +174,10 @@ def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | N
 
 
 def _quality(known: Mapping[str, str]) -> str | None:
-    parts = [(known.get(f"quality_{name}"), name) for name in ("particle", "background", "balance")]
-    return (
-        " + ".join(f"{weight} {name}" for weight, name in parts)
-        if all(weight for weight, _ in parts)
-        else None
-    )
+    names = ("particle", "background", "balance")
+    if not all(known.get(f"quality_{name}") for name in names):
+        return None
+    return " + ".join(f"{known[f'quality_{name}']} {name}" for name in names)
 
 
 def _measured(arms: Sequence[Arm], ratio: float, metric: str, column: Column) -> Cell:
