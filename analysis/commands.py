@@ -117,17 +117,13 @@ def command_at(config: Config, ratio: float) -> str:
     }
     if not changed:
         return f"make run RATIO={ratio:g}"
-    texts = {
-        name: ",".join(value) if isinstance(value, tuple) else redacted(str(value))
+    options = {
+        f"--{name.replace('_', '-')}": (
+            ",".join(value) if isinstance(value, tuple) else redacted(str(value))
+        )
         for name, value in changed.items()
     }
-    return _command(
-        "run",
-        {
-            "--ratio": f"{ratio:g}",
-            **{f"--{name.replace('_', '-')}": text for name, text in texts.items()},
-        },
-    )
+    return _command("run", {"--ratio": f"{ratio:g}", **options})
 
 
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
@@ -135,8 +131,7 @@ def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
     _print_comparison(config, fingerprints)
     click.echo(
         "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
-        "--ratio R` shows "
-        "one labelled part"
+        "--ratio R` shows one labelled part"
     )
 
 
@@ -149,10 +144,8 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
         tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
         found = _compared_among(tracked, known)
         click.echo("\n" + render(found, "table"), nl=False)
-    except (
-        TrackingError,
-        DataError,
-    ) as error:  # journals and result files hold the numbers too
+    except (TrackingError, DataError) as error:
+        # Journals and result files hold the numbers too.
         click.echo(f"\nNo table now: {error}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from analysis.runs.arms import (
@@ -35,11 +36,11 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
             if strategy == "supervised":
                 continue
             contrast = against_baseline(group, metric=HEADLINE)
-            guess = (
-                estimate(contrast, comparison.counts, metric=HEADLINE) if contrast.pairs else None
-            )
+            guess = None
+            if contrast.pairs:
+                guess = estimate(contrast, comparison.counts, metric=HEADLINE)
+                methods |= {_scope(guess)} if guess.interval else set()
             sentences.append(_gain(strategy, contrast, guess, group))
-            methods |= {_scope(guess)} if guess and guess.interval else set()
         over = reference_notes(arms).get(ratio)
         sentences += [
             _against_naive(comparison, ratio),
@@ -132,8 +133,8 @@ def _particles(comparison: Comparison) -> str:
 
 def span(interval: Interval) -> str:
     """An interval of fractions in points: `+2.10 points [+0.40, +3.60]`."""
-    low, high = 100 * interval.lower, 100 * interval.upper
-    return f"{100 * interval.estimate:+.2f} points [{low:+.2f}, {high:+.2f}]"
+    middle, low, high = interval.points
+    return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
 def _baseline(arms: Sequence[Arm], ratio: float) -> str:
@@ -149,15 +150,11 @@ def _baseline(arms: Sequence[Arm], ratio: float) -> str:
 
 
 def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequence[Arm]) -> str:
-    number = len(contrast.pairs)
+    number, every = len(contrast.pairs), seeds_text(len(group))
     lost = len(group) - number
     collapsed = sum(arm.collapsed for arm in group)
-    tail = f"; a training collapsed in {collapsed} of {seeds_text(len(group))}" if collapsed else ""
-    tail += (
-        f"; {lost} of {seeds_text(len(group))} {'is' if lost == 1 else 'are'} not in it"
-        if lost
-        else ""
-    )
+    tail = f"; a training collapsed in {collapsed} of {every}" if collapsed else ""
+    tail += f"; {lost} of {every} {'is' if lost == 1 else 'are'} not in it" if lost else ""
     if guess is None:
         return f"{strategy} has no finished run{tail}."
     kept = sum(model.iteration == 0 for _, _, model in contrast.pairs)
@@ -169,19 +166,16 @@ def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequ
             f"baseline stays{tail}."
         )
     none = f"; no student was accepted in {kept} of {seeds_text(number)}" if kept else ""
-    if guess.interval is None:
-        return (
-            f"{strategy}: {100 * float(contrast.differences.mean()):+.2f} points over the "
-            f"baseline ({size}){none}{tail}."
-        )
-    return (
-        f"{strategy}: {span(guess.interval)} over the baseline "
-        f"({size}){_zero(guess.interval)}{none}{tail}."
-    )
+    gain, zero = _change(contrast, guess.interval)
+    return f"{strategy}: {gain} over the baseline ({size}){zero}{none}{tail}."
 
 
-def _zero(interval: Interval) -> str:
-    return "; the interval includes no change" if interval.lower <= 0 <= interval.upper else ""
+def _change(contrast: Contrast, interval: Interval | None) -> tuple[str, str]:
+    """The difference in points, with its interval if known, and a remark if that includes 0."""
+    if interval is None:
+        return f"{100 * float(contrast.differences.mean()):+.2f} points", ""
+    inside = interval.lower <= 0 <= interval.upper
+    return span(interval), "; the interval includes no change" if inside else ""
 
 
 def _against_naive(comparison: Comparison, ratio: float) -> str:
@@ -189,9 +183,10 @@ def _against_naive(comparison: Comparison, ratio: float) -> str:
     if len(last.pairs) == 0:
         return ""
     interval = estimate(last, comparison.counts, metric=HEADLINE).interval
+    change, zero = _change(last, interval)
     if interval is None:
-        return f"class_balanced is {100 * float(last.differences.mean()):+.2f} points from naive."
-    return f"class_balanced against naive: {span(interval)}{_zero(interval)}."
+        return f"class_balanced is {change} from naive."
+    return f"class_balanced against naive: {change}{zero}."
 
 
 def _scope(guess: Estimate) -> str:
@@ -205,10 +200,7 @@ def _scope(guess: Estimate) -> str:
 
 def _sentence(template: str, settings: Mapping[str, str]) -> str:
     """The sentence with the settings filled in, or "" if one is not known."""
-    text = template
-    for part in template.split("{")[1:]:
-        name = part.split("}")[0]
-        if name not in settings:
-            return ""
-        text = text.replace(f"{{{name}}}", settings[name])
-    return text
+    try:
+        return re.sub(r"\{(.*?)\}", lambda name: settings[name[1]], template)
+    except KeyError:
+        return ""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 
 import numpy as np
 from jaxtyping import Float64, Int64
 from matplotlib.axes import Axes
 
-from analysis.report.plotting import Plot, looks, panels
+from analysis.report.plotting import Plot, looks, plotted
 from analysis.runs.arms import Arm, by_arm
 from analysis.runs.counts import ModelCounts
 
 Histogram = Int64[np.ndarray, "2 256"]
+# Strategy, its (colour, marker), histogram and (tp, fp, fn) in px, both summed over seeds.
+Pooled = tuple[str, tuple[str, str], Histogram, Int64[np.ndarray, "3"]]
 BINS = 10
 LEAST_PIXELS = 100  # a bin with fewer is not drawn
 LINE_LETTERS = 60  # that fit below a panel
@@ -21,26 +23,12 @@ LINE_LETTERS = 60  # that fit below a panel
 
 def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
     """Precision against recall over all thresholds, with the chosen threshold; seeds pooled."""
-    title = "Precision against recall"
-    caption = (
-        "Test pixels of all seeds together, at every threshold. Dot: the threshold that was "
-        "chosen. Grey: lines of "
-        "equal F1."
-    )
-    pooled = _pooled(arms, counts)
-    if not pooled:
-        return Plot("precision_recall", title, caption, None, "no run has counts")
-    styles = looks(list(dict.fromkeys(strategy for _, strategy in pooled)))
 
-    def draw(axes: Axes, ratio: float) -> None:
+    def draw(axes: Axes, models: Sequence[Pooled]) -> None:
         least = 1.0
-        for (at, strategy), models in pooled.items():
-            if at != ratio:
-                continue
-            colour, marker = styles[strategy]
-            recall, precision = _curve(np.sum([model.histogram for model in models], axis=0))
+        for strategy, (colour, marker), histogram, (tp, fp, fn) in models:
+            recall, precision = _curve(histogram)
             axes.plot(100 * recall, 100 * precision, color=colour, linewidth=1.5)
-            tp, fp, fn = np.sum([model.counts.sum(axis=0) for model in models], axis=0)
             if tp:
                 axes.plot(
                     100 * tp / (tp + fn),
@@ -56,50 +44,33 @@ def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> 
         _equal_f1(axes, low)
         axes.set(xlabel="recall (%)", ylabel="precision (%)", xlim=(low, 100), ylim=(low, 100))
 
-    return Plot(
-        "precision_recall",
-        title,
-        caption,
-        panels(sorted({ratio for ratio, _ in pooled}), draw, height=3.6),
+    caption = (
+        "Test pixels of all seeds together, at every threshold. Dot: the threshold that was "
+        "chosen. Grey: lines of equal F1."
     )
+    return _from_counts("precision_recall", "Precision against recall", caption, arms, counts, draw)
 
 
 def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
     """Share of particle pixels among those predicted with a probability, in ten bins."""
-    title = "Calibration"
-    caption = (
-        "Test pixels of all seeds together: of those predicted with a probability, the share that "
-        "is particle; on the "
-        f"diagonal the probability is right. Bins under {LEAST_PIXELS} px are left out. "
-        "ECE: mean distance "
-        "from the diagonal, weighted by pixels, hence ruled by background."
-    )
-    pooled = _pooled(arms, counts)
-    if not pooled:
-        return Plot("calibration", title, caption, None, "no run has counts")
-    styles = looks(list(dict.fromkeys(strategy for _, strategy in pooled)))
 
-    def draw(axes: Axes, ratio: float) -> None:
+    def draw(axes: Axes, models: Sequence[Pooled]) -> None:
         axes.plot([0, 1], [0, 1], color="#555555", linewidth=0.8, linestyle="--")
         errors = []
-        for (at, strategy), models in pooled.items():
-            if at == ratio:
-                colour, marker = styles[strategy]
-                said, found, pixels = reliability(
-                    np.sum([model.histogram for model in models], axis=0)
-                )
-                error = float(np.sum(pixels * np.abs(said - found)) / pixels.sum())
-                shown = pixels >= LEAST_PIXELS
-                axes.plot(
-                    said[shown],
-                    found[shown],
-                    marker=marker,
-                    color=colour,
-                    linewidth=1.5,
-                    markersize=5,
-                    label=strategy,
-                )
-                errors.append(f"{strategy} {100 * error:.1f}%")
+        for strategy, (colour, marker), histogram, _ in models:
+            said, found, pixels = reliability(histogram)
+            error = float(np.sum(pixels * np.abs(said - found)) / pixels.sum())
+            shown = pixels >= LEAST_PIXELS
+            axes.plot(
+                said[shown],
+                found[shown],
+                marker=marker,
+                color=colour,
+                linewidth=1.5,
+                markersize=5,
+                label=strategy,
+            )
+            errors.append(f"{strategy} {100 * error:.1f}%")
         # Below the panel, for inside it a list of many strategies would cover the curves.
         below = fill(f"ECE: {', '.join(errors)}", LINE_LETTERS)
         axes.set(
@@ -109,12 +80,13 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
             ylim=(0, 1),
         )
 
-    return Plot(
-        "calibration",
-        title,
-        caption,
-        panels(sorted({ratio for ratio, _ in pooled}), draw, height=3.6),
+    caption = (
+        "Test pixels of all seeds together: of those predicted with a probability, the share that "
+        f"is particle; on the diagonal the probability is right. Bins under {LEAST_PIXELS} px are "
+        "left out. ECE: mean distance from the diagonal, weighted by pixels, hence ruled by "
+        "background."
     )
+    return _from_counts("calibration", "Calibration", caption, arms, counts, draw)
 
 
 def reliability(
@@ -133,21 +105,42 @@ def reliability(
     return said, found, pixels[filled].astype(np.int64)
 
 
-def _pooled(
-    arms: Sequence[Arm], counts: Mapping[str, ModelCounts]
-) -> dict[tuple[float, str], list[ModelCounts]]:
-    """(ratio, strategy) -> the counts of its final models; seeds without counts are left out."""
-    found = {
-        (ratio, strategy): [
-            counts[arm.final.run_id] for arm in group if arm.final and arm.final.run_id in counts
-        ]
+def _from_counts(
+    name: str,
+    title: str,
+    caption: str,
+    arms: Sequence[Arm],
+    counts: Mapping[str, ModelCounts],
+    draw: Callable[[Axes, Sequence[Pooled]], None],
+) -> Plot:
+    """A figure of the final models of each strategy; `draw` is called with those of one ratio.
+
+    Seeds without counts are left out.
+    """
+    found = [
+        (
+            ratio,
+            strategy,
+            [counts[arm.final.run_id] for arm in group if arm.final and arm.final.run_id in counts],
+        )
         for ratio, strategy, group in by_arm(arms)
-    }
-    return {
-        key: models
-        for key, models in found.items()
-        if models and sum(int(one.histogram.sum()) for one in models)
-    }
+    ]
+    found = [one for one in found if any(model.histogram.any() for model in one[2])]
+    styles = looks(list(dict.fromkeys(strategy for _, strategy, _ in found)))
+    pooled: dict[float, list[Pooled]] = {}
+    for ratio, strategy, models in found:
+        histogram = np.sum([model.histogram for model in models], axis=0)
+        pixels = np.sum([model.counts.sum(axis=0) for model in models], axis=0)
+        pooled.setdefault(ratio, []).append((strategy, styles[strategy], histogram, pixels))
+    return plotted(
+        name,
+        title,
+        caption,
+        list(pooled),
+        lambda axes, ratio: draw(axes, pooled[ratio]),
+        lacking="no run has counts",
+        height=3.6,
+    )
 
 
 def _curve(histogram: Histogram) -> tuple[Float64[np.ndarray, "_"], Float64[np.ndarray, "_"]]:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.report.origin import Origin
-from analysis.report.plotting import Plot, image
+from analysis.report.plotting import image
 from analysis.report.report import Picture, Report, Section
 from analysis.tables.formats import (
     TERMINAL_MARKS,
@@ -80,9 +80,11 @@ def run_link(cell: Cell, origin: Origin) -> str:
 
 def figure_files(report: Report) -> dict[str, bytes]:
     """File name -> PNG or SVG of each figure, and the pictures."""
+    names = _plot_names(report)
     files = {
-        f"{name}.{form}": image(plot.figure, form)
-        for name, plot in _named_plots(report).items()
+        f"{names[id(plot)]}.{form}": image(plot.figure, form)
+        for section in report.sections
+        for plot in section.plots
         if plot.figure
         for form in ("png", "svg")
     }
@@ -104,7 +106,7 @@ def markdown(report: Report, *, figures: str) -> str:
             for lead, *points in report.abstract
         ),
     ]
-    names = {id(plot): name for name, plot in _named_plots(report).items()}
+    names = _plot_names(report)
     for section in report.sections:
         verdicts = "\n".join(map(verdict_markdown, section.comparison.verdicts))
         blocks += [
@@ -157,7 +159,7 @@ def latex(report: Report, *, figures: str) -> str:
         "\n\n".join(words(" ".join(paragraph)) for paragraph in report.abstract),
         r"\end{abstract}",
     ]
-    names = {id(plot): name for name, plot in _named_plots(report).items()}
+    names = _plot_names(report)
     blocks = [
         block for section in report.sections for block in _latex_section(section, names, figures)
     ]
@@ -201,10 +203,10 @@ def _latex_section(section: Section, names: Mapping[int, str], figures: str) -> 
     return [*blocks, r"\clearpage"]
 
 
-def _named_plots(report: Report) -> dict[str, Plot]:
-    """File name without ending -> plot; from the second section on with its number."""
+def _plot_names(report: Report) -> dict[int, str]:
+    """Id of a plot -> its file's name without ending; from the second section on with a number."""
     return {
-        plot.name + (f"-{number}" if number > 1 else ""): plot
+        id(plot): plot.name + (f"-{number}" if number > 1 else "")
         for number, section in enumerate(report.sections, start=1)
         for plot in section.plots
     }

@@ -41,13 +41,8 @@ def explain(comparison: Comparison, *, strategy: str, ratio: float | None) -> st
         if arm.strategy == strategy and ratio in (None, arm.ratio_percent)
     ]
     if not any(arm.state == "finished" for arm in arms):
-        there = sorted(
-            {
-                f"{arm.strategy} at {arm.ratio_percent:g}%"
-                for arm in comparison.arms
-                if arm.state == "finished"
-            }
-        )
+        done = (arm for arm in comparison.arms if arm.state == "finished")
+        there = sorted({f"{arm.strategy} at {arm.ratio_percent:g}%" for arm in done})
         raise ConfigError(
             f"no finished arm {strategy!r}" + (f" at {ratio:g}%" if ratio is not None else ""),
             cure=f"there are: {', '.join(there)}",
@@ -69,21 +64,15 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
         lines += _arm_lines(arm, comparison)
     known = [value for arm in arms if (value := arm.value(metric)) is not None]
     if known:
-        lines += [
-            "",
-            f"mean over {len(known)} seeds = {np.mean(known):.6f}"
-            + (
-                f", standard deviation {np.std(known, ddof=1):.6f} (n - 1)"
-                if len(known) > 1
-                else ""
-            ),
-        ]
+        mean = f"mean over {len(known)} seeds = {np.mean(known):.6f}"
+        spread = f", standard deviation {np.std(known, ddof=1):.6f} (n - 1)" if known[1:] else ""
+        lines += ["", mean + spread]
     contrast = against_baseline(arms, metric=metric)
     if strategy != "supervised" and contrast.pairs:
-        mean = 100 * contrast.differences.mean()
+        gain = 100 * contrast.differences.mean()
         lines += [
             "",
-            f"gain = score - score of {_base(arms, comparison)} of the same seed; mean {mean:+.4f} "
+            f"gain = score - score of {_base(arms, comparison)} of the same seed; mean {gain:+.4f} "
             "points",
         ]
         guess = estimate(contrast, comparison.counts, metric=metric)

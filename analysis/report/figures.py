@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.report.plotting import PANEL_INCHES, Plot, Point, looks, panels, thin_line
+from analysis.report.plotting import PANEL_INCHES, Plot, Point, looks, plotted, thin_line
 from analysis.runs.arms import Arm, at_ratio, by_arm, ratios_of, strategies_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import seed_interval
-from cryossl.evaluation.verdict import (
-    SUCCESS_GAIN_POINTS,
-    mean_of,
-)
+from cryossl.evaluation.verdict import SUCCESS_GAIN_POINTS, mean_of
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
 MOST_LEVEL = 4  # names that fit side by side below a panel
@@ -28,7 +26,6 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
 
     Seeds are thin, students that were not accepted hollow, mean and interval over seeds bold.
     """
-    title = f"{_word(metric)} by iteration"
     caption = (
         "Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean "
         "over seeds of the model "
@@ -38,11 +35,6 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
     if dashed:
         caption += f" Dashed: {', '.join(dashed)}."
     styles = looks(strategies_of(arms))
-    ratios = ratios_of(arm for arm in arms if _students(arm, metric))
-    if not ratios:
-        return Plot(
-            "f1_by_iteration", title, caption, None, f"no finished arm has a student with {metric}"
-        )
 
     def draw(axes: Axes, ratio: float) -> None:
         for strategy, group in _groups(arms, ratio):
@@ -62,7 +54,14 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
         axes.set_xticks(range(1 + max(model.iteration for arm in arms for model in arm.iterations)))
         axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"{_word(metric)} (%)")
 
-    return Plot("f1_by_iteration", title, caption, panels(ratios, draw))
+    return plotted(
+        "f1_by_iteration",
+        f"{_word(metric)} by iteration",
+        caption,
+        ratios_of(arm for arm in arms if _students(arm, metric)),
+        draw,
+        lacking=f"no finished arm has a student with {metric}",
+    )
 
 
 def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str) -> Plot:
@@ -70,22 +69,8 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
 
     A dot per seed, the dots of a seed joined; estimate and interval beside them.
     """
-    title = f"Gain in {_word(metric)} over the baseline, paired by seed"
-    caption = (
-        "A dot per seed, the dots of a seed joined; beside them estimate and 95% interval, as in "
-        "the table of evidence. "
-        f"Dashed: the +{SUCCESS_GAIN_POINTS:g} points that count as success."
-    )
     names = [name for name in strategies_of(arms) if name != "supervised"]
-    styles, ratios = (
-        looks(names),
-        ratios_of(
-            arm for arm in arms if arm.strategy != "supervised" and arm.gain(metric) is not None
-        ),
-    )
-    slanted = len(names) > MOST_LEVEL
-    if not ratios:
-        return Plot("gains", title, caption, None, f"no finished arm has a gain in {metric}")
+    styles, slanted = looks(names), len(names) > MOST_LEVEL
 
     def draw(axes: Axes, ratio: float) -> None:
         groups = [(name, group) for name, group in _groups(arms, ratio) if name != "supervised"]
@@ -115,12 +100,11 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
                 against_baseline(group, metric=metric), counts, metric=metric
             ).interval
             if interval is not None:
-                middle = 100 * interval.estimate
-                bars = [[middle - 100 * interval.lower], [100 * interval.upper - middle]]
+                middle, low, high = interval.points
                 axes.errorbar(
                     [place + 0.22],
                     [middle],
-                    yerr=bars,
+                    yerr=[[middle - low], [high - middle]],
                     fmt=marker,
                     color=colour,
                     markersize=8,
@@ -131,44 +115,45 @@ def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str
         axes.axhline(0, color="black", linewidth=0.8)
         axes.axhline(SUCCESS_GAIN_POINTS, color="#555555", linewidth=0.8, linestyle="--")
         below = [name.replace("_", " ") for name, _ in groups]
-        if slanted:
-            axes.set_xticks(
-                range(len(groups)), below, rotation=45, ha="right", rotation_mode="anchor"
-            )
-        else:
-            axes.set_xticks(
-                range(len(groups)), [name.replace("+", "\n+").replace("-", "\n-") for name in below]
-            )
+        if not slanted:
+            below = [re.sub("([+-])", r"\n\1", name) for name in below]
+        axes.set_xticks(
+            range(len(groups)),
+            below,
+            rotation=45 * slanted,
+            ha="right" if slanted else "center",
+            rotation_mode="anchor" if slanted else "default",
+        )
         axes.set(xlim=(-0.5, max(1, len(groups)) - 0.3), ylabel="gain (points)")
 
-    return Plot(
+    return plotted(
         "gains",
-        title,
-        caption,
-        panels(ratios, draw, legend=False, height=PANEL_INCHES + slanted * SLANT_INCHES),
+        f"Gain in {_word(metric)} over the baseline, paired by seed",
+        "A dot per seed, the dots of a seed joined; beside them estimate and 95% interval, as in "
+        "the table of evidence. "
+        f"Dashed: the +{SUCCESS_GAIN_POINTS:g} points that count as success.",
+        ratios_of(
+            arm for arm in arms if arm.strategy != "supervised" and arm.gain(metric) is not None
+        ),
+        draw,
+        lacking=f"no finished arm has a gain in {metric}",
+        height=PANEL_INCHES + slanted * SLANT_INCHES,
+        legend=False,
     )
 
 
 def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Mean gain per source, a row each, best first."""
-    title, prefix = f"Gain in {_word(metric)} by source", f"{metric}/"
-    caption = (
-        "Mean over seeds of the gain on the test micrographs of one source; in the order of "
-        "the last strategy's gain."
-    )
     found = {
         (ratio, strategy): gains
         for ratio, strategy, group in by_arm(arms)
         if strategy != "supervised"
-        if (gains := _by_source(group, prefix))
+        if (gains := _by_source(group, f"{metric}/"))
     }
-    ratios = sorted({ratio for ratio, _ in found})
-    if not ratios:
-        return Plot("source_gains", title, caption, None, "no finished arm was scored by source")
     styles = looks(strategies_of(arms))
     sources = {
         ratio: _source_order([gains for key, gains in found.items() if key[0] == ratio])
-        for ratio in ratios
+        for ratio in sorted({ratio for ratio, _ in found})
     }
 
     def draw(axes: Axes, ratio: float) -> None:
@@ -178,39 +163,33 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
             np.linspace(-SPREAD_ROWS, SPREAD_ROWS, len(here)), here, strict=True
         ):
             colour, marker = styles[strategy]
-            rows = [row + beside for row, source in enumerate(sources[ratio]) if source in gains]
+            points = [
+                (100 * gains[source], row + beside)
+                for row, source in enumerate(sources[ratio])
+                if source in gains
+            ]
             axes.plot(
-                [100 * gains[source] for source in sources[ratio] if source in gains],
-                rows,
-                marker,
-                color=colour,
-                markersize=5,
-                label=strategy,
+                *zip(*points, strict=True), marker, color=colour, markersize=5, label=strategy
             )
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(sources[ratio])), [_short(source) for source in sources[ratio]])
         axes.set(xlabel="gain (points)", ylim=(len(sources[ratio]) - 0.4, -0.6))
 
     row_inches = max(0.24, 0.07 * (len(strategies_of(arms)) - 1))
-    return Plot(
+    return plotted(
         "source_gains",
-        title,
-        caption,
-        panels(
-            ratios,
-            draw,
-            height={ratio: 0.9 + row_inches * len(names) for ratio, names in sources.items()},
-        ),
+        f"Gain in {_word(metric)} by source",
+        "Mean over seeds of the gain on the test micrographs of one source; in the order of "
+        "the last strategy's gain.",
+        list(sources),
+        draw,
+        lacking="no finished arm was scored by source",
+        height={ratio: 0.9 + row_inches * len(names) for ratio, names in sources.items()},
     )
 
 
 def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
     """Minutes of training against gain: a dot per seed, the mean large."""
-    title = "Cost against gain"
-    caption = (
-        "Minutes of training of all students of an arm, the baseline not counted. Small: "
-        "seeds. Large: mean."
-    )
     spent = {
         id(arm): sum(times) / 60
         for arm in arms
@@ -223,11 +202,6 @@ def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
             ]
         )
     }
-    ratios = ratios_of(arm for arm in arms if id(arm) in spent)
-    if not ratios:
-        return Plot(
-            "cost", title, caption, None, "no finished arm recorded the time of its training"
-        )
     styles = looks(strategies_of(arms))
 
     def draw(axes: Axes, ratio: float) -> None:
@@ -251,7 +225,15 @@ def cost(arms: Sequence[Arm], *, metric: str) -> Plot:
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set(xlabel="training (minutes)", ylabel="gain (points)", xlim=(0, None))
 
-    return Plot("cost", title, caption, panels(ratios, draw))
+    return plotted(
+        "cost",
+        "Cost against gain",
+        "Minutes of training of all students of an arm, the baseline not counted. Small: "
+        "seeds. Large: mean.",
+        ratios_of(arm for arm in arms if id(arm) in spent),
+        draw,
+        lacking="no finished arm recorded the time of its training",
+    )
 
 
 def _groups(arms: Sequence[Arm], ratio: float) -> list[tuple[str, list[Arm]]]:
@@ -259,43 +241,31 @@ def _groups(arms: Sequence[Arm], ratio: float) -> list[tuple[str, list[Arm]]]:
 
 
 def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[str, str]) -> None:
-    """The students of each seed, and what is kept after each iteration."""
+    """The students of each seed, and over seeds what is kept after each iteration.
+
+    That is a mean with its interval.
+    """
     colour, marker = look
     for arm in group:
         thin_line(axes, [(0, _base(arm, metric)), *_students(arm, metric)], colour)
-        for model in arm.iterations:
-            if model.iteration and metric in model.metrics:
-                axes.plot(
-                    model.iteration,
-                    100 * model.metrics[metric],
-                    marker,
-                    color=colour,
-                    markersize=4,
-                    alpha=0.7,
-                    markerfacecolor=colour if model.accepted else "white",
-                )
-    _kept_curve(axes, group, metric, colour, marker, group[0].strategy)
-
-
-def _kept_curve(
-    axes: Axes, group: Sequence[Arm], metric: str, colour: str, marker: str, label: str
-) -> None:
-    """Mean over seeds of the model that is kept after each iteration, with its interval."""
-    last = (
-        max(model.iteration for arm in group for model in arm.iterations)
-        if any(arm.iterations for arm in group)
-        else 0
-    )
-    kept = np.array(
-        [[_kept(arm, metric, step) for step in range(last + 1)] for arm in group], np.float64
-    )
+        accepted = {model.iteration for model in arm.iterations if model.accepted}
+        for iteration, score in _students(arm, metric):
+            axes.plot(
+                iteration,
+                100 * score,
+                marker,
+                color=colour,
+                markersize=4,
+                alpha=0.7,
+                markerfacecolor=colour if iteration in accepted else "white",
+            )
+    last = max((model.iteration for arm in group for model in arm.iterations), default=0)
+    steps = range(last + 1)
+    kept = np.array([[_kept(arm, metric, step) for step in steps] for arm in group], np.float64)
     kept = 100 * kept[np.isfinite(kept).all(axis=1)]
     if not kept.size or not last:
         return
-    steps, spread = (
-        list(range(last + 1)),
-        [seed_interval(kept[:, step]) for step in range(last + 1)],
-    )
+    spread = [seed_interval(kept[:, step]) for step in steps]
     axes.plot(
         steps,
         kept.mean(axis=0),
@@ -303,7 +273,7 @@ def _kept_curve(
         linewidth=2.2,
         marker=marker,
         markersize=6,
-        label=label,
+        label=group[0].strategy,
     )
     if all(spread):
         axes.fill_between(

@@ -89,21 +89,31 @@ def looks(strategies: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {name: _FIXED[name] if name in _FIXED else next(free) for name in strategies}
 
 
-def panels(
+def plotted(
+    name: str,
+    title: str,
+    caption: str,
     keys: Sequence[float],
     draw: Callable[[Axes, float], None],
     *,
+    lacking: str,
     height: float | Mapping[float, float] = PANEL_INCHES,
     legend: bool = True,
-) -> Figure:
+) -> Plot:
     """A figure with a panel per labelled part, one below the other, and one legend at the end.
 
     Args:
-        keys: ratios in percent.
+        name: of the plot, for files.
+        title: of the plot.
+        caption: of the plot.
+        keys: ratios in percent; without any there is no figure.
         draw: called with the axes of each panel and its ratio.
+        lacking: why there is no figure, if there is none.
         height: of each panel, in inches.
         legend: whether a legend is drawn.
     """
+    if not keys:
+        return Plot(name, title, caption, None, lacking)
     with mpl.rc_context(_STYLE):
         heights = [height[key] if isinstance(height, Mapping) else height for key in keys]
         figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + 0.4), layout="constrained")
@@ -123,7 +133,7 @@ def panels(
                 loc="outside lower center",
                 ncols=min(3, max(1, len(handles))),
             )
-    return figure
+    return Plot(name, title, caption, figure)
 
 
 def thin_line(axes: Axes, points: Sequence[tuple[float, float | None]], colour: str) -> None:

@@ -6,19 +6,13 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from analysis.report.plotting import Plot, Point, looks, panels, thin_line
-from analysis.runs.arms import Arm, at_ratio, ratios_of, strategies_of
+from analysis.report.plotting import Plot, looks, plotted, thin_line
+from analysis.runs.arms import Arm, at_ratio, by_arm, ratios_of, strategies_of
 from cryossl.evaluation.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, mean_of
 
 
 def particle_ratio(arms: Sequence[Arm]) -> Plot:
     """Particle ratio of the pseudo-labels over its target, by iteration, with the healthy band."""
-    title = "Particle ratio of the pseudo-labels against the target"
-    caption = (
-        "Thin: seeds. Bold: mean of the seeds that reached the iteration. Green: within 12.5% "
-        "(dark) and 25% (light) of "
-        "the target; below the dotted line, half the target, the run counts as failed."
-    )
     tracks = {
         id(arm): points
         for arm in arms
@@ -31,23 +25,11 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
             ]
         )
     }
-    styles, ratios = looks(strategies_of(arms)), ratios_of(arm for arm in arms if id(arm) in tracks)
-    if not ratios:
-        return Plot(
-            "particle_ratio",
-            title,
-            caption,
-            None,
-            "no run recorded the particle ratio of its pseudo-labels",
-        )
+    styles = looks(strategies_of(arms))
 
     def draw(axes: Axes, ratio: float) -> None:
-        axes.axhspan(
-            *(100 * bound for bound in HEALTHY_RATIO), color="#009E73", alpha=0.12, linewidth=0
-        )
-        axes.axhspan(
-            *(100 * bound for bound in GOOD_RATIO), color="#009E73", alpha=0.18, linewidth=0
-        )
+        for (low, high), alpha in ((HEALTHY_RATIO, 0.12), (GOOD_RATIO, 0.18)):
+            axes.axhspan(100 * low, 100 * high, color="#009E73", alpha=alpha, linewidth=0)
         axes.axhline(100, color="#009E73", linewidth=1)
         axes.axhline(100 * BAD_RATIO[0], color="#555555", linewidth=1, linestyle=":")
         for strategy, group in at_ratio(arms, ratio):
@@ -72,29 +54,30 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
         axes.set_xticks(sorted({step for points in tracks.values() for step, _ in points}))
         axes.set(xlabel="iteration", ylabel="particle ratio (% of target)", ylim=(0, None))
 
-    return Plot("particle_ratio", title, caption, panels(ratios, draw))
+    return plotted(
+        "particle_ratio",
+        "Particle ratio of the pseudo-labels against the target",
+        "Thin: seeds. Bold: mean of the seeds that reached the iteration. Green: within 12.5% "
+        "(dark) and 25% (light) of "
+        "the target; below the dotted line, half the target, the run counts as failed.",
+        ratios_of(arm for arm in arms if id(arm) in tracks),
+        draw,
+        lacking="no run recorded the particle ratio of its pseudo-labels",
+    )
 
 
 def quality(arms: Sequence[Arm]) -> Plot:
     """Mean quality score of the pseudo-labels against their F1 in the audit."""
-    title = "Quality score against the audited F1 of the pseudo-labels"
-    caption = (
-        "A dot per iteration and seed. The audit compares pseudo-labels with the hidden "
-        "truth; it reaches no training."
-    )
     names = ("quality/mean", "pseudo/audit_f1")
-    points: dict[tuple[float, str], list[Point]] = {
-        (arm.ratio_percent, arm.strategy): [] for arm in arms
-    }
-    for arm in arms:
-        points[arm.ratio_percent, arm.strategy] += [
+    points = {
+        (ratio, strategy): [
             (model.metrics[names[0]], 100 * model.metrics[names[1]])
+            for arm in group
             for model in arm.iterations
             if all(name in model.metrics for name in names)
         ]
-    ratios = sorted({ratio for (ratio, _), found in points.items() if found})
-    if not ratios:
-        return Plot("quality", title, caption, None, "no run was audited (loop.audit)")
+        for ratio, strategy, group in by_arm(arms)
+    }
     styles = looks(strategies_of(arms))
 
     def draw(axes: Axes, ratio: float) -> None:
@@ -109,4 +92,12 @@ def quality(arms: Sequence[Arm]) -> Plot:
                 )
         axes.set(xlabel="mean quality score", ylabel="audited F1 (%)")
 
-    return Plot("quality", title, caption, panels(ratios, draw))
+    return plotted(
+        "quality",
+        "Quality score against the audited F1 of the pseudo-labels",
+        "A dot per iteration and seed. The audit compares pseudo-labels with the hidden "
+        "truth; it reaches no training.",
+        sorted({ratio for (ratio, _), found in points.items() if found}),
+        draw,
+        lacking="no run was audited (loop.audit)",
+    )

@@ -138,19 +138,17 @@ def _plots(comparison: Comparison) -> tuple[Plot, ...]:
 
 
 def _missing(section: Section, pictures: Sequence[Picture]) -> tuple[str, ...]:
-    lines = [
+    none = () if pictures else ("no pictures of micrographs: the runs recorded none",)
+    return (
         *section.comparison.faults,
         *(f'no figure "{plot.title}": {plot.reason}' for plot in section.plots if not plot.figure),
-    ]
-    return (*lines, *([] if pictures else ["no pictures of micrographs: the runs recorded none"]))
+        *none,
+    )
 
 
 def _settings(arms: Sequence[Arm]) -> Table:
     columns = Column("setting", "Setting"), Column("value", "Value")
-    rows = tuple(
-        (columns[0].cell(name), columns[1].cell(value))
-        for name, value in sorted(settings_of(arms).items())
-    )
+    rows = tuple(row_of(columns, pair) for pair in sorted(settings_of(arms).items()))
     return Table(
         "settings",
         "Settings",
@@ -187,13 +185,13 @@ def _runs(arms: Sequence[Arm]) -> Table:
 def _facts(frame: pd.DataFrame, origin: Origin) -> tuple[tuple[str, str], ...]:
     """Data sets with digests; the code of the runs; code and packages of the report."""
     data = [
-        (str(name), str(digest))
+        (f"Data {str(name).removeprefix('dataset ')}", f"digest {digest}")
         for name in frame.columns
         if str(name).startswith("dataset ")
         for digest in frame[name].dropna().unique()
     ]
     return (
-        *((f"Data {name.removeprefix('dataset ')}", f"digest {digest}") for name, digest in data),
+        *data,
         ("Runs made with", _code(frame) or "an unknown commit"),
         *((("Stages", kept),) if (kept := _kept_stages(frame)) else ()),
         ("Report made with", origin.commit),

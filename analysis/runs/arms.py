@@ -107,9 +107,9 @@ class Arm:
             last_student=None if self.pseudo_labelled is self.final else tried,
         )
 
-    def gap(self, ceiling: Arm | None, metric: str) -> float | None:
+    def gap(self, ceiling: Arm, metric: str) -> float | None:
         """The metric of `ceiling` (all labels) minus that of the reference, or None."""
-        return difference(ceiling.value(metric) if ceiling else None, self.reference_value(metric))
+        return difference(ceiling.value(metric), self.reference_value(metric))
 
     def reference_value(self, metric: str) -> float | None:
         """A metric of the reference."""
@@ -149,10 +149,8 @@ def strategy_order(strategy: str) -> tuple[int, str]:
     bases = (*BASELINES, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
     if strategy in bases:
         return bases.index(strategy), strategy
-    start = [
-        index for index, base in enumerate(bases) if base[-1] in "+-" and strategy.startswith(base)
-    ]
-    return (start[0] if start else len(bases)), strategy
+    stems = [base for base in bases if base[-1] in "+-" and strategy.startswith(base)]
+    return (bases.index(stems[0]) if stems else len(bases)), strategy
 
 
 def _trained(
@@ -186,12 +184,8 @@ def _arm(
     models = tuple(
         _trained(row, *names) for row in ordered if row["state"] not in ("missing", "empty")
     )
-    reasons = [
-        str(row["stop_reason"])
-        for row in ordered
-        if row["stop_reason"] and not is_absent(row["stop_reason"])
-    ]
-    reason = reasons[-1] if reasons else ""
+    reasons = [row["stop_reason"] for row in ordered if not is_absent(row["stop_reason"])]
+    reason = next((str(text) for text in reversed(reasons) if text), "")
     state, note = _state(strategy, ordered, baseline)
     final = None
     if state == "finished":
@@ -213,9 +207,8 @@ def _state(
             return state, f"{where}{row['note']}"
     status = rows[0]["arm_status"]
     if isinstance(status, str) and status != "FINISHED":
-        return (
-            "unfinished" if status in ("RUNNING", "SCHEDULED") else "failed"
-        ), f"arm run is {status}"
+        running = status in ("RUNNING", "SCHEDULED")
+        return "unfinished" if running else "failed", f"arm run is {status}"
     if baseline is None:
         return "failed", "its supervised baseline is missing or failed"
     if not isinstance(status, str) and _more_to_come(strategy, rows):
@@ -263,10 +256,11 @@ def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
     for arm in arms:
         finals = {
             name: {
-                other.seed: other.final
-                for other in arms
-                if (other.strategy, other.ratio_percent) == (name, arm.ratio_percent)
-                and other.final
+                seed: other.final
+                for seed, other in finished(
+                    arms, ratio_percent=arm.ratio_percent, strategy=name
+                ).items()
+                if other.final
             }
             for name in BASELINES
         }
@@ -284,15 +278,12 @@ def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
 
 def reference_name(arm: Arm, arms: Sequence[Arm]) -> str:
     """Which of the BASELINES is the arm's reference; `arms` are all arms of the comparison."""
-    names = (
-        other.strategy
-        for other in arms
-        if other.strategy in BASELINES[1:]
-        and other.final
-        and arm.reference
-        and other.final.run_id == arm.reference.run_id
-    )
-    return next(names, BASELINE)
+    known = {
+        other.final.run_id: other.strategy
+        for other in reversed(arms)
+        if other.strategy in BASELINES[1:] and other.final
+    }
+    return known.get(arm.reference.run_id, BASELINE) if arm.reference else BASELINE
 
 
 def reference_text(arm: Arm, arms: Sequence[Arm]) -> str:
@@ -303,16 +294,11 @@ def reference_text(arm: Arm, arms: Sequence[Arm]) -> str:
 
 def by_arm(arms: Sequence[Arm]) -> Iterable[tuple[float, str, list[Arm]]]:
     """(ratio, strategy, its arms over seeds), in the order of the tables."""
-    keys = sorted(
-        {(arm.ratio_percent, arm.strategy) for arm in arms},
-        key=lambda key: (key[0], strategy_order(key[1])),
-    )
-    for ratio, strategy in keys:
-        yield (
-            ratio,
-            strategy,
-            [arm for arm in arms if (arm.ratio_percent, arm.strategy) == (ratio, strategy)],
-        )
+    groups: defaultdict[tuple[float, str], list[Arm]] = defaultdict(list)
+    for arm in arms:
+        groups[arm.ratio_percent, arm.strategy].append(arm)
+    for ratio, strategy in sorted(groups, key=lambda key: (key[0], strategy_order(key[1]))):
+        yield ratio, strategy, groups[ratio, strategy]
 
 
 def at_ratio(arms: Sequence[Arm], ratio_percent: float) -> list[tuple[str, list[Arm]]]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -24,7 +25,6 @@ COLUMNS = (
     "strategy",
     "iteration",
     "run_id",
-    "parent_id",
     "start_time",
     "fingerprint",
     "status",
@@ -33,7 +33,6 @@ COLUMNS = (
     "note",
     "accepted",
     "labelled_count",
-    "pool_count",
     "stop_reason",
     "arm_status",
     "code_digest",
@@ -51,6 +50,9 @@ NOT_SETTINGS = deciding("cell", "machine", "record", "nothing") | {"input.data"}
 SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", "evaluation.")
 
 Row = dict[str, Any]
+# The columns that a cell of the grid of experiments shares, and those that an arm shares.
+_CELL = ("dataset", "settings", "ratio_percent", "seed")
+_ARM = ("fingerprint", "dataset", "ratio_percent", "seed", "strategy")
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -100,11 +102,11 @@ def setting_names(columns: Iterable[object]) -> list[str]:
 
     Ratio, seed, strategies and the place of the run are left out.
     """
-    return [
-        name
-        for name in map(str, columns)
-        if name.startswith(SECTIONS) and "/" not in name and name not in NOT_SETTINGS
-    ]
+    return [name for name in map(str, columns) if _is_param(name) and name not in NOT_SETTINGS]
+
+
+def _is_param(name: str) -> bool:
+    return name.startswith(SECTIONS) and "/" not in name
 
 
 def _plain(record: Mapping[Any, Any]) -> Row:
@@ -133,7 +135,6 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
     status = str(record.get("status", ""))
     row: Row = {
         "run_id": record.get("run_id"),
-        "parent_id": record.get("parent_id"),
         "status": status,
         "start_time": record.get("start_time"),
         "note": "",
@@ -143,11 +144,10 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "stop_reason": record.get("cryossl.stop_reason", ""),
         "arm_status": None,
         "labelled_count": number_in(record.get("cryossl.labelled_count")),
-        "pool_count": number_in(record.get("cryossl.pool_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
         "code_digest": record.get("cryossl.code_digest", ""),
     }
-    row |= {name: value for name, value in record.items() if name in metric_names(record)}
+    row |= {name: record[name] for name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)
     row |= own | {
         name: value for name, value in _params(first).items() if name not in NOT_SETTINGS or not own
@@ -178,11 +178,7 @@ def settings_digest(row: Mapping[str, Any]) -> str:
 
 
 def _params(record: Row) -> Row:
-    return {
-        name: value
-        for name, value in record.items()
-        if name.startswith(SECTIONS) and "/" not in name
-    }
+    return {name: value for name, value in record.items() if _is_param(name)}
 
 
 def _first_of_each_experiment(records: Iterable[Row]) -> dict[str, Row]:
@@ -200,23 +196,19 @@ def _add_arms(rows: list[Row], arms: Iterable[Row], firsts: Mapping[str, Row]) -
 
     An arm without iterations gets a row of its own.
     """
-    own: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row["state"] != "foreign":
-            own[_arm_key(row)].append(row)
+    own = _grouped(rows, *_ARM, but=("foreign",))
     for record in sorted(arms, key=lambda record: str(record.get("start_time", ""))):
         arm = _row({"cryossl.iteration": 1, **record}, firsts)
-        iterations = own.get(_arm_key(arm), []) if arm["state"] != "foreign" else []
+        best = number_in(record.get("cryossl.best_iteration"))
+        iterations = own.get(tuple(map(arm.get, _ARM)), []) if arm["state"] != "foreign" else []
         for row in iterations:
             row |= {
                 "arm_status": arm["status"],
                 "stop_reason": arm["stop_reason"] or row["stop_reason"],
-                "best_iteration": number_in(record.get("cryossl.best_iteration")),
+                "best_iteration": best,
             }
         if not iterations:
-            rows.append(
-                _without_iterations(arm, best=number_in(record.get("cryossl.best_iteration")))
-            )
+            rows.append(_without_iterations(arm, best=best))
 
 
 def _without_iterations(arm: Row, *, best: float | None) -> Row:
@@ -224,33 +216,25 @@ def _without_iterations(arm: Row, *, best: float | None) -> Row:
         name: value for name, value in arm.items() if "/" not in name or name.startswith("pseudo/")
     }
     arm |= {"iteration": 1, "arm_status": arm["status"]}
-    if arm["state"] == "finished" and best:
-        return arm | {
-            "state": "missing",
-            "note": "none of its iterations is in the store",
-            "accepted": None,
-        }
-    if arm["state"] == "finished":
-        return arm | {
-            "state": "empty",
-            "note": arm["stop_reason"] or "no pseudo-label was kept",
-            "accepted": False,
-        }
-    return arm
-
-
-def _arm_key(row: Row) -> tuple[Any, ...]:
-    return (
-        row.get("fingerprint"),
-        row.get("dataset"),
-        row.get("ratio_percent"),
-        row.get("seed"),
-        row.get("strategy"),
+    if arm["state"] != "finished":
+        return arm
+    state, note, accepted = (
+        ("missing", "none of its iterations is in the store", None)
+        if best
+        else ("empty", arm["stop_reason"] or "no pseudo-label was kept", False)
     )
+    return arm | {"state": state, "note": note, "accepted": accepted}
 
 
-def _cell_key(row: Row) -> tuple[Any, ...]:
-    return row["dataset"], row["settings"], row["ratio_percent"], row["seed"]
+def _grouped(
+    rows: Iterable[Row], *names: str, but: Sequence[str] = ("foreign", "superseded")
+) -> dict[tuple[Any, ...], list[Row]]:
+    """The rows by the values of these columns, without the rows in the states `but`."""
+    groups: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["state"] not in but:
+            groups[tuple(row[name] for name in names)].append(row)
+    return groups
 
 
 def _mark_superseded(rows: list[Row]) -> None:
@@ -258,11 +242,7 @@ def _mark_superseded(rows: list[Row]) -> None:
 
     The one with the most finished runs is kept, among equals the newest.
     """
-    cells: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row["state"] != "foreign":
-            cells[_cell_key(row)].append(row)
-    for cell in cells.values():
+    for cell in _grouped(rows, *_CELL, but=("foreign",)).values():
         finished = Counter(
             row["fingerprint"] for row in cell if row["state"] in ("finished", "empty")
         )
@@ -279,11 +259,7 @@ def _mark_superseded(rows: list[Row]) -> None:
 
 def _mark_duplicates(rows: list[Row]) -> None:
     """Mark all but one of several runs of an iteration; a finished one is kept, then the newest."""
-    same: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row["state"] not in ("foreign", "superseded"):
-            same[*_cell_key(row), row["strategy"], row["iteration"]].append(row)
-    for group in same.values():
+    for group in _grouped(rows, *_CELL, "strategy", "iteration").values():
         kept = max(
             group,
             key=lambda row: (row["state"] in ("finished", "empty"), started(row.get("start_time"))),
@@ -298,21 +274,12 @@ def _gaps(rows: list[Row]) -> list[Row]:
 
     It lacks one if a later iteration is there, or if the finished arm kept this one or a later one.
     """
-    arms: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        if row["state"] not in ("foreign", "superseded"):
-            arms[*_cell_key(row), row["strategy"]].append(row)
     gaps = []
-    for (dataset, settings, ratio, seed, strategy), arm in arms.items():
+    for (*cell, strategy), arm in _grouped(rows, *_CELL, "strategy").items():
         there = {row["iteration"] for row in arm}
         last = max(there | {int(row.get("best_iteration") or 0) for row in arm})
         gaps += [
-            _missing_row(
-                (dataset, settings, ratio, seed),
-                strategy,
-                iteration,
-                f"iteration {iteration} is not in the store",
-            )
+            _missing_row(cell, strategy, iteration, f"iteration {iteration} is not in the store")
             for iteration in range(1, last + 1)
             if iteration not in there
         ]
@@ -324,34 +291,22 @@ def _missing(rows: list[Row]) -> list[Row]:
 
     The baseline is always one of them.
     """
-    grid: defaultdict[tuple[Any, ...], defaultdict[int, set[str]]] = defaultdict(
-        lambda: defaultdict(set)
-    )
-    for row in rows:
-        if row["state"] not in ("foreign", "superseded"):
-            grid[row["dataset"], row["settings"], row["ratio_percent"]][row["seed"]].add(
-                row["strategy"]
-            )
     missing = []
-    for (dataset, settings, ratio), seeds in grid.items():
-        for strategy in {"supervised"}.union(*seeds.values()):
-            missing += [
-                _missing_row(
-                    (dataset, settings, ratio, seed),
-                    strategy,
-                    int(strategy != "supervised"),
-                    "no such run",
-                )
-                for seed, present in seeds.items()
-                if strategy not in present
-            ]
+    for cell, group in _grouped(rows, *_CELL[:-1]).items():
+        present = {(row["seed"], row["strategy"]) for row in group}
+        seeds, strategies = zip(*present, strict=True)
+        missing += [
+            _missing_row([*cell, seed], strategy, int(strategy != "supervised"), "no such run")
+            for seed, strategy in product(set(seeds), {"supervised", *strategies})
+            if (seed, strategy) not in present
+        ]
     return missing
 
 
-def _missing_row(cell: tuple[Any, ...], strategy: str, iteration: int, note: str) -> Row:
-    """The row of an iteration that is not in the store; `cell` is as `_cell_key` gives it."""
+def _missing_row(cell: Sequence[Any], strategy: str, iteration: int, note: str) -> Row:
+    """The row of an iteration that is not in the store; `cell` holds the values of `_CELL`."""
     return {
-        **dict(zip(("dataset", "settings", "ratio_percent", "seed"), cell, strict=True)),
+        **dict(zip(_CELL, cell, strict=True)),
         "strategy": strategy,
         "iteration": iteration,
         "state": "missing",

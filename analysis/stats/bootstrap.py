@@ -87,27 +87,23 @@ def paired_bootstrap(
             f"the pooled {score} is undefined: no particle was predicted or none is there"
         )
     arms = np.stack([first, second]).astype(np.float64)
-    seeds, groups = first.shape[0], _groups(sources)
-    sizes: dict[Level, int] = {"seeds": seeds, "sources": len(groups)}
+    groups = [np.flatnonzero(sources == source) for source in np.unique(sources)]
+    sizes: dict[Level, int] = {"seeds": len(first), "sources": len(groups)}
     if len(groups) == 1:
-        sizes = {"seeds": seeds, "micrographs": len(sources)}
+        sizes = {"seeds": len(first), "micrographs": len(sources)}
     variances = {
         name: float(np.nanvar(_draw(arms, groups, (name,), score, draws, rng))) * n / (n - 1)
         for name, n in sizes.items()
         if n > 1
     }
     freedom = _satterthwaite([(variance, sizes[name] - 1) for name, variance in variances.items()])
-    half = (
-        t_quantile(0.5 + level / 2, freedom) * math.sqrt(sum(variances.values()))
-        if variances
-        else math.inf
-    )
+    half = t_quantile(0.5 + level / 2, freedom) * math.sqrt(sum(variances.values()))
+    if not variances:
+        half = math.inf
     every = _draw(arms, groups, ("seeds", "sources", "micrographs"), score, draws, rng)
-    improvement = float(
-        np.nanmean(np.where(every == 0, 0.5, np.where(np.isnan(every), np.nan, every > 0)))
-    )
+    improvement = float(np.nanmean(np.heaviside(every, 0.5)))
     return Difference(
-        Interval(estimate, estimate - half, estimate + half, level),
+        Interval(estimate, estimate - half, estimate + half),
         improvement,
         freedom,
         tuple(variances),
@@ -118,10 +114,6 @@ def _satterthwaite(parts: list[tuple[float, int]]) -> float:
     """Degrees of freedom of a sum of variances, each with its own."""
     spread = sum(variance**2 / freedom for variance, freedom in parts)
     return sum(variance for variance, _ in parts) ** 2 / spread if spread > 0 else math.inf
-
-
-def _groups(sources: Sources) -> list[Int64[np.ndarray, "_"]]:
-    return [np.flatnonzero(sources == source) for source in np.unique(sources)]
 
 
 def _draw(
@@ -173,9 +165,8 @@ def _draw_block(
     scores = []
     for counts in arms:
         summed = per_micrograph @ counts.transpose(1, 0, 2).reshape(micrographs, seeds * 3)
-        scores.append(
-            _score(np.einsum("ds,dsc->dc", per_seed, summed.reshape(draws, seeds, 3)), score)
-        )
+        pooled = np.einsum("ds,dsc->dc", per_seed, summed.reshape(draws, seeds, 3))
+        scores.append(_score(pooled, score))
     difference: Float64[np.ndarray, "draws"] = scores[1] - scores[0]
     return difference
 

@@ -95,13 +95,10 @@ def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: s
 
     Paired bootstrap if all models have counts of the same micrographs, else Student's t over seeds.
     """
-    paired, why = _paired(contrast, counts, metric)
-    if paired is None:
-        return Estimate(seed_interval(contrast.differences), ("seeds",), None, None, why)
-    first, second, sources = paired
-    _, codes = np.unique(np.array(sources), return_inverse=True)
-    score = SCORES[metric]
     try:
+        first, second, sources = _paired(contrast, counts, metric)
+        _, codes = np.unique(np.array(sources), return_inverse=True)
+        score = SCORES[metric]
         # A fixed seed: the same runs give the same table.
         found = paired_bootstrap(
             first,
@@ -160,25 +157,24 @@ def _contrast(
 
 def _paired(
     contrast: Contrast, counts: Mapping[str, ModelCounts], metric: str
-) -> tuple[tuple[CountsArray, CountsArray, tuple[str, ...]] | None, str]:
-    """Both arms' counts, seeds by micrographs, and the sources; or None and why not."""
+) -> tuple[CountsArray, CountsArray, tuple[str, ...]]:
+    """Both arms' counts, seeds by micrographs, and the sources. Raises ValueError with why not."""
     if metric not in SCORES:
-        return None, f"{metric} is no ratio of the counts"
+        raise ValueError(f"{metric} is no ratio of the counts")
     runs = dict.fromkeys(model.run_id for _, *models in contrast.pairs for model in models)
+    if not runs:
+        raise ValueError("no pair")
     found = {
         run: behind
         for run in runs
         if run in counts and (behind := counts_behind(counts[run], metric)) is not None
     }
-    if len(found) < len(runs) or not runs:
-        return (
-            None,
-            f"{len(runs) - len(found)} of {len(runs)} runs have no counts" if runs else "no pair",
-        )
+    if len(found) < len(runs):
+        raise ValueError(f"{len(runs) - len(found)} of {len(runs)} runs have no counts")
     first = counts[next(iter(runs))]
     if any((counts[run].ids, counts[run].sources) != (first.ids, first.sources) for run in runs):
-        return None, "the seeds have different test micrographs"
-    arms = [
+        raise ValueError("the seeds have different test micrographs")
+    one, other = (
         np.stack([found[pair[index].run_id] for _, *pair in contrast.pairs]) for index in (0, 1)
-    ]
-    return (arms[0], arms[1], first.sources), ""
+    )
+    return one, other, first.sources

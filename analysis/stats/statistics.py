@@ -8,6 +8,7 @@ micrographs is in `analysis.stats.bootstrap`.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -27,12 +28,16 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its two-sided interval at `level`, all in the unit of the differences."""
+    """An estimate with its two-sided interval, all in the unit of the differences."""
 
     estimate: float
     lower: float
     upper: float
-    level: float = 0.95
+
+    @property
+    def points(self) -> tuple[float, float, float]:
+        """Estimate, lower and upper bound times 100: of fractions, the points."""
+        return 100 * self.estimate, 100 * self.lower, 100 * self.upper
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,10 @@ def sign_flip_test(differences: Differences, *, rng: np.random.Generator) -> Sig
             "needed",
         )
     if n <= EXACT_SEEDS:
-        return SignFlip(
-            p=_count_patterns(differences) / 2**n,
-            exact=True,
-            reason=f"exact, all {2**n} sign patterns",
-        )
-    hits = _draw_patterns(differences, rng)
-    p = (hits + 1) / (MONTE_CARLO_DRAWS + 1)
-    return SignFlip(
-        p=p, exact=False, reason=f"Monte Carlo, {MONTE_CARLO_DRAWS} random sign patterns"
-    )
+        p = _count_patterns(differences) / 2**n
+        return SignFlip(p, exact=True, reason=f"exact, all {2**n} sign patterns")
+    p = (_draw_patterns(differences, rng) + 1) / (MONTE_CARLO_DRAWS + 1)
+    return SignFlip(p, exact=False, reason=f"Monte Carlo, {MONTE_CARLO_DRAWS} random sign patterns")
 
 
 def _threshold(differences: Differences) -> float:
@@ -142,7 +141,7 @@ def effect_size(differences: Differences) -> Effect:
     _check(differences)
     if len(differences) == 0:
         raise ValueError("the effect size of no seed is undefined")
-    improvement = float(np.mean(np.where(differences == 0, 0.5, differences > 0)))
+    improvement = float(np.heaviside(differences, 0.5).mean())
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     return Effect(float(differences.mean()) / spread if spread > 0 else None, improvement)
 
@@ -159,7 +158,7 @@ def seed_interval(differences: Differences, *, level: float = 0.95) -> Interval 
         return None
     mean = float(differences.mean())
     half = t_quantile(0.5 + level / 2, n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
-    return Interval(mean, mean - half, mean + half, level)
+    return Interval(mean, mean - half, mean + half)
 
 
 def t_quantile(probability: float, degrees_of_freedom: float) -> float:
@@ -193,29 +192,20 @@ def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: flo
     """
     if not (effect > 0 and spread > 0 and math.isfinite(effect) and math.isfinite(spread)):
         raise ValueError(f"effect and spread must be above 0, got {effect} and {spread}")
-    low, high = SEEDS_FOR_P - 1, SEEDS_FOR_P
-    while _power(high, effect / spread, level) < power:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if _power(middle, effect / spread, level) >= power else (middle, high)
-        )
-    return high
+
+    def power_of(n: int) -> float:
+        critical, shift = t_quantile(0.5 + level / 2, n - 1), effect / spread * math.sqrt(n)
+        above, below = (float(special.nctdtr(n - 1, shift, at)) for at in (critical, -critical))
+        return 1 - above + below
+
+    most = SEEDS_FOR_P
+    while power_of(most) < power:
+        most *= 2
+    return bisect_left(range(most), power, lo=SEEDS_FOR_P, key=power_of)
 
 
-def _power(n: int, ratio: float, level: float) -> float:
-    critical = t_quantile(0.5 + level / 2, n - 1)
-    shift = ratio * math.sqrt(n)
-    return (
-        1
-        - float(special.nctdtr(n - 1, shift, critical))
-        + float(special.nctdtr(n - 1, shift, -critical))
-    )
-
-
-def power_note(differences_points: Differences, *, effect_points: float = 1.0) -> str:
-    """One sentence: are there enough seeds, and how many would a gain of `effect_points` need?"""
+def power_note(differences_points: Differences) -> str:
+    """One sentence: are there enough seeds, and how many would a gain of 1 point need?"""
     _check(differences_points)
     n = len(differences_points)
     start = (
@@ -223,15 +213,12 @@ def power_note(differences_points: Differences, *, effect_points: float = 1.0) -
         if n < SEEDS_FOR_P
         else f"{n} seeds: enough for a p-value"
     )
-    if n < 2:
-        return start
-    spread = float(differences_points.std(ddof=1))
+    spread = float(differences_points.std(ddof=1)) if n > 1 else 0.0
     if spread == 0:
         return start
-    needed = seeds_needed(effect_points, spread)
+    needed = seeds_needed(1.0, spread)
     doubt = " (a rough figure from so few)" if n < SEEDS_FOR_P else ""
-    points = f"{effect_points:+g} point{'s' * (effect_points != 1)}"
-    return f"{start}; at this spread a gain of {points} would need about {needed}{doubt}"
+    return f"{start}; at this spread a gain of +1 point would need about {needed}{doubt}"
 
 
 def _check(differences: Differences) -> None:

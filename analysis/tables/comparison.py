@@ -50,15 +50,8 @@ class Comparison:
     @property
     def tables(self) -> tuple[Table, ...]:
         """The tables that have rows, the short ones first."""
-        every = (
-            self.note,
-            self.by_ratio,
-            self.evidence,
-            self.aspects,
-            self.iterations,
-            self.sources,
-            self.external,
-        )
+        short = self.note, self.by_ratio, self.evidence, self.aspects
+        every = (*short, self.iterations, self.sources, self.external)
         return tuple(table for table in every if table is not None and table.rows)
 
 
@@ -164,12 +157,8 @@ def _check_metric(runs: pd.DataFrame, metric: str) -> None:
 def _what_is_there(runs: pd.DataFrame) -> str:
     if runs.empty:
         return "the experiment has no run"
-    counts = Counter(map(str, runs["state"]))
-    return (
-        "no run has finished ("
-        + ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
-        + ")"
-    )
+    counts = sorted(Counter(map(str, runs["state"])).items())
+    return f"no run has finished ({', '.join(f'{number} {state}' for state, number in counts)})"
 
 
 def _settings_text(group: pd.DataFrame, groups: Sequence[pd.DataFrame]) -> str:
@@ -192,14 +181,13 @@ def _faults(group: pd.DataFrame, arms: Sequence[Arm]) -> tuple[str, ...]:
     """The runs in no mean: unfinished arms by seed, then the number of runs that were replaced."""
     seeds: defaultdict[str, list[int]] = defaultdict(list)
     for arm in arms:
-        if arm.state != "finished":
-            seeds[f"{arm.strategy} at {arm.ratio_percent:g}%: {arm.state} ({arm.note})"].append(
-                arm.seed
+        if arm.value(HEADLINE) is None:
+            why = (
+                "finished without a finite test F1"
+                if arm.state == "finished"
+                else f"{arm.state} ({arm.note})"
             )
-        elif arm.value(HEADLINE) is None:
-            seeds[
-                f"{arm.strategy} at {arm.ratio_percent:g}%: finished without a finite test F1"
-            ].append(arm.seed)
+            seeds[f"{arm.strategy} at {arm.ratio_percent:g}%: {why}"].append(arm.seed)
     lines = [
         f"{what}, seed{'s' * (len(which) != 1)} {', '.join(map(str, which))}"
         for what, which in seeds.items()

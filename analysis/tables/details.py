@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from analysis.runs.arms import (
     PARTICLE_F1,
@@ -16,21 +17,30 @@ from analysis.runs.arms import (
     settings_of,
     strategy_order,
 )
-from analysis.tables.table import Cell, Column, Table, mean_cell, percent, row_of, without_empty
+from analysis.tables.table import (
+    Cell,
+    Column,
+    Table,
+    Value,
+    mean_cell,
+    percent,
+    row_of,
+    without_empty,
+)
 from cryossl.strategy_names import parse_strategy, without_pseudo_labels
 
-# (aspect, metric of `Arm.pseudo`, factor, unit, decimals)
+# (aspect, metric of `Arm.pseudo`, unit, decimals)
 _MEASURED = (
-    ("particle threshold", "threshold/particle", 1, "", 2),
-    ("background threshold", "threshold/background", 1, "", 2),
-    ("particle ratio target", "pseudo/target_ratio", 100, "%", 2),
-    ("pseudo-labels before the limit", "pseudo/candidates", 1, "", 0),
-    ("pseudo-labels kept", "pseudo/count", 1, "", 0),
-    ("pseudo-labels per labelled", "pseudo/per_labelled", 1, "", 2),
-    ("pseudo-label particle ratio", "pseudo/particle_ratio", 100, "%", 2),
-    ("highest F1 such labels can teach", "pseudo/f1_cap", 100, "%", 1),
-    ("F1 of the pseudo-labels (audit)", "pseudo/audit_f1", 100, "%", 1),
-    ("mean quality", "quality/mean", 1, "", 3),
+    ("particle threshold", "threshold/particle", "", 2),
+    ("background threshold", "threshold/background", "", 2),
+    ("particle ratio target", "pseudo/target_ratio", "%", 2),
+    ("pseudo-labels before the limit", "pseudo/candidates", "", 0),
+    ("pseudo-labels kept", "pseudo/count", "", 0),
+    ("pseudo-labels per labelled", "pseudo/per_labelled", "", 2),
+    ("pseudo-label particle ratio", "pseudo/particle_ratio", "%", 2),
+    ("highest F1 such labels can teach", "pseudo/f1_cap", "%", 1),
+    ("F1 of the pseudo-labels (audit)", "pseudo/audit_f1", "%", 1),
+    ("mean quality", "quality/mean", "", 3),
 )
 
 
@@ -45,32 +55,21 @@ def aspects(arms: Sequence[Arm]) -> Table:
         Column("kind", "Kind"),
         *(Column(name, name) for name in names),
     )
-    rows = []
     configured = [
         _configured(name, settings_of([arm for arm in arms if arm.strategy == name]))
         for name in names
     ]
-    for aspect in configured[0] if configured else ():
-        rows.append(
-            (
-                columns[0].cell(aspect),
-                columns[1].cell("configured"),
-                *(
-                    column.cell(words[aspect])
-                    for column, words in zip(columns[2:], configured, strict=True)
-                ),
-            )
-        )
+    rows = [
+        row_of(columns, (aspect, "configured", *(words[aspect] for words in configured)))
+        for aspect in (configured[0] if configured else ())
+    ]
     for ratio in ratios_of(arms):
-        for aspect, metric, factor, unit, decimals in _MEASURED:
+        for aspect, metric, unit, decimals in _MEASURED:
             cells = [
-                _measured(arms, ratio, name, metric, Column(name, name, unit, decimals), factor)
-                for name in names
+                _measured(arms, ratio, metric, Column(name, name, unit, decimals)) for name in names
             ]
             if any(cell.value is not None for cell in cells):
-                rows.append(
-                    (columns[0].cell(aspect), columns[1].cell(f"measured at {ratio:g}%"), *cells)
-                )
+                rows.append((*row_of(columns[:2], (aspect, f"measured at {ratio:g}%")), *cells))
     return Table("aspects", "What is different", columns, tuple(rows))
 
 
@@ -92,20 +91,13 @@ def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
     )
     rows = []
     for arm in arms:
+        start = labelled_text(arms, arm.ratio_percent), arm.strategy, arm.seed
         for model in arm.iterations:
-            rows.append(
-                _iteration_row(columns, labelled_text(arms, arm.ratio_percent), arm, model, metric)
-            )
+            values = (*start, *_iteration(arm, model, metric))
+            rows.append(row_of(columns, values, run_ids=(model.run_id,), numbers_only=True))
         if not arm.iterations:
-            rows.append(
-                (
-                    columns[0].cell(labelled_text(arms, arm.ratio_percent)),
-                    columns[1].cell(arm.strategy),
-                    columns[2].cell(arm.seed),
-                    *(column.cell(None) for column in columns[3:-1]),
-                    columns[-1].cell(arm.stop_reason or f"{arm.state}: {arm.note}"),
-                )
-            )
+            ended = arm.stop_reason or f"{arm.state}: {arm.note}"
+            rows.append(row_of(columns, (*start, *[None] * (len(columns) - 4), ended)))
     return without_empty(
         Table("iterations", "Every iteration", columns, tuple(rows)), "particle_f1"
     )
@@ -138,18 +130,12 @@ def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
     )
     rows = []
     for ratio, source in keys:
-        cells = [columns[0].cell(labelled_text(arms, ratio)), columns[1].cell(source)]
+        cells = list(row_of(columns[:2], (labelled_text(arms, ratio), source)))
         for column in columns[2:]:
-            group = [
-                arm for arm in done if (arm.ratio_percent, arm.strategy) == (ratio, column.name)
-            ]
-            values = [
-                arm.value(prefix + source)
-                if column.name == "supervised"
-                else arm.gain(prefix + source)
-                for arm in group
-            ]
-            cells.append(mean_cell(column, values, run_ids=run_ids_of(group), factor=100))
+            group = finished(arms, ratio_percent=ratio, strategy=column.name).values()
+            number = Arm.value if column.name == "supervised" else Arm.gain
+            values = [number(arm, prefix + source) for arm in group]
+            cells.append(mean_cell(column, values, run_ids=run_ids_of(group)))
         rows.append(tuple(cells))
     return Table("sources", "Gain by source", columns, tuple(rows))
 
@@ -166,15 +152,14 @@ def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | N
         base, factors = "", frozenset()
     known = {name.removeprefix("selection."): value for name, value in settings.items()}
     naive = known.get("naive_threshold")
-    pair = (
-        (known.get("particle_threshold"), known.get("background_threshold"))
-        if "class_thresholds" in factors
-        else (naive, naive)
+    particle, background = (
+        known.get(f"{name}_threshold") if "class_thresholds" in factors else naive
+        for name in ("particle", "background")
     )
     quota, limit = "quota" in factors, known.get("max_pseudo_per_labelled")
     words = {
-        "particle threshold": pair[0],
-        "background threshold": pair[1],
+        "particle threshold": particle,
+        "background threshold": background,
         "pseudo-label selection": "best by quality"
         if quota
         else naive and f"all with quality >= {naive}",
@@ -189,30 +174,22 @@ def _configured(strategy: str, settings: Mapping[str, str]) -> dict[str, str | N
 
 
 def _quality(known: Mapping[str, str]) -> str | None:
-    parts = [(known.get(f"quality_{name}"), name) for name in ("particle", "background", "balance")]
-    return (
-        " + ".join(f"{weight} {name}" for weight, name in parts)
-        if all(weight for weight, _ in parts)
-        else None
-    )
+    names = ("particle", "background", "balance")
+    if not all(known.get(f"quality_{name}") for name in names):
+        return None
+    return " + ".join(f"{known[f'quality_{name}']} {name}" for name in names)
 
 
-def _measured(
-    arms: Sequence[Arm], ratio: float, strategy: str, metric: str, column: Column, factor: float
-) -> Cell:
-    group = finished(arms, ratio_percent=ratio, strategy=strategy).values()
+def _measured(arms: Sequence[Arm], ratio: float, metric: str, column: Column) -> Cell:
+    """The mean of the column's strategy, with its unit: the units of a column differ."""
+    group = finished(arms, ratio_percent=ratio, strategy=column.name).values()
     ids = [arm.pseudo_labelled.run_id for arm in group if arm.pseudo_labelled]
-    cell = mean_cell(column, (arm.pseudo(metric) for arm in group), run_ids=ids, factor=factor)
-    return Cell(
-        cell.value,
-        f"{cell.text}{column.unit}" if cell.value is not None else cell.text,
-        cell.run_ids,
-    )
+    cell = mean_cell(column, (arm.pseudo(metric) for arm in group), run_ids=ids)
+    return cell if cell.value is None else replace(cell, text=f"{cell.text}{column.unit}")
 
 
-def _iteration_row(
-    columns: Sequence[Column], labelled: str, arm: Arm, model: TrackedModel, metric: str
-) -> tuple[Cell, ...]:
+def _iteration(arm: Arm, model: TrackedModel, metric: str) -> tuple[Value, ...]:
+    """The values of a model from the column `iteration` on."""
     get = model.metrics.get
     score = get(metric)
     base = None if arm.strategy == "supervised" else arm.reference_value(metric)
@@ -220,10 +197,7 @@ def _iteration_row(
     after = (
         model.note if model.state != "finished" else (arm.stop_reason or arm.note) if last else ""
     )
-    values: tuple[float | int | str | None, ...] = (
-        labelled,
-        arm.strategy,
-        arm.seed,
+    return (
         model.iteration,
         get("pseudo/count"),
         get("pseudo/per_labelled"),
@@ -236,4 +210,3 @@ def _iteration_row(
         else {True: "yes", False: "no", None: None}[model.accepted],
         after,
     )
-    return row_of(columns, values, run_ids=(model.run_id,), numbers_only=True)

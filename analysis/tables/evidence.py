@@ -19,7 +19,7 @@ from analysis.stats.statistics import (
     seeds_needed,
     sign_flip_test,
 )
-from analysis.tables.table import Cell, Column, Table, percent
+from analysis.tables.table import Cell, Column, Table, percent, row_of
 
 _COLUMNS = (
     Column("labelled", "Labelled"),
@@ -60,47 +60,33 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
         tests = [
             sign_flip_test(100 * one.differences, rng=np.random.default_rng(0)) for one, _ in found
         ]
+        adjusted = holm([test.p for test in tests])
         floors += _floor_note(
             ratio,
-            [
-                len(one.pairs)
-                for (one, _), test in zip(found, tests, strict=True)
-                if test.p is not None
-            ],
+            [len(one.pairs) for (one, _), p in zip(found, adjusted, strict=True) if p is not None],
         )
-        for (one, guess), test, p in zip(
-            found, tests, holm([test.p for test in tests]), strict=True
-        ):
+        for (one, guess), test, p in zip(found, tests, adjusted, strict=True):
             rows.append(_row(labelled_text(arms, ratio), one, guess, p))
             lack = f"{power_note(100 * one.differences)}; " if len(one.pairs) < SEEDS_FOR_P else ""
             said.setdefault(f"{lack}{test.reason}", []).append(f"{one.name} at {ratio:g}%")
             methods.add(_method_note(guess))
-    notes = [
+    notes = (
         *sorted(methods),
         "p: sign-flip test over seeds, Holm over the rows of a labelled part; seeds for +1: to "
-        "find a "
-        "gain of 1 point with probability 0.8 at this spread",
+        "find a gain of 1 point with probability 0.8 at this spread",
         *floors,
         *_by_reason(said),
-    ]
-    if not rows:
-        notes = []
-    return Table("evidence", "Evidence over seeds", _COLUMNS, tuple(rows), tuple(notes))
+    )
+    return Table("evidence", "Evidence over seeds", _COLUMNS, tuple(rows), notes if rows else ())
 
 
 def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) -> tuple[Cell, ...]:
-    effect, interval = effect_size(contrast.differences), guess.interval
-    low, middle, high = (
-        (interval.lower, interval.estimate, interval.upper) if interval else (None, None, None)
-    )
-    wins = guess.source_wins
+    effect, wins = effect_size(contrast.differences), guess.source_wins
     values = (
         labelled,
         contrast.name,
         len(contrast.pairs),
-        percent(middle),
-        percent(low),
-        percent(high),
+        *(guess.interval.points if guess.interval else (None, None, None)),
         guess.method,
         effect.d_z,
         percent(effect.improvement),
@@ -110,11 +96,9 @@ def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) ->
         _needed(contrast.differences),
         grade(len(contrast.pairs)),
     )
-    return tuple(
-        column.cell(
-            value, run_ids=contrast.run_ids if column.name not in ("labelled", "contrast") else ()
-        )
-        for column, value in zip(_COLUMNS, values, strict=True)
+    return (
+        *row_of(_COLUMNS[:2], values[:2]),
+        *row_of(_COLUMNS[2:], values[2:], run_ids=contrast.run_ids),
     )
 
 
@@ -127,9 +111,7 @@ def _method_note(guess: Estimate) -> str:
     if guess.improvement is not None:
         return (
             f"interval over {', '.join(guess.levels)}: paired bootstrap from counts, of the score "
-            "pooled over seeds; "
-            f"P(better): the share "
-            "of draws in which it is better"
+            "pooled over seeds; P(better): the share of draws in which it is better"
         )
     return f"interval over seeds (t): Student's t, on these test micrographs, because {guess.why}"
 

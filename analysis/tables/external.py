@@ -67,9 +67,9 @@ def parse_external(text: str, *, name: str) -> tuple[External, ...]:
         methods.setdefault(_word(row, "method", name), []).append((number, row))
     if not methods:
         raise DataError("the external results have no row", cure=CURE)
-    strange = next((text for text in methods if not text.isprintable()), None)
-    if strange is not None:
-        raise DataError(f"external results: the method {strange!r:.80} is no plain text", cure=CURE)
+    for method in methods:
+        if not method.isprintable():
+            raise _refused(f": the method {method!r:.80} is no plain text")
     return tuple(_method(method, numbered) for method, numbered in methods.items())
 
 
@@ -125,11 +125,8 @@ def _row(
 
     No row if they share no micrograph.
     """
-    models = [
-        comparison.counts[arm.final.run_id]
-        for arm in group
-        if arm.final and arm.final.run_id in comparison.counts
-    ]
+    counted = [arm for arm in group if arm.final and arm.final.run_id in comparison.counts]
+    models = [comparison.counts[arm.final.run_id] for arm in counted if arm.final]
     if not models or any(model.ids != models[0].ids for model in models):
         return [], ""
     place = {name: index for index, name in enumerate(external.ids)}
@@ -143,12 +140,12 @@ def _row(
     )
     first = np.broadcast_to(theirs, ours.shape).copy()
     f1 = [pooled_score(counts, score="f1") for counts in (first, ours)]
-    bounds: list[float | None] = [None, None, None]
+    bounds: tuple[float | None, ...] = (None, None, None)
     if all(map(math.isfinite, f1)):
         found = paired_bootstrap(
             first, ours, sources.astype(np.int64), draws=DRAWS, rng=np.random.default_rng(0)
-        ).interval
-        bounds = [100 * value for value in (found.estimate, found.lower, found.upper)]
+        )
+        bounds = found.interval.points
     values = (
         external.method,
         external.leakage,
@@ -159,8 +156,7 @@ def _row(
         *bounds,
         len(models),
     )
-    ids = run_ids_of(arm for arm in group if arm.final and arm.final.run_id in comparison.counts)
-    row = row_of(_COLUMNS, values, run_ids=ids, numbers_only=True)
+    row = row_of(_COLUMNS, values, run_ids=run_ids_of(counted), numbers_only=True)
     return [row], _truth_note(external, ours[0], theirs)
 
 
@@ -181,17 +177,14 @@ def _method(method: str, rows: list[tuple[int, Row]]) -> External:
     often = Counter(ids)
     for (number, _), name in zip(rows, ids, strict=True):
         if not name or often[name] > 1:
-            raise DataError(
-                f"external results, row {number}: micrograph {name!r} is "
-                + ("twice there" if name else "not named"),
-                cure=CURE,
-            )
+            fault = "twice there" if name else "not named"
+            raise _refused(f", row {number}: micrograph {name!r} is {fault}")
     counts = [
         [_count(row, column, number) for column in ("tp", "fp", "fn")] for number, row in rows
     ]
     leakage = dict.fromkeys(_word(row, "leakage", "unknown") for _, row in rows)
     if not "".join(leakage).isprintable():
-        raise DataError(f"external results: the leakage of {method} is no plain text", cure=CURE)
+        raise _refused(f": the leakage of {method} is no plain text")
     return External(
         method, ", ".join(leakage), tuple(ids), np.array(counts, np.int64).reshape(-1, 3)
     )
@@ -200,11 +193,12 @@ def _method(method: str, rows: list[tuple[int, Row]]) -> External:
 def _count(row: Row, column: str, number: int) -> int:
     text = str(row.get(column, "")).strip()
     if not text.isdecimal() or len(text) > 15:
-        raise DataError(
-            f"external results, row {number}: {column} is {text[:40]!r}, no whole number from 0 up",
-            cure=CURE,
-        )
+        raise _refused(f", row {number}: {column} is {text[:40]!r}, no whole number from 0 up")
     return int(text)
+
+
+def _refused(why: str) -> DataError:
+    return DataError(f"external results{why}", cure=CURE)
 
 
 def _word(row: Row, column: str, default: str) -> str:
@@ -215,7 +209,7 @@ def _csv_rows(text: str) -> list[Row]:
     try:
         return [dict(row) for row in csv.DictReader(io.StringIO(text), strict=True)]
     except csv.Error as error:
-        raise DataError(f"external results: broken CSV ({error})", cure=CURE) from None
+        raise _refused(f": broken CSV ({error})") from None
 
 
 def _json_rows(text: str) -> list[Row]:
@@ -238,14 +232,9 @@ def _json_rows(text: str) -> list[Row]:
             for one in methods
             for row in _of(list, one.get("micrographs"), "micrographs")
         ]
-    except RecursionError:
-        raise DataError(
-            f"external results: not a document of {SCHEMA} (nested too deeply)", cure=CURE
-        ) from None
-    except ValueError as error:
-        raise DataError(
-            f"external results: not a document of {SCHEMA} ({error})", cure=CURE
-        ) from None
+    except (RecursionError, ValueError) as error:
+        why = error if isinstance(error, ValueError) else "nested too deeply"
+        raise _refused(f": not a document of {SCHEMA} ({why})") from None
 
 
 def _json_row(value: object) -> Row:

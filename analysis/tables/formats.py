@@ -7,7 +7,7 @@ import io
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.tables.table import NOTHING, Cell, Column, Table
@@ -15,6 +15,7 @@ from analysis.tables.table import NOTHING, Cell, Column, Table
 WIDTH = 100
 TERMINAL_MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
 MARKDOWN_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
+_MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", "`": "\\`"})
 _LATEX = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -49,11 +50,7 @@ def table_text(table: Table) -> str:
     head = [[column.title for column in table.columns], [column.unit for column in table.columns]]
     cells = head if any(column.unit for column in table.columns) else head[:1]
     rule, previous = len(cells), ""
-    for row in table.rows:
-        shown = [
-            _marked(cell, column, TERMINAL_MARKS)
-            for column, cell in zip(table.columns, row, strict=True)
-        ]
+    for shown in _marked_rows(table, TERMINAL_MARKS):
         previous, shown[0] = shown[0], "" if shown[0] == previous else shown[0]
         cells.append(shown)
     widths = [max(len(line[index]) for line in cells) for index in range(len(table.columns))]
@@ -65,28 +62,20 @@ def table_text(table: Table) -> str:
         for line in cells
     ]
     lines.insert(rule, "  ".join("─" * width for width in widths))
-    return "\n".join([table.title, "", *lines, *_wrapped(table.notes)]) + "\n"
+    return "\n".join([table.title, "", *lines]) + "\n" + wrapped(table.notes)
 
 
 def table_markdown(table: Table) -> str:
     """A table in GitHub's Markdown."""
-    head = "| " + " | ".join(markdown_text(column.heading) for column in table.columns) + " |"
-    rule = (
-        "|"
-        + "|".join("---" if column.decimals is None else "---:" for column in table.columns)
-        + "|"
-    )
-    rows = [
-        "| "
-        + " | ".join(
-            markdown_text(_marked(cell, column, MARKDOWN_MARKS))
-            for column, cell in zip(table.columns, row, strict=True)
-        )
-        + " |"
-        for row in table.rows
+    cells = [
+        [column.heading for column in table.columns],
+        *_marked_rows(table, MARKDOWN_MARKS),
     ]
+    lines = [f"| {' | '.join(map(markdown_text, row))} |" for row in cells]
+    rule = "|".join("---" if column.decimals is None else "---:" for column in table.columns)
+    lines.insert(1, f"|{rule}|")
     notes = ["", *(f"- {markdown_text(note)}" for note in table.notes)] if table.notes else []
-    return "\n".join([f"### {markdown_text(table.title)}", "", head, rule, *rows, *notes]) + "\n"
+    return "\n".join([f"### {markdown_text(table.title)}", "", *lines, *notes]) + "\n"
 
 
 def table_csv(table: Table) -> str:
@@ -97,15 +86,12 @@ def table_csv(table: Table) -> str:
     """
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(
-        [
-            *(
-                _inert(f"{column.name}_{unit}" if (unit := _unit_word(column)) else column.name)
-                for column in table.columns
-            ),
-            "run_ids",
-        ]
-    )
+    units = [column.unit.replace("%", "percent") for column in table.columns]
+    names = [
+        f"{column.name}_{unit}".removesuffix("_")
+        for column, unit in zip(table.columns, units, strict=True)
+    ]
+    writer.writerow([*map(_inert, names), "run_ids"])
     for row in table.rows:
         ids = dict.fromkeys(run for cell in row for run in cell.run_ids)
         writer.writerow([*(_csv_value(cell) for cell in row), _inert(" ".join(ids))])
@@ -161,10 +147,7 @@ def table_json(table: Table) -> dict[str, Any]:
 
 def markdown_text(text: str) -> str:
     """The text, escaped: it neither ends a Markdown cell nor opens an HTML tag."""
-    escaped = (
-        text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
-    )
-    return " ".join(escaped.split())
+    return " ".join(text.translate(_MARKDOWN).split())
 
 
 def latex_text(text: str) -> str:
@@ -173,9 +156,8 @@ def latex_text(text: str) -> str:
     A letter that the usual fonts lack is printed as its number, `U+7C92`.
     """
     plain = unicodedata.normalize("NFC", " ".join(text.split()))
-    return re.sub(
-        "-(?=-)", "-{}", "".join(map(_latex_letter, plain))
-    )  # it makes a dash of two hyphens
+    # LaTeX makes a dash of two hyphens.
+    return re.sub("-(?=-)", "-{}", "".join(map(_latex_letter, plain)))
 
 
 def _latex_letter(letter: str) -> str:
@@ -186,21 +168,26 @@ def _latex_letter(letter: str) -> str:
     return letter if known or accented else f"U+{ord(letter):04X}"
 
 
-def _marked(cell: Cell, column: Column, marks: dict[str, str]) -> str:
-    mark = marks.get(str(cell.value)) if column.name == "verdict" else None
-    return f"{mark} {cell.text}" if mark else cell.text
+def _marked_rows(table: Table, marks: Mapping[str, str]) -> list[list[str]]:
+    """The texts of the rows, those of the column `verdict` with their mark in front."""
+    return [
+        [
+            f"{marks[str(cell.value)]} {cell.text}"
+            if column.name == "verdict" and cell.value in marks
+            else cell.text
+            for column, cell in zip(table.columns, row, strict=True)
+        ]
+        for row in table.rows
+    ]
 
 
 def _aligned(text: str, width: int, column: Column) -> str:
     return text.ljust(width) if column.decimals is None else text.rjust(width)
 
 
-def _wrapped(notes: Sequence[str]) -> list[str]:
-    return [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
-
-
-def _unit_word(column: Column) -> str:
-    return {"%": "percent"}.get(column.unit, column.unit)
+def wrapped(texts: Iterable[str], *, indent: str = "  ") -> str:
+    """The texts in lines of a terminal's width, each from its second line on indented."""
+    return "".join(f"{textwrap.fill(text, WIDTH, subsequent_indent=indent)}\n" for text in texts)
 
 
 def _csv_value(cell: Cell) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.runs.arms import strategy_order
 from analysis.runs.tidy import tidy
 from analysis.tables.formats import table_json, table_text
-from analysis.tables.table import Column, Table, row_of
+from analysis.tables.table import Column, Table, Value, row_of
 
 SCHEMA = "cryossl.runs/1"
 _STATES = (
@@ -69,11 +69,9 @@ def _grid(runs: pd.DataFrame) -> Table:
         Column("last", "Last start"),
     )
     rows = []
-    for _, group in runs.groupby(["dataset", "settings", "ratio_percent", "strategy"], sort=False):
-        dataset, settings, strategy = (
-            str(group[name].iloc[0]) for name in ("dataset", "settings", "strategy")
-        )
-        ratio = float(group["ratio_percent"].iloc[0])
+    shared = ["dataset", "settings", "ratio_percent", "strategy"]
+    for _, group in runs.groupby(shared, sort=False):
+        dataset, settings, ratio, strategy = (group[name].iloc[0] for name in shared)
         done = sorted({int(seed) for seed in group.loc[group["used"], "seed"]})
         states = Counter(map(str, group["state"]))
         ids = [str(run) for run in group["run_id"].dropna()]
@@ -89,11 +87,8 @@ def _grid(runs: pd.DataFrame) -> Table:
             max(starts).strftime("%Y-%m-%d %H:%M") if starts else None,
         )
         rows.append((ratio, strategy_order(strategy), row_of(columns, cells, run_ids=ids)))
-    order = sorted(
-        range(len(rows)),
-        key=lambda index: (rows[index][2][0].text, rows[index][2][1].text, *rows[index][:2]),
-    )
-    return Table("grid", "Runs in the store", columns, tuple(rows[index][2] for index in order))
+    rows.sort(key=lambda one: (one[2][0].text, one[2][1].text, *one[:2]))
+    return Table("grid", "Runs in the store", columns, tuple(row for *_, row in rows))
 
 
 def _problems(runs: pd.DataFrame) -> Table:
@@ -108,17 +103,12 @@ def _problems(runs: pd.DataFrame) -> Table:
     )
     rows = []
     for row in runs[~runs["used"]].to_dict("records"):
-        ours = row["state"] != "foreign"
         run = row["run_id"] if isinstance(row["run_id"], str) else None
-        cells = (
-            f"{row['ratio_percent']:g}%" if ours else None,
-            str(row["strategy"]) if ours else None,
-            int(row["seed"]) if ours else None,
-            int(row["iteration"]) if ours else None,
-            str(row["state"]),
-            str(row["note"]),
-            run,
-        )
+        place: tuple[Value, ...] = (None, None, None, None)
+        if row["state"] != "foreign":
+            ratio = f"{row['ratio_percent']:g}%"
+            place = ratio, row["strategy"], int(row["seed"]), int(row["iteration"])
+        cells = (*place, row["state"], row["note"], run)
         rows.append(row_of(columns, cells, run_ids=[run] if run else []))
     return Table("problems", "In no mean", columns, tuple(rows))
 
@@ -127,8 +117,7 @@ def _spans(numbers: list[int]) -> str:
     """`0-5, 7`."""
     spans: list[list[int]] = []
     for number in numbers:
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1] = [spans[-1][0], number]
-        else:
+        if not spans or number != spans[-1][1] + 1:
             spans.append([number, number])
+        spans[-1][1] = number
     return ", ".join(f"{low}-{high}" if high > low else str(low) for low, high in spans)

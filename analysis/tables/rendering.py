@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 from analysis.stats.statistics import seeds_text
@@ -12,7 +13,6 @@ from analysis.tables.comparison import Comparison
 from analysis.tables.formats import (
     MARKDOWN_MARKS,
     TERMINAL_MARKS,
-    WIDTH,
     latex_text,
     markdown_text,
     table_csv,
@@ -20,6 +20,7 @@ from analysis.tables.formats import (
     table_latex,
     table_markdown,
     table_text,
+    wrapped,
 )
 from analysis.tables.summary import Judged
 from cryossl.errors import ConfigError
@@ -74,14 +75,8 @@ def _verdict_lines(verdicts: Sequence[Judged]) -> str:
     lines = [f"Verdict, {seeds.pop()}" if len(seeds) == 1 else "Verdict", ""]
     width = max(map(len, names))
     most = max((judged.verdict.criteria for judged in verdicts), key=len)
-    widths = [
-        max(
-            len(judged.verdict.criteria[index].short)
-            for judged in verdicts
-            if index < len(judged.verdict.criteria)
-        )
-        for index in range(len(most))
-    ]
+    shorts = [[one.short for one in judged.verdict.criteria] for judged in verdicts]
+    widths = [max(map(len, texts)) for texts in zip_longest(*shorts, fillvalue="")]
     for judged, name in zip(verdicts, names, strict=True):
         verdict = judged.verdict
         marks = "  ".join(
@@ -99,7 +94,7 @@ def _verdict_lines(verdicts: Sequence[Judged]) -> str:
     )
     if fixed and most[-1].name == COUNT:
         text += f" (not of {', '.join(fixed)}, whose definition fixes it)"
-    return "\n".join([*lines, *textwrap.wrap(text, WIDTH, subsequent_indent="  ")]) + "\n"
+    return "\n".join([*lines, wrapped([text])])
 
 
 def seed_words(judged: Judged) -> str:
@@ -116,19 +111,9 @@ def _faults(comparison: Comparison) -> str:
             "store, not "
             "mixed in; `--format markdown` shows all"
         )
-    shown = (
-        lines
-        if len(lines) <= 6
-        else [*lines[:5], f"! and {len(lines) - 5} more; `--format json` lists all"]
-    )
-    return (
-        "\n".join(
-            line for text in shown for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")
-        )
-        + "\n"
-        if lines
-        else ""
-    )
+    if len(lines) > 6:
+        lines[5:] = [f"! and {len(lines) - 5} more; `--format json` lists all"]
+    return wrapped(lines, indent="    ")
 
 
 def _next(comparison: Comparison) -> str:
@@ -139,12 +124,7 @@ def _next(comparison: Comparison) -> str:
     for judged in mine:
         ratios.setdefault(judged.verdict.next_steps, []).append(f"{judged.ratio_percent:g}%")
     lines = [f"Next at {' and '.join(found)}: {text}" for text, found in ratios.items()]
-    return (
-        "\n".join("\n".join(textwrap.wrap(line, WIDTH, subsequent_indent="    ")) for line in lines)
-        + "\n"
-        if lines
-        else ""
-    )
+    return wrapped(lines, indent="    ")
 
 
 def _markdown(comparison: Comparison) -> str:
@@ -152,19 +132,13 @@ def _markdown(comparison: Comparison) -> str:
         f"## {markdown_text(_subject(comparison).strip())}\n",
         *(table_markdown(table) for table in comparison.tables),
     ]
-    if comparison.verdicts:
-        blocks.append(
-            "### Verdict\n\n"
-            + "\n".join(verdict_markdown(judged) for judged in comparison.verdicts)
-            + "\n"
-        )
-    if comparison.faults:
-        blocks.append(
-            "### Not in any mean\n\n"
-            + "\n".join(f"- {markdown_text(fault)}" for fault in comparison.faults)
-            + "\n"
-        )
-    return "\n".join([*blocks, *(_markdown(other) for other in comparison.others)])
+    for title, items in (
+        ("Verdict", list(map(verdict_markdown, comparison.verdicts))),
+        ("Not in any mean", [f"- {markdown_text(fault)}" for fault in comparison.faults]),
+    ):
+        if items:
+            blocks.append("\n".join([f"### {title}\n", *items, ""]))
+    return "\n".join([*blocks, *map(_markdown, comparison.others)])
 
 
 def verdict_markdown(judged: Judged) -> str:
@@ -202,7 +176,7 @@ def _latex(comparison: Comparison) -> str:
         f"% {' '.join(_subject(comparison).split())}\n",
         *(table_latex(table) for table in comparison.tables),
     ]
-    return "\n".join([*blocks, *(_latex(other) for other in comparison.others)])
+    return "\n".join([*blocks, *map(_latex, comparison.others)])
 
 
 def _json(comparison: Comparison) -> str:
@@ -235,18 +209,10 @@ def _judged_json(judged: Judged) -> dict[str, Any]:
         "grade": judged.grade,
         "missing": list(judged.missing),
         "criteria": [
-            {
-                "name": one.name,
-                "wanted": one.wanted,
-                "measured": one.measured,
-                "value": one.value,
-                "met": one.met,
-            }
+            {name: getattr(one, name) for name in ("name", "wanted", "measured", "value", "met")}
             for one in verdict.criteria
         ],
-        "signs": [
-            {"name": sign.name, "text": sign.text, "good": sign.good} for sign in verdict.signs
-        ],
+        "signs": [asdict(sign) for sign in verdict.signs],
         "next_steps": verdict.next_steps,
         "run_ids": list(judged.run_ids),
     }

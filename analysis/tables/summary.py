@@ -20,9 +20,12 @@ from analysis.runs.arms import (
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import Grade, grade, seeds_text
-from analysis.tables.table import Cell, Column, Table, mean_cell, spread_cell, without_empty
+from analysis.tables.table import Cell, Column, Table, mean_cell, row_of, spread_cell, without_empty
 from cryossl.evaluation.verdict import Verdict, judge
 from cryossl.strategy_names import FULL, without_pseudo_labels
+
+# Shown as means of the models behind `Arm.pseudo`.
+_PSEUDO = ("pseudo/count", "pseudo/per_labelled", "pseudo/particle_ratio")
 
 
 @dataclass(frozen=True)
@@ -100,37 +103,22 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
     rows = []
     for ratio, strategy, group in by_arm(arms):
         done = [arm for arm in group if arm.state == "finished"]
-        gains = [] if strategy == "supervised" else [arm.gain(metric) for arm in done]
         ids = run_ids_of(done)
         pseudo_ids = [arm.pseudo_labelled.run_id for arm in done if arm.pseudo_labelled]
+        gains = [arm.gain(metric) for arm in done if strategy != "supervised"]
+        measured = (
+            (spread_cell, [arm.value(metric) for arm in done], ids),
+            (spread_cell, gains, ids),
+            (mean_cell, [arm.value(recall) for arm in done], ids),
+            (mean_cell, [arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1], ids),
+            *((mean_cell, [arm.pseudo(name) for arm in done], pseudo_ids) for name in _PSEUDO),
+        )
         rows.append(
             (
-                columns[0].cell(labelled_text(arms, ratio)),
-                columns[1].cell(strategy),
-                spread_cell(
-                    columns[2], (arm.value(metric) for arm in done), run_ids=ids, factor=100
-                ),
-                spread_cell(columns[3], gains, run_ids=ids, factor=100),
-                mean_cell(columns[4], (arm.value(recall) for arm in done), run_ids=ids, factor=100),
-                mean_cell(
-                    columns[5],
-                    (arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1),
-                    run_ids=ids,
-                    factor=100,
-                ),
-                mean_cell(
-                    columns[6], (arm.pseudo("pseudo/count") for arm in done), run_ids=pseudo_ids
-                ),
-                mean_cell(
-                    columns[7],
-                    (arm.pseudo("pseudo/per_labelled") for arm in done),
-                    run_ids=pseudo_ids,
-                ),
-                mean_cell(
-                    columns[8],
-                    (arm.pseudo("pseudo/particle_ratio") for arm in done),
-                    run_ids=pseudo_ids,
-                    factor=100,
+                *row_of(columns[:2], (labelled_text(arms, ratio), strategy)),
+                *(
+                    cell(column, values, run_ids=runs)
+                    for column, (cell, values, runs) in zip(columns[2:9], measured, strict=True)
                 ),
                 _closed_cell(
                     columns[9], done, finished(arms, ratio_percent=ratio, strategy=FULL), metric
@@ -147,12 +135,8 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         (*reference_notes(arms).values(), *_no_gap_notes(arms, metric), *code_notes(arms)),
     )
     # If all labels were tried, the column of the gap stays even if there is no gap to close.
-    optional = (
-        ["particle_f1"]
-        if any(arm.strategy == FULL for arm in arms)
-        else ["particle_f1", "gap_closed"]
-    )
-    return without_empty(table, *optional)
+    gap = () if any(arm.strategy == FULL for arm in arms) else ("gap_closed",)
+    return without_empty(table, "particle_f1", *gap)
 
 
 def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:
@@ -209,11 +193,10 @@ def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) 
                         column,
                         (arm.value(metric) for arm in group.values()),
                         run_ids=run_ids_of(group.values()),
-                        factor=100,
                     )
                     for column, group in zip(columns[1:3], (naive, balanced), strict=True)
                 ),
-                spread_cell(columns[3], better, run_ids=pairs, factor=100),
+                spread_cell(columns[3], better, run_ids=pairs),
                 columns[4].cell(outcomes.get(ratio), run_ids=run_ids_of(balanced.values())),
             )
         )
@@ -234,11 +217,9 @@ def score_column(name: str, metric: str, title: str = "") -> Column:
 
 
 def _lower(done: Sequence[Arm], counts: Mapping[str, ModelCounts], metric: str) -> float | None:
-    interval = (
-        estimate(against_baseline(done, metric=metric), counts, metric=metric).interval
-        if len(done) > 1
-        else None
-    )
+    if len(done) < 2:
+        return None
+    interval = estimate(against_baseline(done, metric=metric), counts, metric=metric).interval
     return interval.lower if interval else None
 
 

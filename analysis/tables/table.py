@@ -51,6 +51,11 @@ class Column:
         return f"{value:{'+' if self.signed else ''}.{self.decimals}f}"
 
     @property
+    def factor(self) -> int:
+        """100 where fractions are shown in percent or in points, else 1."""
+        return 100 if self.unit in ("%", "points") else 1
+
+    @property
     def heading(self) -> str:
         """Title with the unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
@@ -92,7 +97,7 @@ def row_of(
     columns: Sequence[Column],
     values: Sequence[Value],
     *,
-    run_ids: Sequence[str],
+    run_ids: Sequence[str] = (),
     numbers_only: bool = False,
 ) -> tuple[Cell, ...]:
     """A row of these values; its cells, or those of number columns only, name the runs."""
@@ -107,22 +112,16 @@ def percent(fraction: float | None) -> float | None:
     return None if fraction is None else 100 * fraction
 
 
-def mean_cell(
-    column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1
-) -> Cell:
-    """The cell of `factor` times the mean of the values that are not None."""
+def mean_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str]) -> Cell:
+    """The cell of the mean of the values that are not None, in the column's unit."""
     mean = mean_of(values)
-    return column.cell(None if mean is None else factor * mean, run_ids=run_ids)
+    return column.cell(None if mean is None else column.factor * mean, run_ids=run_ids)
 
 
-def spread_cell(
-    column: Column, values: Iterable[float | None], *, run_ids: Sequence[str], factor: float = 1
-) -> Cell:
+def spread_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str]) -> Cell:
     """The mean; with two values or more the text is mean and deviation, `72.10 ± 0.40`."""
-    known = [factor * value for value in values if value is not None]
-    cell = mean_cell(column, known, run_ids=run_ids)
-    return (
-        replace(cell, text=f"{cell.text} ± {stdev(known):.{column.decimals}f}")
-        if len(known) > 1
-        else cell
-    )
+    known = [column.factor * value for value in values if value is not None]
+    mean, text = mean_of(known), None
+    if len(known) > 1:
+        text = f"{column.show(mean)} ± {stdev(known):.{column.decimals}f}"
+    return column.cell(mean, run_ids=run_ids, text=text)
