@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from cryossl.data.coco.records import Fault
 from cryossl.data.images import read_picture
 from cryossl.errors import DataError
 from cryossl.progress.events import OnProgress, Progress
+from cryossl.system.files import file_sha256
 
 __all__ = ["Fault", "SourceSummary", "check", "summary"]
 
@@ -54,7 +54,7 @@ def check(root: Path, *, max_megapixels: float, report: OnProgress) -> tuple[Fau
         report(Progress("check", done, len(paths), "picture"))
         try:
             picture = read_picture(path, max_megapixels=max_megapixels)
-            twins[_digest(path)].append(path)
+            twins[file_sha256(path)].append(path)
             if float(picture.min()) == float(picture.max()):
                 raise DataError(
                     f"{path}: every pixel has the same value", cure="take it out of the data set"
@@ -90,11 +90,6 @@ def _picture_paths(root: Path) -> list[Path]:
     return [path for path, target in found if target is not None and target.is_relative_to(inside)]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def summary(dataset: DataSet, *, particle_radius_fraction: float) -> tuple[SourceSummary, ...]:
     """One row per source, sorted by name, over all parts."""
     members: dict[str, list[tuple[Micrograph, Particles | None]]] = defaultdict(list)
@@ -117,10 +112,9 @@ def _summarise(
         (micrograph, particles) for micrograph, particles in members if particles is not None
     ]
     border = dataset.border_px[source]
-    counts = np.array(
-        list(_count(labelled, border, particle_radius_fraction)), dtype=np.int64
-    ).reshape(-1, 2)
-    particle_px, valid_px = (int(total) for total in counts.sum(axis=0))
+    particle_px = valid_px = 0
+    for particle, valid in _count(labelled, border, particle_radius_fraction):
+        particle_px, valid_px = particle_px + particle, valid_px + valid
     return SourceSummary(
         source,
         micrographs=len(members),

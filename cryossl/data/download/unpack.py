@@ -51,19 +51,15 @@ def unpack(archive: Path, folder: Path, *, report: OnProgress) -> None:
         for bytes_read in members:
             report(Progress("unpack", min(bytes_read // _MEGABYTE, total), total, "MB"))
         report(Progress("unpack", total, total, "MB"))
-    except _DAMAGED as error:
+    except (OSError, *_DAMAGED) as error:
+        # The errors of gzip and bz2 are OSErrors without a number; those of the system have one.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StorageError(
+                f"cannot unpack {archive.name} into {folder}: {error.strerror}",
+                cure="free some space or choose another folder",
+            ) from error
         raise DataError(
             f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
-        ) from error
-    except OSError as error:
-        # The errors of gzip and bz2 are OSErrors without a number; those of the system have one.
-        if error.errno is None:
-            raise DataError(
-                f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
-            ) from error
-        raise StorageError(
-            f"cannot unpack {archive.name} into {folder}: {error.strerror}",
-            cure="free some space or choose another folder",
         ) from error
 
 
