@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import psutil
@@ -219,21 +218,14 @@ class TrainingLog:
     def __enter__(self) -> TrainingLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
 
 def _as_json(status: Status) -> dict[str, Any]:
     record = asdict(status)
     del record["alive"]
-    return record | {
-        name: list(value) for name, value in record.items() if isinstance(value, tuple)
-    }
+    return record
 
 
 def _headline(status: Status) -> str:
@@ -241,10 +233,9 @@ def _headline(status: Status) -> str:
     took = duration_text(status.updated - status.started)
     if status.state == "finished":
         return f"✅ Finished after {took} ({process})"
-    if status.state == "failed":
-        return f"❌ Failed after {took} ({process}); the same command continues it"
-    if status.state == "stopped":
-        return f"⏹ Stopped after {took} ({process}); the same command continues it"
+    if status.state != "running":
+        ended = "❌ Failed" if status.state == "failed" else "⏹ Stopped"
+        return f"{ended} after {took} ({process}); the same command continues it"
     if status.alive is False:
         return (
             f"❌ Not running: {process} is gone, last heard of after {took}; the same command "
