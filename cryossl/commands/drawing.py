@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
+from scipy.ndimage import binary_erosion
 
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
@@ -49,18 +50,15 @@ def particle_pictures(
         grey = np.clip((z + _SHOWN_Z) * (255 / (2 * _SHOWN_Z)), 0, 255).astype(np.uint8)
         canvas = np.repeat(grey[:, :, None], 3, axis=2)
         if particles is not None:
-            canvas[
-                _edge(
-                    rasterise(
-                        particles,
-                        height_px=height_px,
-                        width_px=width_px,
-                        scale=scale,
-                        particle_radius_fraction=settings.particle_radius_fraction,
-                    )
-                    == PARTICLE
-                )
-            ] = VERMILLION
+            label_map = rasterise(
+                particles,
+                height_px=height_px,
+                width_px=width_px,
+                scale=scale,
+                particle_radius_fraction=settings.particle_radius_fraction,
+            )
+            inside = label_map == PARTICLE
+            canvas[inside & ~binary_erosion(inside)] = VERMILLION
         image = Image.fromarray(canvas)
         band = dataset.border_px.get(micrograph.source, 0) * scale
         if 0 < 2 * band <= min(height_px, width_px) - 1:  # else nothing is left within
@@ -88,13 +86,3 @@ def _by_turns(dataset: DataSet) -> list[tuple[Micrograph, Particles | None]]:
         (micrograph, particles)
         for _, micrograph, particles in sorted(placed, key=lambda one: one[0])
     ]
-
-
-def _edge(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask that touch the outside."""
-    inner = np.zeros_like(mask)
-    inner[1:-1, 1:-1] = (
-        mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-    )
-    edge: np.ndarray = mask & ~inner
-    return edge
