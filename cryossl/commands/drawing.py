@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
 from cryossl.data.images import LARGEST_Z, LEVELS_PER_Z, normalise, read_picture, resize
 from cryossl.data.labels import PARTICLE
+from cryossl.data.store.plan import members
 from cryossl.selftraining.pictures import BLUE, VERMILLION
 
 SIDE_PX = 1024
@@ -73,16 +75,10 @@ def particle_pictures(
 def _by_turns(dataset: DataSet) -> list[tuple[Micrograph, Particles | None]]:
     """All micrographs, labelled ones first, one of each source by turns."""
     placed = []
-    seen: dict[tuple[bool, str], int] = {}
-    for part in dataset.parts.values():
-        for micrograph in part.micrographs:
-            particles = part.particles.get(micrograph.id)
-            group = (particles is None, micrograph.source)
-            seen[group] = seen.get(group, 0) + 1
-            placed.append(
-                ((particles is None, seen[group], micrograph.source), micrograph, particles)
-            )
-    return [
-        (micrograph, particles)
-        for _, micrograph, particles in sorted(placed, key=lambda one: one[0])
-    ]
+    seen: Counter[tuple[bool, str]] = Counter()
+    for _, micrograph, particles in members(dataset):
+        group = (particles is None, micrograph.source)
+        seen[group] += 1
+        place = (particles is None, seen[group], micrograph.source)
+        placed.append((place, (micrograph, particles)))
+    return [member for _, member in sorted(placed, key=lambda one: one[0])]

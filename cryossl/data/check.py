@@ -13,6 +13,7 @@ from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, picture_fa
 from cryossl.data.coco.layout import find_parts, pictures, real
 from cryossl.data.coco.records import Fault
 from cryossl.data.images import read_picture
+from cryossl.data.store.plan import members
 from cryossl.errors import DataError
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import file_sha256
@@ -92,32 +93,29 @@ def _picture_paths(root: Path) -> list[Path]:
 
 def summary(dataset: DataSet, *, particle_radius_fraction: float) -> tuple[SourceSummary, ...]:
     """One row per source, sorted by name, over all parts."""
-    members: dict[str, list[tuple[Micrograph, Particles | None]]] = defaultdict(list)
-    for part in dataset.parts.values():
-        for micrograph in part.micrographs:
-            members[micrograph.source].append((micrograph, part.particles.get(micrograph.id)))
+    of_source: dict[str, list[tuple[Micrograph, Particles | None]]] = defaultdict(list)
+    for _, micrograph, particles in members(dataset):
+        of_source[micrograph.source].append((micrograph, particles))
     return tuple(
-        _summarise(dataset, source, members[source], particle_radius_fraction)
-        for source in sorted(members)
+        _summarise(dataset, source, found, particle_radius_fraction)
+        for source, found in sorted(of_source.items())
     )
 
 
 def _summarise(
     dataset: DataSet,
     source: str,
-    members: list[tuple[Micrograph, Particles | None]],
+    found: list[tuple[Micrograph, Particles | None]],
     particle_radius_fraction: float,
 ) -> SourceSummary:
-    labelled = [
-        (micrograph, particles) for micrograph, particles in members if particles is not None
-    ]
+    labelled = [(micrograph, particles) for micrograph, particles in found if particles is not None]
     border = dataset.border_px[source]
     particle_px = valid_px = 0
     for particle, valid in _count(labelled, border, particle_radius_fraction):
         particle_px, valid_px = particle_px + particle, valid_px + valid
     return SourceSummary(
         source,
-        micrographs=len(members),
+        micrographs=len(found),
         labelled=len(labelled),
         particles=sum(particles.count for _, particles in labelled),
         diameter_px=dataset.diameter_px.get(source),

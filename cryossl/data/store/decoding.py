@@ -23,6 +23,7 @@ from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import write_durably
 
+PICTURES, TRUTH, PROGRESS = "pictures.u8", "truth.u8", "progress.json"
 BATCH_MICROGRAPHS = 100
 
 # Bytes of memory per pixel while a picture is decoded, reduced and normalised, about.
@@ -42,29 +43,33 @@ class _Job:
 
 
 def decode_into(
-    pictures: Path,
-    truth: Path,
+    folder: Path,
     store_plan: StorePlan,
     dataset: DataSet,
     files: Mapping[str, HashedFile],
     *,
     settings: InputSettings,
-    progress: Path,
     report: OnProgress,
 ) -> None:
     """Write a store's two flat files, from the first micrograph that is not yet written.
 
-    `progress` is a file with the number of micrographs that are safely on disk. Each micrograph has
+    The file PROGRESS has the number of micrographs that are safely on disk. Each micrograph has
     a fixed position, so a batch may be written twice. Reports "decode" in batches. Raises DataError
     for a picture that cannot be used, StorageError without space, OSError from writing.
     """
-    jobs = _jobs(store_plan, dataset, files)
+    jobs = [
+        _Job(micrograph, particles, stored, files[stored.id])
+        for stored, (_, micrograph, particles) in zip(
+            store_plan.micrographs, members(dataset), strict=True
+        )
+    ]
+    progress = folder / PROGRESS
     done = _done(progress)
-    _check_space(pictures.parent, jobs[done:])
+    _check_space(folder, jobs[done:])
     batches = -(-len(jobs) // BATCH_MICROGRAPHS)
     with (
-        _open_flat(pictures, store_plan.picture_bytes) as picture_file,
-        _open_flat(truth, store_plan.truth_bytes) as truth_file,
+        _open_flat(folder / PICTURES, store_plan.picture_bytes) as picture_file,
+        _open_flat(folder / TRUTH, store_plan.truth_bytes) as truth_file,
         ThreadPoolExecutor(_threads(store_plan)) as pool,
     ):
         write = _writer(picture_file, truth_file, settings)
@@ -91,15 +96,6 @@ def particle_centres(store_plan: StorePlan, dataset: DataSet) -> Float64[np.ndar
             centres = (bounds[:, :2] + bounds[:, 2:] / 2) * stored.scale + 0.0  # -0.0 is 0.0
             found.append(centres[np.lexsort((centres[:, 1], centres[:, 0]))])
     return np.concatenate(found)
-
-
-def _jobs(store_plan: StorePlan, dataset: DataSet, files: Mapping[str, HashedFile]) -> list[_Job]:
-    return [
-        _Job(micrograph, particles, stored, files[stored.id])
-        for stored, (_, micrograph, particles) in zip(
-            store_plan.micrographs, members(dataset), strict=True
-        )
-    ]
 
 
 def _done(progress: Path) -> int:
