@@ -12,14 +12,8 @@ from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from cryossl.machine.check import Check, named_checks
-from cryossl.tracking.address import (
-    LOG_IN,
-    read_only,
-    redacted,
-    sqlite_fault,
-    sqlite_path,
-    tables_of,
-)
+from cryossl.setting import redacted
+from cryossl.tracking.address import LOG_IN, read_only, sqlite_fault, sqlite_path, tables_of
 from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
 
 _ok, _warn, _fail = named_checks("tracking")
@@ -183,7 +177,11 @@ def _check_server(uri: str) -> Check:
     try:
         answer = get_once(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
     except OSError as error:
-        return _silent(shown, error)
+        # Not a failure: a run keeps its own journal and sends it when the server is back.
+        return _warn(
+            f"{shown} does not answer: {error}",
+            "start the server, or `tracking_uri=sqlite:///mlflow.db`",
+        )
     except BrokenAnswerError as error:
         return _fail(f"{shown} cannot be queried, or is no HTTP server ({error})", _COMPARE)
     body = answer.body.strip()
@@ -196,14 +194,6 @@ def _check_server(uri: str) -> Check:
             f"{shown} answers, but not as a tracking server (with a page of HTML)", _COMPARE
         )
     return _warn(f"{shown} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
-
-
-def _silent(shown: str, reason: object) -> Check:
-    # Not a failure: a run keeps its own journal and sends it when the server is back.
-    return _warn(
-        f"{shown} does not answer: {reason}",
-        "start the server, or `tracking_uri=sqlite:///mlflow.db`",
-    )
 
 
 def _judge_status(shown: str, status: int, target: str) -> Check:
