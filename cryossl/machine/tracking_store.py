@@ -212,16 +212,11 @@ def _judge_status(shown: str, status: int, target: str) -> Check:
 def _target(url: str, location: str) -> str:
     """The address of the server that a redirection leads to, as it can be shown; "" if to none."""
     try:
-        parts = urlsplit(urljoin(url, location)) if location else None
+        parts = urlsplit(urljoin(url, location))
     except ValueError:
         return ""
-    return (
-        ascii(redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}"))[
-            1:-1
-        ][:200]
-        if parts
-        else ""
-    )
+    shown = redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}")
+    return ascii(shown)[1:-1][:200] if location else ""
 
 
 def _check_database(uri: str) -> Check:

@@ -129,13 +129,13 @@ class StatusFile:
             phase_seconds_left=self._pace.phase_seconds_left() if running else None,
             whole_seconds_left=self._whole.whole_seconds_left() if running else None,
         )
+        record = asdict(self._status)
+        del record["alive"]  # for the reader to find out
         part = self._path.with_name(f"{self._path.name}.part")
         # A live file that cannot be written does not stop the run; a full disk stops it at its next
         # checkpoint, with a cure.
         with contextlib.suppress(OSError):
-            part.write_text(
-                json.dumps(_as_json(self._status), ensure_ascii=False, indent=1), encoding="utf-8"
-            )
+            part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
             part.replace(self._path)
 
 
@@ -160,7 +160,7 @@ def read_status(path: Path) -> Status:
 
 def status_as_dict(status: Status) -> dict[str, Any]:
     """The status as values of JSON."""
-    return _as_json(status) | {"alive": status.alive}
+    return asdict(status)
 
 
 def render_status(status: Status) -> str:
@@ -220,12 +220,6 @@ class TrainingLog:
 
     def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def _as_json(status: Status) -> dict[str, Any]:
-    record = asdict(status)
-    del record["alive"]
-    return record
 
 
 def _headline(status: Status) -> str:
