@@ -310,11 +310,11 @@ def _mrc_size(path: Path, max_megapixels: float) -> tuple[int, int]:
     header = _mrc_header(path)
     size = _checked_size((int(header.ny), int(header.nx)), int(header.nz), path, max_megapixels)
     mode = int(header.mode)
-    if mode not in (0, 1, 2, 6, 12):
+    pixel_bytes = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}.get(mode)
+    if pixel_bytes is None:
         raise DataError(
             f"{path}: MRC mode {mode}", cure="give mode 0, 1, 2, 6 or 12 (integers or floats)"
         )
-    pixel_bytes = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}[mode]
     expected = _MRC_HEADER_BYTES + max(int(header.nsymbt), 0) + size[0] * size[1] * pixel_bytes
     if path.stat().st_size < expected:
         raise DataError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,7 @@ def decode_into(
         _open_flat(folder / TRUTH, store_plan.truth_bytes) as truth_file,
         ThreadPoolExecutor(_threads(store_plan)) as pool,
     ):
-        write = _writer(picture_file, truth_file, settings)
+        write = partial(_write, picture_file, truth_file, settings)
         for start in range(done, len(jobs), BATCH_MICROGRAPHS):
             batch = jobs[start : start + BATCH_MICROGRAPHS]
             for _written in pool.map(write, batch):
@@ -140,35 +141,27 @@ def _threads(store_plan: StorePlan) -> int:
     )
 
 
-def _writer(picture_file: int, truth_file: int, settings: InputSettings) -> Callable[[_Job], None]:
-    def write(job: _Job) -> None:
-        stored = job.stored
-        _write_at(
-            picture_file,
-            stored.picture_offset,
-            _decode(job, max_megapixels=settings.max_megapixels),
+def _write(picture_file: int, truth_file: int, settings: InputSettings, job: _Job) -> None:
+    stored = job.stored
+    picture = _decode(job, max_megapixels=settings.max_megapixels)
+    _write_at(picture_file, stored.picture_offset, picture)
+    if job.particles is not None and stored.truth_offset is not None:
+        label_map = rasterise(
+            job.particles,
+            height_px=stored.height_px,
+            width_px=stored.width_px,
+            scale=stored.scale,
+            particle_radius_fraction=settings.particle_radius_fraction,
         )
-        if job.particles is not None and stored.truth_offset is not None:
-            label_map = rasterise(
-                job.particles,
-                height_px=stored.height_px,
-                width_px=stored.width_px,
-                scale=stored.scale,
-                particle_radius_fraction=settings.particle_radius_fraction,
-            )
-            _write_at(truth_file, stored.truth_offset, label_map)
-
-    return write
+        _write_at(truth_file, stored.truth_offset, label_map)
 
 
 def _decode(job: _Job, *, max_megapixels: float) -> UInt8[np.ndarray, "height width"]:
     stored = job.stored
     try:
         picture = read_picture(job.micrograph.path, max_megapixels=max_megapixels)
-    except DataError:
+    finally:
         _require_unchanged(job)
-        raise
-    _require_unchanged(job)
     if picture.shape != (stored.original_height_px, stored.original_width_px):
         raise DataError(
             f"{job.micrograph.path}: {picture.shape[0]} x {picture.shape[1]} px instead of "
