@@ -271,14 +271,7 @@ def doctor(config: Config, *, as_json: bool, fix: bool) -> None:
     """Check the environment, the GPU, the tracking store and the disk."""
     from cryossl.commands import status as reading
 
-    def then() -> None:
-        if fix:
-            # Imported after the checks, which report packages that are missing.
-            from cryossl.commands import tracking as upkeep
-
-            upkeep.reap_what_there_is(config, aside=as_json)
-
-    reading.doctor(config, as_json=as_json, then=then)
+    reading.doctor(config, as_json=as_json, fix=fix)
 
 
 @cli.command()
