@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,24 +110,8 @@ def _summarise(
     labelled = [(micrograph, particles) for micrograph, particles in found if particles is not None]
     border = dataset.border_px[source]
     particle_px = valid_px = 0
-    for particle, valid in _count(labelled, border, particle_radius_fraction):
-        particle_px, valid_px = particle_px + particle, valid_px + valid
-    return SourceSummary(
-        source,
-        micrographs=len(found),
-        labelled=len(labelled),
-        particles=sum(particles.count for _, particles in labelled),
-        diameter_px=dataset.diameter_px.get(source),
-        border_px=border,
-        particle_ratio=particle_px / valid_px if valid_px else None,
-    )
-
-
-def _count(
-    labelled: list[tuple[Micrograph, Particles]], border: int, particle_radius_fraction: float
-) -> Iterator[tuple[int, int]]:
-    """PARTICLE and valid pixels of each picture at a reduced size, which is enough for a ratio."""
     for micrograph, particles in labelled:
+        # At a reduced size, which is enough for a ratio.
         scale = min(1.0, _SUMMARY_SIDE_PX / max(micrograph.height_px, micrograph.width_px))
         label_map = rasterise(
             particles,
@@ -139,4 +122,14 @@ def _count(
         )
         band = round(border * scale)
         inner = label_map[band : label_map.shape[0] - band, band : label_map.shape[1] - band]
-        yield int(np.count_nonzero(inner)), inner.size
+        particle_px += int(np.count_nonzero(inner))
+        valid_px += inner.size
+    return SourceSummary(
+        source,
+        micrographs=len(found),
+        labelled=len(labelled),
+        particles=sum(particles.count for _, particles in labelled),
+        diameter_px=dataset.diameter_px.get(source),
+        border_px=border,
+        particle_ratio=particle_px / valid_px if valid_px else None,
+    )

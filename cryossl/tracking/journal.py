@@ -82,9 +82,9 @@ class Journal:
         """All that is recorded, oldest first, as of the last operation of this object."""
         return tuple(entry for _, entry in self._entries)
 
-    def newest(self, kind: Kind, key: str, *, step: int = 0) -> Entry | None:
-        """What holds now for this key, or None."""
-        return self._newest.get((kind, key, step))
+    def newest(self, kind: Kind, key: str) -> Entry | None:
+        """What holds now for this key of anything but a metric, or None."""
+        return self._newest.get((kind, key, 0))
 
     def append(self, candidates: Iterable[Entry]) -> tuple[Entry, ...]:
         """Write down what is new and make it durable; returns what was new.
