@@ -25,7 +25,7 @@ from jaxtyping import Float32, UInt8
 from mrcfile.mrcinterpreter import MrcInterpreter
 from PIL import Image
 
-from cryossl.errors import DataError
+from cryossl.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc")
 NEUTRAL = 128
@@ -150,10 +150,7 @@ def _door(path: Path) -> Iterator[None]:
     # Decoders raise OSError, ValueError, SyntaxError, struct.error, KeyError and more on damaged
     # input.
     except Exception as error:
-        reason = (
-            " ".join(str(error).replace(str(path), "the file").split())[:160]
-            or type(error).__name__
-        )
+        reason = one_line(str(error).replace(str(path), "the file"))[:160] or type(error).__name__
         raise DataError(
             f"{path}: the picture cannot be read ({reason})",
             cure="restore the file or take it out of the data set",

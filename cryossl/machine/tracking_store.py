@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+from cryossl.errors import one_line
 from cryossl.machine.check import Check, named_checks
 from cryossl.setting import redacted
 from cryossl.tracking.address import LOG_IN, read_only, sqlite_fault, sqlite_path, tables_of
@@ -72,9 +73,9 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             return _warn(f"{path} is locked by another process", f"wait for it; {elsewhere}")
-        return _fail(f"{path} cannot be read and written: {_line(error)}", elsewhere)
+        return _fail(f"{path} cannot be read and written: {one_line(error)}", elsewhere)
     except sqlite3.DatabaseError as error:
-        return _fail(f"{path} is damaged: {_line(error)}", f"restore it; {elsewhere}")
+        return _fail(f"{path} is damaged: {one_line(error)}", f"restore it; {elsewhere}")
     return _judge_schema(path, made_by, elsewhere=elsewhere)
 
 
@@ -145,10 +146,6 @@ def _half_made(path: Path) -> bool:
             )
     except sqlite3.Error:
         return False
-
-
-def _line(error: sqlite3.Error) -> str:
-    return " ".join(str(error).split())
 
 
 def _mlflow_schemas() -> tuple[set[str], set[str]]:

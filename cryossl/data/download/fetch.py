@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from cryossl.data.download.unpack import RESERVE_BYTES, unpack
-from cryossl.errors import BusyError, CryosslError, DataError, StorageError
+from cryossl.errors import BusyError, CryosslError, DataError, StorageError, one_line
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import file_sha256, filled_aside, write_durably
 
@@ -283,5 +283,5 @@ def _size(path: Path) -> int:
 
 
 def _reason(error: requests.RequestException) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from cryossl.errors import CryosslError, DataError, StorageError
+from cryossl.errors import CryosslError, DataError, StorageError, one_line
 from cryossl.progress.events import OnProgress, Progress
 
 RESERVE_BYTES = 256 * 2**20
@@ -59,7 +59,8 @@ def unpack(archive: Path, folder: Path, *, report: OnProgress) -> None:
                 cure="free some space or choose another folder",
             ) from error
         raise DataError(
-            f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
+            f"{archive.name} is damaged: {one_line(error) or type(error).__name__}",
+            cure="fetch it again",
         ) from error
 
 
@@ -136,7 +137,3 @@ def _refused(archive: Path, name: str, reason: str) -> CryosslError:
         f"{archive.name} holds a member that is not safe to unpack: {name!r} {reason}",
         cure="do not trust this archive",
     )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
