@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from cryossl.config import Config, fields
-from cryossl.config_file import build, load
+from cryossl.config_file import load
 from cryossl.errors import CryosslError
 from cryossl.setting import default_text
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
 
+PATH = click.Path(path_type=Path)
+option = partial(click.option, show_default=True)
+json_option = partial(option, "--json", "as_json", is_flag=True)
+
+
 def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of a setting; the command gets its text, or None where it was not typed."""
     section, field = fields()[name]
-    return click.option(
+    return option(
         f"--{name.replace('_', '-')}",
         name,
         metavar="VALUE",
@@ -32,22 +38,29 @@ def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a command an option for each setting, in the order of declaration."""
+    """Give a command an option for each setting; it is called with the config that they make."""
+
+    @wraps(command)
+    def configured(config_file: Path | None, *, defaults_yield: bool, **options: Any) -> int | None:
+        typed = {name: options.pop(name) for name in fields()}
+        config = config_of(config_file, defaults_yield=defaults_yield, options=typed)
+        return command(config, **options)
+
     for name in reversed(fields()):
-        command = setting_option(name)(command)
-    command = click.option(
+        setting_option(name)(configured)
+    option(
         "--defaults-yield",
         is_flag=True,
         hidden=True,
         help="an option at its default gives way to the config file (used by MLproject)",
-    )(command)
-    return click.option(
+    )(configured)
+    return option(
         "--config",
         "config_file",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="YAML file of settings; options win over it",
-    )(command)
+    )(configured)
 
 
 def config_of(
@@ -93,16 +106,13 @@ def cli() -> None:
 
 @cli.command()
 @settings_options
-@click.option(
+@option(
     "--dry-run",
     is_flag=True,
     help="print the settings, the counts and the estimates; train nothing",
 )
-def run(
-    config_file: Path | None, *, defaults_yield: bool, dry_run: bool, **options: str | None
-) -> None:
+def run(config: Config, *, dry_run: bool) -> None:
     """Train the baseline, then every strategy from it; print the comparison and the verdict."""
-    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from analysis import commands as reporting
     from cryossl.commands import run as launch
 
@@ -114,9 +124,8 @@ def run(
 
 @cli.command()
 @settings_options
-def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str | None) -> None:
+def baseline(config: Config) -> None:
     """Train and score the supervised baseline alone."""
-    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from cryossl.commands import run as launch
 
     launch.run(
@@ -126,121 +135,73 @@ def baseline(config_file: Path | None, *, defaults_yield: bool, **options: str |
 
 @cli.command()
 @settings_options
-@click.option(
-    "--ratios",
-    metavar="LIST",
-    default=None,
-    help="labelled parts in percent, separated by commas  [--ratio]",
+@option(
+    "--ratios", metavar="LIST", help="labelled parts in percent, separated by commas  [--ratio]"
 )
-@click.option(
-    "--seeds",
-    type=click.IntRange(1, 1000),
-    default=6,
-    show_default=True,
-    help="how many seeds, from --seed on",
-)
-@click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="cells at a time"
-)
-@click.option(
+@option("--seeds", type=click.IntRange(1, 1000), default=6, help="how many seeds, from --seed on")
+@option("--jobs", type=click.IntRange(1), default=1, help="cells at a time")
+@option(
     "--executor",
     type=click.Choice(("local", "slurm")),
     default="local",
-    show_default=True,
     help="where cells run: processes here, or jobs of a cluster",
 )
-@click.option(
-    "--slurm",
-    metavar="LIST",
-    default=None,
-    help="with --executor slurm: submitit's parameters, NAME=VALUE,...",
+@option(
+    "--slurm", metavar="LIST", help="with --executor slurm: submitit's parameters, NAME=VALUE,..."
 )
-@click.option(
+@option(
     "--dry-run",
     is_flag=True,
     help="list the cells, which have finished, and how long the others take",
 )
-def sweep(
-    config_file: Path | None,
-    *,
-    defaults_yield: bool,
-    ratios: str | None,
-    seeds: int,
-    jobs: int,
-    executor: str,
-    slurm: str | None,
-    dry_run: bool,
-    **options: str | None,
-) -> int:
+def sweep(config: Config, *, ratios: str | None, **options: Any) -> int:
     """Run a grid of ratios and seeds, each cell as `run` does; print the comparison over seeds."""
-    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from analysis import commands as reporting
     from cryossl.sweep import sweep as sweeping
     from cryossl.sweep.grid import named_ratios
 
+    typed = click.get_current_context().params
     ratios = named_ratios(
-        config, ratio=options["ratio"], ratios=ratios, default_yields=defaults_yield
+        config, ratio=typed["ratio"], ratios=ratios, default_yields=typed["defaults_yield"]
     )
-    return sweeping.sweep(
-        config,
-        ratios=ratios,
-        seeds=seeds,
-        jobs=jobs,
-        executor=executor,
-        slurm=slurm,
-        dry_run=dry_run,
-        conclude=reporting.conclude_sweep,
-    )
+    return sweeping.sweep(config, ratios=ratios, conclude=reporting.conclude_sweep, **options)
 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the two options that say which tracked runs are meant."""
-    command = click.option("--experiment", default=None, help="MLflow experiment  [cryossl]")(
-        command
-    )
-    return click.option(
-        "--tracking-uri", default=None, help="MLflow tracking store  [sqlite:///mlflow.db]"
-    )(command)
+    command = option("--experiment", help="MLflow experiment  [cryossl]")(command)
+    return option("--tracking-uri", help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
 
 
 def place_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which tracking store and which work folder are meant."""
-    command = click.option(
-        "--work", default=None, help="work folder, whose journals hold what was recorded  [work]"
-    )(command)
+    command = option("--work", help="work folder, whose journals hold what was recorded  [work]")(
+        command
+    )
     return store_options(command)
 
 
 def choice_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what is compared."""
-    command = click.option(
-        "--metric", default="test/f1", show_default=True, help="metric of the comparison"
-    )(command)
-    return click.option("--ratio", type=float, help="only this labelled part, in percent")(command)
+    command = option("--metric", default="test/f1", help="metric of the comparison")(command)
+    return option("--ratio", type=float, help="only this labelled part, in percent")(command)
 
 
 @cli.command()
 @choice_options
-@click.option(
+@option(
     "--format",
     "form",
     type=click.Choice(FORMATS),
     default="table",
-    show_default=True,
     help="how the tables are written",
 )
-@click.option(
-    "--explain",
-    metavar="METRIC",
-    default=None,
-    help="runs, counts and formula behind one number, e.g. F1",
-)
-@click.option("--arm", metavar="STRATEGY", default=None, help="with --explain: whose number")
-@click.option(
+@option("--explain", metavar="METRIC", help="runs, counts and formula behind one number, e.g. F1")
+@option("--arm", metavar="STRATEGY", help="with --explain: whose number")
+@option(
     "--external",
     metavar="FILE",
-    type=click.Path(path_type=Path),
-    default=None,
+    type=PATH,
     help="counts of another method, CSV or JSON, beside ours (docs/report.md)",
 )
 @store_options
@@ -262,29 +223,16 @@ def compare(**options: Any) -> None:
 
 @cli.command()
 @choice_options
-@click.option(
+@option(
     "--format",
     "form",
     type=click.Choice(("html", "markdown", "latex")),
     default="html",
-    show_default=True,
     help="how the report is written",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="file to write  [report.html, .md or .tex]",
-)
-@click.option(
-    "--figures",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="folder for the figures as PNG and SVG",
-)
-@click.option(
-    "--log", is_flag=True, help="keep the report and its tables in the tracking store too"
-)
+@option("--output", type=PATH, help="file to write  [report.html, .md or .tex]")
+@option("--figures", type=PATH, help="folder for the figures as PNG and SVG")
+@option("--log", is_flag=True, help="keep the report and its tables in the tracking store too")
 @store_options
 def report(**options: Any) -> None:
     """Write the report as one file: verdict, tables, figures, micrographs, method and origin."""
@@ -294,7 +242,7 @@ def report(**options: Any) -> None:
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, help="print the tables as JSON")
+@json_option(help="print the tables as JSON")
 @store_options
 def runs(**options: Any) -> None:
     """List what is in the tracking store, what failed and what is missing."""
@@ -304,18 +252,10 @@ def runs(**options: Any) -> None:
 
 
 @cli.command()
-@click.option(
-    "--name", default="pseudolabel_balanced", show_default=True, help="name of the results folder"
-)
-@click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("experiments"),
-    show_default=True,
-    help="folder of the results folders",
-)
-@click.option("--watch", is_flag=True, help="redraw every two seconds until the run ends")
-@click.option("--json", "as_json", is_flag=True, help="print the status as JSON")
+@option("--name", default="pseudolabel_balanced", help="name of the results folder")
+@option("--results", type=PATH, default=Path("experiments"), help="folder of the results folders")
+@option("--watch", is_flag=True, help="redraw every two seconds until the run ends")
+@json_option(help="print the status as JSON")
 def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
     """Show what the experiment is doing now."""
     from cryossl.commands import status as reading
@@ -325,48 +265,31 @@ def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
 
 @cli.command()
 @settings_options
-@click.option("--json", "as_json", is_flag=True, help="print the checks as JSON")
-@click.option("--fix", is_flag=True, help="then do what `reap` does")
-def doctor(
-    config_file: Path | None,
-    *,
-    defaults_yield: bool,
-    as_json: bool,
-    fix: bool,
-    **options: str | None,
-) -> None:
+@json_option(help="print the checks as JSON")
+@option("--fix", is_flag=True, help="then do what `reap` does")
+def doctor(config: Config, *, as_json: bool, fix: bool) -> None:
     """Check the environment, the GPU, the tracking store and the disk."""
-    config = config_of(config_file, defaults_yield=defaults_yield, options=options)
     from cryossl.commands import status as reading
 
-    def then() -> None:
-        if fix:
-            # Imported after the checks, which report packages that are missing.
-            from cryossl.commands import tracking as upkeep
-
-            upkeep.reap_what_there_is(config, aside=as_json)
-
-    reading.doctor(config, as_json=as_json, then=then)
+    reading.doctor(config, as_json=as_json, fix=fix)
 
 
 @cli.command()
 @place_options
 def sync(**options: Any) -> None:
     """Send to the tracking store what it missed while it was unreachable."""
-    config = build({name: value for name, value in options.items() if value is not None})
     from cryossl.commands import tracking as upkeep
 
-    upkeep.sync(config)
+    upkeep.sync(config_of(None, defaults_yield=False, options=options))
 
 
 @cli.command()
 @place_options
 def reap(**options: Any) -> None:
     """End runs that the tracking store shows as RUNNING whose process on this host is gone."""
-    config = build({name: value for name, value in options.items() if value is not None})
     from cryossl.commands import tracking as upkeep
 
-    upkeep.reap(config)
+    upkeep.reap(config_of(None, defaults_yield=False, options=options))
 
 
 @cli.group()
@@ -375,11 +298,11 @@ def data() -> None:
 
 
 @data.command("check")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 @setting_option("border")
 @setting_option("max_megapixels")
 @setting_option("particle_radius_fraction")
-@click.option("--json", "as_json", is_flag=True, help="print the faults as JSON")
+@json_option(help="print the faults as JSON")
 def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
     """List all faults of a data set at once, then what is in it."""
     config = config_of(None, defaults_yield=False, options={"data": str(path), **options})
@@ -389,30 +312,12 @@ def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
 
 
 @data.command("synth")
-@click.option(
-    "--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to write"
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "--train", type=click.IntRange(6), default=100, show_default=True, help="training micrographs"
-)
-@click.option(
-    "--validation",
-    type=click.IntRange(2),
-    default=20,
-    show_default=True,
-    help="validation micrographs",
-)
-@click.option(
-    "--test", type=click.IntRange(1), default=40, show_default=True, help="test micrographs"
-)
-@click.option(
-    "--size-px",
-    type=click.IntRange(64, 4096),
-    default=128,
-    show_default=True,
-    help="side of a micrograph",
-)
+@option("--to", "folder", type=PATH, required=True, help="folder to write")
+@option("--seed", type=click.IntRange(0), default=0)
+@option("--train", type=click.IntRange(6), default=100, help="training micrographs")
+@option("--validation", type=click.IntRange(2), default=20, help="validation micrographs")
+@option("--test", type=click.IntRange(1), default=40, help="test micrographs")
+@option("--size-px", type=click.IntRange(64, 4096), default=128, help="side of a micrograph")
 def data_synth(folder: Path, **counts: Any) -> None:
     """Write the simulator's micrographs as a COCO data set."""
     from cryossl.commands import data as data_sets
@@ -422,14 +327,11 @@ def data_synth(folder: Path, **counts: Any) -> None:
 
 @data.command("fetch")
 @click.argument("what", type=click.Choice(["cryotransformer"]))
-@click.option(
-    "--to", "folder", type=click.Path(path_type=Path), required=True, help="folder to unpack into"
-)
-@click.option("--url", default=None, help="other address of the archive")
-@click.option(
+@option("--to", "folder", type=PATH, required=True, help="folder to unpack into")
+@option("--url", help="other address of the archive")
+@option(
     "--sha256",
     metavar="HEX",
-    default=None,
     help="checksum of the archive, where you have it; the authors give none",
 )
 def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> None:  # noqa: ARG001 (the only choice there is)
@@ -440,21 +342,12 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 
 
 @data.command("show")
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option(
-    "--to",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path("pictures"),
-    show_default=True,
-    help="folder to write",
-)
+@click.argument("path", type=PATH)
+@option("--to", "folder", type=PATH, default=Path("pictures"), help="folder to write")
 @setting_option("border")
 @setting_option("max_megapixels")
 @setting_option("particle_radius_fraction")
-@click.option(
-    "--count", type=click.IntRange(1), default=6, show_default=True, help="micrographs to draw"
-)
+@option("--count", type=click.IntRange(1), default=6, help="micrographs to draw")
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
     """Draw micrographs with their particles to PNG files."""
     config = config_of(None, defaults_yield=False, options={"data": str(path), **options})

@@ -18,7 +18,7 @@ import click
 from analysis.runs.tracked import TrackedRuns
 from cryossl.config import Config, RunSettings, fields
 from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
-from cryossl.tracking.address import redacted
+from cryossl.setting import redacted
 
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report

@@ -21,6 +21,11 @@ class CryosslError(Exception):
         self.cause, self.cure = cause, cure
 
 
+def one_line(error: object) -> str:
+    """The text of an error of another library, on one line."""
+    return " ".join(str(error).split())
+
+
 class ConfigError(CryosslError):
     """A setting, an option or a config file is wrong."""
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cryossl.config import RunSettings
-from cryossl.tracking.address import redacted, store_uri
+from cryossl.setting import redacted
+from cryossl.tracking.address import store_uri
 
 if TYPE_CHECKING:
     import pandas as pd

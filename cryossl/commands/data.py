@@ -55,23 +55,13 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
         )
 
 
-def synthesise(
-    folder: Path, *, seed: int, train: int, validation: int, test: int, size_px: int
-) -> None:
-    """Write a simulated data set; sizes are numbers of micrographs."""
+def synthesise(folder: Path, **sizes: int) -> None:
+    """Write a simulated data set; `sizes` are the seed and the sizes of `synthetic.synthesise`."""
     from cryossl.data.synthetic import dataset as synthetic
     from cryossl.progress.console import ProgressConsole
 
     with ProgressConsole(sys.stderr) as console:
-        synthetic.synthesise(
-            folder,
-            seed=seed,
-            train=train,
-            validation=validation,
-            test=test,
-            size_px=size_px,
-            report=console,
-        )
+        synthetic.synthesise(folder, report=console, **sizes)
     click.echo(f"wrote {folder}; look at it with `cryossl data show {folder}`")
 
 

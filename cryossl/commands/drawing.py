@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
+from scipy.ndimage import binary_erosion
 
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
 from cryossl.data.images import LARGEST_Z, LEVELS_PER_Z, normalise, read_picture, resize
 from cryossl.data.labels import PARTICLE
+from cryossl.data.store.plan import members
 from cryossl.selftraining.pictures import BLUE, VERMILLION
 
 SIDE_PX = 1024
@@ -49,18 +52,15 @@ def particle_pictures(
         grey = np.clip((z + _SHOWN_Z) * (255 / (2 * _SHOWN_Z)), 0, 255).astype(np.uint8)
         canvas = np.repeat(grey[:, :, None], 3, axis=2)
         if particles is not None:
-            canvas[
-                _edge(
-                    rasterise(
-                        particles,
-                        height_px=height_px,
-                        width_px=width_px,
-                        scale=scale,
-                        particle_radius_fraction=settings.particle_radius_fraction,
-                    )
-                    == PARTICLE
-                )
-            ] = VERMILLION
+            label_map = rasterise(
+                particles,
+                height_px=height_px,
+                width_px=width_px,
+                scale=scale,
+                particle_radius_fraction=settings.particle_radius_fraction,
+            )
+            inside = label_map == PARTICLE
+            canvas[inside & ~binary_erosion(inside)] = VERMILLION
         image = Image.fromarray(canvas)
         band = dataset.border_px.get(micrograph.source, 0) * scale
         if 0 < 2 * band <= min(height_px, width_px) - 1:  # else nothing is left within
@@ -75,26 +75,10 @@ def particle_pictures(
 def _by_turns(dataset: DataSet) -> list[tuple[Micrograph, Particles | None]]:
     """All micrographs, labelled ones first, one of each source by turns."""
     placed = []
-    seen: dict[tuple[bool, str], int] = {}
-    for part in dataset.parts.values():
-        for micrograph in part.micrographs:
-            particles = part.particles.get(micrograph.id)
-            group = (particles is None, micrograph.source)
-            seen[group] = seen.get(group, 0) + 1
-            placed.append(
-                ((particles is None, seen[group], micrograph.source), micrograph, particles)
-            )
-    return [
-        (micrograph, particles)
-        for _, micrograph, particles in sorted(placed, key=lambda one: one[0])
-    ]
-
-
-def _edge(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask that touch the outside."""
-    inner = np.zeros_like(mask)
-    inner[1:-1, 1:-1] = (
-        mask[1:-1, 1:-1] & mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
-    )
-    edge: np.ndarray = mask & ~inner
-    return edge
+    seen: Counter[tuple[bool, str]] = Counter()
+    for _, micrograph, particles in members(dataset):
+        group = (particles is None, micrograph.source)
+        seen[group] += 1
+        place = (particles is None, seen[group], micrograph.source)
+        placed.append((place, (micrograph, particles)))
+    return [member for _, member in sorted(placed, key=lambda one: one[0])]

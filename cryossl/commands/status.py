@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,10 +28,10 @@ def status(folder: Path, *, watch: bool, as_json: bool) -> None:
         time.sleep(2)
 
 
-def doctor(config: Config, *, as_json: bool, then: Callable[[], None]) -> None:
+def doctor(config: Config, *, as_json: bool, fix: bool) -> None:
     """Print the checks of this machine. Raises ConfigError if one fails.
 
-    `then` is called if the check of the tracking store did not fail.
+    `fix`: then do what `reap` does, unless the check of the tracking store failed.
     """
     from cryossl.machine.check import render
     from cryossl.machine.doctor import examine
@@ -45,8 +44,11 @@ def doctor(config: Config, *, as_json: bool, then: Callable[[], None]) -> None:
     )
     click.echo(json.dumps([asdict(check) for check in checks]) if as_json else render(checks))
     failed = [check.name for check in checks if check.state == "fail"]
-    if "tracking" not in failed:
-        then()
+    if fix and "tracking" not in failed:
+        # Imported after the checks, which report packages that are missing.
+        from cryossl.commands.tracking import reap_what_there_is
+
+        reap_what_there_is(config, aside=as_json)
     if failed:
         raise ConfigError(
             f"{len(failed)} of {len(checks)} checks failed: {', '.join(failed)}",

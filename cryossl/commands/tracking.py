@@ -9,7 +9,8 @@ import click
 
 from cryossl.config import Config
 from cryossl.errors import NoExperimentError, TrackingError
-from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.setting import redacted
+from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.journal import Journal
 from cryossl.tracking.mlflow_store import MlflowStore
 from cryossl.tracking.tracker import Tracker

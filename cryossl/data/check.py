@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +12,10 @@ from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, picture_fa
 from cryossl.data.coco.layout import find_parts, pictures, real
 from cryossl.data.coco.records import Fault
 from cryossl.data.images import read_picture
+from cryossl.data.store.plan import members
 from cryossl.errors import DataError
 from cryossl.progress.events import OnProgress, Progress
+from cryossl.system.files import file_sha256
 
 __all__ = ["Fault", "SourceSummary", "check", "summary"]
 
@@ -54,7 +54,7 @@ def check(root: Path, *, max_megapixels: float, report: OnProgress) -> tuple[Fau
         report(Progress("check", done, len(paths), "picture"))
         try:
             picture = read_picture(path, max_megapixels=max_megapixels)
-            twins[_digest(path)].append(path)
+            twins[file_sha256(path)].append(path)
             if float(picture.min()) == float(picture.max()):
                 raise DataError(
                     f"{path}: every pixel has the same value", cure="take it out of the data set"
@@ -90,53 +90,28 @@ def _picture_paths(root: Path) -> list[Path]:
     return [path for path, target in found if target is not None and target.is_relative_to(inside)]
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def summary(dataset: DataSet, *, particle_radius_fraction: float) -> tuple[SourceSummary, ...]:
     """One row per source, sorted by name, over all parts."""
-    members: dict[str, list[tuple[Micrograph, Particles | None]]] = defaultdict(list)
-    for part in dataset.parts.values():
-        for micrograph in part.micrographs:
-            members[micrograph.source].append((micrograph, part.particles.get(micrograph.id)))
+    of_source: dict[str, list[tuple[Micrograph, Particles | None]]] = defaultdict(list)
+    for _, micrograph, particles in members(dataset):
+        of_source[micrograph.source].append((micrograph, particles))
     return tuple(
-        _summarise(dataset, source, members[source], particle_radius_fraction)
-        for source in sorted(members)
+        _summarise(dataset, source, found, particle_radius_fraction)
+        for source, found in sorted(of_source.items())
     )
 
 
 def _summarise(
     dataset: DataSet,
     source: str,
-    members: list[tuple[Micrograph, Particles | None]],
+    found: list[tuple[Micrograph, Particles | None]],
     particle_radius_fraction: float,
 ) -> SourceSummary:
-    labelled = [
-        (micrograph, particles) for micrograph, particles in members if particles is not None
-    ]
+    labelled = [(micrograph, particles) for micrograph, particles in found if particles is not None]
     border = dataset.border_px[source]
-    counts = np.array(
-        list(_count(labelled, border, particle_radius_fraction)), dtype=np.int64
-    ).reshape(-1, 2)
-    particle_px, valid_px = (int(total) for total in counts.sum(axis=0))
-    return SourceSummary(
-        source,
-        micrographs=len(members),
-        labelled=len(labelled),
-        particles=sum(particles.count for _, particles in labelled),
-        diameter_px=dataset.diameter_px.get(source),
-        border_px=border,
-        particle_ratio=particle_px / valid_px if valid_px else None,
-    )
-
-
-def _count(
-    labelled: list[tuple[Micrograph, Particles]], border: int, particle_radius_fraction: float
-) -> Iterator[tuple[int, int]]:
-    """PARTICLE and valid pixels of each picture at a reduced size, which is enough for a ratio."""
+    particle_px = valid_px = 0
     for micrograph, particles in labelled:
+        # At a reduced size, which is enough for a ratio.
         scale = min(1.0, _SUMMARY_SIDE_PX / max(micrograph.height_px, micrograph.width_px))
         label_map = rasterise(
             particles,
@@ -147,4 +122,14 @@ def _count(
         )
         band = round(border * scale)
         inner = label_map[band : label_map.shape[0] - band, band : label_map.shape[1] - band]
-        yield int(np.count_nonzero(inner)), inner.size
+        particle_px += int(np.count_nonzero(inner))
+        valid_px += inner.size
+    return SourceSummary(
+        source,
+        micrographs=len(found),
+        labelled=len(labelled),
+        particles=sum(particles.count for _, particles in labelled),
+        diameter_px=dataset.diameter_px.get(source),
+        border_px=border,
+        particle_ratio=particle_px / valid_px if valid_px else None,
+    )

@@ -25,7 +25,7 @@ from jaxtyping import Float32, UInt8
 from mrcfile.mrcinterpreter import MrcInterpreter
 from PIL import Image
 
-from cryossl.errors import DataError
+from cryossl.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc")
 NEUTRAL = 128
@@ -150,10 +150,7 @@ def _door(path: Path) -> Iterator[None]:
     # Decoders raise OSError, ValueError, SyntaxError, struct.error, KeyError and more on damaged
     # input.
     except Exception as error:
-        reason = (
-            " ".join(str(error).replace(str(path), "the file").split())[:160]
-            or type(error).__name__
-        )
+        reason = one_line(str(error).replace(str(path), "the file"))[:160] or type(error).__name__
         raise DataError(
             f"{path}: the picture cannot be read ({reason})",
             cure="restore the file or take it out of the data set",
@@ -310,11 +307,11 @@ def _mrc_size(path: Path, max_megapixels: float) -> tuple[int, int]:
     header = _mrc_header(path)
     size = _checked_size((int(header.ny), int(header.nx)), int(header.nz), path, max_megapixels)
     mode = int(header.mode)
-    if mode not in (0, 1, 2, 6, 12):
+    pixel_bytes = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}.get(mode)
+    if pixel_bytes is None:
         raise DataError(
             f"{path}: MRC mode {mode}", cure="give mode 0, 1, 2, 6 or 12 (integers or floats)"
         )
-    pixel_bytes = {0: 1, 1: 2, 2: 4, 6: 2, 12: 2}[mode]
     expected = _MRC_HEADER_BYTES + max(int(header.nsymbt), 0) + size[0] * size[1] * pixel_bytes
     if path.stat().st_size < expected:
         raise DataError(

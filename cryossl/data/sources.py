@@ -22,31 +22,10 @@ from cryossl.errors import DataError
 _EMPIAR = re.compile(r"^(\d{4,})[_-]")
 _PREFIX = re.compile(r"^([A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)[_-]")
 # Microscope and processing programs begin every file name like this, for any sample.
-_GENERIC = frozenset(
-    (
-        "foilhole",
-        "gridsquare",
-        "data",
-        "image",
-        "images",
-        "img",
-        "mic",
-        "micrograph",
-        "micrographs",
-        "movie",
-        "movies",
-        "frame",
-        "frames",
-        "stack",
-        "sum",
-        "corrected",
-        "aligned",
-        "ali",
-        "integrated",
-        "train",
-        "val",
-        "test",
-    )
+_GENERIC = re.compile(
+    r"foilhole|gridsquare|data|images?|img|mic|micrographs?|movies?|frames?|stack|sum|corrected"
+    r"|aligned|ali|integrated|train|val|test",
+    re.IGNORECASE,
 )
 _PLAIN = re.compile(r"\w[\w.\- ]{0,63}")
 
@@ -133,7 +112,7 @@ def _name(description: Description) -> str:
 
 def _prefix(name: str) -> str:
     match = _EMPIAR.match(name) or _PREFIX.match(name)
-    return "" if match is None or match[1].lower() in _GENERIC else match[1]
+    return "" if match is None or _GENERIC.fullmatch(match[1]) else match[1]
 
 
 def _from_table(

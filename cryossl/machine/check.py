@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 State = Literal["ok", "warn", "fail"]
@@ -17,6 +18,11 @@ class Check:
     state: State
     what: str
     cure: str = ""
+
+
+def named_checks(name: str) -> tuple[partial[Check], partial[Check], partial[Check]]:
+    """The results ok, warn and fail of this check; each is called with `what` and `cure`."""
+    return partial(Check, name, "ok"), partial(Check, name, "warn"), partial(Check, name, "fail")
 
 
 def render(checks: Sequence[Check]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from cryossl.machine.check import Check
+from cryossl.machine.check import Check, named_checks
 from cryossl.machine.packages import check_installation
 from cryossl.machine.tracking_store import check_tracking, nearest_existing
 from cryossl.tracking.address import store_uri
@@ -29,6 +29,9 @@ NETWORK_FILE_SYSTEMS = frozenset(
 )
 SPARE_FACTOR = 1.2
 GPU_TIMEOUT_SECONDS = 180.0
+
+_gpu_ok, _gpu_warn, _gpu_fail = named_checks("gpu")
+_disk_ok, _, _disk_fail = named_checks("disk")
 
 # In its own process: a pair of torch and torchvision that does not match, or a driver that crashes,
 # ends only that.
@@ -59,11 +62,7 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
     surroundings = preflight(tracking_uri=tracking_uri, work=work, needed_bytes=needed_bytes)
     installation = check_installation()
     broken = any(check.state == "fail" for check in installation)
-    gpu = (
-        Check("gpu", "warn", "not tried before the packages are well")
-        if broken
-        else check_gpu(device)
-    )
+    gpu = _gpu_warn("not tried before the packages are well") if broken else check_gpu(device)
     return (check_machine(), *installation, gpu, *surroundings)
 
 
@@ -102,19 +101,14 @@ def check_gpu(device: str) -> Check:
             timeout=GPU_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        return Check(
-            "gpu",
-            "fail",
+        return _gpu_fail(
             f"torch did not answer in {GPU_TIMEOUT_SECONDS:.0f} s",
             "a hanging driver: `nvidia-smi` should answer at once",
         )
     if probe.returncode != 0:
         said = probe.stderr.strip().splitlines() or [f"ended by signal {-probe.returncode}"]
-        return Check(
-            "gpu",
-            "fail",
-            f"torch cannot be used: {said[-1]}",
-            "`make venv`; if it stays, the GPU's driver",
+        return _gpu_fail(
+            f"torch cannot be used: {said[-1]}", "`make venv`; if it stays, the GPU's driver"
         )
     return judge_gpu(
         json.loads(probe.stdout), device=device, driver_present=Path("/dev/nvidiactl").exists()
@@ -129,50 +123,38 @@ def judge_gpu(found: dict[str, str | int | None], *, device: str, driver_present
     """
     if found["device"] == device or (device == "auto" and found["device"] != "cpu"):
         room = f", {_size(int(found['bytes'] or 0))} free" if found["bytes"] else ""
-        return Check("gpu", "ok", f"{found['name']}{room}" if found["name"] else "the CPU, as set")
+        return _gpu_ok(f"{found['name']}{room}" if found["name"] else "the CPU, as set")
     if device in ("cuda", "mps"):
-        return Check(
-            "gpu",
-            "fail",
+        return _gpu_fail(
             f"device = {device}, but torch {found['torch']} finds none",
             "`device=auto` takes the CPU",
         )
     if driver_present and found["device"] == "cpu":
         build = f"torch {found['torch']} (CUDA {found['cuda_build']})"
-        return Check(
-            "gpu",
-            "warn",
+        return _gpu_warn(
             f"an NVIDIA driver is here, but {build} cannot use it",
             "update the driver, or install a torch for its CUDA version",
         )
-    return Check(
-        "gpu", "ok", "none; the CPU does the work" if device == "auto" else "not used, as set"
-    )
+    return _gpu_ok("none; the CPU does the work" if device == "auto" else "not used, as set")
 
 
 def check_disk(folder: Path, *, needed_bytes: int) -> Check:
     """Check that the work folder can be written and has room for 1.2 times `needed_bytes`."""
-    name = "disk"
     place = nearest_existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
             free = shutil.disk_usage(place).free
     except OSError as error:
-        return Check(
-            name,
-            "fail",
-            f"{place} cannot be written: {error.strerror}",
-            "`work=FOLDER` names another folder",
+        return _disk_fail(
+            f"{place} cannot be written: {error.strerror}", "`work=FOLDER` names another folder"
         )
     wanted = int(needed_bytes * SPARE_FACTOR)
     if free < wanted:
-        return Check(
-            name,
-            "fail",
+        return _disk_fail(
             f"{_size(free)} free in {place}, {_size(wanted)} needed",
             "free some space, or `work=FOLDER` on another disk",
         )
-    return Check(name, "ok", f"{_size(free)} free in {place}")
+    return _disk_ok(f"{_size(free)} free in {place}")
 
 
 def check_locks(folder: Path) -> Check:

@@ -12,10 +12,13 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from cryossl.machine.check import Check
+from cryossl.machine.check import Check, named_checks
 from cryossl.system.process import PROJECT
 
 REINSTALL = "`make venv` installs what requirements.lock names"
+
+_packages_ok, _packages_warn, _packages_fail = named_checks("packages")
+_pair_ok, _pair_warn, _pair_fail = named_checks("torch pair")
 
 
 def requirements(pyproject: Path) -> tuple[Requirement, ...]:
@@ -69,7 +72,7 @@ def check_packages(
     """
     missing = [one.name for one in wanted if installed[one.name] is None]
     if missing:
-        return Check("packages", "fail", f"not installed: {', '.join(missing)}", REINSTALL)
+        return _packages_fail(f"not installed: {', '.join(missing)}", REINSTALL)
     present = {one.name: str(installed[one.name]) for one in wanted}
     outside = [
         f"{one.name} {present[one.name]} (needs {one.specifier})"
@@ -77,15 +80,15 @@ def check_packages(
         if not one.specifier.contains(present[one.name], prereleases=True)
     ]
     if outside:
-        return Check("packages", "fail", f"out of range: {', '.join(outside)}", REINSTALL)
+        return _packages_fail(f"out of range: {', '.join(outside)}", REINSTALL)
     other = [
         f"{name} {version} (locked: {locked.get(name, 'none')})"
         for name, version in present.items()
         if version != locked.get(name)
     ]
     if other:
-        return Check("packages", "warn", f"not as locked: {', '.join(other)}", REINSTALL)
-    return Check("packages", "ok", f"{len(wanted)} direct dependencies, all as locked")
+        return _packages_warn(f"not as locked: {', '.join(other)}", REINSTALL)
+    return _packages_ok(f"{len(wanted)} direct dependencies, all as locked")
 
 
 def check_torch_pair(torch: str | None, torchvision: str | None) -> Check:
@@ -94,25 +97,22 @@ def check_torch_pair(torch: str | None, torchvision: str | None) -> Check:
     The build is the local label of a version, as in `2.13.0+cpu`. A pair that does not match fails
     at import with "operator torchvision::nms does not exist", which does not name the cause.
     """
-    name = "torch pair"
     if torch is None or torchvision is None:
         absent = "torch" if torch is None else "torchvision"
-        return Check(name, "fail", f"{absent} is not installed", REINSTALL)
+        return _pair_fail(f"{absent} is not installed", REINSTALL)
     first, second = Version(torch), Version(torchvision)
     pair = f"torch {torch} with torchvision {torchvision}"
     if first.local != second.local:
         builds = " and ".join(version.local or "no label" for version in (first, second))
-        return Check(name, "fail", f"{pair}: the builds differ, {builds}", REINSTALL)
+        return _pair_fail(f"{pair}: the builds differ, {builds}", REINSTALL)
     if first.major != 2 or second.major != 0:
-        return Check(name, "warn", f"{pair}: a pair this project does not know", REINSTALL)
+        return _pair_warn(f"{pair}: a pair this project does not know", REINSTALL)
     if second.minor != first.minor + 15:
-        return Check(
-            name,
-            "fail",
+        return _pair_fail(
             f"{pair}: torch 2.{first.minor} belongs with torchvision 0.{first.minor + 15}",
             REINSTALL,
         )
-    return Check(name, "ok", pair)
+    return _pair_ok(pair)
 
 
 def check_installation(project: Path = PROJECT) -> tuple[Check, ...]:
@@ -123,9 +123,7 @@ def check_installation(project: Path = PROJECT) -> tuple[Check, ...]:
     if lock.exists():
         packages = check_packages(wanted, installed=installed, locked=locked_versions(lock))
     else:
-        packages = Check(
-            "packages", "warn", f"{lock} is missing", "`git checkout requirements.lock`"
-        )
+        packages = _packages_warn(f"{lock} is missing", "`git checkout requirements.lock`")
     return (
         check_python(project / "pyproject.toml"),
         packages,

@@ -11,17 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
-from cryossl.machine.check import Check
-from cryossl.tracking.address import (
-    LOG_IN,
-    read_only,
-    redacted,
-    sqlite_fault,
-    sqlite_path,
-    tables_of,
-)
+from cryossl.errors import one_line
+from cryossl.machine.check import Check, named_checks
+from cryossl.setting import redacted
+from cryossl.tracking.address import LOG_IN, read_only, sqlite_fault, sqlite_path, tables_of
 from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
 
+_ok, _warn, _fail = named_checks("tracking")
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
 STORE_TIMEOUT_SECONDS = 3.0
@@ -49,15 +45,11 @@ def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check
     if kind in ("postgresql", "postgres", "mysql", "mssql"):
         return _check_database(uri)
     if kind == "file" or (kind == "" and uri not in HOSTED_STORES):
-        return Check(
-            "tracking",
-            "fail",
+        return _fail(
             f"{uri or 'no store'}: MLflow no longer writes into plain folders",
             "`tracking_uri=sqlite:///mlflow.db`",
         )
-    return Check(
-        "tracking", "warn", f"{redacted(uri)}: not tried, this kind of store is unknown here"
-    )
+    return _warn(f"{redacted(uri)}: not tried, this kind of store is unknown here")
 
 
 def _check_sqlite(path: Path, damage_seconds: float) -> Check:
@@ -65,13 +57,11 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
     if not path.exists():
         parent = nearest_existing(path.parent)
         if os.access(parent, os.W_OK | os.X_OK):
-            return Check("tracking", "ok", f"{path} will be made")
-        return Check(
-            "tracking", "fail", f"{path} cannot be made: {parent} cannot be written", elsewhere
-        )
+            return _ok(f"{path} will be made")
+        return _fail(f"{path} cannot be made: {parent} cannot be written", elsewhere)
     fault = sqlite_fault(path)
     if fault and not _half_made(path):
-        return Check("tracking", "fail", f"{path} {fault}", elsewhere)
+        return _fail(f"{path} {fault}", elsewhere)
     try:
         with contextlib.closing(
             sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)
@@ -82,30 +72,19 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
             made_by = _schema_of(store)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
-            return Check(
-                "tracking",
-                "warn",
-                f"{path} is locked by another process",
-                f"wait for it; {elsewhere}",
-            )
-        return Check(
-            "tracking", "fail", f"{path} cannot be read and written: {_line(error)}", elsewhere
-        )
+            return _warn(f"{path} is locked by another process", f"wait for it; {elsewhere}")
+        return _fail(f"{path} cannot be read and written: {one_line(error)}", elsewhere)
     except sqlite3.DatabaseError as error:
-        return Check(
-            "tracking", "fail", f"{path} is damaged: {_line(error)}", f"restore it; {elsewhere}"
-        )
+        return _fail(f"{path} is damaged: {one_line(error)}", f"restore it; {elsewhere}")
     return _judge_schema(path, made_by, elsewhere=elsewhere)
 
 
 def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
     known, latest = _mlflow_schemas()
     if made_by is None or not latest or made_by in latest:
-        return Check("tracking", "ok", f"{path} can be written")
+        return _ok(f"{path} can be written")
     if made_by == "" and _half_made(path):
-        return Check(
-            "tracking",
-            "fail",
+        return _fail(
             f"{path} is half made: its making was interrupted",
             f"if it holds nothing yet, remove it: a run makes it anew; {elsewhere}",
         )
@@ -114,9 +93,7 @@ def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
         if made_by in known
         else "install the MLflow that made it"
     )
-    return Check(
-        "tracking",
-        "fail",
+    return _fail(
         f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
         f"{cure}; {elsewhere}",
     )
@@ -171,10 +148,6 @@ def _half_made(path: Path) -> bool:
         return False
 
 
-def _line(error: sqlite3.Error) -> str:
-    return " ".join(str(error).split())
-
-
 def _mlflow_schemas() -> tuple[set[str], set[str]]:
     """All schemas that the installed MLflow knows, and the newest of them.
 
@@ -201,89 +174,57 @@ def _check_server(uri: str) -> Check:
     try:
         answer = get_once(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
     except OSError as error:
-        return _silent(shown, error)
-    except BrokenAnswerError as error:
-        return Check(
-            "tracking",
-            "fail",
-            f"{shown} cannot be queried, or is no HTTP server ({error})",
-            _COMPARE,
+        # Not a failure: a run keeps its own journal and sends it when the server is back.
+        return _warn(
+            f"{shown} does not answer: {error}",
+            "start the server, or `tracking_uri=sqlite:///mlflow.db`",
         )
+    except BrokenAnswerError as error:
+        return _fail(f"{shown} cannot be queried, or is no HTTP server ({error})", _COMPARE)
     body = answer.body.strip()
     if answer.status >= 300:
         return _judge_status(shown, answer.status, _target(health, answer.location))
     if body == b"OK":
-        return Check("tracking", "ok", f"{shown} answers")
+        return _ok(f"{shown} answers")
     if body.startswith(b"<"):
-        return Check(
-            "tracking",
-            "fail",
-            f"{shown} answers, but not as a tracking server (with a page of HTML)",
-            _COMPARE,
+        return _fail(
+            f"{shown} answers, but not as a tracking server (with a page of HTML)", _COMPARE
         )
-    return Check(
-        "tracking",
-        "warn",
-        f"{shown} answers, but its /health does not say OK, as MLflow's does",
-        _COMPARE,
-    )
-
-
-def _silent(shown: str, reason: object) -> Check:
-    # Not a failure: a run keeps its own journal and sends it when the server is back.
-    return Check(
-        "tracking",
-        "warn",
-        f"{shown} does not answer: {reason}",
-        "start the server, or `tracking_uri=sqlite:///mlflow.db`",
-    )
+    return _warn(f"{shown} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
 
 
 def _judge_status(shown: str, status: int, target: str) -> Check:
     if status in (401, 403):
-        return Check("tracking", "warn", f"{shown} answers and demands a login ({status})", LOG_IN)
+        return _warn(f"{shown} answers and demands a login ({status})", LOG_IN)
     if status == 429 or status >= 500:
-        return Check(
-            "tracking",
-            "warn",
+        return _warn(
             f"{shown} answers, but cannot serve now ({status})",
             "its log says why; a run goes on without it and sends later",
         )
     if status < 400 and target:
-        return Check(
-            "tracking", "fail", f"{shown} answers, but redirects to {target}", "give that address"
-        )
-    return Check(
-        "tracking", "fail", f"{shown} answers, but not as a tracking server ({status})", _COMPARE
-    )
+        return _fail(f"{shown} answers, but redirects to {target}", "give that address")
+    return _fail(f"{shown} answers, but not as a tracking server ({status})", _COMPARE)
 
 
 def _target(url: str, location: str) -> str:
     """The address of the server that a redirection leads to, as it can be shown; "" if to none."""
     try:
-        parts = urlsplit(urljoin(url, location)) if location else None
+        parts = urlsplit(urljoin(url, location))
     except ValueError:
         return ""
-    return (
-        ascii(redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}"))[
-            1:-1
-        ][:200]
-        if parts
-        else ""
-    )
+    shown = redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}")
+    return ascii(shown)[1:-1][:200] if location else ""
 
 
 def _check_database(uri: str) -> Check:
     try:
         connect_to_port(uri, seconds=STORE_TIMEOUT_SECONDS)
     except OSError as error:
-        return Check(
-            "tracking",
-            "fail",
+        return _fail(
             f"{redacted(uri)} does not answer: {error}",
             "start the database, or correct the address",
         )
-    return Check("tracking", "ok", f"{redacted(uri)} answers")
+    return _ok(f"{redacted(uri)} answers")
 
 
 def nearest_existing(folder: Path) -> Path:

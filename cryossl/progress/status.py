@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import psutil
@@ -130,13 +129,13 @@ class StatusFile:
             phase_seconds_left=self._pace.phase_seconds_left() if running else None,
             whole_seconds_left=self._whole.whole_seconds_left() if running else None,
         )
+        record = asdict(self._status)
+        del record["alive"]  # for the reader to find out
         part = self._path.with_name(f"{self._path.name}.part")
         # A live file that cannot be written does not stop the run; a full disk stops it at its next
         # checkpoint, with a cure.
         with contextlib.suppress(OSError):
-            part.write_text(
-                json.dumps(_as_json(self._status), ensure_ascii=False, indent=1), encoding="utf-8"
-            )
+            part.write_text(json.dumps(record, ensure_ascii=False, indent=1), encoding="utf-8")
             part.replace(self._path)
 
 
@@ -161,7 +160,7 @@ def read_status(path: Path) -> Status:
 
 def status_as_dict(status: Status) -> dict[str, Any]:
     """The status as values of JSON."""
-    return _as_json(status) | {"alive": status.alive}
+    return asdict(status)
 
 
 def render_status(status: Status) -> str:
@@ -219,21 +218,8 @@ class TrainingLog:
     def __enter__(self) -> TrainingLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
-
-
-def _as_json(status: Status) -> dict[str, Any]:
-    record = asdict(status)
-    del record["alive"]
-    return record | {
-        name: list(value) for name, value in record.items() if isinstance(value, tuple)
-    }
 
 
 def _headline(status: Status) -> str:
@@ -241,10 +227,9 @@ def _headline(status: Status) -> str:
     took = duration_text(status.updated - status.started)
     if status.state == "finished":
         return f"✅ Finished after {took} ({process})"
-    if status.state == "failed":
-        return f"❌ Failed after {took} ({process}); the same command continues it"
-    if status.state == "stopped":
-        return f"⏹ Stopped after {took} ({process}); the same command continues it"
+    if status.state != "running":
+        ended = "❌ Failed" if status.state == "failed" else "⏹ Stopped"
+        return f"{ended} after {took} ({process}); the same command continues it"
     if status.alive is False:
         return (
             f"❌ Not running: {process} is gone, last heard of after {took}; the same command "

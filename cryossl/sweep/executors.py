@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from cryossl.errors import ConfigError, CryosslError, StorageError
+from cryossl.errors import ConfigError, CryosslError, StorageError, one_line
 from cryossl.system.process import PROJECT
 
 SECONDS_TO_CHECKPOINT = 60.0
@@ -120,7 +120,7 @@ class SlurmExecutor:
             self._executor.update_parameters(**wanted)
         except (RuntimeError, NameError, AssertionError, TypeError) as error:
             raise ConfigError(
-                f"submitit refuses: {' '.join(str(error).split())[:200]}",
+                f"submitit refuses: {one_line(error)[:200]}",
                 cure="check --slurm, and that sbatch and srun are on the path",
             ) from None
 
@@ -145,7 +145,7 @@ class SlurmExecutor:
             )
         except Exception as error:  # errors of sbatch and of its parsing come as they are
             raise CryosslError(
-                f"the job cannot be submitted: {' '.join(str(error).split())[:300]}",
+                f"the job cannot be submitted: {one_line(error)[:300]}",
                 cure="see the message of sbatch",
             ) from None
 

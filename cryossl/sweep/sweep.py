@@ -34,12 +34,13 @@ from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.selftraining.stage_code import stage_code
+from cryossl.setting import redacted
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.sweep.state import SweepState
 from cryossl.system.folder_lock import one_at_a_time
-from cryossl.tracking.address import experiment_choice, redacted, store_uri
+from cryossl.tracking.address import experiment_choice, store_uri
 from cryossl.tracking.tracker import Tracker
 
 STATE_FILE = "sweep.json"
@@ -65,8 +66,7 @@ class PreparedCells:
 
     dataset: DataSet
     store_plan: StorePlan
-    cells: list[Cell]
-    splits: list[Split]
+    cells: list[tuple[Cell, Split]]
 
 
 def sweep(
@@ -250,7 +250,7 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
         config, tile_px=prepared.store_plan.tile_px, device=device, precision=precision
     )
     left = []
-    for cell, split in zip(prepared.cells, prepared.splits, strict=True):
+    for cell, split in prepared.cells:
         if cell.title in finished:
             click.echo(f"{cell.title}: finished")
             continue
@@ -280,29 +280,29 @@ def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> 
     """
     dataset = preparation.load(config, report)
     store_plan = preparation.sketch(config, dataset)
-    splits = [
-        preparation.draw(cell.config, store_plan.micrographs, tile_px=store_plan.tile_px)
+    tile_px = store_plan.tile_px
+    drawn = [
+        (cell, preparation.draw(cell.config, store_plan.micrographs, tile_px=tile_px))
         for cell in grid
     ]
-    for cell, split in zip(grid, splits, strict=True):
-        preparation.check(cell.config, split, tile_px=store_plan.tile_px)
-    _refuse_twins(grid, splits)
+    for cell, split in drawn:
+        preparation.check(cell.config, split, tile_px=tile_px)
+    _refuse_twins(drawn)
     code = stage_code(config.run.code_file, keep=config.run.keep_stages)
-    require_fit_machine(config, dataset, store_plan, splits[0], code=code)
+    require_fit_machine(config, dataset, store_plan, drawn[0][1], code=code)
     counted = [
-        Cell(preparation.with_counted_ratio(cell.config, split))
-        for cell, split in zip(grid, splits, strict=True)
+        (Cell(preparation.with_counted_ratio(cell.config, split)), split) for cell, split in drawn
     ]
-    return PreparedCells(dataset, store_plan, counted, splits)
+    return PreparedCells(dataset, store_plan, counted)
 
 
-def _refuse_twins(grid: Sequence[Cell], splits: Sequence[Split]) -> None:
+def _refuse_twins(drawn: Sequence[tuple[Cell, Split]]) -> None:
     """Raise ConfigError if two ratios label the same items.
 
     They would be one experiment, written by two processes at once.
     """
     known: dict[tuple[int, str], Cell] = {}
-    for cell, split in zip(grid, splits, strict=True):
+    for cell, split in drawn:
         twin = known.setdefault((cell.config.split.seed, split.digest()), cell)
         if twin is not cell:
             items = f"{len(split.labelled)} {cell.config.split.label_unit}s"
@@ -354,7 +354,7 @@ def _plan_cells(
     name, identifier = experiment_choice(config.run.experiment)
     tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
     planned = []
-    for cell, split in zip(prepared.cells, prepared.splits, strict=True):
+    for cell, split in prepared.cells:
         placed = cell.within(config, device=place.device, threads=place.threads)
         key = placed.key(
             data=store.key, split=split.digest(), tracked_in=tracked_in, code=code.digests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -49,6 +50,12 @@ def publish(partial: Path, final: Path) -> None:
     """Give a complete file or folder its final name in the same folder. Raises OSError."""
     partial.replace(final)
     sync_folder(final.parent)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content in hex. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

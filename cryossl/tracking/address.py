@@ -10,21 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryossl.errors import ConfigError
-from cryossl.setting import redacted
 from cryossl.system.process import PROJECT
-
-__all__ = [
-    "LOG_IN",
-    "artifact_folder",
-    "experiment_choice",
-    "read_only",
-    "redacted",
-    "refuse_other_files",
-    "sqlite_fault",
-    "sqlite_path",
-    "store_uri",
-    "tables_of",
-]
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _SQLITE_MAGIC = b"SQLite format 3\0"

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,10 +70,8 @@ class Journal:
         self._entries: list[tuple[int, Entry]] = []
         self._newest: dict[tuple[str, str, int], Entry] = {}
         self._read_bytes = 0
-        try:
+        with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _storage(folder, error) from None
         self._lock = FileLock(folder / "journal.lock", timeout=LOCK_SECONDS)
         self._send_lock = FileLock(folder / "send.lock", timeout=LOCK_SECONDS)
         with self._holding(self._lock):
@@ -84,9 +82,9 @@ class Journal:
         """All that is recorded, oldest first, as of the last operation of this object."""
         return tuple(entry for _, entry in self._entries)
 
-    def newest(self, kind: Kind, key: str, *, step: int = 0) -> Entry | None:
-        """What holds now for this key, or None."""
-        return self._newest.get((kind, key, step))
+    def newest(self, kind: Kind, key: str) -> Entry | None:
+        """What holds now for this key of anything but a metric, or None."""
+        return self._newest.get((kind, key, 0))
 
     def append(self, candidates: Iterable[Entry]) -> tuple[Entry, ...]:
         """Write down what is new and make it durable; returns what was new.
@@ -115,15 +113,12 @@ class Journal:
             StorageError: the file cannot be written.
         """
         target = self.artifact(name)
-        with self._holding(self._lock):
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                if isinstance(source, bytes):
-                    write_durably(target, source)
-                else:
-                    _link_or_copy(source, target)
-            except OSError as error:
-                raise _storage(target, error) from None
+        with self._holding(self._lock), _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(source, bytes):
+                write_durably(target, source)
+            else:
+                _link_or_copy(source, target)
         return target
 
     def artifact(self, name: str) -> Path:
@@ -157,10 +152,8 @@ class Journal:
         """Note how far this store has followed."""
         records = self._sent_records()
         records[store] = asdict(sent)
-        try:
+        with _writing(self.folder):
             write_durably(self.folder / "sent.json", json.dumps(records, indent=1).encode())
-        except OSError as error:
-            raise _storage(self.folder, error) from None
 
     def _sent_records(self) -> dict[str, Any]:
         # A lost or damaged record costs sending everything once more, which changes nothing.
@@ -176,16 +169,12 @@ class Journal:
             place = (entry.kind, entry.key, entry.step)
             old = fresh.get(place) or self._newest.get(place)
             if old is None or (entry.kind in _LAST_WINS and old.value != entry.value):
-                fresh[place] = (
-                    entry
-                    if entry.timestamp_ms
-                    else Entry(**{**asdict(entry), "timestamp_ms": now_ms()})
-                )
+                fresh[place] = replace(entry, timestamp_ms=entry.timestamp_ms or now_ms())
         return list(fresh.values())
 
     def _write(self, entries: Sequence[Entry]) -> None:
         """Append in one write; a torn end is cut off first, and a failed write is undone."""
-        try:
+        with _writing(self._path):
             # Without a buffer: closing a buffered file would try the refused rest once more, after
             # it was undone.
             with self._path.open("ab", buffering=0) as stream:
@@ -200,8 +189,6 @@ class Journal:
                     raise
             if self._read_bytes == 0:
                 sync_folder(self.folder)
-        except OSError as error:
-            raise _storage(self._path, error) from None
 
     def _refresh(self) -> None:
         """Read what this or another process has appended since."""
@@ -274,6 +261,15 @@ def _link_or_copy(source: Path, target: Path) -> None:
     temporary.replace(target)
     # Renaming a link onto another link of the same file does nothing and leaves the temporary name.
     temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Raise StorageError in place of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise _storage(path, error) from None
 
 
 def _storage(path: Path, error: OSError) -> StorageError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from cryossl.errors import one_line
 from cryossl.setting import redacted
 from cryossl.tracking.address import LOG_IN
 
@@ -54,7 +55,7 @@ def translated() -> Iterator[None]:
         if kind is None:
             raise
         # in one line, without the user and the password of an address in it
-        raise kind(redacted(" ".join(str(error).split()))[:300]) from error
+        raise kind(redacted(one_line(error))[:300]) from error
 
 
 def _kind(error: Exception) -> type[StoreAwayError | RefusedError] | None:

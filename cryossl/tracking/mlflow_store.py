@@ -18,13 +18,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from cryossl.errors import NoExperimentError, TrackingError
+from cryossl.setting import redacted
 from cryossl.system.files import publish
-from cryossl.tracking.address import (
-    artifact_folder,
-    redacted,
-    refuse_other_files,
-    sqlite_path,
-)
+from cryossl.tracking.address import artifact_folder, refuse_other_files, sqlite_path
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
 from cryossl.tracking.mlflow_errors import (

@@ -16,8 +16,9 @@ import pandas as pd
 from PIL import Image
 
 from cryossl.errors import DataError, TrackingError
+from cryossl.setting import redacted
 from cryossl.system.user_files import read_json
-from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
 from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
 

@@ -14,7 +14,6 @@ import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from cryossl.errors import TrackingError
+from cryossl.system.files import file_sha256
 from cryossl.system.process import process_tags
 from cryossl.tracking.journal import Entry, Journal
 
@@ -185,12 +185,7 @@ class TrackedRun:
     def __enter__(self) -> TrackedRun:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self.finish(_status_after(error))
 
     def _artifact(self, name: str, content: bytes | Path, *, push: bool = True) -> None:
@@ -283,7 +278,6 @@ def _encoded(picture: Image.Image, file_format: str) -> bytes:
 
 def _file_digest(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise TrackingError(f"cannot read {path}: {error.strerror}") from None

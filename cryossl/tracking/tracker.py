@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from cryossl.errors import StorageError, TrackingError
-from cryossl.tracking.address import experiment_choice, redacted, sqlite_path, store_uri
+from cryossl.setting import redacted
+from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.circuit_breaker import CircuitBreaker
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
 from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError

@@ -9,7 +9,8 @@ from counted_frames import grid
 from recorded_grid import record_grid
 from typed_commands import call
 
-from cryossl.tracking.address import redacted, store_uri
+from cryossl.setting import redacted
+from cryossl.tracking.address import store_uri
 
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
 READING = (

@@ -23,7 +23,6 @@ from cryossl.data.coco.rasterise import rasterise
 from cryossl.data.coco.records import (
     Fault,
     FaultList,
-    ImageRecord,
     Particles,
     Records,
     read_records,
@@ -62,6 +61,10 @@ class Micrograph:
     width_px: int
     source: str
     pixel_size_angstrom: float | None
+
+
+_Found = tuple[Micrograph, Particles | None]
+"""A picture on disk; until the sources are known, its source is what its entry states."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,11 @@ def scan(
         found[name], part_notes = _read_part(root, files, max_megapixels, faults)
         notes += part_notes
     _check_parts(root, found, faults)
-    descriptions = [entry.description() for part in found.values() for entry in part.values()]
+    descriptions = [
+        Description(one.id, one.height_px, one.width_px, one.source)
+        for entries in found.values()
+        for one, _ in entries.values()
+    ]
     sources, source_notes = assign(descriptions, table=table)
     notes += source_notes
     faults += [
@@ -177,24 +184,17 @@ def measured(
     for part in dataset.parts.values():
         for micrograph in part.micrographs:
             seen = micrograph.id in part.particles and (visible is None or micrograph.id in visible)
-            labels = (
-                [(part.particles[micrograph.id].bounds, micrograph.height_px, micrograph.width_px)]
-                if seen
-                else []
-            )
-            bounds[micrograph.source] += labels
-    borders = {
-        source: border_px(bounds[source]) if border == "auto" else border
-        for source in sorted(bounds)
-    }
-    diameters = {
-        source: diameter_px([boxes for boxes, _, _ in bounds[source]]) for source in sorted(bounds)
-    }
-    return dataclasses.replace(
-        dataset,
-        border_px=borders,
-        diameter_px={source: value for source, value in diameters.items() if value is not None},
-    )
+            labels = bounds[micrograph.source]
+            if seen:
+                boxes = part.particles[micrograph.id].bounds
+                labels.append((boxes, micrograph.height_px, micrograph.width_px))
+    borders, diameters = {}, {}
+    for source, labels in sorted(bounds.items()):
+        borders[source] = border_px(labels) if border == "auto" else border
+        diameter = diameter_px([boxes for boxes, _, _ in labels])
+        if diameter is not None:
+            diameters[source] = diameter
+    return dataclasses.replace(dataset, border_px=borders, diameter_px=diameters)
 
 
 def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
@@ -221,20 +221,6 @@ def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
     return dataclasses.replace(
         dataset, train=kept["train"], validation=kept["validation"], test=kept.get("test")
     )
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A picture on disk with what is known before its source is."""
-
-    id: str
-    path: Path
-    size: tuple[int, int]
-    record: ImageRecord | None
-    particles: Particles | None
-
-    def description(self) -> Description:
-        return Description(self.id, *self.size, self.record.source if self.record else "")
 
 
 def _read_part(
@@ -310,13 +296,9 @@ def _match(
                 "list each picture once",
             )
         else:
-            found[micrograph_id] = _Found(
-                micrograph_id,
-                paths[record.file_name],
-                size,
-                record,
-                records.particles.get(image_id),
-            )
+            path, pixel = paths[record.file_name], record.pixel_size_angstrom
+            micrograph = Micrograph(micrograph_id, path, *size, record.source, pixel)
+            found[micrograph_id] = (micrograph, records.particles.get(image_id))
     return found
 
 
@@ -333,7 +315,7 @@ def _add_unlisted(
         located = locate(path.relative_to(folder).as_posix(), folder=folder, root=root)
         micrograph_id = _relative(located, root)
         size = read_size(located, max_megapixels=max_megapixels)
-        found[micrograph_id] = _Found(micrograph_id, located, size, None, None)
+        found[micrograph_id] = (Micrograph(micrograph_id, located, *size, "", None), None)
     except DataError as error:
         faults.append(picture_fault(path, root, error))
 
@@ -363,9 +345,7 @@ def _check_parts(
     if faults:
         return
     for name in ("train", "validation"):
-        if not any(
-            entry.particles is not None and entry.particles.count for entry in found[name].values()
-        ):
+        if not any(particles and particles.count for _, particles in found[name].values()):
             faults.append(
                 Fault(
                     str(root),
@@ -377,19 +357,12 @@ def _check_parts(
 
 
 def _part(entries: Mapping[str, _Found], sources: Mapping[str, str]) -> Part:
-    ordered = [entries[micrograph_id] for micrograph_id in sorted(entries)]
-    micrographs = tuple(
-        Micrograph(
-            entry.id,
-            entry.path,
-            *entry.size,
-            sources[entry.id],
-            entry.record.pixel_size_angstrom if entry.record else None,
-        )
-        for entry in ordered
-    )
+    ordered = [(name, *entries[name]) for name in sorted(entries)]
     return Part(
-        micrographs, {entry.id: entry.particles for entry in ordered if entry.particles is not None}
+        tuple(
+            dataclasses.replace(micrograph, source=sources[name]) for name, micrograph, _ in ordered
+        ),
+        {name: particles for name, _, particles in ordered if particles is not None},
     )
 
 

@@ -8,7 +8,6 @@ et al., Scientific Data 10 (2023) 392). The authors publish no checksum; a user 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -24,9 +23,9 @@ from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
 
 from cryossl.data.download.unpack import RESERVE_BYTES, unpack
-from cryossl.errors import BusyError, CryosslError, DataError, StorageError
+from cryossl.errors import BusyError, CryosslError, DataError, StorageError, one_line
 from cryossl.progress.events import OnProgress, Progress
-from cryossl.system.files import filled_aside, write_durably
+from cryossl.system.files import file_sha256, filled_aside, write_durably
 
 DEFAULT_URL = "https://calla.rnet.missouri.edu/CryoTransformer/train_val_test_data.tar.gz"
 
@@ -48,30 +47,15 @@ class _Version:
     total_bytes: int | None
 
 
-@dataclass(frozen=True)
 class _Places:
     """The paths of unfinished files, beside the folder, so that the last step is a rename."""
 
-    folder: Path
-
-    def _beside(self, suffix: str) -> Path:
-        return self.folder.with_name(f".{self.folder.name}.{suffix}")
-
-    @property
-    def archive(self) -> Path:
-        return self._beside("download")
-
-    @property
-    def version(self) -> Path:
-        return self._beside("download.json")
-
-    @property
-    def partial(self) -> Path:
-        return self._beside("partial")
-
-    @property
-    def lock(self) -> Path:
-        return self._beside("lock")
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.archive, self.version, self.partial, self.lock = (
+            folder.with_name(f".{folder.name}.{suffix}")
+            for suffix in ("download", "download.json", "partial", "lock")
+        )
 
     def forget_archive(self) -> None:
         self.archive.unlink(missing_ok=True)
@@ -119,11 +103,10 @@ def fetch_cryotransformer(
 
 def _check_address(url: str) -> None:
     try:
-        parts = urlsplit(url)
-        host = parts.hostname
+        wrong = urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname
     except ValueError:
-        parts, host = urlsplit(""), None
-    if parts.scheme not in ("http", "https") or not host:
+        wrong = True
+    if wrong:
         raise DataError(
             f"{url!r} is not an http or https address", cure=f"the default is {DEFAULT_URL}"
         )
@@ -246,8 +229,7 @@ def _check_space(places: _Places, have: int, total: int | None) -> None:
 def _check_sum(places: _Places, sha256: str | None) -> None:
     if sha256 is None:
         return
-    with places.archive.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(places.archive)
     if found != sha256.strip().lower():
         places.forget_archive()
         raise DataError(
@@ -301,5 +283,5 @@ def _size(path: Path) -> int:
 
 
 def _reason(error: requests.RequestException) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from cryossl.errors import CryosslError, DataError, StorageError
+from cryossl.errors import CryosslError, DataError, StorageError, one_line
 from cryossl.progress.events import OnProgress, Progress
 
 RESERVE_BYTES = 256 * 2**20
@@ -51,19 +51,16 @@ def unpack(archive: Path, folder: Path, *, report: OnProgress) -> None:
         for bytes_read in members:
             report(Progress("unpack", min(bytes_read // _MEGABYTE, total), total, "MB"))
         report(Progress("unpack", total, total, "MB"))
-    except _DAMAGED as error:
-        raise DataError(
-            f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
-        ) from error
-    except OSError as error:
+    except (OSError, *_DAMAGED) as error:
         # The errors of gzip and bz2 are OSErrors without a number; those of the system have one.
-        if error.errno is None:
-            raise DataError(
-                f"{archive.name} is damaged: {_one_line(error)}", cure="fetch it again"
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StorageError(
+                f"cannot unpack {archive.name} into {folder}: {error.strerror}",
+                cure="free some space or choose another folder",
             ) from error
-        raise StorageError(
-            f"cannot unpack {archive.name} into {folder}: {error.strerror}",
-            cure="free some space or choose another folder",
+        raise DataError(
+            f"{archive.name} is damaged: {one_line(error) or type(error).__name__}",
+            cure="fetch it again",
         ) from error
 
 
@@ -140,7 +137,3 @@ def _refused(archive: Path, name: str, reason: str) -> CryosslError:
         f"{archive.name} holds a member that is not safe to unpack: {name!r} {reason}",
         cure="do not trust this archive",
     )
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from cryossl.errors import ChangedDataError, DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import write_durably
 
+PICTURES, TRUTH, PROGRESS = "pictures.u8", "truth.u8", "progress.json"
 BATCH_MICROGRAPHS = 100
 
 # Bytes of memory per pixel while a picture is decoded, reduced and normalised, about.
@@ -42,32 +44,36 @@ class _Job:
 
 
 def decode_into(
-    pictures: Path,
-    truth: Path,
+    folder: Path,
     store_plan: StorePlan,
     dataset: DataSet,
     files: Mapping[str, HashedFile],
     *,
     settings: InputSettings,
-    progress: Path,
     report: OnProgress,
 ) -> None:
     """Write a store's two flat files, from the first micrograph that is not yet written.
 
-    `progress` is a file with the number of micrographs that are safely on disk. Each micrograph has
+    The file PROGRESS has the number of micrographs that are safely on disk. Each micrograph has
     a fixed position, so a batch may be written twice. Reports "decode" in batches. Raises DataError
     for a picture that cannot be used, StorageError without space, OSError from writing.
     """
-    jobs = _jobs(store_plan, dataset, files)
+    jobs = [
+        _Job(micrograph, particles, stored, files[stored.id])
+        for stored, (_, micrograph, particles) in zip(
+            store_plan.micrographs, members(dataset), strict=True
+        )
+    ]
+    progress = folder / PROGRESS
     done = _done(progress)
-    _check_space(pictures.parent, jobs[done:])
+    _check_space(folder, jobs[done:])
     batches = -(-len(jobs) // BATCH_MICROGRAPHS)
     with (
-        _open_flat(pictures, store_plan.picture_bytes) as picture_file,
-        _open_flat(truth, store_plan.truth_bytes) as truth_file,
+        _open_flat(folder / PICTURES, store_plan.picture_bytes) as picture_file,
+        _open_flat(folder / TRUTH, store_plan.truth_bytes) as truth_file,
         ThreadPoolExecutor(_threads(store_plan)) as pool,
     ):
-        write = _writer(picture_file, truth_file, settings)
+        write = partial(_write, picture_file, truth_file, settings)
         for start in range(done, len(jobs), BATCH_MICROGRAPHS):
             batch = jobs[start : start + BATCH_MICROGRAPHS]
             for _written in pool.map(write, batch):
@@ -91,15 +97,6 @@ def particle_centres(store_plan: StorePlan, dataset: DataSet) -> Float64[np.ndar
             centres = (bounds[:, :2] + bounds[:, 2:] / 2) * stored.scale + 0.0  # -0.0 is 0.0
             found.append(centres[np.lexsort((centres[:, 1], centres[:, 0]))])
     return np.concatenate(found)
-
-
-def _jobs(store_plan: StorePlan, dataset: DataSet, files: Mapping[str, HashedFile]) -> list[_Job]:
-    return [
-        _Job(micrograph, particles, stored, files[stored.id])
-        for stored, (_, micrograph, particles) in zip(
-            store_plan.micrographs, members(dataset), strict=True
-        )
-    ]
 
 
 def _done(progress: Path) -> int:
@@ -144,35 +141,27 @@ def _threads(store_plan: StorePlan) -> int:
     )
 
 
-def _writer(picture_file: int, truth_file: int, settings: InputSettings) -> Callable[[_Job], None]:
-    def write(job: _Job) -> None:
-        stored = job.stored
-        _write_at(
-            picture_file,
-            stored.picture_offset,
-            _decode(job, max_megapixels=settings.max_megapixels),
+def _write(picture_file: int, truth_file: int, settings: InputSettings, job: _Job) -> None:
+    stored = job.stored
+    picture = _decode(job, max_megapixels=settings.max_megapixels)
+    _write_at(picture_file, stored.picture_offset, picture)
+    if job.particles is not None and stored.truth_offset is not None:
+        label_map = rasterise(
+            job.particles,
+            height_px=stored.height_px,
+            width_px=stored.width_px,
+            scale=stored.scale,
+            particle_radius_fraction=settings.particle_radius_fraction,
         )
-        if job.particles is not None and stored.truth_offset is not None:
-            label_map = rasterise(
-                job.particles,
-                height_px=stored.height_px,
-                width_px=stored.width_px,
-                scale=stored.scale,
-                particle_radius_fraction=settings.particle_radius_fraction,
-            )
-            _write_at(truth_file, stored.truth_offset, label_map)
-
-    return write
+        _write_at(truth_file, stored.truth_offset, label_map)
 
 
 def _decode(job: _Job, *, max_megapixels: float) -> UInt8[np.ndarray, "height width"]:
     stored = job.stored
     try:
         picture = read_picture(job.micrograph.path, max_megapixels=max_megapixels)
-    except DataError:
+    finally:
         _require_unchanged(job)
-        raise
-    _require_unchanged(job)
     if picture.shape != (stored.original_height_px, stored.original_width_px):
         raise DataError(
             f"{job.micrograph.path}: {picture.shape[0]} x {picture.shape[1]} px instead of "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -16,7 +15,7 @@ from filelock import FileLock
 
 from cryossl.errors import ChangedDataError
 from cryossl.progress.events import OnProgress, Progress
-from cryossl.system.files import write_durably
+from cryossl.system.files import file_sha256, write_durably
 
 _BATCH_FILES = 500
 # A file may be written twice within one tick of the file system's clock, and its times then stay
@@ -106,8 +105,7 @@ def _hash_file(path: Path, *, known: dict[str, HashedFile]) -> HashedFile:
     if remembered is not None and remembered.state == state:
         return remembered
     try:
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        content = file_sha256(path)
     except OSError as error:
         raise ChangedDataError(f"{path}: {error.strerror}", cure="check the data folder") from None
     if file_state(path) != state:

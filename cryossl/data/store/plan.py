@@ -111,13 +111,21 @@ def plan_store(
     for part, micrograph, particles in members(dataset):
         if particles is not None:
             annotations[micrograph.id] = _digest_of(particles)
-        stored = _place(
-            micrograph,
-            particles,
+        scale = scale_of.get(micrograph.source, _reduction(micrograph, settings.image_px))
+        stored = StoredMicrograph(
+            id=micrograph.id,
             part=part,
+            source=micrograph.source,
+            height_px=max(1, round(micrograph.height_px * scale)),
+            width_px=max(1, round(micrograph.width_px * scale)),
+            scale=scale,
+            annotated=particles is not None,
+            particle_count=0 if particles is None else particles.count,
+            original_height_px=micrograph.height_px,
+            original_width_px=micrograph.width_px,
+            pixel_size_angstrom=micrograph.pixel_size_angstrom,
             picture_offset=picture_bytes,
-            truth_offset=truth_bytes,
-            scale=scale_of.get(micrograph.source, _reduction(micrograph, settings.image_px)),
+            truth_offset=None if particles is None else truth_bytes,
         )
         _check_size(stored, settings.max_megapixels)
         micrographs.append(stored)
@@ -189,32 +197,6 @@ def diameters_px(dataset: DataSet) -> dict[str, float]:
 def _reduction(micrograph: Micrograph, image_px: int) -> float:
     """The scale that reduces the longest side to `image_px`; 1 for a smaller picture and for 0."""
     return min(1.0, image_px / max(micrograph.height_px, micrograph.width_px)) if image_px else 1.0
-
-
-def _place(
-    micrograph: Micrograph,
-    particles: Particles | None,
-    *,
-    part: str,
-    scale: float,
-    picture_offset: int,
-    truth_offset: int,
-) -> StoredMicrograph:
-    return StoredMicrograph(
-        id=micrograph.id,
-        part=part,
-        source=micrograph.source,
-        height_px=max(1, round(micrograph.height_px * scale)),
-        width_px=max(1, round(micrograph.width_px * scale)),
-        scale=scale,
-        annotated=particles is not None,
-        particle_count=0 if particles is None else particles.count,
-        original_height_px=micrograph.height_px,
-        original_width_px=micrograph.width_px,
-        pixel_size_angstrom=micrograph.pixel_size_angstrom,
-        picture_offset=picture_offset,
-        truth_offset=None if particles is None else truth_offset,
-    )
 
 
 def _check_size(stored: StoredMicrograph, max_megapixels: float) -> None:

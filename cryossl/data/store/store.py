@@ -15,7 +15,13 @@ from jaxtyping import Float64, UInt8
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
-from cryossl.data.store.decoding import decode_into, particle_centres
+from cryossl.data.store.decoding import (
+    PICTURES,
+    PROGRESS,
+    TRUTH,
+    decode_into,
+    particle_centres,
+)
 from cryossl.data.store.file_hashes import HashedFile, hash_files, remembered_hashes
 from cryossl.data.store.plan import (
     StoredMicrograph,
@@ -30,13 +36,7 @@ from cryossl.progress.events import OnProgress
 from cryossl.system.digest import digest
 from cryossl.system.files import filled_aside, write_durably
 
-PICTURES, TRUTH, CENTRES, INDEX, PROGRESS = (
-    "pictures.u8",
-    "truth.u8",
-    "centres.f8",
-    "index.json",
-    "progress.json",
-)
+CENTRES, INDEX = "centres.f8", "index.json"
 _CENTRE_BYTES = 16
 
 # Mapped bytes after which pages are given back to the system; they stay in its page cache.
@@ -322,16 +322,7 @@ def _make(
     place = final.with_name(f"{final.name}.partial")
     with filled_aside(final, partial=place, resume=True) as partial:
         if not (partial / INDEX).exists():
-            decode_into(
-                partial / PICTURES,
-                partial / TRUTH,
-                store_plan,
-                dataset,
-                files,
-                settings=settings,
-                progress=partial / PROGRESS,
-                report=report,
-            )
+            decode_into(partial, store_plan, dataset, files, settings=settings, report=report)
             write_durably(partial / INDEX, json.dumps(store_plan.as_json(), indent=0).encode())
         (partial / PROGRESS).unlink(missing_ok=True)
 

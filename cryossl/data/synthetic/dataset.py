@@ -202,29 +202,24 @@ class _Records:
         height, width = made.picture.shape
         image = len(self._images)
         self._images.append({"id": image, "file_name": name, "width": width, "height": height})
-        if not labelled:
-            self._annotate(image, [0, 0, 0, 0], iscrowd=0)
-            return
-        band = border_px(height)
-        for y, x in made.centres:
-            if min(y, x, height - y, width - x) >= band:
-                corner = [int(x - species.diameter_px / 2), int(y - species.diameter_px / 2)]
-                self._annotate(
-                    image, [*corner, species.diameter_px, species.diameter_px], iscrowd=1
-                )
-
-    def _annotate(self, image: int, box: list[int], *, iscrowd: int) -> None:
-        self._annotations.append(
-            {
-                "id": len(self._annotations) + 1,
-                "category_id": 1,
-                "iscrowd": iscrowd,
-                "area": box[2] * box[3],
-                "image_id": image,
-                "bbox": box,
-                "segmentation": [],
-            }
-        )
+        band, side = border_px(height), species.diameter_px
+        boxes = [
+            [int(x - side / 2), int(y - side / 2), side, side]
+            for y, x in made.centres
+            if min(y, x, height - y, width - x) >= band
+        ]
+        for box in boxes if labelled else [[0, 0, 0, 0]]:
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "category_id": 1,
+                    "iscrowd": int(labelled),
+                    "area": box[2] * box[3],
+                    "image_id": image,
+                    "bbox": box,
+                    "segmentation": [],
+                }
+            )
 
     def document(self) -> dict[str, Any]:
         return {
