@@ -1,4 +1,7 @@
-"""Which code computes each kind of stage, and which code a work folder's stages were made with."""
+"""Which code computes each kind of stage, and which code a work folder's stages were made with.
+
+The code that computes tracked numbers from stages, without being one, is the kind `result`.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,14 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "select": ("cryossl.pseudolabels.pool", "cryossl.selftraining.steps"),
     "calibrate": (*_PREDICTION, "cryossl.evaluation.metrics"),
     "evaluate": (*_PREDICTION, "cryossl.evaluation.metrics", "cryossl.evaluation.picking"),
+    "result": (
+        "cryossl.data.splits",
+        "cryossl.evaluation.scores",
+        "cryossl.pseudolabels.strategies",
+        "cryossl.selftraining.acceptance",
+        "cryossl.selftraining.arms",
+        "cryossl.selftraining.loop",
+    ),
 }
 """Kind of stage -> the modules that compute it; what these import is found by `code_digest`."""
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from cryossl.system.digest import digest
 
 ROOT = Path(__file__).resolve().parents[2]
-NUMERIC_WINGS = ("data", "network", "pseudolabels", "evaluation")
-"""Imports are followed into these wings; the other ones move no number."""
+NUMERIC_WINGS = ("data", "network", "pseudolabels", "evaluation", "randomness")
+"""Imports are followed into these wings and files; the other ones move no number."""
 
 KEYED_ELSEWHERE = (("cryossl.data.store.", "cryossl.data.coco."), ("cryossl.pseudolabels.pool",))
 """Groups of modules that are followed only from within: what they make has a key of its own."""
@@ -118,7 +118,7 @@ def _closure(modules: Sequence[str]) -> list[str]:
 
 def _is_numeric(name: str) -> bool:
     parts = name.split(".")
-    numeric = parts[0] == "cryossl" and len(parts) > 2 and parts[1] in NUMERIC_WINGS
+    numeric = parts[0] == "cryossl" and len(parts) > 1 and parts[1] in NUMERIC_WINGS
     return numeric and _path(name).is_file()
 
 

@@ -115,6 +115,13 @@ def test_changed_code_is_computed_anew_unless_stages_are_kept_and_a_comment_chan
     copy.run()
     assert kinds(copy.stages() - second) == {"evaluate"}
 
+    # What is tracked beside the stages is another experiment, computed from the same stages.
+    third, codes = copy.stages(), copy.tag("cryossl.code_digest")
+    copy.change("cryossl/selftraining/acceptance.py", "RESAMPLES = 4999", "RESAMPLES = 999")
+    copy.run()
+    assert copy.stages() == third
+    assert len(copy.tag("cryossl.code_digest") - codes) == 1
+
 
 def test_the_record_of_a_stage_names_the_code_that_computed_it(copy):
     for stage in copy.stages():
