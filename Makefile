@@ -5,8 +5,9 @@ RATIO ?= 5
 PARAMS ?=
 # Further options of pytest, e.g. PYTEST="-k split"
 PYTEST ?=
-# A worker costs half a gigabyte; more than four wait for each other's disk.
-WORKERS ?= -n auto --maxprocesses 4 --dist loadfile
+# Tests wait for disks, servers and time limits for half of their time, so there is a worker more than cores. A worker
+# costs up to 1.5 GB; more than five wait for each other's disk.
+WORKERS ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 5 --dist loadfile
 
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= cryossl

@@ -63,7 +63,7 @@ def measure(config: Config) -> dict[str, float]:
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
-        code=stage_code(config.run.code_file, keep=False).digests["store"],
+        code=stage_code(config.run.code_file, keep=False).present["store"],
         report=silent,
     )
     split = preparation.draw(config, store.micrographs.values(), tile_px=store.tile_px)

@@ -80,14 +80,14 @@ def open_experiment(config: Config, *, report: OnProgress = silent) -> Experimen
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
-        code=code.digests["store"],
+        code=code.present["store"],
         report=report,
     )
     return Experiment(
         config,
         store,
         preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px),
-        Stages(config.run.stages, code=code.digests),
+        Stages(config.run.stages, code=code.present),
         device=device,
         precision="fp32",
         report=report,

@@ -202,15 +202,11 @@ def _facts(frame: pd.DataFrame, origin: Origin) -> tuple[tuple[str, str], ...]:
 
 
 def _kept_stages(frame: pd.DataFrame) -> str:
-    """Which runs reused stages of other code than the one that ran; empty if none did."""
-    kept, present = "cryossl.code_digest", "cryossl.present_code_digest"
-    if present not in frame:
-        return ""
-    pairs = frame[[kept, present]].dropna().drop_duplicates()
-    return "; ".join(
-        f"kept from the code {old}, though the code that ran was {new} (keep_stages)"
-        for old, new in pairs.itertuples(index=False)
-    )
+    """How many models were trained by other code and reused; empty if none was."""
+    tag = "cryossl.kept_stages"
+    kept = 0 if tag not in frame else int((frame[tag] == "true").sum())
+    models = "model is" if kept == 1 else "models are"
+    return f"{kept} {models} reused from trainings by other code (keep_stages)" if kept else ""
 
 
 def _code(frame: pd.DataFrame) -> str:

@@ -27,7 +27,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, plan
 from cryossl.selftraining.estimates import estimate
-from cryossl.selftraining.preflight import require_fit_machine
+from cryossl.selftraining.preflight import require_fit_machine, store_code
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
@@ -63,11 +63,8 @@ def run(config: Config) -> tuple[str, int]:
         prepared = _prepare(config, report, notes=narrator.say)
         config, split, code = prepared.config, prepared.split, prepared.code
         code.remember(config.run.code_file)
-        if code.keeps_other_code:
-            narrator.say(
-                f"⚠ keep_stages: stages of the code {code.name} are reused; the code that runs is "
-                f"{code.present_name}"
-            )
+        if said := code.said(keep=config.run.keep_stages):
+            narrator.say(said)
         threads = devices.prepare(
             device=device,
             threads=choose_threads(
@@ -82,7 +79,7 @@ def run(config: Config) -> tuple[str, int]:
             config.run.stores,
             settings=config.input,
             network_multiple=networks.multiple(config.network),
-            code=code.digests["store"],
+            code=store_code(prepared.dataset, config, code),
             report=report,
         )
         narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
@@ -90,7 +87,7 @@ def run(config: Config) -> tuple[str, int]:
             config,
             store,
             split,
-            Stages(config.run.stages, code=code.digests),
+            Stages(config.run.stages, code=code.present, kept=code.kept),
             device=device,
             precision=precision,
             report=report,
@@ -194,8 +191,6 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: 
         "cryossl.experiment_fingerprint": experiment.fingerprint(),
         "cryossl.code_digest": code.name,
     }
-    if code.keeps_other_code:
-        tags["cryossl.present_code_digest"] = code.present_name
     name = f"{config.run.name} {config.split.ratio:g}% seed {config.split.seed}"
     with tracker.invocation(name=name, tags={**tags, "cryossl.kind": "experiment"}) as parent:
         parent.params(config.flat())

@@ -42,7 +42,7 @@ def still_to_write(
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
-        code=code.digests["store"],
+        code=store_code(dataset, config, code),
     )
     finished = [
         name
@@ -59,9 +59,24 @@ def still_to_write(
         )
     ]
     at_most = bytes_to_write(config, store_plan, split, store_is_there=there, finished=finished)
-    stages, items = Stages(config.run.stages), list(split.unlabelled)
+    stages = Stages(config.run.stages, code=code.present, kept=code.kept)
+    items = list(split.unlabelled)
     pool = sorted({micrograph_of(item) for item in items})
     left = stages.size_bytes(
         "predict", lambda inputs: inputs.get("pool") == pool
     ) + stages.size_bytes("select", lambda inputs: inputs.get("items") == items)
     return max(0, at_most - left)
+
+
+def store_code(dataset: DataSet, config: Config, code: StageCode) -> str:
+    """Digest of the code whose store is used: kept code's only where the present has none."""
+    for version in (code.present, *code.kept) if code.kept else ():
+        if is_built(
+            dataset,
+            config.run.stores,
+            settings=config.input,
+            network_multiple=networks.multiple(config.network),
+            code=version.get("store", ""),
+        ):
+            return version.get("store", "")
+    return code.present["store"]

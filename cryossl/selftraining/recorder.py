@@ -237,7 +237,11 @@ class Recorder:
             numbers |= gains(numbers, self._numbers[baseline.run.key])
         run = trained.run
         run.tags(
-            {"cryossl.accepted": trained.accepted, "cryossl.collapsed": trained.model.collapsed}
+            {
+                "cryossl.accepted": trained.accepted,
+                "cryossl.collapsed": trained.model.collapsed,
+                "cryossl.kept_stages": trained.model.stage.of_other_code,
+            }
         )
         run.metrics(numbers, step=trained.iteration)
         run.json(trained.scored.counts(), "counts.json")

@@ -43,7 +43,7 @@ from cryossl.pseudolabels.strategies import Recipe
 from cryossl.selftraining.models import Calibration, Evaluator, Inference, Model, WeightsName
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
-from cryossl.system.stages import Stages
+from cryossl.system.stages import Code, Stages
 
 Part = Literal["validation", "test"]
 OnEpoch = Callable[[training.EpochRecord], None]
@@ -102,6 +102,7 @@ class Experiment:
                 **self._evaluator.inputs((*self.split.validation, *self.split.test)),
                 "split": self.split.digest(),
                 "code": dict(self._stages.code),
+                "kept_code": [dict(code) for code in self._stages.kept],
             }
         )[:20]
 
@@ -203,12 +204,14 @@ class Experiment:
         ]
         # Maps that an interrupted start left behind are removed at the end too.
         self._predicted.update(self._stages.key_of("predict", each) for each in predictions)
-        inputs = {
-            "predicted": [self._stages.key_of("predict", each) for each in predictions],
-            "items": list(pool.items),
-            "selection": {**asdict(recipe.selection), "keep": repr(recipe.selection.keep)},
-            "priors": asdict(self.priors),
-        }
+
+        def inputs(code: Code) -> dict[str, Any]:
+            return {
+                "predicted": [self._stages.key_of("predict", each, code) for each in predictions],
+                "items": list(pool.items),
+                "selection": {**asdict(recipe.selection), "keep": repr(recipe.selection.keep)},
+                "priors": asdict(self.priors),
+            }
 
         def choose(folder: Path) -> None:
             # The maps are removed at the end of a run, and a finished selection does not need them,

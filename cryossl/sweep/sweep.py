@@ -31,7 +31,7 @@ from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
-from cryossl.selftraining.preflight import require_fit_machine
+from cryossl.selftraining.preflight import require_fit_machine, store_code
 from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.selftraining.stage_code import stage_code
 from cryossl.setting import redacted
@@ -348,7 +348,7 @@ def _plan_cells(
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
-        code=code.digests["store"],
+        code=store_code(prepared.dataset, config, code),
         report=report,
     )
     name, identifier = experiment_choice(config.run.experiment)
@@ -357,7 +357,7 @@ def _plan_cells(
     for cell, split in prepared.cells:
         placed = cell.within(config, device=place.device, threads=place.threads)
         key = placed.key(
-            data=store.key, split=split.digest(), tracked_in=tracked_in, code=code.digests
+            data=store.key, split=split.digest(), tracked_in=tracked_in, code=code.present
         )
         cost = estimate(
             cell.config,

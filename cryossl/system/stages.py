@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,32 +36,50 @@ class Stage:
     key: str
     folder: Path
     reused: bool
+    of_other_code: bool = False
+
+
+Code = Mapping[str, str]
+"""Kind of stage -> digest of the code that computes it; other kinds have no code in their key."""
+Inputs = Mapping[str, Any] | Callable[[Code], Mapping[str, Any]]
 
 
 class Stages:
     """The stages below one folder."""
 
-    def __init__(self, root: Path, *, code: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        code: Code = MappingProxyType({}),
+        kept: Sequence[Code] = (),
+    ) -> None:
         """Find or make stages in a folder.
 
         Args:
             root: the folder.
-            code: kind of stage -> digest of the code that computes it, a part of its key. A kind
-                that is not named is keyed by its inputs alone.
+            code: digests of the present code, a part of the keys.
+            kept: digests of other code whose finished stages are reused where the present code has
+                none; the first one that has a stage is taken.
         """
         self._root = root
-        self.code = code
+        self.code, self.kept = code, tuple(kept)
 
-    def key_of(self, kind: str, inputs: Mapping[str, Any]) -> str:
-        """The name of the stage of this kind and these inputs, finished or not."""
-        return digest({"kind": kind, "code": self.code.get(kind), **inputs})[:20]
+    def key_of(self, kind: str, inputs: Mapping[str, Any], code: Code | None = None) -> str:
+        """The name of the stage of this kind and these inputs, finished or not.
 
-    def once(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]) -> Stage:
+        `code`: the present one unless given.
+        """
+        digests = self.code if code is None else code
+        return digest({"kind": kind, "code": digests.get(kind), **inputs})[:20]
+
+    def once(self, kind: str, inputs: Inputs, compute: Callable[[Path], None]) -> Stage:
         """The stage of these inputs; computed only if no finished one is there.
 
         Args:
             kind: what the stage is, e.g. `train`; the name of the folder above it.
-            inputs: all that its content depends on, as JSON values; their digest is the key.
+            inputs: all that its content depends on, as JSON values; their digest is the key. Inputs
+                that name a stage which may have been discarded are a function of the code.
             compute: called with the folder to fill, which may hold what an interrupted computation
                 left there.
 
@@ -72,11 +90,11 @@ class Stages:
             return stage
 
     @contextmanager
-    def held(
-        self, kind: str, inputs: Mapping[str, Any], compute: Callable[[Path], None]
-    ) -> Iterator[Stage]:
+    def held(self, kind: str, inputs: Inputs, compute: Callable[[Path], None]) -> Iterator[Stage]:
         """As `once`, but no other process can discard the stage before the block ends."""
-        key = self.key_of(kind, inputs)
+        code = self._code_of(kind, inputs)
+        named = inputs(code) if callable(inputs) else inputs
+        key = self.key_of(kind, named, code)
         folder = self._root / kind / key
         with ExitStack() as lock:
             try:
@@ -84,27 +102,33 @@ class Stages:
                 lock.enter_context(FileLock(folder.with_name(f"{key}.lock")))
                 reused = _is_whole(folder)
                 if not reused:
-                    _make(
-                        folder,
-                        {"kind": kind, "code": self.code.get(kind), "inputs": dict(inputs)},
-                        compute,
-                    )
+                    record = {"kind": kind, "code": code.get(kind), "inputs": dict(named)}
+                    _make(folder, record, compute)
             except OSError as error:
                 raise StorageError(
                     f"cannot write the stage {folder}: {error.strerror or error}",
                     cure="free space or choose another folder with --work",
                 ) from None
-            yield Stage(kind, key, folder, reused)
+            yield Stage(kind, key, folder, reused, of_other_code=code is not self.code)
+
+    def _code_of(self, kind: str, inputs: Inputs) -> Code:
+        """The code whose stage is used: the present one, unless only kept code has a whole one."""
+        for code in (self.code, *self.kept) if self.kept else ():
+            named = inputs(code) if callable(inputs) else inputs
+            if _is_whole(self._root / kind / self.key_of(kind, named, code)):
+                return code
+        return self.code
 
     def size_bytes(self, kind: str, fits: Callable[[Mapping[str, Any]], bool]) -> int:
-        """Bytes on disk of a kind's finished stages whose inputs fit.
+        """Bytes on disk of a kind's finished stages of usable code whose inputs fit.
 
         Unfinished stages count too, for their inputs are not known.
         """
+        usable = {code.get(kind) for code in (self.code, *self.kept)}
         return sum(
             _size_bytes(path)
             for path in (self._root / kind).glob("*/")
-            if path.suffix == ".partial" or fits(_inputs(path))
+            if path.suffix == ".partial" or fits(_inputs(path, usable))
         )
 
     def discard(self, kind: str, key: str) -> None:
@@ -130,10 +154,11 @@ def _make(folder: Path, record: Mapping[str, Any], compute: Callable[[Path], Non
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
 
 
-def _inputs(folder: Path) -> Mapping[str, Any]:
-    """The inputs of a finished stage; none if it is damaged or just being removed."""
+def _inputs(folder: Path, usable: Collection[str | None]) -> Mapping[str, Any]:
+    """The inputs of a finished stage of usable code; none if it is damaged or being removed."""
     try:
-        inputs: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text())["inputs"]
+        record = json.loads((folder / MANIFEST).read_text())
+        inputs: Mapping[str, Any] = record["inputs"] if record["code"] in usable else {}
     except (OSError, ValueError, KeyError):
         return {}
     return inputs

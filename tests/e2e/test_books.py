@@ -119,7 +119,7 @@ def test_a_disk_that_is_too_small_for_maps_and_labels_is_refused_though_the_stor
     both = config.selection.model_copy(update={"strategies": ("naive", "class_balanced")})
     other = config.model_copy(update={"selection": both})
     assert still_to_write(other, dataset, store_plan, split, code=code) > 0
-    changed = replace(code, digests={**code.digests, "train": "other"})
+    changed = replace(code, present={**code.present, "train": "other"})
     assert still_to_write(config, dataset, store_plan, split, code=changed) > 0
 
 

@@ -20,7 +20,7 @@ def test_a_start_over_an_older_work_folder_computes_no_stage_logs_no_point_and_p
     recorded,
 ):
     stages_before, points_before = stages(recorded), points(recorded)
-    printed = start(recorded, "--keep-stages", "true")
+    printed = start(recorded)
     assert {stage.split("/")[0] for stage in stages_before} >= {
         "train",
         "evaluate",
@@ -39,5 +39,5 @@ def test_a_stage_whose_key_has_changed_is_computed_anew_so_the_check_above_can_f
     folder = tmp_path / "place"
     shutil.copytree(recorded, folder)
     before = stages(folder)
-    start(folder, "--keep-stages", "true", "--weight-decay", "0.02", "--max-iterations", "0")
+    start(folder, "--weight-decay", "0.02", "--max-iterations", "0")
     assert {stage.split("/")[0] for stage in stages(folder) - before} >= {"train", "evaluate"}

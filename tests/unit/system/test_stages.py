@@ -29,6 +29,42 @@ def fail(_folder: Path) -> None:
     raise AssertionError("a finished stage was computed again")
 
 
+def test_a_kept_stage_is_used_only_where_the_present_code_has_none(tmp_path):
+    old, new = {"train": "a"}, {"train": "b"}
+    first = Stages(tmp_path, code=old).once("train", {"seed": 1}, write("weights", "abc"))
+    kept = Stages(tmp_path, code=new, kept=[old]).once("train", {"seed": 1}, fail)
+    assert (kept.key, kept.of_other_code) == (first.key, True)
+    # What no code has computed yet is computed and filed as a stage of the present code.
+    fresh = Stages(tmp_path, code=new, kept=[old]).once("train", {"seed": 2}, write("w", "x"))
+    assert not fresh.of_other_code
+    assert Stages(tmp_path, code=new).once("train", {"seed": 2}, fail).key == fresh.key
+    own = Stages(tmp_path, code=new).once("train", {"seed": 1}, write("weights", "abd"))
+    assert Stages(tmp_path, code=new, kept=[old]).once("train", {"seed": 1}, fail).key == own.key
+
+
+def test_inputs_that_name_a_discarded_stage_are_those_of_the_code_that_is_used(tmp_path):
+    old, new = {"predict": "a", "select": "c"}, {"predict": "b", "select": "c"}
+
+    def inputs(stages):
+        return lambda code: {"predicted": stages.key_of("predict", {"teacher": 1}, code)}
+
+    stages = Stages(tmp_path, code=old)
+    first = stages.once("select", inputs(stages), write("chosen", "abc"))
+    changed = Stages(tmp_path, code=new, kept=[old])
+    assert changed.once("select", inputs(changed), fail).key == first.key
+    alone = Stages(tmp_path, code=new)
+    assert alone.once("select", inputs(alone), write("chosen", "x")).key != first.key
+
+
+def test_stages_of_code_that_cannot_be_used_do_not_count_as_written(tmp_path):
+    Stages(tmp_path, code={"select": "a"}).once("select", {"items": 1}, write("maps", "abc"))
+    counted = [
+        Stages(tmp_path, code={"select": code}, kept=kept).size_bytes("select", bool)
+        for code, kept in (("a", []), ("b", []), ("b", [{"select": "a"}]))
+    ]
+    assert counted[0] == counted[2] > counted[1] == 0
+
+
 def test_a_stage_of_other_code_is_another_stage_and_names_the_code_in_its_record(tmp_path):
     old = Stages(tmp_path, code={"train": "a"}).once("train", {"seed": 1}, write("weights", "abc"))
     new = Stages(tmp_path, code={"train": "b"}).once("train", {"seed": 1}, write("weights", "abd"))
