@@ -312,7 +312,7 @@ class EvaluationSettings(Section):
 
 
 class RunSettings(Section):
-    """Where results and records go. None of these changes a number."""
+    """Where results and records go. Only `keep_stages` can change a number, and says so."""
 
     name: Nothing[str] = Field(
         "pseudolabel_balanced",

@@ -27,7 +27,7 @@ Training = Annotated[Value, Mark("training")]
 Result = Annotated[Value, Mark("result")]
 """Another number of a result."""
 Cell = Annotated[Value, Mark("cell")]
-"""Nothing but which of several compared runs it is."""
+"""Which of several compared runs it is, and nothing else."""
 Content = Annotated[Value, Mark("content")]
 """It names a file or folder, whose content decides."""
 Machine = Annotated[Value, Mark("machine")]

@@ -13,8 +13,9 @@ from scipy.ndimage import binary_erosion
 
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, rasterise
-from cryossl.data.images import LARGEST_Z, LEVELS_PER_Z, normalise, read_picture, resize
+from cryossl.data.images import normalise, read_picture, resize
 from cryossl.data.labels import PARTICLE
+from cryossl.data.levels import LARGEST_Z, LEVELS_PER_Z
 from cryossl.data.store.plan import members
 from cryossl.selftraining.pictures import BLUE, VERMILLION
 

@@ -25,15 +25,10 @@ from jaxtyping import Float32, UInt8
 from mrcfile.mrcinterpreter import MrcInterpreter
 from PIL import Image
 
+from cryossl.data.levels import LARGEST_Z, LEVELS_PER_Z, NEUTRAL
 from cryossl.errors import DataError, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".mrc")
-NEUTRAL = 128
-"""The normalised value of the median. Windows are filled with it beyond the edge of a picture."""
-LARGEST_Z = 5.0
-"""Normalised pictures are clipped to z scores of at most this size."""
-LEVELS_PER_Z = 25.5
-"""Byte v of a normalised picture is the z score v / LEVELS_PER_Z - LARGEST_Z."""
 
 _MAD_TO_SIGMA = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 _MEAN_DEVIATION_TO_SIGMA = 1.2533  # sqrt(pi / 2), the same for the mean absolute deviation

@@ -21,6 +21,9 @@ Histogram = Int64[np.ndarray, "2 256"]
 HALF = 128
 """The cut-off of p >= 0.5: the smallest p8 with p8 / 255 >= 1 / 2."""
 
+Numbers = dict[str, float | None]
+"""Metric name -> value; None where the value is undefined."""
+
 
 @dataclass(frozen=True)
 class Scores:

@@ -18,13 +18,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from cryossl.evaluation import matching
-from cryossl.evaluation.metrics import HALF, Counts, best_threshold, counts_at, pooled
+from cryossl.evaluation.metrics import HALF, Counts, Numbers, best_threshold, counts_at, pooled
 from cryossl.evaluation.picking import FULL_SCORE, Picks
 
 WITHOUT_BORDER, WITH_BORDER = 0, 1
-
-Numbers = dict[str, float | None]
-"""Metric name -> value; None where the value is undefined."""
 
 _ACCEPTED = (
     "test/f1",

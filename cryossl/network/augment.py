@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch.nn import functional
 
-from cryossl.data.images import LARGEST_Z, LEVELS_PER_Z
+from cryossl.data.levels import LARGEST_Z, LEVELS_PER_Z
 from cryossl.network.device import to_device
 
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
+from cryossl.data.levels import NEUTRAL
 from cryossl.data.tiling import Tile
 from cryossl.pseudolabels.pixel_rules import SoftTargets
 from cryossl.randomness import generator

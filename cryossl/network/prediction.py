@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 from torch import nn
 
-from cryossl.data.images import NEUTRAL
+from cryossl.data.levels import NEUTRAL
 from cryossl.data.tiling import Tile
 from cryossl.errors import NumericError
 from cryossl.network.augment import z_scores

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryossl.evaluation.metrics import Counts, f1_cap
-from cryossl.evaluation.scores import Numbers
+from cryossl.evaluation.metrics import Counts, Numbers, f1_cap
 from cryossl.pseudolabels.selection import Assessment, Selection
 
 

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
-from cryossl.evaluation.metrics import Counts, pooled
-from cryossl.evaluation.scores import Numbers, Scored, accepted_numbers, checkpoint_numbers, gains
+from cryossl.evaluation.metrics import Counts, Numbers, pooled
+from cryossl.evaluation.scores import Scored, accepted_numbers, checkpoint_numbers, gains
 from cryossl.evaluation.verdict import Verdict, health, judge, measures_of, reference_of
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator

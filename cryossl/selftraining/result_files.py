@@ -47,7 +47,7 @@ def is_finished(
 ) -> bool:
     """Whether an arm of these settings and this code is written already.
 
-    Paths and the other strategies of the run do not matter.
+    The results and work folders and the other strategies of the run do not matter.
     """
     name = f"{file_prefix(strategy)}_pseudolabel_ratio_{ratio_percent:g}.json"
     arm = _read(folder / name).get("seeds", {}).get(str(seed), {})

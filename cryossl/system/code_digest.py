@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 NUMERIC_WINGS = ("data", "network", "pseudolabels", "evaluation", "randomness")
 """Imports are followed into these wings and files; the other ones move no number."""
 
-KEYED_ELSEWHERE = (("cryossl.data.store.", "cryossl.data.coco."), ("cryossl.pseudolabels.pool",))
+KEYED_ELSEWHERE = (("cryossl.data.store.", "cryossl.data.coco."), ("cryossl.pseudolabels.pool.",))
 """Groups of modules that are followed only from within: what they make has a key of its own."""
 
 LIBRARIES: Mapping[str, tuple[str, ...]] = {
@@ -97,7 +97,7 @@ def _closure(modules: Sequence[str]) -> list[str]:
     keyed = tuple(
         name
         for group in KEYED_ELSEWHERE
-        if not any(module.startswith(group) for module in modules)
+        if not any(f"{module}.".startswith(group) for module in modules)
         for name in group
     )
     found: set[str] = set()
@@ -111,7 +111,7 @@ def _closure(modules: Sequence[str]) -> list[str]:
             waiting += [
                 other
                 for other in _imported(_parsed(_path(name)))
-                if _is_numeric(other) and not other.startswith(keyed)
+                if _is_numeric(other) and not f"{other}.".startswith(keyed)
             ]
     return sorted(found)
 

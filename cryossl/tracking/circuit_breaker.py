@@ -1,8 +1,8 @@
 """The circuit breaker: after a failure the tracking store is left alone for a while.
 
-An outage costs at most a twentieth of a quarter of an hour. After a call that failed, or that took
-long, the store is left alone for 39 times as long as the call took; after a failure for five
-seconds at least.
+After a call that failed, or that took long, the store is left alone for 39 times as long as the
+call took; after a failure for five seconds at least. So an outage costs a run of 15 minutes at most
+45 seconds.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def _download_once(
             raise requests.HTTPError(f"{response.status_code} {response.reason}")
         goes_on = response.status_code == requests.codes.partial_content
         if goes_on and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise requests.HTTPError("the server sent another range than was asked for")
+            raise requests.HTTPError("the server sent another range than the requested one")
         have = have if goes_on else 0
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
@@ -205,10 +205,11 @@ def _append(
     return have
 
 
-def _check_redirect(asked: str, answered: str) -> None:
-    if urlsplit(asked).scheme == "https" and urlsplit(answered).scheme != "https":
+def _check_redirect(requested: str, answered: str) -> None:
+    if urlsplit(requested).scheme == "https" and urlsplit(answered).scheme != "https":
         raise DataError(
-            f"{asked} leads to {answered}, which is not encrypted", cure="give it if you trust it"
+            f"{requested} leads to {answered}, which is not encrypted",
+            cure="give it if you trust it",
         )
 
 

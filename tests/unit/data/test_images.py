@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from watched_calls import watched_calls
 
-from cryossl.data.images import NEUTRAL, normalise, read_picture, read_size, resize
+from cryossl.data.images import normalise, read_picture, read_size, resize
+from cryossl.data.levels import NEUTRAL
 from cryossl.errors import DataError
 
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)

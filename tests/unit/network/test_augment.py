@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import torch
 
-from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE
+from cryossl.data.levels import NEUTRAL
 from cryossl.network.augment import (
     BRIGHTNESS,
     CONTRAST,

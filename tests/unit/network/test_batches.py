@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryossl.data.images import NEUTRAL
 from cryossl.data.labels import IGNORE
+from cryossl.data.levels import NEUTRAL
 from cryossl.data.tiling import Tile
 from cryossl.network.batches import Example, Sampling, TileBatches, cut_into
 

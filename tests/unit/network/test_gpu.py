@@ -129,7 +129,7 @@ def test_a_student_of_its_own_average_trains_and_resumes(tmp_path):
 def test_page_locked_batches_hold_what_the_others_hold():
     arguments = {"batch_size": 4, "tile_px": TILE_PX, "seed": 0, "purpose": "train", "iteration": 0}
     plain, pinned = (
-        TileBatches(examples(10), Sampling(pinned=pinned), **arguments).batch(3)
+        TileBatches(examples(10), Sampling(pinned=pinned, **arguments)).batch(3)
         for pinned in (False, True)
     )
     assert pinned.pictures.is_pinned()

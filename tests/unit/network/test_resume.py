@@ -181,9 +181,9 @@ def train(folder: Path, *, online: bool) -> None:
 
     order = {"tile_px": 32, "seed": 0, "purpose": "train", "iteration": 0}
     batches = (
-        MixedBatches(examples[:5], examples[5:], Sampling(batch_size=4), steps=STEPS, **order)
+        MixedBatches(examples[:5], examples[5:], Sampling(batch_size=4, **order), steps=STEPS)
         if online
-        else TileBatches(examples, Sampling(batch_size=2), **order)
+        else TileBatches(examples, Sampling(batch_size=2, **order))
     )
     objective = (
         OnlineTeacher(
