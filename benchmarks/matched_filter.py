@@ -21,10 +21,9 @@ from cryossl.config import Config
 from cryossl.config_file import load
 from cryossl.data.coco.dataset import DataSet, Particles
 from cryossl.data.labels import PARTICLE
-from cryossl.data.store.store import Store, build
+from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Counts, audit
-from cryossl.network import architecture as networks
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.stage_code import stage_code
@@ -58,14 +57,8 @@ class Found:
 def measure(config: Config) -> dict[str, float]:
     """Pixel F1 of the matched filter, with the labels and the split of a run of this config."""
     dataset = preparation.load(config, silent)
-    store = build(
-        dataset,
-        config.run.stores,
-        settings=config.input,
-        network_multiple=networks.multiple(config.network),
-        code=stage_code(config.run.code_file, keep=False).present["store"],
-        report=silent,
-    )
+    code = stage_code(config.run.code_file, keep=False)
+    store = preparation.store_of(dataset, config, code, silent)
     split = preparation.draw(config, store.micrographs.values(), tile_px=store.tile_px)
     templates = _templates(store, dataset, {micrograph_of(item) for item in split.labelled}, config)
     found = {

@@ -24,8 +24,6 @@ from matplotlib.patches import Patch
 from analysis.report.plotting import BLUE, ORANGE
 from cryossl.config import Config, RunSettings, SelectionSettings
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
-from cryossl.data.store.store import build
-from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.progress.events import OnProgress, silent
 from cryossl.pseudolabels.pool import Selected
@@ -75,14 +73,7 @@ def open_experiment(config: Config, *, report: OnProgress = silent) -> Experimen
     device = devices.resolve("cpu")
     devices.prepare(device=device, threads=1)
     code = stage_code(config.run.code_file, keep=False)
-    store = build(
-        dataset,
-        config.run.stores,
-        settings=config.input,
-        network_multiple=networks.multiple(config.network),
-        code=code.present["store"],
-        report=report,
-    )
+    store = preparation.store_of(dataset, config, code, report)
     return Experiment(
         config,
         store,

@@ -83,7 +83,7 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
             "The best model so far labels the unlabelled part; a student learns from labels and "
             "pseudo-labels, replaces "
             + (
-                "it, whatever its score, "
+                "it, also with a lower score, "
                 if get("loop.accept") == "always"
                 else f"it if the gate `{{loop.accept}}` accepts it on {chosen_on(settings)}, and "
                 "ends the loop if not, "

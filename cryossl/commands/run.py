@@ -14,9 +14,7 @@ from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import StorePlan
-from cryossl.data.store.store import build
 from cryossl.errors import FailedArmsError, TrackingError
-from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
@@ -27,7 +25,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, plan
 from cryossl.selftraining.estimates import estimate
-from cryossl.selftraining.preflight import require_fit_machine, store_code
+from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
@@ -74,14 +72,7 @@ def run(config: Config) -> tuple[str, int]:
                 memory=config.run.threads_file,
             ),
         )
-        store = build(
-            prepared.dataset,
-            config.run.stores,
-            settings=config.input,
-            network_multiple=networks.multiple(config.network),
-            code=store_code(prepared.dataset, config, code),
-            report=report,
-        )
+        store = preparation.store_of(prepared.dataset, config, code, report)
         narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
         experiment = Experiment(
             config,

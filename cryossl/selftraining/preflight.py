@@ -6,12 +6,11 @@ from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import StorePlan
-from cryossl.data.store.store import is_built
 from cryossl.data.tiling import micrograph_of
 from cryossl.errors import StorageError, TrackingError
 from cryossl.machine.doctor import preflight
-from cryossl.network import architecture as networks
 from cryossl.selftraining.estimates import bytes_to_write
+from cryossl.selftraining.prepare import has_store
 from cryossl.selftraining.result_files import is_finished
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.system.stages import Stages
@@ -37,13 +36,7 @@ def still_to_write(
     config: Config, dataset: DataSet, store_plan: StorePlan, split: Split, *, code: StageCode
 ) -> int:
     """Bytes that this start writes at most, without what an earlier start has written already."""
-    there = is_built(
-        dataset,
-        config.run.stores,
-        settings=config.input,
-        network_multiple=networks.multiple(config.network),
-        code=store_code(dataset, config, code),
-    )
+    there = has_store(dataset, config, code)
     finished = [
         name
         for name in config.selection.strategies
@@ -66,17 +59,3 @@ def still_to_write(
         "predict", lambda inputs: inputs.get("pool") == pool
     ) + stages.size_bytes("select", lambda inputs: inputs.get("items") == items)
     return max(0, at_most - left)
-
-
-def store_code(dataset: DataSet, config: Config, code: StageCode) -> str:
-    """Digest of the code whose store is used: kept code's only where the present has none."""
-    for version in (code.present, *code.kept) if code.kept else ():
-        if is_built(
-            dataset,
-            config.run.stores,
-            settings=config.input,
-            network_multiple=networks.multiple(config.network),
-            code=version.get("store", ""),
-        ):
-            return version.get("store", "")
-    return code.present["store"]

@@ -9,12 +9,14 @@ from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet, measured, only, read_dataset
 from cryossl.data.splits import Split, draw_split, named_items
 from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_store
+from cryossl.data.store.store import Store, build, is_built
 from cryossl.data.synthetic.dataset import VERSION, synthesise
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError
 from cryossl.network import architecture as networks
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
+from cryossl.selftraining.stage_code import StageCode
 from cryossl.strategy_names import CONTROLS
 from cryossl.system.user_files import read_text
 
@@ -64,6 +66,36 @@ def sketch(config: Config, dataset: DataSet) -> StorePlan:
     for stored in store_plan.micrographs:
         stored.with_border(dataset.border_px[stored.source])
     return store_plan
+
+
+def store_of(dataset: DataSet, config: Config, code: StageCode, report: OnProgress) -> Store:
+    """The store of a data set, decoded if it is not there; kept code's where only that has one."""
+    digests = [version.get("store", "") for version in (code.present, *code.kept)]
+    built = (one for one in digests if _is_built(dataset, config, one))
+    return build(
+        dataset,
+        config.run.stores,
+        settings=config.input,
+        network_multiple=networks.multiple(config.network),
+        code=next(built, digests[0]) if code.kept else digests[0],
+        report=report,
+    )
+
+
+def has_store(dataset: DataSet, config: Config, code: StageCode) -> bool:
+    """Whether `store_of` would only open a store."""
+    versions = (code.present, *code.kept)
+    return any(_is_built(dataset, config, version.get("store", "")) for version in versions)
+
+
+def _is_built(dataset: DataSet, config: Config, code: str) -> bool:
+    return is_built(
+        dataset,
+        config.run.stores,
+        settings=config.input,
+        network_multiple=networks.multiple(config.network),
+        code=code,
+    )
 
 
 def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: int) -> Split:

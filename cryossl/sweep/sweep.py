@@ -19,9 +19,7 @@ from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import StorePlan
-from cryossl.data.store.store import build
 from cryossl.errors import ConfigError, FailedArmsError, StorageError
-from cryossl.network import architecture as networks
 from cryossl.network import device as devices
 from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
@@ -31,7 +29,7 @@ from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
-from cryossl.selftraining.preflight import require_fit_machine, store_code
+from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
 from cryossl.selftraining.stage_code import stage_code
 from cryossl.setting import redacted
@@ -343,14 +341,7 @@ def _plan_cells(
     The store that all cells share is decoded here, before any of them starts.
     """
     code = stage_code(config.run.code_file, keep=config.run.keep_stages)
-    store = build(
-        prepared.dataset,
-        config.run.stores,
-        settings=config.input,
-        network_multiple=networks.multiple(config.network),
-        code=store_code(prepared.dataset, config, code),
-        report=report,
-    )
+    store = preparation.store_of(prepared.dataset, config, code, report)
     name, identifier = experiment_choice(config.run.experiment)
     tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
     planned = []
