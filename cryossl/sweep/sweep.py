@@ -31,7 +31,7 @@ from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, read_outcome
-from cryossl.selftraining.stage_code import stage_code
+from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.setting import redacted
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
@@ -57,7 +57,7 @@ class Place:
 
 @dataclass(frozen=True)
 class PreparedCells:
-    """The data set of a sweep, what its store will hold, and the cells with the split of each.
+    """What a sweep prepares: data set, plan of the store, cells with their splits, present code.
 
     Where a list names the labelled items, the ratio of the cells is counted from the list.
     """
@@ -65,6 +65,7 @@ class PreparedCells:
     dataset: DataSet
     store_plan: StorePlan
     cells: list[tuple[Cell, Split]]
+    code: StageCode
 
 
 def sweep(
@@ -291,7 +292,7 @@ def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> 
     counted = [
         (Cell(preparation.with_counted_ratio(cell.config, split)), split) for cell, split in drawn
     ]
-    return PreparedCells(dataset, store_plan, counted)
+    return PreparedCells(dataset, store_plan, counted, code)
 
 
 def _refuse_twins(drawn: Sequence[tuple[Cell, Split]]) -> None:
@@ -340,7 +341,7 @@ def _plan_cells(
 
     The store that all cells share is decoded here, before any of them starts.
     """
-    code = stage_code(config.run.code_file, keep=config.run.keep_stages)
+    code = prepared.code
     store = preparation.store_of(prepared.dataset, config, code, report)
     name, identifier = experiment_choice(config.run.experiment)
     tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
