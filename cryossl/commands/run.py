@@ -73,12 +73,19 @@ def run(config: Config) -> tuple[str, int]:
             ),
         )
         store = preparation.store_of(prepared.dataset, config, code, report)
+        for note in store.notes:
+            narrator.say(f"   {note}")
         narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
         experiment = Experiment(
             config,
             store,
             split,
-            Stages(config.run.stages, code=code.present, kept=code.kept),
+            Stages(
+                config.run.stages,
+                code=code.present,
+                kept=code.kept,
+                notice=lambda line: narrator.say(f"⚠ {line}"),
+            ),
             device=device,
             precision=precision,
             report=report,
@@ -180,6 +187,7 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: 
         "cryossl.labelled_count": str(len(split.labelled)),
         "cryossl.pool_count": str(len(split.unlabelled)),
         "cryossl.experiment_fingerprint": experiment.fingerprint(),
+        "cryossl.data_digest": experiment.data_digest(),
         "cryossl.code_digest": code.name,
     }
     name = f"{config.run.name} {config.split.ratio:g}% seed {config.split.seed}"

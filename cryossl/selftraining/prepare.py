@@ -71,7 +71,7 @@ def sketch(config: Config, dataset: DataSet) -> StorePlan:
 def store_of(dataset: DataSet, config: Config, code: StageCode, report: OnProgress) -> Store:
     """The store of a data set, decoded if it is not there; kept code's where only that has one."""
     digests = [version.get("store", "") for version in (code.present, *code.kept)]
-    built = (one for one in digests if _is_built(dataset, config, one))
+    built = (one for one in digests if _is_built(dataset, config, one, verify=True))
     return build(
         dataset,
         config.run.stores,
@@ -88,13 +88,14 @@ def has_store(dataset: DataSet, config: Config, code: StageCode) -> bool:
     return any(_is_built(dataset, config, version.get("store", "")) for version in versions)
 
 
-def _is_built(dataset: DataSet, config: Config, code: str) -> bool:
+def _is_built(dataset: DataSet, config: Config, code: str, *, verify: bool = False) -> bool:
     return is_built(
         dataset,
         config.run.stores,
         settings=config.input,
         network_multiple=networks.multiple(config.network),
         code=code,
+        verify=verify,
     )
 
 

@@ -106,6 +106,14 @@ class Experiment:
             }
         )[:20]
 
+    def data_digest(self) -> str:
+        """Names the data set, and the labelled list where one decides the split.
+
+        Seeds and ratios of one data set have the same; settings and code do not matter.
+        """
+        listed = self.split.labelled if self.config.split.labelled is not None else None
+        return digest({"data": self.store.data_digest, "labelled": listed})[:20]
+
     def fit(
         self,
         labelled: Sequence[str],

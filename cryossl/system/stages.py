@@ -6,7 +6,6 @@ every file in it is complete. So a killed run leaves nothing that looks like a r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -21,11 +20,9 @@ from filelock import FileLock, Timeout
 
 from cryossl.errors import StorageError
 from cryossl.system.digest import digest
-from cryossl.system.files import filled_aside, write_durably
+from cryossl.system.files import file_sha256, filled_aside, write_durably
 
 MANIFEST = "stage.json"
-_HASHED_UP_TO_BYTES = 64 * 2**20
-_WEIGHTS = ".safetensors"  # always hashed: a flipped bit would be loaded without an error
 
 
 @dataclass(frozen=True)
@@ -53,6 +50,7 @@ class Stages:
         *,
         code: Code = MappingProxyType({}),
         kept: Sequence[Code] = (),
+        notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Find or make stages in a folder.
 
@@ -61,8 +59,9 @@ class Stages:
             code: digests of the present code, a part of the keys.
             kept: digests of other code whose finished stages are reused where the present code has
                 none; the first one that has a stage is taken.
+            notice: called with a line for each damaged stage, before it is computed again.
         """
-        self._root = root
+        self._root, self._notice = root, notice
         self.code, self.kept = code, tuple(kept)
 
     def key_of(self, kind: str, inputs: Mapping[str, Any], code: Code | None = None) -> str:
@@ -102,6 +101,8 @@ class Stages:
                 lock.enter_context(FileLock(folder.with_name(f"{key}.lock")))
                 reused = _is_whole(folder)
                 if not reused:
+                    if folder.exists():
+                        self._notice(f"the stage {folder} was damaged and is computed again")
                     record = {"kind": kind, "code": code.get(kind), "inputs": dict(named)}
                     _make(folder, record, compute)
             except OSError as error:
@@ -183,20 +184,13 @@ def _seal(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the folder holds all its files, unchanged.
-
-    Large files are compared by their size alone, except weights.
-    """
+    """Whether the folder holds all its files, unchanged; each is read and hashed."""
     try:
         files = json.loads((folder / MANIFEST).read_text())["files"]
         return all(_fingerprint(folder / name) == expected for name, expected in files.items())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    size = path.stat().st_size
-    if size > _HASHED_UP_TO_BYTES and path.suffix != _WEIGHTS:
-        return {"bytes": size}
-    with path.open("rb") as stream:
-        return {"bytes": size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -61,10 +61,12 @@ class StoredMicrograph:
 class StorePlan:
     """A store before any pixel is decoded.
 
-    `key` identifies its bytes; `notes` are remarks on how scales were chosen.
+    `key` identifies its bytes, `data_digest` the data set whatever the settings; `notes` are
+    remarks on how scales were chosen.
     """
 
     key: str
+    data_digest: str
     tile_px: int
     micrographs: tuple[StoredMicrograph, ...]
     picture_bytes: int
@@ -134,6 +136,12 @@ def plan_store(
     if not micrographs:
         raise DataError(f"{dataset.root} has no micrograph", cure="check the data folder")
     tile_px = _tile_px(micrographs, settings, network_multiple)
+    data_digest = digest(
+        {
+            stored.id: [stored.part, stored.source, contents[stored.id], annotations.get(stored.id)]
+            for stored in micrographs
+        }
+    )
     key = digest(
         {
             "code": code,
@@ -144,7 +152,9 @@ def plan_store(
             "annotations": annotations,
         }
     )
-    return StorePlan(key, tile_px, tuple(micrographs), picture_bytes, truth_bytes, notes)
+    return StorePlan(
+        key, data_digest, tile_px, tuple(micrographs), picture_bytes, truth_bytes, notes
+    )
 
 
 def members(dataset: DataSet) -> list[tuple[str, Micrograph, Particles | None]]:

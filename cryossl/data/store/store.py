@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import mmap
+import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from cryossl.data.tiling import Tile, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress
 from cryossl.system.digest import digest
-from cryossl.system.files import filled_aside, write_durably
+from cryossl.system.files import file_sha256, filled_aside, write_durably
 
 CENTRES, INDEX = "centres.f8", "index.json"
 _CENTRE_BYTES = 16
@@ -84,10 +85,13 @@ class Store:
 
     Opening a store reads no pixel. `key` identifies all that the content depends on, except the
     diameters of particles, which no training uses. `tile_px` is the side of the network's window.
-    `micrographs` is ordered by part and id. `notes` are remarks on how scales were chosen.
+    `micrographs` is ordered by part and id. `notes` are remarks on how scales were chosen, and on a
+    damaged store that was made again. `data_digest` identifies the data set: pictures, labels,
+    parts and sources, whatever the settings.
     """
 
     key: str
+    data_digest: str
     tile_px: int
     micrographs: Mapping[str, StoredMicrograph]
     notes: tuple[str, ...]
@@ -192,9 +196,10 @@ def build(
 ) -> Store:
     """The store of a data set below `folder`; pictures are decoded only if it does not exist yet.
 
-    After an interruption, the next call continues with the next batch of micrographs and ends with
-    the same bytes. A second process that needs the same store waits for the first. Memory does not
-    grow with the data set.
+    An existing store is read whole and compared with its SHA-256; a damaged one is made again, and
+    a note of the store says so. After an interruption, the next call continues with the next batch
+    of micrographs and ends with the same bytes. A second process that needs the same store waits
+    for the first. Memory does not grow with the data set.
 
     Args:
         dataset: as read by `coco.read_dataset`.
@@ -222,27 +227,38 @@ def build(
         )
         _refuse_shared_pictures(store_plan, files)
         final = _place(folder, store_plan)
-        with FileLock(folder / f"{final.name}.lock"):
-            if not final.exists():
-                _make(final, store_plan, dataset, files, settings=settings, report=report)
-            if not (final / CENTRES).exists():  # also for a store of an older version
-                write_durably(
-                    final / CENTRES, particle_centres(store_plan, dataset).astype("<f8").tobytes()
-                )
+        damaged = False
+        if not _is_whole(final, store_plan):
+            with FileLock(folder / f"{final.name}.lock"):
+                if not _is_whole(final, store_plan):
+                    damaged = final.exists()
+                    _make(final, store_plan, dataset, files, settings=settings, report=report)
     except OSError as error:
         raise StorageError(
             f"cannot write the store below {folder}: {error.strerror or error}",
             cure="free space or choose another folder with --work",
         ) from None
-    return open_store(final, border_px=dataset.border_px, diameter_px=diameters_px(dataset))
+    store = open_store(final, border_px=dataset.border_px, diameter_px=diameters_px(dataset))
+    if not damaged:
+        return store
+    return replace(
+        store, notes=(*store.notes, f"the decoded store {final} was damaged and was made again")
+    )
 
 
 def is_built(
-    dataset: DataSet, folder: Path, *, settings: InputSettings, network_multiple: int, code: str
+    dataset: DataSet,
+    folder: Path,
+    *,
+    settings: InputSettings,
+    network_multiple: int,
+    code: str,
+    verify: bool = False,
 ) -> bool:
     """Whether the store exists already, so that `build` would only open it.
 
-    No picture is read: a picture whose content is not remembered counts as new.
+    No picture is read: a picture whose content is not remembered counts as new. With `verify` the
+    store is read and a damaged one does not count.
     """
     paths = {micrograph.id: micrograph.path for _, micrograph, _ in members(dataset)}
     known = remembered_hashes(paths.values(), memory=folder / "hashes.json")
@@ -255,7 +271,8 @@ def is_built(
         network_multiple=network_multiple,
         code=code,
     )
-    return _place(folder, store_plan).exists()
+    final = _place(folder, store_plan)
+    return _is_whole(final, store_plan) if verify else final.exists()
 
 
 def _place(folder: Path, store_plan: StorePlan) -> Path:
@@ -287,6 +304,7 @@ def open_store(
         borders = {one.source: border_px.get(one.source, 0) for one in micrographs.values()}
         return Store(
             key=digest({"content": index["key"], "border_px": borders}),
+            data_digest=index["data_digest"],
             tile_px=index["tile_px"],
             micrographs=micrographs,
             notes=tuple(index["notes"]),
@@ -323,8 +341,25 @@ def _make(
     with filled_aside(final, partial=place, resume=True) as partial:
         if not (partial / INDEX).exists():
             decode_into(partial, store_plan, dataset, files, settings=settings, report=report)
-            write_durably(partial / INDEX, json.dumps(store_plan.as_json(), indent=0).encode())
+            centres = particle_centres(store_plan, dataset).astype("<f8")
+            write_durably(partial / CENTRES, centres.tobytes())
+            write_durably(partial / INDEX, _index(partial, store_plan))
         (partial / PROGRESS).unlink(missing_ok=True)
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one
+
+
+def _index(folder: Path, store_plan: StorePlan) -> bytes:
+    """The index of the store in a folder: its plan, and the SHA-256 of each of its files."""
+    contents = {name: file_sha256(folder / name) for name in (PICTURES, TRUTH, CENTRES)}
+    return json.dumps({**store_plan.as_json(), "sha256": contents}, indent=0).encode()
+
+
+def _is_whole(folder: Path, store_plan: StorePlan) -> bool:
+    """Whether a folder holds the store of a plan, unchanged since it was made."""
+    try:
+        return (folder / INDEX).read_bytes() == _index(folder, store_plan)
+    except OSError:
+        return False
 
 
 def _refuse_shared_pictures(store_plan: StorePlan, files: Mapping[str, HashedFile]) -> None:

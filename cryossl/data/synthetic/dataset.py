@@ -33,9 +33,11 @@ from cryossl.data.synthetic.simulator import (
 )
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
-from cryossl.system.files import filled_aside, sync_folder
+from cryossl.system.files import file_sha256, filled_aside, sync_folder
 
 SIMULATION_FILE = "simulation.json"
+SUMS_FILE = "SHA256SUMS"
+"""The SHA-256 of every other file, in the form that `sha256sum --check` reads."""
 VERSION = 1
 """Increased whenever the same seed gives other files, so that older data sets are not reused."""
 
@@ -124,7 +126,34 @@ def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
             f"{folder} is not empty and does not hold this synthetic data set",
             cure="remove it, or choose another folder",
         )
+    _require_unchanged(folder)
     return True
+
+
+def _require_unchanged(folder: Path) -> None:
+    """Raise DataError if a file is not as it was written; a data set without sums is believed."""
+    try:
+        lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return
+    for line in lines:
+        expected, _, name = line.partition("  ")
+        try:
+            changed = file_sha256(folder / name) != expected
+        except OSError:
+            changed = True
+        if changed:
+            raise DataError(
+                f"{folder / name} is not as it was simulated",
+                cure=f"remove {folder}, it is written again; or copy it and give the copy as data",
+            )
+
+
+def _sums(folder: Path) -> str:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "".join(
+        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files
+    )
 
 
 def _write(folder: Path, settings: Mapping[str, int], *, report: OnProgress) -> None:
@@ -167,6 +196,7 @@ def _write(folder: Path, settings: Mapping[str, int], *, report: OnProgress) -> 
             "micrographs": facts,
         },
     )
+    _write_new(folder / SUMS_FILE, _sums(folder).encode())
     for inner in (*(folder / name for name in ("annotations", *_PARTS)), folder):
         sync_folder(inner)
 

@@ -119,6 +119,24 @@ def test_a_damaged_store_is_refused(
         open_store(folder, border_px={})
 
 
+@pytest.mark.parametrize("name", ["pictures.u8", "truth.u8", "centres.f8", "index.json"])
+def test_a_store_with_one_changed_byte_is_made_again_and_says_so(
+    dataset: DataSet, tmp_path: Path, name: str
+) -> None:
+    whole = make_store(dataset, tmp_path / "work")
+    before = tree(whole.folder)
+    path = whole.folder / name
+    content = bytearray(path.read_bytes())
+    # In the index a digit is changed, so that it can still be read.
+    place = content.rindex(b'"scale": 0.5') + 10 if name == "index.json" else len(content) // 2
+    content[place] ^= 1
+    path.write_bytes(content)
+    again = make_store(dataset, tmp_path / "work")
+    assert tree(again.folder) == before
+    assert [note for note in again.notes if "damaged" in note] != []
+    assert make_store(dataset, tmp_path / "work").notes == whole.notes
+
+
 def test_a_store_that_does_not_fit_says_so_and_can_be_made_later(
     dataset: DataSet, tmp_path: Path
 ) -> None:

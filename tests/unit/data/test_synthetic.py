@@ -192,6 +192,21 @@ def test_a_folder_with_other_content_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("name", ["annotations/instances_val.json", "train", "sources.csv"])
+def test_a_data_set_with_one_changed_bit_is_refused_by_the_name_of_the_file(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "data"
+    synthesise(folder, seed=0, **SMALL, report=silent)
+    path = folder / name
+    path = min(path.iterdir()) if path.is_dir() else path
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"{path.name} is not as it was simulated"):
+        synthesise(folder, seed=0, **SMALL, report=silent)
+
+
 def test_a_data_set_of_another_seed_is_left_alone(tmp_path: Path) -> None:
     synthesise(tmp_path / "data", seed=0, report=silent, **SMALL)
     with pytest.raises(DataError, match="does not hold this synthetic data set"):

@@ -108,9 +108,23 @@ def test_a_damaged_stage_is_computed_again(tmp_path: Path, damage: str) -> None:
         file.write_text("abc")
     else:
         (stage.folder / MANIFEST).write_text("{")
-    again = Stages(tmp_path).once("train", {}, write("weights", "abcdef"))
+    said: list[str] = []
+    again = Stages(tmp_path, notice=said.append).once("train", {}, write("weights", "abcdef"))
     assert not again.reused
     assert (again.folder / "weights").read_text() == "abcdef"
+    assert said == [f"the stage {again.folder} was damaged and is computed again"]
+
+
+def test_a_changed_bit_in_a_large_file_is_found(tmp_path: Path) -> None:
+    def large(folder: Path) -> None:
+        with (folder / "maps.u8").open("wb") as stream:
+            stream.truncate(70 * 2**20)
+
+    stage = Stages(tmp_path).once("predict", {}, large)
+    with (stage.folder / "maps.u8").open("r+b") as stream:
+        stream.seek(60 * 2**20)
+        stream.write(b"\1")
+    assert not Stages(tmp_path).once("predict", {}, large).reused
 
 
 def test_an_interrupted_stage_is_not_there_and_its_folder_is_offered_again(tmp_path: Path) -> None:
