@@ -25,8 +25,8 @@ State = Literal["finished", "unfinished", "failed", "missing"]
 class TrackedModel:
     """One trained model as it was tracked.
 
-    `metrics` hold finite numbers only. `code` is the digest of the code that computed it, empty if
-    it was not tracked.
+    `metrics` hold finite numbers only. `kept`: other code had computed its training, and it was
+    reused (keep_stages).
     """
 
     run_id: str
@@ -37,7 +37,7 @@ class TrackedModel:
     labelled_count: float | None
     metrics: Mapping[str, float]
     settings: Mapping[str, str]
-    code: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _trained(
         note=str(row["note"]),
         accepted=row["accepted"] if isinstance(row["accepted"], bool) else None,
         labelled_count=_finite(row["labelled_count"]),
-        code="" if is_absent(row.get("code_digest")) else str(row["code_digest"]),
+        kept=row["kept_stages"] is True,
         metrics={name: number for name in metrics if (number := _finite(row[name])) is not None},
         settings={name: str(row[name]) for name in settings if not is_absent(row[name])},
     )

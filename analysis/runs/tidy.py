@@ -1,5 +1,8 @@
 """Tracked runs -> one tidy table: a row per data set, ratio, seed, strategy and iteration.
 
+Runs are comparable if they have the same data (by digest, wherever these lay), the same settings
+that decide a number, and the same code; `GROUP` names these three columns.
+
 No run is dropped. A failed, unfinished, repeated, missing or foreign run keeps its row; `state` and
 `note` say what is wrong with it, and it is not `used` in any mean.
 """
@@ -19,6 +22,7 @@ from cryossl.config import deciding
 
 COLUMNS = (
     "dataset",
+    "data",
     "settings",
     "ratio_percent",
     "seed",
@@ -36,6 +40,7 @@ COLUMNS = (
     "stop_reason",
     "arm_status",
     "code_digest",
+    "kept_stages",
 )
 STATES = {
     "FINISHED": "finished",
@@ -51,8 +56,9 @@ SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", 
 
 Row = dict[str, Any]
 # The columns that a cell of the grid of experiments shares, and those that an arm shares.
-_CELL = ("dataset", "settings", "ratio_percent", "seed")
-_ARM = ("fingerprint", "dataset", "ratio_percent", "seed", "strategy")
+GROUP = ("data", "settings", "code_digest")
+_CELL = (*GROUP, "ratio_percent", "seed")
+_ARM = ("fingerprint", "data", "ratio_percent", "seed", "strategy")
 
 
 def tidy(frame: pd.DataFrame) -> pd.DataFrame:
@@ -105,6 +111,13 @@ def setting_names(columns: Iterable[object]) -> list[str]:
     return [name for name in map(str, columns) if _is_param(name) and name not in NOT_SETTINGS]
 
 
+def data_name(group: pd.DataFrame) -> str:
+    """What the newest run of a group called its data: `input.data`."""
+    named = group[group["dataset"].notna()]
+    newest = max(named.to_dict("records"), key=lambda row: started(row["start_time"]))
+    return str(newest["dataset"])
+
+
 def _is_param(name: str) -> bool:
     return name.startswith(SECTIONS) and "/" not in name
 
@@ -145,7 +158,8 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "arm_status": None,
         "labelled_count": number_in(record.get("cryossl.labelled_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
-        "code_digest": record.get("cryossl.code_digest", ""),
+        "code_digest": str(record.get("cryossl.code_digest", "")),
+        "kept_stages": _truth(record.get("cryossl.kept_stages")) is True,
     }
     row |= {name: record[name] for name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)
@@ -153,9 +167,11 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         name: value for name, value in _params(first).items() if name not in NOT_SETTINGS or not own
     }
     row["settings"] = settings_digest(row)
+    data = first or record
+    row["dataset"] = str(data.get("cryossl.dataset", ""))
+    row["data"] = str(data.get("cryossl.data_digest", row["dataset"]))
     try:
         row |= {
-            "dataset": str((first or record).get("cryossl.dataset", "")),
             "strategy": str(record["cryossl.strategy"]),
             "ratio_percent": float(record["cryossl.ratio_percent"]),
             "seed": int(float(record["cryossl.seed"])),
@@ -314,14 +330,14 @@ def _missing_row(cell: Sequence[Any], strategy: str, iteration: int, note: str) 
         "run_id": None,
         "fingerprint": "",
         "stop_reason": "",
+        "kept_stages": False,
         "note": note,
     }
 
 
 def _order(row: Row) -> tuple[Any, ...]:
     return (
-        str(row.get("dataset", "")),
-        str(row.get("settings", "")),
+        *(str(row.get(name, "")) for name in GROUP),
         row.get("ratio_percent", math.inf),
         str(row.get("strategy", "")),
         row.get("seed", math.inf),

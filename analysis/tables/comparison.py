@@ -1,4 +1,7 @@
-"""Tracked runs -> the comparison: all tables and verdicts of one data set and setting. Pure."""
+"""Tracked runs -> the comparison: all tables and verdicts of one group of runs. Pure.
+
+A group has the same data, the same settings and the same code.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pandas as pd
 
 from analysis.runs.arms import Arm, build_arms
 from analysis.runs.counts import ModelCounts, ReadCounts, no_counts
-from analysis.runs.tidy import metric_names, setting_names, started, tidy
+from analysis.runs.tidy import GROUP, data_name, metric_names, setting_names, started, tidy
 from analysis.stats.contrasts import run_ids_to_count
 from analysis.tables.details import aspects, iterations, sources
 from analysis.tables.evidence import evidence
@@ -24,11 +27,12 @@ HEADLINE = "test/f1"
 
 @dataclass(frozen=True)
 class Comparison:
-    """All tables and verdicts of one data set under one group of settings.
+    """All tables and verdicts of one data set, one group of settings and one version of the code.
 
     `others` are the other groups in the store; they are never mixed into these tables. `settings`
-    says how these settings differ from theirs. `faults` lists in words the runs that are in no
-    mean. The tables were computed from `arms` and `counts` (run id -> counts); figures need them.
+    says how this group differs from those with data of the same name. `faults` lists in words the
+    runs that are in no mean. The tables were computed from `arms` and `counts` (run id -> counts);
+    figures need them.
     """
 
     dataset: str
@@ -64,7 +68,8 @@ def compare(
 ) -> Comparison:
     """The comparison of the runs in `frame`.
 
-    Of several data sets or settings, the newest with a finished run comes first.
+    Of several data sets, settings or versions of the code, the newest with a finished run comes
+    first.
 
     Args:
         frame: iteration runs, and arm runs if at hand, as
@@ -86,7 +91,7 @@ def compare(
         )
     ours = _at_ratio(ours, ratio)
     _check_metric(ours, metric)
-    groups = [group for _, group in ours.groupby(["dataset", "settings"], sort=False)]
+    groups = [group for _, group in ours.groupby(list(GROUP), sort=False)]
     groups.sort(
         key=lambda group: (bool(group["used"].any()), max(map(started, group["start_time"]))),
         reverse=True,
@@ -112,7 +117,7 @@ def _compare_group(
     counts = read_counts(run_ids_to_count(arms))
     verdicts = judge_arms(arms, counts)
     return Comparison(
-        dataset=str(group["dataset"].iloc[0]),
+        dataset=data_name(group),
         settings=settings,
         metric=metric,
         note=note_table(arms, verdicts, metric=metric),
@@ -162,14 +167,22 @@ def _what_is_there(runs: pd.DataFrame) -> str:
 
 
 def _settings_text(group: pd.DataFrame, groups: Sequence[pd.DataFrame]) -> str:
-    """How this group's settings differ from those of the same data set: `section.field=value`."""
-    same = [other for other in groups if other["dataset"].iloc[0] == group["dataset"].iloc[0]]
+    """How this group differs from those with data of the same name.
+
+    `data <digest>`, `code <digest>` and `section.field=value`, as far as there is a difference.
+    """
+    same = [other for other in groups if data_name(other) == data_name(group)]
+    digests = [
+        f"{word} {_only(group, name)[:8] or 'unknown'}"
+        for word, name in (("data", "data"), ("code", "code_digest"))
+        if len({_only(other, name) for other in same}) > 1
+    ]
     names = [
         name
         for name in setting_names(group.columns)
         if len({_only(other, name) for other in same}) > 1
     ]
-    return ", ".join(f"{name}={_only(group, name)}" for name in names)
+    return ", ".join([*digests, *(f"{name}={_only(group, name)}" for name in names)])
 
 
 def _only(group: pd.DataFrame, name: str) -> str:

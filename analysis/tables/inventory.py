@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.runs.arms import strategy_order
-from analysis.runs.tidy import tidy
+from analysis.runs.tidy import GROUP, data_name, tidy
 from analysis.tables.formats import table_json, table_text
-from analysis.tables.table import Column, Table, Value, row_of
+from analysis.tables.table import Column, Table, Value, row_of, without_empty
 
 SCHEMA = "cryossl.runs/1"
 _STATES = (
@@ -29,8 +29,8 @@ _STATES = (
 def inventory(frame: pd.DataFrame) -> tuple[Table, Table]:
     """(grid, problems).
 
-    The grid has a row per data set, settings, ratio and strategy. The problems are the runs that
-    are in no mean, each with the reason.
+    The grid has a row per data set, settings, code, ratio and strategy. The problems are the runs
+    that are in no mean, each with the reason.
 
     Args:
         frame: iteration runs, and arm runs if at hand.
@@ -60,7 +60,9 @@ def inventory_json(tables: tuple[Table, Table]) -> str:
 def _grid(runs: pd.DataFrame) -> Table:
     columns = (
         Column("dataset", "Data"),
+        Column("data", "Data digest"),
         Column("settings", "Settings"),
+        Column("code", "Code"),
         Column("labelled", "Labelled"),
         Column("strategy", "Strategy"),
         Column("seeds", "Seeds"),
@@ -69,16 +71,20 @@ def _grid(runs: pd.DataFrame) -> Table:
         Column("last", "Last start"),
     )
     rows = []
-    shared = ["dataset", "settings", "ratio_percent", "strategy"]
-    for _, group in runs.groupby(shared, sort=False):
-        dataset, settings, ratio, strategy = (group[name].iloc[0] for name in shared)
+    shared = [*GROUP, "ratio_percent", "strategy"]
+    several_data = len(set(runs["data"])) > len({data_name(one) for one in _by(runs, "data")})
+    several_codes = len(set(runs["code_digest"])) > 1
+    for group in _by(runs, *shared):
+        data, settings, code, ratio, strategy = (group[name].iloc[0] for name in shared)
         done = sorted({int(seed) for seed in group.loc[group["used"], "seed"]})
         states = Counter(map(str, group["state"]))
         ids = [str(run) for run in group["run_id"].dropna()]
         starts = [start for start in group["start_time"] if isinstance(start, pd.Timestamp)]
         cells = (
-            dataset or "unnamed",
+            data_name(group) or "unnamed",
+            data[:8] if several_data else None,
             settings or "unknown",
+            (code[:8] or "unknown") if several_codes else None,
             f"{ratio:g}%",
             strategy,
             _spans(done) or "none finished",
@@ -88,7 +94,12 @@ def _grid(runs: pd.DataFrame) -> Table:
         )
         rows.append((ratio, strategy_order(strategy), row_of(columns, cells, run_ids=ids)))
     rows.sort(key=lambda one: (one[2][0].text, one[2][1].text, *one[:2]))
-    return Table("grid", "Runs in the store", columns, tuple(row for *_, row in rows))
+    grid = Table("grid", "Runs in the store", columns, tuple(row for *_, row in rows))
+    return without_empty(grid, "data", "code")
+
+
+def _by(runs: pd.DataFrame, *names: str) -> list[pd.DataFrame]:
+    return [group for _, group in runs.groupby(list(names), sort=False)]
 
 
 def _problems(runs: pd.DataFrame) -> Table:

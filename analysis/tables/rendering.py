@@ -106,10 +106,11 @@ def _faults(comparison: Comparison) -> str:
     lines = [f"! {fault}" for fault in comparison.faults]
     if comparison.others:
         number = len(comparison.others)
+        named = [_subject(other).strip().removeprefix("Data: ") for other in comparison.others[:3]]
         lines.append(
-            f"! {number} other {'group' if number == 1 else 'groups'} of data or settings in the "
-            "store, not "
-            "mixed in; `--format markdown` shows all"
+            f"! {number} other {'group' if number == 1 else 'groups'} of data, settings or code in "
+            f"the store, not mixed in ({'; '.join(named)}{'; ...' * (number > 3)}); "
+            "`--format markdown` shows all"
         )
     if len(lines) > 6:
         lines[5:] = [f"! and {len(lines) - 5} more; `--format json` lists all"]

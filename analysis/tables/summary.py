@@ -132,7 +132,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         "Strategies at each labelled part",
         columns,
         tuple(rows),
-        (*reference_notes(arms).values(), *_no_gap_notes(arms, metric), *code_notes(arms)),
+        (*reference_notes(arms).values(), *_no_gap_notes(arms, metric), *kept_notes(arms)),
     )
     # If all labels were tried, the column of the gap stays even if there is no gap to close.
     gap = () if any(arm.strategy == FULL for arm in arms) else ("gap_closed",)
@@ -263,17 +263,19 @@ def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
     return {ratio: f"at {ratio:g}% gains are over {text}" for ratio, text in sorted(found.items())}
 
 
-def code_notes(arms: Sequence[Arm]) -> list[str]:
-    """A note for each ratio whose finished arms were computed by several versions of the code."""
+def kept_notes(arms: Sequence[Arm]) -> list[str]:
+    """A note for each ratio at which models are shown whose training other code had computed."""
     notes = []
     for ratio in ratios_of(arms):
-        seeds: dict[str, set[int]] = {}
-        for arm in arms:
-            if arm.ratio_percent == ratio and arm.final:
-                seeds.setdefault(arm.final.code or "unknown", set()).add(arm.seed)
-        if len(seeds) > 1:
-            listed = ", ".join(
-                f"{code} (seeds {', '.join(map(str, sorted(of)))})" for code, of in seeds.items()
+        models = {
+            arm.final.run_id: arm.final.kept
+            for arm in arms
+            if arm.ratio_percent == ratio and arm.final
+        }
+        kept = sum(models.values())
+        if kept:
+            notes.append(
+                f"at {ratio:g}% {kept} of {len(models)} models were trained by other code and "
+                "reused (keep_stages)"
             )
-            notes.append(f"at {ratio:g}% {len(seeds)} versions of the code are pooled: {listed}")
     return notes

@@ -229,6 +229,56 @@ def test_experiments_that_differ_in_fingerprint_are_never_mixed() -> None:
     assert arm(compare(frame(*note_runs(), other)), "naive")["seeds"].text == "1"
 
 
+def tagged(seed: int, **tags: str) -> list[dict[str, Any]]:
+    """The note's runs of a seed with more tags."""
+    return [
+        row | {f"cryossl.{name}": value for name, value in tags.items()}
+        for row in note_runs(seed=seed)
+    ]
+
+
+@pytest.mark.parametrize("tag", ["data_digest", "code_digest"])
+def test_seeds_on_other_data_or_by_other_code_are_never_pooled(tag: str) -> None:
+    one, same, other = (
+        tagged(0, **{tag: "aaa"}),
+        tagged(1, **{tag: "aaa"}),
+        tagged(1, **{tag: "b" * 20}),
+    )
+    assert arm(compare(frame(*one, *same)), "naive")["seeds"].text == "2"
+    apart = compare(frame(*one, *other))
+    assert arm(apart, "naive")["seeds"].text == "1"
+    word = tag.removesuffix("_digest")
+    assert {apart.settings, *(each.settings for each in apart.others)} == {
+        f"{word} aaa",
+        f"{word} bbbbbbbb",
+    }
+    unknown = compare(frame(*one, *note_runs(seed=1)))
+    assert arm(unknown, "naive")["seeds"].text == "1"
+
+
+def test_the_same_data_at_another_place_are_pooled() -> None:
+    here, there = tagged(0, data_digest="aaa"), tagged(1, data_digest="aaa", dataset="/elsewhere")
+    assert arm(compare(frame(*here, *there)), "naive")["seeds"].text == "2"
+
+
+def test_the_newest_data_come_first_also_with_fewer_strategies() -> None:
+    later = [
+        row
+        | {
+            "start_time": pd.Timestamp("2026-01-01", tz="UTC"),
+            "run_id": "new" + row["run_id"],
+            "cryossl.experiment_fingerprint": "new",
+        }
+        for row in tagged(0, data_digest="new")[:2]
+    ]
+    comparison = compare(frame(*tagged(0, data_digest="old"), *later))
+    assert {row["strategy"].value for row in comparison.by_ratio.records()} == {
+        "supervised",
+        "naive",
+    }
+    assert [other.settings for other in comparison.others] == ["data old"]
+
+
 def test_other_settings_make_a_comparison_of_their_own() -> None:
     old = [
         one

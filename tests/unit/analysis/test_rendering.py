@@ -196,7 +196,8 @@ def test_what_is_not_in_the_tables_is_said_in_the_terminal() -> None:
     )
     assert "! class_balanced at 5%: missing (no such run), seed 1" in text
     assert "1 run of something else" in text
-    assert "1 other group of data or settings" in text
+    assert "1 other group of data, settings or code" in text
+    assert "(synthetic, loop.max_iterations=2)" in " ".join(text.split())
 
 
 def test_a_text_table_without_units_has_no_empty_line_for_them() -> None:

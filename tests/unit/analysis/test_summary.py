@@ -74,15 +74,10 @@ def test_a_note_says_why_there_is_none(ceiling: float, notes: list[str]) -> None
     )
 
 
-def test_seeds_of_several_versions_of_the_code_are_not_pooled_without_a_note() -> None:
+def test_models_that_other_code_had_trained_are_counted_in_a_note() -> None:
     first, second = (runs(seed, baseline=0.60, student=0.62, ceiling=None) for seed in (0, 1))
-    one = [row | {"cryossl.code_digest": "aaa"} for row in first]
-    same = [row | {"cryossl.code_digest": "aaa"} for row in second]
-    other = [row | {"cryossl.code_digest": "bbb"} for row in second]
-    assert list(compare(frame(*one, *same)).by_ratio.notes) == []
-    assert list(compare(frame(*one, *other)).by_ratio.notes) == [
-        "at 5% 2 versions of the code are pooled: aaa (seeds 0), bbb (seeds 1)"
-    ]
-    assert list(compare(frame(*one, *second)).by_ratio.notes) == [
-        "at 5% 2 versions of the code are pooled: aaa (seeds 0), unknown (seeds 1)"
+    kept = [row | {"cryossl.kept_stages": "true"} for row in second]
+    assert list(compare(frame(*first, *second)).by_ratio.notes) == []
+    assert list(compare(frame(*first, *kept)).by_ratio.notes) == [
+        "at 5% 2 of 4 models were trained by other code and reused (keep_stages)"
     ]
