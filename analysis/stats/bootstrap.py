@@ -1,7 +1,8 @@
 """Paired bootstrap over seeds, sources and micrographs, from integer counts. Pure.
 
-The counts of both arms are drawn together, summed, and only then divided: the statistic is a
-difference of pooled scores on the same draw.
+The counts of both arms are drawn together. Each seed's counts are summed over its micrographs and
+then divided, as for the score that a run logs; the statistic is the difference of the mean over
+seeds, so its estimate is the gain that the other tables show.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ FORMULA: Mapping[Score, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two arms' pooled scores, second minus first, as a fraction.
+    """Difference of two arms' mean scores, second minus first, as a fraction.
 
     `improvement` is the share of three-level draws in which the second arm is better, a tie
     counting half. `levels` are those that could be resampled: the interval covers the chance in
@@ -44,9 +45,12 @@ class Difference:
     levels: tuple[Level, ...]
 
 
-def pooled_score(counts: CountsArray, *, score: Score) -> float:
-    """Precision, recall or F1 of the summed (tp, fp, fn), in [0, 1]; NaN where it is undefined."""
-    return float(_score(counts.sum(axis=(0, 1), dtype=np.int64).astype(np.float64)[None], score)[0])
+def mean_score(counts: CountsArray, *, score: Score) -> float:
+    """Mean over seeds of precision, recall or F1 of (tp, fp, fn) summed over micrographs.
+
+    In [0, 1]; NaN if it is undefined for a seed.
+    """
+    return float(_score(counts.sum(axis=1, dtype=np.int64).astype(np.float64), score).mean())
 
 
 def paired_bootstrap(
@@ -59,7 +63,7 @@ def paired_bootstrap(
     level: float = 0.95,
     rng: np.random.Generator,
 ) -> Difference:
-    """The interval of `second - first`, the difference of pooled scores.
+    """The interval of `second - first`, the difference of mean scores.
 
     The arms are paired by seed and micrograph.
 
@@ -81,10 +85,10 @@ def paired_bootstrap(
     Raises ValueError for shapes that do not pair, negative counts, or an undefined score.
     """
     _check(first, second, sources)
-    estimate = pooled_score(second, score=score) - pooled_score(first, score=score)
+    estimate = mean_score(second, score=score) - mean_score(first, score=score)
     if not math.isfinite(estimate):
         raise ValueError(
-            f"the pooled {score} is undefined: no particle was predicted or none is there"
+            f"the {score} of a seed is undefined: no particle was predicted or none is there"
         )
     arms = np.stack([first, second]).astype(np.float64)
     groups = [np.flatnonzero(sources == source) for source in np.unique(sources)]
@@ -124,7 +128,7 @@ def _draw(
     draws: int,
     rng: np.random.Generator,
 ) -> Float64[np.ndarray, "draws"]:
-    """Differences of the pooled score with the named levels resampled.
+    """Differences of the mean score with the named levels resampled.
 
     Drawn in blocks, so that memory stays small.
     """
@@ -165,16 +169,17 @@ def _draw_block(
     scores = []
     for counts in arms:
         summed = per_micrograph @ counts.transpose(1, 0, 2).reshape(micrographs, seeds * 3)
-        pooled = np.einsum("ds,dsc->dc", per_seed, summed.reshape(draws, seeds, 3))
-        scores.append(_score(pooled, score))
+        # Of a seed that is not drawn an undefined score does no harm.
+        each = np.where(per_seed > 0, _score(summed.reshape(draws, seeds, 3), score), 0.0)
+        scores.append((per_seed * each).sum(axis=1) / seeds)
     difference: Float64[np.ndarray, "draws"] = scores[1] - scores[0]
     return difference
 
 
-def _score(counts: Float64[np.ndarray, "draws 3"], score: Score) -> Float64[np.ndarray, "draws"]:
+def _score(counts: Float64[np.ndarray, "*any 3"], score: Score) -> Float64[np.ndarray, "*any"]:
     above, below = (counts @ np.array(weights, dtype=np.float64) for weights in FORMULA[score])
-    ratio: Float64[np.ndarray, "draws"] = np.divide(
-        above, below, out=np.full(len(counts), np.nan), where=below > 0
+    ratio: Float64[np.ndarray, "*any"] = np.divide(
+        above, below, out=np.full(below.shape, np.nan), where=below > 0
     )
     return ratio
 

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 
 from analysis.runs.arms import Arm, TrackedModel, at_ratio, finished, run_ids_of
 from analysis.runs.counts import ModelCounts
-from analysis.stats.bootstrap import CountsArray, Level, Score, paired_bootstrap, pooled_score
+from analysis.stats.bootstrap import CountsArray, Level, Score, mean_score, paired_bootstrap
 from analysis.stats.statistics import Differences, Interval, seed_interval
 
 SCORES: Mapping[str, Score] = {
@@ -46,9 +46,10 @@ class Contrast:
 class Estimate:
     """The difference of a contrast with its interval, as fractions.
 
-    From counts: the scores are pooled, and `levels` were resampled. `improvement` is the share of
-    draws in which the second arm is better; `source_wins` is (sources in which it is better,
-    sources compared). Without counts: the mean over seeds; `why` says why counts were not used.
+    From counts: of the mean over seeds of each seed's score, and `levels` were resampled.
+    `improvement` is the share of draws in which the second arm is better; `source_wins` is (sources
+    in which it is better, sources compared). Without counts: of the mean over seeds; `why` says why
+    counts were not used.
     """
 
     interval: Interval | None
@@ -111,8 +112,8 @@ def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: s
     except ValueError as error:
         return Estimate(seed_interval(contrast.differences), ("seeds",), None, None, str(error))
     wins = [
-        pooled_score(second[:, codes == code], score=score)
-        - pooled_score(first[:, codes == code], score=score)
+        mean_score(second[:, codes == code], score=score)
+        - mean_score(first[:, codes == code], score=score)
         for code in range(int(codes.max()) + 1)
     ]
     known = [win for win in wins if not np.isnan(win)]

@@ -18,7 +18,7 @@ from jaxtyping import Float64
 from scipy import special
 
 Differences = Float64[np.ndarray, "seeds"]
-Grade = Literal["no result", "single run", "smoke test", "claim", "paper"]
+Grade = Literal["no result", "single run", "two runs", "smoke test", "claim", "paper"]
 
 SEEDS_FOR_P = 6
 EXACT_SEEDS = 20
@@ -176,10 +176,14 @@ def grade(seeds: int) -> Grade:
 
     3 seeds are a smoke test, 6 a claim, 10 a paper.
     """
-    for least, name in ((10, "paper"), (6, "claim"), (3, "smoke test"), (1, "single run")):
-        if seeds >= least:
-            return name  # type: ignore[return-value]
-    return "no result"
+    grades: tuple[tuple[int, Grade], ...] = (
+        (10, "paper"),
+        (6, "claim"),
+        (3, "smoke test"),
+        (2, "two runs"),
+        (1, "single run"),
+    )
+    return next((name for least, name in grades if seeds >= least), "no result")
 
 
 def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: float = 0.95) -> int:

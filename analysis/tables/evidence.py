@@ -110,8 +110,8 @@ def _needed(differences: Differences) -> int | None:
 def _method_note(guess: Estimate) -> str:
     if guess.improvement is not None:
         return (
-            f"interval over {', '.join(guess.levels)}: paired bootstrap from counts, of the score "
-            "pooled over seeds; P(better): the share of draws in which it is better"
+            f"interval over {', '.join(guess.levels)}: paired bootstrap from counts, of the mean "
+            "score over seeds; P(better): the share of draws in which it is better"
         )
     return f"interval over seeds (t): Student's t, on these test micrographs, because {guess.why}"
 

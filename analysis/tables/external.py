@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from analysis.runs.arms import Arm, by_arm, labelled_text, run_ids_of
-from analysis.stats.bootstrap import paired_bootstrap, pooled_score
+from analysis.stats.bootstrap import mean_score, paired_bootstrap
 from analysis.stats.contrasts import DRAWS
 from analysis.tables.comparison import Comparison
 from analysis.tables.table import Cell, Column, Table, row_of
@@ -139,7 +139,7 @@ def _row(
         np.array([models[0].sources[index] for index in shared]), return_inverse=True
     )
     first = np.broadcast_to(theirs, ours.shape).copy()
-    f1 = [pooled_score(counts, score="f1") for counts in (first, ours)]
+    f1 = [mean_score(counts, score="f1") for counts in (first, ours)]
     bounds: tuple[float | None, ...] = (None, None, None)
     if all(map(math.isfinite, f1)):
         found = paired_bootstrap(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.stats.bootstrap import paired_bootstrap, pooled_score
+from analysis.stats.bootstrap import mean_score, paired_bootstrap
 from analysis.stats.statistics import (
     effect_size,
     seed_interval,
@@ -77,14 +77,17 @@ def test_the_seeds_needed_give_the_power_in_a_simulation(effect: float, spread: 
 
 
 @pytest.mark.parametrize("score", ["f1", "precision", "recall"])
-def test_pooled_scores_are_scikit_learns(score: str) -> None:
+def test_mean_scores_are_scikit_learns(score: str) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     generator = np.random.default_rng(4)
     truth, predicted = generator.integers(0, 2, size=(2, 3, 5, 200))
     pairs = (truth & predicted, (1 - truth) & predicted, truth & (1 - predicted))
     counts = np.stack([pair.sum(axis=-1) for pair in pairs], axis=-1)
-    expected = getattr(metrics, f"{score}_score")(truth.ravel(), predicted.ravel())
-    assert pooled_score(counts, score=score) == pytest.approx(expected, abs=1e-12)
+    scorer = getattr(metrics, f"{score}_score")
+    expected = np.mean(
+        [scorer(*one) for one in zip(truth.reshape(3, -1), predicted.reshape(3, -1), strict=True)]
+    )
+    assert mean_score(counts, score=score) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_bootstrap_of_seeds_alone_agrees_with_scipys_standard_error() -> None:
@@ -93,7 +96,7 @@ def test_the_bootstrap_of_seeds_alone_agrees_with_scipys_standard_error() -> Non
     first, second = generator.integers(100, 900, size=(2, 9, 1, 3))
 
     def gain(index: np.ndarray) -> float:
-        return pooled_score(second[index], score="f1") - pooled_score(first[index], score="f1")
+        return mean_score(second[index], score="f1") - mean_score(first[index], score="f1")
 
     expected = stats.bootstrap(
         (np.arange(9),),

@@ -31,34 +31,15 @@ def test_counts_give_an_interval_over_seeds_and_sources() -> None:
     assert row["probability"] == 100
 
 
-def test_the_estimate_is_the_difference_of_the_counts_summed_over_seeds() -> None:
-    comparison = counted(*SIX)
-    sums = []
-    for kept in ("reference", "final"):
-        runs = [
-            getattr(arm, kept).run_id for arm in comparison.arms if arm.strategy == "class_balanced"
-        ]
-        tests = [row for run in runs for row in SIX[1][run]["test"]]
-        tp, fp, fn = (sum(row[name] for row in tests) for name in ("tp", "fp", "fn"))
-        sums.append(200 * tp / (2 * tp + fp + fn))
-    assert evidence(comparison, "class_balanced - baseline")["estimate"] == pytest.approx(
-        sums[1] - sums[0], abs=1e-12
-    )
-
-
-def test_particle_f1_has_its_interval_from_the_counts_of_particles() -> None:
-    comparison = counted(*SIX, metric="test/particle_f1")
-    row = evidence(comparison, "class_balanced - baseline")
-    assert row["interval"] == "seeds, sources"
-    sums = []
-    for kept in ("reference", "final"):
-        runs = [
-            getattr(arm, kept).run_id for arm in comparison.arms if arm.strategy == "class_balanced"
-        ]
-        tests = [one for run in runs for one in SIX[1][run]["test"]]
-        tp, fp, fn = (sum(one[f"particle_{name}"] for one in tests) for name in ("tp", "fp", "fn"))
-        sums.append(200 * tp / (2 * tp + fp + fn))
-    assert row["estimate"] == pytest.approx(sums[1] - sums[0], abs=1e-12)
+@pytest.mark.parametrize("metric", ["test/f1", "test/particle_f1", "test/recall"])
+def test_the_estimate_from_counts_is_the_gain_of_the_table_of_strategies(metric: str) -> None:
+    comparison = counted(*SIX, metric=metric)
+    rows = {row["strategy"].value: row for row in comparison.by_ratio.records()}
+    for strategy in ("naive", "class_balanced"):
+        row = evidence(comparison, f"{strategy} - baseline")
+        assert row["interval"] == "seeds, sources"
+        assert row["estimate"] == pytest.approx(rows[strategy]["gain"].value, abs=1e-12)
+    assert row["estimate"] > 1
 
 
 def test_counts_from_before_particles_were_counted_leave_pixels_their_interval() -> None:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.stats.bootstrap import paired_bootstrap, pooled_score
+from analysis.stats.bootstrap import mean_score, paired_bootstrap
 from analysis.stats.statistics import (
     effect_size,
     grade,
@@ -96,7 +96,7 @@ def test_the_effect_size_of_one_seed_has_no_d_z() -> None:
     [
         (0, "no result"),
         (1, "single run"),
-        (2, "single run"),
+        (2, "two runs"),
         (3, "smoke test"),
         (5, "smoke test"),
         (6, "claim"),
@@ -139,12 +139,12 @@ def counts(
     return first, second, np.arange(micrographs, dtype=np.int64) % 3
 
 
-def test_the_estimate_is_the_difference_of_pooled_scores() -> None:
+def test_the_estimate_is_the_difference_of_mean_scores() -> None:
     first, second, sources = counts()
     result = paired_bootstrap(first, second, sources, draws=50, rng=rng())
-    tp, fp, fn = second.reshape(-1, 3).sum(axis=0)
-    assert pooled_score(second, score="f1") == 2 * tp / (2 * tp + fp + fn)
-    assert result.interval.estimate == pooled_score(second, score="f1") - pooled_score(
+    each = [2 * tp / (2 * tp + fp + fn) for tp, fp, fn in second.sum(axis=1)]
+    assert mean_score(second, score="f1") == pytest.approx(sum(each) / 4, abs=1e-15)
+    assert result.interval.estimate == mean_score(second, score="f1") - mean_score(
         first, score="f1"
     )
     assert result.interval.lower < result.interval.estimate < result.interval.upper
@@ -257,7 +257,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, sources: 
     # With 500 worlds the standard error of the coverage is 1%: 93-97% is what a right interval must
     # meet.
     first, second, _ = world(rng(1), seeds=400, sources=400, micrographs=5, gain=0.12)
-    truth = pooled_score(second, score="f1") - pooled_score(first, score="f1")
+    truth = mean_score(second, score="f1") - mean_score(first, score="f1")
     generator, covered, worlds = rng(2), 0, 500
     for _ in range(worlds):
         arms = world(generator, seeds=seeds, sources=sources, micrographs=10, gain=0.12)
