@@ -27,7 +27,7 @@ from cryossl.selftraining.arms import Arms, plan
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.recorder import Recorder
-from cryossl.selftraining.result_files import forget_outcome, write_outcome
+from cryossl.selftraining.result_files import forget_outcome, made_from, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.folder_lock import one_at_a_time
@@ -95,12 +95,13 @@ def run(config: Config) -> tuple[str, int]:
             f"{100 * store.particle_ratio(split.labelled):.2f}% "
             f"({device.type}, threads: {threads})"
         )
+        source = made_from(data=store.key, code=code.present)
         try:
             missing = _track(config, experiment, narrator, code=code)
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
-            write_outcome(folder, fingerprint=fault.experiment)
+            write_outcome(folder, fingerprint=fault.experiment, made_from=source)
             raise
-        write_outcome(folder, fingerprint=experiment.fingerprint())
+        write_outcome(folder, fingerprint=experiment.fingerprint(), made_from=source)
         if missing and config.run.strict_tracking:
             raise TrackingError(
                 f"the run has finished, but the tracking store lacks {missing} entries",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryossl.config import deciding
+from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
 
 SCHEMA = "cryossl-results/1"
@@ -93,15 +94,27 @@ def gather(cell: Path, into: Path, *, strategies: Iterable[str]) -> None:
             write_summary(into, strategy=strategy)
 
 
-def write_outcome(folder: Path, *, fingerprint: str) -> None:
-    """Write that a run has ended, and the fingerprint that its tracked runs carry."""
-    write_durably(folder / OUTCOME, _text({"schema": SCHEMA, "fingerprint": fingerprint}))
+def made_from(*, data: str, code: Mapping[str, str]) -> str:
+    """Digest of the data set as the network sees it and of the code by kind of stage."""
+    return digest({"data": data, "code": dict(code)})
 
 
-def read_outcome(folder: Path) -> str | None:
-    """The fingerprint of the run that ended last in this folder, or None; arms may have failed."""
-    fingerprint = _read(folder / OUTCOME).get("fingerprint")
-    return fingerprint if isinstance(fingerprint, str) else None
+def write_outcome(folder: Path, *, fingerprint: str, made_from: str) -> None:
+    """Write that a run has ended, what it was made from, and its tracked runs' fingerprint."""
+    facts = {"schema": SCHEMA, "fingerprint": fingerprint, "made_from": made_from}
+    write_durably(folder / OUTCOME, _text(facts))
+
+
+def read_outcome(folder: Path) -> tuple[str, str] | None:
+    """(fingerprint, made from) of the run that ended last in this folder, or None.
+
+    Arms may have failed.
+    """
+    document = _read(folder / OUTCOME)
+    fingerprint, source = document.get("fingerprint"), document.get("made_from")
+    if isinstance(fingerprint, str) and isinstance(source, str):
+        return fingerprint, source
+    return None
 
 
 def forget_outcome(folder: Path) -> None:

@@ -35,11 +35,13 @@ class PlannedCell:
     Attributes:
         cell: with its results folder.
         key: digest of what decides its numbers.
+        made_from: digest of the data and the code that it was planned with.
         cost: in predicted tiles; a training step counts for several.
     """
 
     cell: Cell
     key: str
+    made_from: str
     cost: float
 
     @property

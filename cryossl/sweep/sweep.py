@@ -19,7 +19,7 @@ from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import StorePlan
-from cryossl.errors import ConfigError, FailedArmsError, StorageError
+from cryossl.errors import ChangedDataError, ConfigError, FailedArmsError, StorageError
 from cryossl.network import device as devices
 from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
@@ -30,7 +30,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
-from cryossl.selftraining.result_files import gather, read_outcome
+from cryossl.selftraining.result_files import gather, made_from, read_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.setting import redacted
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
@@ -183,11 +183,17 @@ def _record_finished(
     state: SweepState, folder: Path, finished: PlannedCell, seconds: float
 ) -> None:
     """Gather the result files of a cell in the sweep's folder, and record that it has finished."""
-    fingerprint = read_outcome(finished.folder)
-    if fingerprint is None:
+    outcome = read_outcome(finished.folder)
+    if outcome is None:
         raise StorageError(
             f"{finished.folder} lacks the files of the run that has just ended well there",
             cure="leave the folder alone while the sweep runs",
+        )
+    fingerprint, source = outcome
+    if source != finished.made_from:
+        raise ChangedDataError(
+            f"{finished.cell.title} ran with data or code that changed after the sweep had begun",
+            cure="start the sweep again: it runs every cell with the present ones",
         )
     config = finished.cell.config
     gather(finished.folder, folder, strategies=config.selection.strategies)
@@ -225,10 +231,10 @@ def _report_failures(failures: Sequence[Failure], folder: Path, narrator: Narrat
         narrator.say(f"❌ {cell.title} (exit code {exit_code([failure.code])}): {failure.reason}")
         if failure.code != FailedArmsError.exit_code:
             continue
-        fingerprint = read_outcome(failure.planned.folder)
-        if fingerprint is not None:
+        outcome = read_outcome(failure.planned.folder)
+        if outcome is not None:
             gather(failure.planned.folder, folder, strategies=cell.config.selection.strategies)
-            found.append(fingerprint)
+            found.append(outcome[0])
     return found
 
 
@@ -345,6 +351,7 @@ def _plan_cells(
     store = preparation.store_of(prepared.dataset, config, code, report)
     name, identifier = experiment_choice(config.run.experiment)
     tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
+    source = made_from(data=store.key, code=code.present)
     planned = []
     for cell, split in prepared.cells:
         placed = cell.within(config, device=place.device, threads=place.threads)
@@ -358,5 +365,5 @@ def _plan_cells(
             tile_seconds=1.0,
             step_seconds=PREDICTIONS_PER_TRAINING * config.training.batch_size,
         ).seconds
-        planned.append(PlannedCell(placed, key, cost))
+        planned.append(PlannedCell(placed, key, source, cost))
     return planned

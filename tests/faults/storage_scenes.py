@@ -129,7 +129,7 @@ def _arm(number: float) -> Callable[[Path], object]:
             arm={"summary": {"f1": number}, "text": "x" * 3000},
         )
         write_summary(folder, strategy="naive")
-        write_outcome(folder, fingerprint=f"f{number}")
+        write_outcome(folder, fingerprint=f"f{number}", made_from="m")
 
     return write
 

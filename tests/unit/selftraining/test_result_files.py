@@ -125,8 +125,8 @@ def test_the_cells_of_a_sweep_are_gathered_into_the_notes_files_with_all_seeds(t
 
 def test_a_run_that_came_to_its_end_leaves_its_fingerprint_until_the_next_begins(tmp_path):
     assert read_outcome(tmp_path) is None
-    write_outcome(tmp_path, fingerprint="f1")
-    assert read_outcome(tmp_path) == "f1"
+    write_outcome(tmp_path, fingerprint="f1", made_from="m1")
+    assert read_outcome(tmp_path) == ("f1", "m1")
     forget_outcome(tmp_path)
     assert read_outcome(tmp_path) is None
 

@@ -60,7 +60,7 @@ class Programs:
 def planned(tmp_path) -> list[PlannedCell]:
     config = build({"results": tmp_path, "name": "grid"})
     return [
-        PlannedCell(cell.within(config, device="cpu", threads=1), str(number), 10.0)
+        PlannedCell(cell.within(config, device="cpu", threads=1), str(number), "source", 10.0)
         for number, cell in enumerate(cells(config, ratios="5", seeds=4))
     ]
 
