@@ -11,6 +11,7 @@ from cryossl.errors import CryosslError
 from cryossl.evaluation.metrics import Counts, Numbers, pooled
 from cryossl.evaluation.scores import Scored, accepted_numbers, checkpoint_numbers, gains
 from cryossl.evaluation.verdict import Verdict, health, judge, measures_of, reference_of
+from cryossl.network.picking_model import MODEL_FILE
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
@@ -18,6 +19,7 @@ from cryossl.pseudolabels.selection import Selection
 from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
 from cryossl.selftraining import pictures
+from cryossl.selftraining.export import exported
 from cryossl.selftraining.models import Calibration, Model
 from cryossl.selftraining.result_files import write_arm, write_summary
 from cryossl.selftraining.steps import Experiment
@@ -245,9 +247,20 @@ class Recorder:
         )
         run.metrics(numbers, step=trained.iteration)
         run.json(trained.scored.counts(), "counts.json")
-        run.file(
-            trained.model.stage.folder / f"{self._config.training.model}.safetensors",
-            folder="model",
+        run.binary(
+            exported(
+                self._experiment,
+                trained.model,
+                trained.scored,
+                numbers=numbers,
+                facts={
+                    "run_key": run.key,
+                    "strategy": strategy,
+                    "iteration": trained.iteration,
+                    "code_digest": self._tags["cryossl.code_digest"],
+                },
+            ).to_bytes(),
+            MODEL_FILE,
         )
         if not run.finished:
             for place, picture in pictures.prediction_pictures(

@@ -100,6 +100,10 @@ class TrackedRun:
         """A text file, in place of an older one of this name."""
         self._artifact(name, text.encode())
 
+    def binary(self, content: bytes, name: str) -> None:
+        """A file of these bytes, in place of an older one of this name."""
+        self._artifact(name, content)
+
     def json(self, value: Any, name: str) -> None:
         """A JSON file, in place of an older one of this name.
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from safetensors.torch import load_file
 from watched_calls import watched_calls
 
 from cryossl.config_file import build
@@ -35,11 +36,18 @@ def test_the_audit_stands_in_the_numbers_of_the_student(lab, audits):
     assert lab.numbers()["naive 1"]["pseudo/audit_f1"] is not None
 
 
-def test_the_weights_that_are_filed_are_those_of_the_model(lab, audits):
-    stages = {path.read_bytes() for path in lab.work.glob("stages/train/*/best.safetensors")}
+def test_the_models_that_are_filed_have_the_weights_that_the_setting_names(lab, audits):
+    stages = [load_file(path) for path in lab.work.glob("stages/train/*/best.safetensors")]
     filed = list((lab.folder / "mlruns").glob("**/model/*"))
-    assert {path.name for path in filed} == {"best.safetensors"}
-    assert {path.read_bytes() for path in filed} == stages
+    assert {path.name for path in filed} == {"model.safetensors"}
+    for path in filed:
+        weights = load_file(path)
+        assert any(
+            weights.keys() == stage.keys()
+            and all(weights[name].equal(stage[name]) for name in stage)
+            for stage in stages
+        )
+    assert len(filed) == len(stages)
 
 
 @pytest.fixture(scope="module")

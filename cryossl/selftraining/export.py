@@ -1,0 +1,92 @@
+"""A model of an experiment as one value that picks without the experiment's work folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cryossl.data.splits import chosen_on
+from cryossl.data.store.store import Store
+from cryossl.evaluation.metrics import Numbers
+from cryossl.evaluation.scores import Scored
+from cryossl.network.checkpoints import load_weights
+from cryossl.network.picking_model import (
+    SCHEMA,
+    Description,
+    Origin,
+    PickingModel,
+    Size,
+    Source,
+)
+from cryossl.selftraining.models import Model
+from cryossl.selftraining.steps import Experiment
+
+_SCORES = ("validation/f1", "validation/particle_f1", "test/f1", "test/particle_f1")
+
+
+def exported(
+    experiment: Experiment,
+    model: Model,
+    scored: Scored,
+    *,
+    numbers: Numbers,
+    facts: Mapping[str, Any],
+) -> PickingModel:
+    """A trained model with its thresholds, scales and origin.
+
+    Args:
+        experiment: that trained it.
+        model: the weights that are scored.
+        scored: its scores, which hold the thresholds.
+        numbers: its scores by their tracked names.
+        facts: the other fields of `Origin`.
+    """
+    config, store = experiment.config, experiment.store
+    known = {name: numbers.get(name) for name in _SCORES}
+    origin = Origin(
+        ratio_percent=config.split.ratio,
+        seed=config.split.seed,
+        data_digest=experiment.data_digest(),
+        fingerprint=experiment.fingerprint(),
+        chosen_on=chosen_on(config.flat()),
+        scores={name: value for name, value in known.items() if value is not None},
+        **facts,
+    )
+    description = Description(
+        format=SCHEMA,
+        network=config.network,
+        tile_px=store.tile_px,
+        views=config.evaluation.views,
+        particle_radius_fraction=config.input.particle_radius_fraction,
+        sources=_sources(store),
+        pixel_threshold8=scored.threshold8,
+        pick_threshold16=scored.pick_threshold16,
+        origin=origin,
+    )
+    weights = load_weights(model.stage.folder / f"{config.training.model}.safetensors")
+    return PickingModel(description, weights)
+
+
+def _sources(store: Store) -> dict[str, Source]:
+    """Every source of a store: its diameter, and the sizes and scales of its micrographs."""
+    sizes: dict[str, set[tuple[int, int, float]]] = {}
+    found: dict[str, tuple[float, float | None]] = {}
+    for stored in store.micrographs.values():
+        sizes.setdefault(stored.source, set()).add(
+            (stored.original_height_px, stored.original_width_px, stored.scale)
+        )
+        found[stored.source] = (
+            store.diameter_px(stored.id) / stored.scale,
+            stored.pixel_size_angstrom,
+        )
+    return {
+        name: Source(
+            diameter_px=diameter_px,
+            pixel_size_angstrom=pixel_size,
+            sizes=tuple(
+                Size(height_px=height, width_px=width, scale=scale)
+                for height, width, scale in sorted(sizes[name])
+            ),
+        )
+        for name, (diameter_px, pixel_size) in sorted(found.items())
+    }
