@@ -5,6 +5,7 @@ The file is safetensors: the weights, and in its metadata a JSON text of `Descri
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -190,52 +191,61 @@ class PickingModel:
         )
 
 
-def pick_picture(
-    picture: Float32[np.ndarray, "height width"],
+def seen(
+    picture: Float32[np.ndarray, "height width"], scale: Scale
+) -> UInt8[np.ndarray, "rows columns"]:
+    """What the network sees of a picture: reduced and normalised, as in training."""
+    height, width = (max(1, round(side * scale.scale)) for side in picture.shape)
+    return normalise(resize(picture, height_px=height, width_px=width))
+
+
+def probabilities(
     network: torch.nn.Module,
-    description: Description,
-    scale: Scale,
+    pictures: Mapping[str, UInt8[np.ndarray, "rows columns"]],
     *,
+    tile_px: int,
     batch_size: int,
     device: torch.device,
     precision: Precision,
-) -> tuple[Picks, UInt8[np.ndarray, "rows columns"]]:
-    """The picks of a picture, best first, and the probability map that they were found in.
+) -> Iterator[tuple[str, UInt8[np.ndarray, "rows columns"]]]:
+    """(name, p8 map) of pictures as the network sees them.
 
-    Centres are (y, x) in px of the picture, the middle of the first pixel at 0.5; picks below the
-    model's threshold are among them. The map is in px that the network sees.
+    A map does not depend on the other pictures. Raises NumericError if a logit is not finite.
     """
-    height, width = (max(1, round(side * scale.scale)) for side in picture.shape)
-    seen = _OnePicture(
-        normalise(resize(picture, height_px=height, width_px=width)), description.tile_px
-    )
-    ((_, probabilities),) = predict(
+    return predict(
         network,
-        seen,
-        ["picture"],
+        _Seen(pictures, tile_px),
+        list(pictures),
         batch_size=batch_size,
         device=device,
         precision=precision,
         report=silent,
     )
-    found = pick(
-        probabilities, radius_px=description.particle_radius_fraction * scale.diameter_px / 2
-    )
-    return Picks((found.centres / scale.scale).astype(np.float32), found.scores), probabilities
+
+
+def picks_of(
+    p8: UInt8[np.ndarray, "rows columns"], description: Description, scale: Scale
+) -> Picks:
+    """The picks of a p8 map, best first; those below the model's threshold are among them.
+
+    Centres are (y, x) in px of the picture's file, the middle of the first pixel at 0.5.
+    """
+    found = pick(p8, radius_px=description.particle_radius_fraction * scale.diameter_px / 2)
+    return Picks((found.centres / scale.scale).astype(np.float32), found.scores)
 
 
 @dataclass(frozen=True, eq=False)
-class _OnePicture:
-    """A normalised picture as prediction needs it."""
+class _Seen:
+    """Pictures as prediction needs them."""
 
-    content: UInt8[np.ndarray, "height width"]
+    pictures: Mapping[str, UInt8[np.ndarray, "rows columns"]]
     tile_px: int
 
-    def picture(self, _micrograph: str) -> UInt8[np.ndarray, "height width"]:
-        return self.content
+    def picture(self, micrograph: str) -> UInt8[np.ndarray, "rows columns"]:
+        return self.pictures[micrograph]
 
     def tiles(self, item: str) -> tuple[Tile, ...]:
-        height, width = self.content.shape
+        height, width = self.pictures[item].shape
         return tile_grid(micrograph=item, height_px=height, width_px=width, tile_px=self.tile_px)
 
 

@@ -18,7 +18,7 @@ from cryossl.data.images import read_picture
 from cryossl.data.splits import Split
 from cryossl.errors import DataError
 from cryossl.evaluation.scores import Scored
-from cryossl.network.picking_model import PickingModel, Scale, pick_picture, read
+from cryossl.network.picking_model import PickingModel, Scale, picks_of, probabilities, read, seen
 from cryossl.progress.events import silent
 from cryossl.selftraining.export import exported
 from cryossl.selftraining.steps import Experiment
@@ -71,15 +71,15 @@ def test_the_file_alone_gives_the_picks_that_the_experiment_scored(trained, tmp_
         stored = experiment.store.micrographs[name]
         picture = read_picture(tmp_path / "data" / name, max_megapixels=1)
         scale = found.scale_of(height_px=72, width_px=96, source=stored.source)
-        picks, _ = pick_picture(
-            picture,
+        ((_, p8),) = probabilities(
             found.network(),
-            found.description,
-            scale,
+            {"m": seen(picture, scale)},
+            tile_px=found.description.tile_px,
             batch_size=2,
             device=torch.device("cpu"),
             precision="fp32",
         )
+        picks = picks_of(p8, found.description, scale)
         inside = type(picks)(picks.centres * scale.scale, picks.scores).within(
             height_px=stored.height_px, width_px=stored.width_px, border_px=stored.border_px
         )
