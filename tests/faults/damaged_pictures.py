@@ -79,13 +79,25 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(spoiled)
 
 
+def png_that_claims(*, height: int, width: int) -> bytes:
+    """A PNG of almost no bytes with any size in its header."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
+
+
 def bombs() -> dict[str, bytes]:
     """Small files whose headers promise far more than they hold."""
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
-    first = b"IHDR" + header
-    png = (
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + first + struct.pack(">I", zlib.crc32(first))
-    )
     whole = io.BytesIO()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(whole, "PNG")
     place = whole.getvalue().index(b"IDAT") - 4
@@ -115,7 +127,7 @@ def bombs() -> dict[str, bytes]:
     struct.pack_into("<iiii", extended, 0, 64, 48, 1, 2)
     struct.pack_into("<i", extended, 92, 2**31 - 1)
     return {
-        "bomb.png": png,
+        "bomb.png": png_that_claims(height=30_000, width=30_000),
         "chunk.png": chunk,
         "samples.tif": bytes(many),
         "strip.tif": bytes(long),

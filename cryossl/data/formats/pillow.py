@@ -45,7 +45,8 @@ def read_pillow(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "he
             return np.asarray(picture).astype(np.float32)
         if picture.mode in ("1", "LA"):
             return np.asarray(picture.convert("L")).astype(np.float32)
-        return luma(np.asarray(picture.convert("RGB")))
+        # (299 R + 587 G + 114 B) / 1000, not rounded.
+        return np.array(picture.convert("RGB").convert("F"), dtype=np.float32)
 
 
 def _checked(picture: Image.Image, path: Path, max_megapixels: float) -> tuple[int, int]:

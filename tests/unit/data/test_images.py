@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import resource
-import struct
 import subprocess
 import sys
 import time
 import warnings
-import zlib
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
 import tifffile
-from faults.damaged_pictures import bombs
+from faults.damaged_pictures import bombs, png_that_claims
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -157,23 +155,8 @@ def test_complex_pixels_are_refused(tmp_path):
         )
 
 
-def png_that_claims(height, width):
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0"))
-        + chunk(b"IEND", b"")
-    )
-
-
 def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
-    (tmp_path / "bomb.png").write_bytes(png_that_claims(30_000, 30_000))
+    (tmp_path / "bomb.png").write_bytes(png_that_claims(height=30_000, width=30_000))
     before = time.perf_counter()
     for read in (read_size, read_picture):
         with pytest.raises(DataError, match="max_megapixels"):
@@ -209,7 +192,7 @@ def test_a_damaged_tiff_is_told_of_by_us_alone(tmp_path, caplog):
 
 def test_a_super_resolution_picture_is_legitimate(tmp_path):
     # 94 Mpx: above the size at which Pillow alone warns of a bomb; a warning would fail this test.
-    (tmp_path / "k3.png").write_bytes(png_that_claims(8184, 11520))
+    (tmp_path / "k3.png").write_bytes(png_that_claims(height=8184, width=11_520))
     assert read_size(tmp_path / "k3.png", max_megapixels=256) == (8184, 11520)
 
 
