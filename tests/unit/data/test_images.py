@@ -24,6 +24,7 @@ from cryossl.data.images import normalise, picture_format, read_picture, read_si
 from cryossl.data.levels import NEUTRAL
 from cryossl.errors import DataError
 
+BOMBS = bombs()
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 
 
@@ -164,11 +165,13 @@ def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
     assert time.perf_counter() - before < 0.5
 
 
-@pytest.mark.parametrize("name", ["samples.tif", "strip.tif", "extended.mrc"])
+@pytest.mark.parametrize(
+    "name", ["samples.tif", "strip.tif", "deflate.tif", "stream.tif", "tile.tif", "extended.mrc"]
+)
 def test_a_small_file_that_promises_gigabytes_is_refused_before_room_is_made_for_them(
     tmp_path, name
 ):
-    (tmp_path / name).write_bytes(bombs()[name])
+    (tmp_path / name).write_bytes(BOMBS[name])
     limits = resource.getrlimit(resource.RLIMIT_AS)
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 2**29, limits[1]))
