@@ -2,8 +2,8 @@
 
 The format follows from the first bytes, never from the name. Rows are in the order of the file: the
 first row of an MRC is row 0, so labels drawn on an MRC fit the MRC and labels drawn on a jpg fit
-the jpg. An EXIF orientation is not applied, because annotation programs count pixels as they are
-stored.
+the jpg. An orientation (EXIF, TIFF) is not applied, because annotation programs count pixels as
+they are stored. docs/data.md has the rules for all other tags; they hold for every packing.
 """
 
 from __future__ import annotations
