@@ -44,8 +44,8 @@ def luma(
 ) -> Float32[np.ndarray, "height width"]:
     """0.299 R + 0.587 G + 0.114 B of the first three samples, not rounded."""
     # In float64, so that equal samples give exactly their value.
-    red, green, blue = _LUMA_WEIGHTS
-    grey = values[..., 0] * red
-    grey += values[..., 1] * green
-    grey += values[..., 2] * blue
-    return grey.astype(np.float32)
+    grey = np.zeros(values.shape[:2])
+    for sample, weight in enumerate(_LUMA_WEIGHTS):
+        grey += np.multiply(values[..., sample], weight, dtype=np.float64)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused as not finite
+        return grey.astype(np.float32)

@@ -17,7 +17,7 @@ from cryossl.errors import DataError
 
 _REDUCED, _MASK = 1, 4  # bits of NewSubfileType
 _MOST_DIRECTORIES = 64  # of a picture with its reduced copies
-_STK_PLANES, _LSM = 33629, 34412
+_STK_PLANES, _LSM = (33629, 33630), 34412
 _SHAPE = re.compile(r'^\{?"?shape"?\s*[:=]\s*[\[(]([\d,\s]+)[\])]')
 _OME_PIXELS = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
 _OME_SIZE = re.compile(r"""\bSize[ZCT]\s*=\s*["'](\d+)["']""")
@@ -68,10 +68,11 @@ def _told(page: Any) -> Iterator[tuple[int, str]]:
         if shape := _SHAPE.match(text):
             sides = [_whole(side) for side in shape[1].split(",") if side.strip()]
             yield math.prod(sides) // values, "tifffile"
-        for pixels in _OME_PIXELS.findall(text):
-            yield math.prod(map(int, _OME_SIZE.findall(pixels))) // samples, "OME"
-    if _STK_PLANES in page.tags:
-        yield page.tags[_STK_PLANES].count, "MetaMorph"
+        sizes = [_OME_SIZE.findall(pixels) for pixels in _OME_PIXELS.findall(text)]
+        yield sum(-(-math.prod(map(int, one)) // samples) for one in sizes), "OME"
+    for tag in _STK_PLANES:
+        if tag in page.tags:
+            yield page.tags[tag].count, "MetaMorph"
     lsm = page.tags.valueof(_LSM)
     if isinstance(lsm, dict):
         sides = [lsm.get(f"Dimension{axis}", 1) for axis in ("Z", "Time", "Channels")]

@@ -245,6 +245,13 @@ def planes_of_metamorph(path):
     path.write_bytes(content)
 
 
+def test_luma_keeps_the_precision_of_floats(path):
+    stored = RGB.astype(np.float16) + np.float16(1000)
+    tifffile.imwrite(path, stored, photometric="rgb", metadata=None)
+    expected = stored.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(read(path), expected, rtol=1e-6)
+
+
 OME = (
     '<?xml version="1.0"?><OME><Image><Pixels DimensionOrder="XYZCT" Type="uint8" SizeX="40" '
     'SizeY="20" SizeZ="1" SizeC="1" SizeT="5"></Pixels></Image></OME>'
@@ -260,6 +267,9 @@ STACKS = {
     "OME": described(OME),
     "OME, in single quotes with a prefix": described(
         OME.replace('"', "'").replace("<Pixels", "<OME:Pixels").replace("</Pixels", "</OME:Pixels")
+    ),
+    "OME, one picture each": described(
+        "<OME>" + 5 * OME[OME.index("<Image>") :].replace('SizeT="5"', 'SizeT="1"') + "</OME>"
     ),
     "MetaMorph": planes_of_metamorph,
     "ImageDepth": with_tags({32997: 5}),
