@@ -80,5 +80,8 @@ def _told(page: Any) -> Iterator[tuple[int, str]]:
 
 
 def _whole(text: str | None) -> int:
-    """A number of pictures; 1 where none is given."""
-    return int(text) if text is not None and text.strip().isdecimal() else 1
+    """A number of pictures; 1 where none is given. Raises OverflowError for endless digits."""
+    try:
+        return max(1, int(float(text or 1)))
+    except ValueError:
+        return 1

@@ -261,6 +261,7 @@ STACKS = {
     "tifffile, truncated": lambda path: stack(path, truncate=True),
     "tifffile, written for ImageJ": lambda path: stack(path, imagej=True),
     "ImageJ": described("ImageJ=1.54f\nimages=5\nslices=5\n"),
+    "ImageJ, as a float": described("ImageJ=1.54f\nimages=5.0\n"),
     "ImageJ, channels alone": described("ImageJ=1.54f\nchannels=5\nmode=grayscale\n"),
     "SCIFIO": described("SCIFIO=0.42\naxes=X,Y,Time\nlengths=40,20,5\nimages=5\n"),
     "shape of old tifffile": described("shape=(5, 20, 40)"),
