@@ -192,11 +192,13 @@ def report(
         "--tracking-uri": tracked.shown_uri,
         "--experiment": tracked.experiment,
     }
+    pictures, unreadable = _pictures(tracked, found)
     made = build_report(
         found,
         tracked.frame("iteration", "arm", "experiment"),
-        _pictures(tracked, found),
+        pictures,
         origin_of(tracked, _command("report", options)),
+        unreadable=unreadable,
     )
     seen_from = os.path.relpath(folder, path.parent) if folder else ""
     writers: dict[str, Callable[[Report], str]] = {
@@ -248,16 +250,23 @@ def _compared_among(tracked: TrackedRuns, fingerprints: Collection[str]) -> Comp
     return compared(frame, read_counts=tracked.counts if len(fingerprints) > 1 else no_counts)
 
 
-def _pictures(tracked: TrackedRuns, comparison: Comparison) -> list[Picture]:
-    """The worst, median and best micrographs of the models that the report shows."""
+def _pictures(tracked: TrackedRuns, comparison: Comparison) -> tuple[list[Picture], list[str]]:
+    """The worst, median and best micrographs of the models that the report shows.
+
+    Also the titles of those that cannot be read.
+    """
     from analysis.report.report import Picture, pictured_runs
 
-    return [
-        Picture(run_id, f"{title}, {place} micrograph", jpeg)
+    found = [
+        (run_id, f"{title}, {place} micrograph", jpeg)
         for run_id, title in pictured_runs(comparison)
         for place in ("worst", "median", "best")
         for jpeg in tracked.artifacts.pictures(run_id, [f"validation_{place}"]).values()
     ]
+    return (
+        [Picture(run_id, title, jpeg) for run_id, title, jpeg in found if jpeg is not None],
+        [f"{title}, run {run_id}" for run_id, title, jpeg in found if jpeg is None],
+    )
 
 
 def _log(tracked: TrackedRuns, report: Report, comparison: Comparison, path: Path) -> str:

@@ -63,7 +63,12 @@ class Report:
 
 
 def build_report(
-    comparison: Comparison, frame: pd.DataFrame, pictures: Sequence[Picture], origin: Origin
+    comparison: Comparison,
+    frame: pd.DataFrame,
+    pictures: Sequence[Picture],
+    origin: Origin,
+    *,
+    unreadable: Sequence[str] = (),
 ) -> Report:
     """The report of a comparison.
 
@@ -72,6 +77,7 @@ def build_report(
         frame: the tracked runs: iterations, arms, and the experiments with their data sets.
         pictures: of micrographs.
         origin: of the report.
+        unreadable: titles of pictures that a run recorded, but that cannot be read.
     """
     ours = frame[frame["cryossl.kind"] != "experiment"] if "cryossl.kind" in frame else frame
     sections = tuple(
@@ -87,7 +93,7 @@ def build_report(
         runs=_runs([arm for section in sections for arm in section.comparison.arms]),
         problems=inventory(ours)[1],
         facts=_facts(frame, origin),
-        missing=_missing(sections[0], pictures),
+        missing=_missing(sections[0], pictures, unreadable),
         origin=origin,
     )
 
@@ -137,12 +143,16 @@ def _plots(comparison: Comparison) -> tuple[Plot, ...]:
     )
 
 
-def _missing(section: Section, pictures: Sequence[Picture]) -> tuple[str, ...]:
-    none = () if pictures else ("no pictures of micrographs: the runs recorded none",)
+def _missing(
+    section: Section, pictures: Sequence[Picture], unreadable: Sequence[str]
+) -> tuple[str, ...]:
+    recorded = pictures or unreadable
+    none = () if recorded else ("no pictures of micrographs: the runs recorded none",)
     return (
         *section.comparison.faults,
         *(f'no figure "{plot.title}": {plot.reason}' for plot in section.plots if not plot.figure),
         *none,
+        *(f"no picture of {title}: its file cannot be read" for title in unreadable),
     )
 
 

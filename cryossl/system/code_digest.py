@@ -28,6 +28,7 @@ LIBRARIES: Mapping[str, tuple[str, ...]] = {
     "segmentation_models_pytorch": ("segmentation-models-pytorch", "timm"),
     "PIL": ("pillow",),
     "pycocotools": ("pycocotools",),
+    "imagecodecs": ("imagecodecs",),
     "tifffile": ("tifffile",),
     "mrcfile": ("mrcfile",),
 }

@@ -6,17 +6,17 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from cryossl.errors import DataError, TrackingError
 from cryossl.setting import redacted
+from cryossl.system.pillow import opened
 from cryossl.system.user_files import read_json
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
@@ -103,18 +103,20 @@ class Artifacts:
             rest = pool.map(lambda run_id: self._json(run_id, name, Path(folder)), wanted[1:])
             return dict(zip(wanted, [first, *rest], strict=True))
 
-    def pictures(self, run_id: str, keys: Sequence[str]) -> dict[str, bytes]:
+    def pictures(self, run_id: str, keys: Sequence[str]) -> dict[str, bytes | None]:
         """Key -> the picture that the run logged under it at its last step, encoded as JPEG.
+
+        None is a picture that cannot be read: damaged, no PNG, or too large.
 
         Raises TrackingError if the store does not answer.
         """
         with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, self._reading():
-            found = {}
-            for key, name in _newest(self._files(run_id, "images"), keys).items():
-                path = self._fetched(run_id, name, Path(folder))
-                picture = _jpeg(path) if path is not None else None
-                if picture is not None:
-                    found[key] = picture
+            found: dict[str, bytes | None] = {}
+            files = self._files(run_id, "images")
+            for key, name in _newest(files, keys).items():
+                small = files[name] <= MAX_PICTURE_BYTES
+                path = self._fetched(run_id, name, Path(folder)) if small else None
+                found[key] = _jpeg(path) if path is not None else None
             return found
 
     def _json(self, run_id: str, name: str, folder: Path) -> Any:
@@ -170,24 +172,27 @@ def _row(run: Any) -> dict[str, Any]:
     }
 
 
-def _newest(files: Mapping[str, int], keys: Sequence[str]) -> dict[str, str]:
+def _newest(files: Iterable[str], keys: Sequence[str]) -> dict[str, str]:
     """Key -> its file of the highest step."""
     found: dict[str, tuple[int, str]] = {}
-    for name, size in files.items():
+    for name in files:
         match = _PICTURE.fullmatch(name)
-        if match and match["key"] in keys and 0 < size <= MAX_PICTURE_BYTES:
+        if match and match["key"] in keys:
             found[match["key"]] = max(found.get(match["key"], (-1, "")), (int(match["step"]), name))
     return {key: found[key][1] for key in keys if key in found}
 
 
 def _jpeg(path: Path) -> bytes | None:
     """The pixels of a PNG as JPEG; None if it is none, damaged, or too large."""
+    if path.stat().st_size > MAX_PICTURE_BYTES:  # the store may have told another size
+        return None
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        with opened(io.BytesIO(path.read_bytes()), ("PNG",)) as picture:
             if picture.width * picture.height > MAX_PICTURE_PIXELS:
                 return None
             stream = io.BytesIO()
             picture.convert("RGB").save(stream, format="JPEG", quality=85)
             return stream.getvalue()
-    except (OSError, ValueError, SyntaxError):  # Pillow raises SyntaxError for a broken PNG
+    # Pillow raises OSError, ValueError, SyntaxError, struct.error and more on damaged files.
+    except Exception:
         return None

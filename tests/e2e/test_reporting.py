@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from counted_frames import grid
+from faults.damaged_pictures import bombs, png_that_claims
 from mlflow import MlflowClient
 from recorded_grid import record_grid
 from schema_check import faults
@@ -79,12 +80,17 @@ def test_the_commands_over_a_real_store(in_store, tmp_path):
     explained = call("compare", "--explain", "F1", "--arm", "class_balanced", "--ratio", "5")
     assert f"run {ids['class_balanced-5-0-3']}" in explained.out
 
-    # A run that is deleted half-way, another experiment in the same store, files that are gone.
+    # A run that is deleted half-way, another experiment in the same store, files that are gone,
+    # pictures that would fill the memory.
     client.delete_run(ids["class_balanced-5-1-1"])
     client.create_run(client.create_experiment("foreign"))
     shutil.rmtree(tmp_path / "store" / "mlruns" / "cryossl" / ids["naive-5-0-1"])
+    for picture in (tmp_path / "store" / "mlruns").rglob("images/*.png"):
+        picture.write_bytes(bombs()["bomb.png"])
     again = call("report", "--format", "markdown", "--output", "deep/r.md")
     assert (again.code, again.err) == (0, "")
+    text = (tmp_path / "deep" / "r.md").read_text(encoding="utf-8")
+    assert [said in text for said in ("file cannot be read", "recorded none")] == [True, False]
     assert (tmp_path / "deep" / "r_figures" / "gains.png").exists()
 
 
@@ -145,8 +151,18 @@ def test_artifacts_are_read_and_nothing_outside_is(sqlite_uri, tmp_path):
         "validation_worst"
     ]
     picture = next(path for path in (folder / "images").iterdir() if path.suffix == ".png")
-    picture.write_bytes(b"<svg onload=alert(1)>")
-    assert artifacts.pictures(run.run_id, ["validation_worst"]) == {}
+    whole = picture.read_bytes()
+    for content in (
+        b"",
+        b"<svg onload=alert(1)>",
+        whole[:40],
+        whole[: len(whole) // 2],
+        bombs()["bomb.png"],
+        png_that_claims(height=9000, width=11_000),
+        whole + bytes(2**24),
+    ):
+        picture.write_bytes(content)
+        assert artifacts.pictures(run.run_id, ["validation_worst"]) == {"validation_worst": None}
 
 
 def test_a_server_hands_out_the_same_files(server, tmp_path):

@@ -15,6 +15,7 @@ import mrcfile
 import numpy as np
 import tifffile
 from PIL import Image
+from tiff_bytes import tiff_bytes
 
 from cryossl.data.images import read_picture, read_size
 from cryossl.data.store.file_hashes import hash_files
@@ -44,8 +45,12 @@ def originals(folder: Path) -> dict[str, bytes]:
         "float.tif": lambda path: tifffile.imwrite(path, grey.astype(np.float32)),
         "deflated.tif": lambda path: tifffile.imwrite(path, grey, compression="zlib"),
         "lzw.tif": lambda path: Image.fromarray(grey).save(path, compression="tiff_lzw"),
+        "zstd.tif": lambda path: tifffile.imwrite(path, deep, compression="zstd", predictor=True),
+        "jpeg.tif": lambda path: tifffile.imwrite(path, grey, compression="jpeg"),
+        "jpeg2000.tif": lambda path: tifffile.imwrite(path, deep, compression="jpeg2000"),
         "float.mrc": lambda path: _mrc(path, grey.astype(np.float32)),
         "short.mrc": lambda path: _mrc(path, deep.astype(np.int16)),
+        "byte.mrc": lambda path: _mrc(path, grey.view(np.int8)),
     }
     for name, make in made.items():
         make(folder / name)
@@ -79,13 +84,25 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
     return bytes(spoiled)
 
 
+def png_that_claims(*, height: int, width: int) -> bytes:
+    """A PNG of almost no bytes with any size in its header."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0"))
+        + chunk(b"IEND", b"")
+    )
+
+
 def bombs() -> dict[str, bytes]:
     """Small files whose headers promise far more than they hold."""
-    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
-    first = b"IHDR" + header
-    png = (
-        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + first + struct.pack(">I", zlib.crc32(first))
-    )
     whole = io.BytesIO()
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(whole, "PNG")
     place = whole.getvalue().index(b"IDAT") - 4
@@ -115,12 +132,31 @@ def bombs() -> dict[str, bytes]:
     struct.pack_into("<iiii", extended, 0, 64, 48, 1, 2)
     struct.pack_into("<i", extended, 92, 2**31 - 1)
     return {
-        "bomb.png": png,
+        "bomb.png": png_that_claims(height=30_000, width=30_000),
         "chunk.png": chunk,
         "samples.tif": bytes(many),
         "strip.tif": bytes(long),
+        **_unpacking_bombs(),
         "bomb.mrc": bytes(mrc),
         "extended.mrc": bytes(extended),
+    }
+
+
+def _unpacking_bombs() -> dict[str, bytes]:
+    """TIFFs of 8 x 8 px, of which a strip or tile unpacks to far more."""
+    deflate = zlib.compressobj(9)
+    zeros = bytes(2**24)
+    packed = b"".join(deflate.compress(zeros) for _ in range(128)) + deflate.flush()
+    jpeg = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(jpeg, "JPEG")
+    stream = bytearray(jpeg.getvalue())
+    place = stream.index(b"\xff\xc0") + 5
+    stream[place : place + 4] = struct.pack(">HH", 30_000, 30_000)
+    sides = {322: 30_000, 323: 30_000}
+    return {
+        "deflate.tif": tiff_bytes([packed], height=8, width=8, tags={259: 8}),
+        "stream.tif": tiff_bytes([bytes(stream)], height=8, width=8, tags={259: 7}),
+        "tile.tif": tiff_bytes([packed[:99]], height=8, width=8, tags={259: 8, **sides}),
     }
 
 

@@ -44,7 +44,7 @@ def test_a_damaged_picture_is_read_or_refused_in_one_line_and_its_hash_tells(siz
     found = apart("damaged_pictures", cases, 1, folder=tmp_path)
     note(
         "damaged pictures",
-        ran=f"{cases:,} JPEG, PNG, TIFF and MRC files, 6 of them bombs, with 1 GiB of memory to "
+        ran=f"{cases:,} JPEG, PNG, TIFF and MRC files, 9 of them bombs, with 1 GiB of memory to "
         "spare",
         found=f"{outcomes(found)}; {len(found['faults'])} tracebacks, 0 signals; "
         f"{found['unnoticed']} with the hash of "

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import os
 import resource
-import struct
 import subprocess
 import sys
 import time
 import warnings
-import zlib
 from pathlib import Path
 
 import mrcfile
 import numpy as np
 import pytest
 import tifffile
-from faults.damaged_pictures import bombs
+from faults.damaged_pictures import bombs, png_that_claims
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from watched_calls import watched_calls
 
-from cryossl.data.images import normalise, read_picture, read_size, resize
+from cryossl.data.images import normalise, picture_format, read_picture, read_size, resize
 from cryossl.data.levels import NEUTRAL
 from cryossl.errors import DataError
 
+BOMBS = bombs()
 GREY = np.arange(12 * 20, dtype=np.uint8).reshape(12, 20)
 
 
@@ -90,6 +89,36 @@ def test_the_format_is_told_from_the_content_not_the_name(pictures):
     np.testing.assert_array_equal(read_picture(folder / "liar.jpg", max_megapixels=1), GREY)
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_an_mrc_without_the_mark_is_told_by_sizes_that_fit_the_file(tmp_path, order):
+    old = np.zeros(1024, np.uint8)
+    old[:16].view(f"{order}i4")[:] = 20, 12, 1, 2
+    values = GREY.astype(f"{order}f4")
+    whole = old.tobytes() + values.tobytes()
+    (tmp_path / "old.rec").write_bytes(whole)
+    assert picture_format(tmp_path / "old.rec") == "mrc"
+    assert read_size(tmp_path / "old.rec", max_megapixels=1) == (12, 20)
+    np.testing.assert_array_equal(read_picture(tmp_path / "old.rec", max_megapixels=1), GREY)
+    (tmp_path / "cut.mrc").write_bytes(whole[:-1])
+    assert picture_format(tmp_path / "cut.mrc") is None
+
+
+def test_what_is_no_picture_has_no_format_whatever_its_name(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.tif")
+    for name, content in {
+        "empty.mrc": b"",
+        "zeros.mrc": bytes(5000),
+        "notes.jpg": b"particles\n" * 300,
+        "table.mrc": np.arange(4000, dtype=np.int32).tobytes(),
+        "short.mrc": b"MAP",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    assert {path.name: picture_format(path) for path in tmp_path.iterdir()} == dict.fromkeys(
+        sorted(path.name for path in tmp_path.iterdir())
+    )
+
+
 def test_a_jpeg_keeps_its_stored_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -127,23 +156,8 @@ def test_complex_pixels_are_refused(tmp_path):
         )
 
 
-def png_that_claims(height, width):
-    def chunk(kind, body):
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b"\0"))
-        + chunk(b"IEND", b"")
-    )
-
-
 def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
-    (tmp_path / "bomb.png").write_bytes(png_that_claims(30_000, 30_000))
+    (tmp_path / "bomb.png").write_bytes(png_that_claims(height=30_000, width=30_000))
     before = time.perf_counter()
     for read in (read_size, read_picture):
         with pytest.raises(DataError, match="max_megapixels"):
@@ -151,11 +165,13 @@ def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
     assert time.perf_counter() - before < 0.5
 
 
-@pytest.mark.parametrize("name", ["samples.tif", "strip.tif", "extended.mrc"])
+@pytest.mark.parametrize(
+    "name", ["samples.tif", "strip.tif", "deflate.tif", "stream.tif", "tile.tif", "extended.mrc"]
+)
 def test_a_small_file_that_promises_gigabytes_is_refused_before_room_is_made_for_them(
     tmp_path, name
 ):
-    (tmp_path / name).write_bytes(bombs()[name])
+    (tmp_path / name).write_bytes(BOMBS[name])
     limits = resource.getrlimit(resource.RLIMIT_AS)
     used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used_bytes + 2**29, limits[1]))
@@ -179,7 +195,7 @@ def test_a_damaged_tiff_is_told_of_by_us_alone(tmp_path, caplog):
 
 def test_a_super_resolution_picture_is_legitimate(tmp_path):
     # 94 Mpx: above the size at which Pillow alone warns of a bomb; a warning would fail this test.
-    (tmp_path / "k3.png").write_bytes(png_that_claims(8184, 11520))
+    (tmp_path / "k3.png").write_bytes(png_that_claims(height=8184, width=11_520))
     assert read_size(tmp_path / "k3.png", max_megapixels=256) == (8184, 11520)
 
 
