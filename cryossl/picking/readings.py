@@ -1,0 +1,281 @@
+"""Do labels sit on particles, or would they if they were mirrored or scaled?
+
+Nothing in a coordinate file says whether its rows are counted from the picture's first row or from
+the last, nor always at which binning. The pictures do. A particle is darker, or lighter, than what
+is round it: the contrast at a place is the mean of a square of 0.7 diameters minus that of 1.6. Over
+labels on particles its mean is tens of standard errors from 0, over labels beside particles it is
+within about three, also for labels that are mirrored.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float32, Float64
+from scipy.ndimage import uniform_filter
+
+from cryossl.data.images import normalise, resize
+from cryossl.data.levels import LEVELS_PER_Z
+
+INNER, OUTER = 0.7, 1.6
+"""Sides of the two squares, in diameters."""
+REDUCED_DIAMETER_PX = 12
+"""Pictures are reduced until a particle is about this wide: faster, and the noise is lower."""
+SCALES = (2.0, 0.5, 3.0, 1 / 3, 4.0, 0.25, 6.0, 1 / 6, 8.0, 0.125, 16.0, 1 / 16)
+"""Usual binnings, as factors on the coordinates."""
+
+CLEAR = 6.0
+"""Standard errors from which on labels sit on particles; chance reached 3.5 in docs/data.md."""
+FEWEST = 16
+"""Labels needed for a decision; with fewer a standard error is itself a guess."""
+MARGIN = 2.0
+"""A reading is clearly better if it is this many times as far from 0 as another one."""
+_DECIDED = 3.0 * CLEAR
+_MOST_MICROGRAPHS = 32
+
+
+@dataclass(frozen=True, order=True)
+class Reading:
+    """How coordinates are turned into places of the picture: swapped, scaled, then mirrored."""
+
+    flip_y: bool = False
+    flip_x: bool = False
+    swap_xy: bool = False
+    scale: float = 1.0
+
+    def places(
+        self, centres: Float64[np.ndarray, "n 2"], *, size_px: tuple[int, int]
+    ) -> Float64[np.ndarray, "n 2"]:
+        """Centres (y, x) of a file -> centres in the picture of this height and width, in px."""
+        placed = (centres[:, ::-1] if self.swap_xy else centres) * self.scale
+        for axis, flipped in enumerate((self.flip_y, self.flip_x)):
+            if flipped:
+                placed = placed.copy()
+                placed[:, axis] = size_px[axis] - placed[:, axis]
+        return np.ascontiguousarray(placed)
+
+    @property
+    def options(self) -> str:
+        """The options of `data import` that stand for this reading."""
+        words = [
+            f"--{name.replace('_', '-')}"
+            for name in ("flip_y", "flip_x", "swap_xy")
+            if getattr(self, name)
+        ]
+        if self.scale != 1:
+            words.append(f"--scale {self.scale:.6g}")
+        return " ".join(words) or "no such option"
+
+    @property
+    def words(self) -> str:
+        """What the reading does, in words."""
+        parts = ["x and y swapped"] if self.swap_xy else []
+        if self.scale != 1:
+            parts.append(f"scaled by {self.scale:.6g}")
+        mirrored = [axis for axis, flipped in (("y", self.flip_y), ("x", self.flip_x)) if flipped]
+        if mirrored:
+            parts.append(f"mirrored in {' and '.join(mirrored)}")
+        return ", ".join(parts) or "as they are"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A labelled micrograph as the detector needs it.
+
+    `diameter_px` is in px of the picture, or in px of the file, and then scales with the centres,
+    if `scales` is true.
+    """
+
+    name: str
+    picture: Float32[np.ndarray, "height width"]
+    centres: Float64[np.ndarray, "n 2"]
+    diameter_px: float
+    scales: bool
+
+
+@dataclass
+class Fit:
+    """How well labels sit on particles in one reading, over all micrographs so far."""
+
+    count: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, values: Float64[np.ndarray, " n"]) -> None:
+        """Add the contrasts at the labels of a micrograph."""
+        self.count += len(values)
+        self.total += float(values.sum())
+        self.squares += float(np.square(values).sum())
+
+    @property
+    def errors(self) -> float:
+        """The mean contrast over its standard error; 0 with fewer than 16 labels."""
+        if self.count < FEWEST:
+            return 0.0
+        mean = self.total / self.count
+        variance = (self.squares - self.count * mean**2) / (self.count - 1)
+        return mean / math.sqrt(variance / self.count) if variance > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the pictures say of some labels.
+
+    `fits` has standard errors by reading, with those of `given`, the user's own; `random_errors`
+    are those of random places. `micrographs` have been measured. `odd` names micrographs whose
+    labels clearly fit another reading than the others.
+    """
+
+    given: Reading
+    fits: dict[Reading, float]
+    random_errors: float
+    micrographs: int
+    odd: dict[str, Reading] = field(default_factory=dict)
+
+    @property
+    def best(self) -> Reading:
+        """The reading in which labels sit best on particles."""
+        return max(self.fits, key=lambda reading: (abs(self.fits[reading]), reading == self.given))
+
+    @property
+    def better(self) -> Reading | None:
+        """A reading that fits clearly better than the given one; None if there is none."""
+        return _clear(self.fits, self.given)
+
+    @property
+    def fitting(self) -> bool:
+        """Whether labels clearly sit on particles in the given reading."""
+        return abs(self.fits[self.given]) >= CLEAR
+
+
+def _clear(fits: dict[Reading, float], given: Reading) -> Reading | None:
+    if not fits:
+        return None
+    best = max(fits, key=lambda reading: abs(fits[reading]))
+    enough = max(CLEAR, MARGIN * abs(fits.get(given, 0.0)))
+    return best if best != given and abs(fits[best]) >= enough else None
+
+
+def candidates(given: Reading, *, scales: Iterable[float]) -> list[Reading]:
+    """The given reading first, then all mirrored, swapped and scaled forms of it."""
+    factors = sorted({round(scale, 9) for scale in (1.0, *SCALES, *scales) if scale > 0})
+    others = [
+        Reading(flip_y, flip_x, swap_xy, given.scale * factor)
+        for factor in factors
+        for flip_y in (False, True)
+        for flip_x in (False, True)
+        for swap_xy in (False, True)
+    ]
+    return [given, *(reading for reading in others if reading != given)]
+
+
+def measure(
+    micrographs: Iterable[Labelled],
+    given: Reading,
+    *,
+    scales: Sequence[float] = (),
+    rng: np.random.Generator,
+) -> Found:
+    """Measure how well labels fit each reading; stops when that is decided.
+
+    `micrographs` are read one by one, at most 32 of them, and at least four if there are as many.
+    `scales` are further factors on the coordinates, as the ratio of two pixel sizes. `rng` draws
+    the random places.
+    """
+    readings = candidates(given, scales=scales)
+    unscaled = [reading for reading in readings if reading.scale == given.scale]
+    others = [reading for reading in readings if reading.scale != given.scale]
+    fits = {reading: Fit() for reading in readings}
+    chance = Fit()
+    own: dict[str, Reading] = {}
+    seen = 0
+    for micrograph in micrographs:
+        alone = _add(fits, micrograph, unscaled)
+        if not (_is_decided(fits) and abs(fits[given].errors) >= _DECIDED):
+            alone |= _add(fits, micrograph, others)
+        chance.add(_random_values(micrograph, given, rng=rng))
+        clear = _clear(alone, given)
+        if clear is not None or abs(alone.get(given, 0.0)) >= CLEAR:
+            own[micrograph.name] = clear or given
+        seen += 1
+        if seen >= _MOST_MICROGRAPHS or (seen >= 4 and _is_decided(fits)):
+            break
+    errors = {reading: fit.errors for reading, fit in fits.items()}
+    found = Found(given, errors, chance.errors, seen)
+    main = found.better or given
+    odd = {name: reading for name, reading in own.items() if reading != main}
+    return replace(found, odd=odd)
+
+
+def _add(
+    fits: dict[Reading, Fit], micrograph: Labelled, readings: Sequence[Reading]
+) -> dict[Reading, float]:
+    """Add a micrograph to the fits of some readings; its own standard errors by reading."""
+    alone = {}
+    for reading, values in _values(micrograph, readings):
+        fits[reading].add(values)
+        one = Fit()
+        one.add(values)
+        alone[reading] = one.errors
+    return alone
+
+
+def _is_decided(fits: dict[Reading, Fit]) -> bool:
+    first, second = sorted((abs(fit.errors) for fit in fits.values()), reverse=True)[:2]
+    return first >= _DECIDED and first >= MARGIN * second
+
+
+def _values(
+    micrograph: Labelled, readings: Sequence[Reading]
+) -> Iterator[tuple[Reading, Float64[np.ndarray, " n"]]]:
+    maps: dict[float, _Contrast] = {}
+    for reading in readings:
+        diameter = micrograph.diameter_px * (reading.scale if micrograph.scales else 1.0)
+        if 2 <= diameter <= min(micrograph.picture.shape) / 4:
+            if diameter not in maps:
+                maps[diameter] = _Contrast(micrograph.picture, diameter)
+            size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
+            yield reading, maps[diameter].at(reading.places(micrograph.centres, size_px=size))
+
+
+def _random_values(
+    micrograph: Labelled, given: Reading, *, rng: np.random.Generator
+) -> Float64[np.ndarray, " n"]:
+    diameter = micrograph.diameter_px * (given.scale if micrograph.scales else 1.0)
+    if not 2 <= diameter <= min(micrograph.picture.shape) / 4:
+        return np.zeros(0)
+    places = rng.random(micrograph.centres.shape) * micrograph.picture.shape
+    return _Contrast(micrograph.picture, diameter).at(places)
+
+
+class _Contrast:
+    """The contrast of particles of one diameter at every place of a picture, in its own sigma."""
+
+    def __init__(self, picture: Float32[np.ndarray, "height width"], diameter_px: float) -> None:
+        height, width = picture.shape
+        self._factor = max(1, int(diameter_px / REDUCED_DIAMETER_PX))
+        reduced = (max(1, height // self._factor), max(1, width // self._factor))
+        whole = picture[: reduced[0] * self._factor, : reduced[1] * self._factor]
+        small = resize(whole, height_px=reduced[0], width_px=reduced[1])
+        z = normalise(small).astype(np.float32) / np.float32(LEVELS_PER_Z)
+        inner, outer = (
+            uniform_filter(z, max(1, round(side * diameter_px / self._factor)))
+            for side in (INNER, OUTER)
+        )
+        difference = inner - outer
+        self._values = difference / max(float(difference.std()), 1e-6)
+        self._size, self._edge = (height, width), diameter_px
+
+    def at(self, places: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
+        """The contrasts at places (y, x) in px; those nearer than a diameter to the edge are left out."""
+        inside = (places >= self._edge) & (places <= np.subtract(self._size, self._edge))
+        kept = places[inside.all(axis=1)]
+        y, x = (np.clip((kept / self._factor).astype(int), 0, np.subtract(self._values.shape, 1))).T
+        # Labels within one diameter see the same pixels: together they are one observation.
+        _, cells = np.unique((kept // self._edge).astype(int), axis=0, return_inverse=True)
+        counts = np.bincount(cells.ravel())
+        sums = np.bincount(cells.ravel(), weights=self._values[y, x])
+        return np.asarray(sums / counts, dtype=np.float64)
