@@ -292,6 +292,59 @@ def reap(**options: Any) -> None:
     upkeep.reap(config_of(None, defaults_yield=False, options=options))
 
 
+@cli.command()
+@click.argument("micrographs", nargs=-1, required=True, type=PATH)
+@option("--to", type=PATH, required=True, help="folder to write")
+@option("--model", type=PATH, required=True, metavar="FILE", help="model.safetensors of a run")
+@option(
+    "--format",
+    "formats",
+    default="star",
+    metavar="LIST",
+    help="of star, particles, box, cbox, csv, topaz, coco, separated by commas",
+)
+@option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="lowest score of a pick  [the one that was chosen with the model]",
+)
+@option(
+    "--expected",
+    type=click.FloatRange(0, min_open=True),
+    help="mean number of picks per micrograph, in place of a threshold",
+)
+@option("--max-per-micrograph", "most", type=click.IntRange(1), help="most picks of one micrograph")
+@option("--source", help="source of the model's data set that the micrographs belong to")
+@option(
+    "--diameter-angstrom",
+    type=click.FloatRange(0, min_open=True),
+    help="diameter of a particle; needed where the model knows no micrographs of this size",
+)
+@option("--diameter-px", type=click.FloatRange(0, min_open=True), help="the same in px of the file")
+@option(
+    "--pixel-size", type=click.FloatRange(0, min_open=True), help="of the micrographs, in angstrom"
+)
+@option("--flip-y", is_flag=True, help="count rows from the last one in what is written")
+@setting_option("device")
+@setting_option("precision")
+@setting_option("threads")
+@setting_option("batch_size")
+@setting_option("max_megapixels")
+def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
+    """Find the particles of MICROGRAPHS with a trained model, and write them for RELION and others.
+
+    MICROGRAPHS are pictures, folders of pictures, or STAR files that list micrographs.
+    """
+    named = ("device", "precision", "threads", "batch_size", "max_megapixels")
+    settings = {name: options.pop(name) for name in named}
+    config = config_of(None, defaults_yield=False, options=settings)
+    from cryossl.commands import pick as picking
+
+    picking.pick(
+        config, picking.Request(micrographs, formats=picking.formats_of(formats), **options)
+    )
+
+
 @cli.group()
 def data() -> None:
     """Check, make, fetch and look at data sets."""

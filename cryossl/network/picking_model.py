@@ -5,6 +5,7 @@ The file is safetensors: the weights, and in its metadata a JSON text of `Descri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,14 +151,19 @@ class PickingModel:
         *,
         height_px: int,
         width_px: int,
+        name: str = "",
         source: str | None = None,
         diameter_px: float | None = None,
     ) -> Scale:
         """How a picture of this size is scaled.
 
+        Without a source or a diameter, the sources with pictures of this size are asked; if they
+        differ, those whose name the file's name begins with.
+
         Args:
             height_px: of the picture file.
             width_px: of the picture file.
+            name: of the picture file, without folders.
             source: a source of the model that the picture belongs to.
             diameter_px: of a particle in px of the file; where it is given it decides, and the
                 particle is scaled to the width that the network learned.
@@ -171,18 +177,20 @@ class PickingModel:
             raise DataError(
                 f"the model knows no source {source!r}", cure=f"it knows: {', '.join(sources)}"
             )
-        named = list(sources.values()) if source is None else [sources[source]]
+        named = sources if source is None else {source: sources[source]}
         if diameter_px is not None:
-            seen = [size.scale * one.diameter_px for one in named for size in one.sizes]
+            seen = [size.scale * one.diameter_px for one in named.values() for size in one.sizes]
             return Scale(float(np.median(seen)) / diameter_px, float(np.median(seen)))
-        alike = {
-            Scale(size.scale, size.scale * one.diameter_px)
-            for one in named
+        alike = [
+            (word, Scale(size.scale, size.scale * one.diameter_px))
+            for word, one in named.items()
             for size in one.sizes
             if (size.height_px, size.width_px) == (height_px, width_px)
-        }
-        if len(alike) == 1:
-            return alike.pop()
+        ]
+        begun = [one for one in alike if re.match(rf"{re.escape(one[0])}(?![0-9A-Za-z])", name)]
+        for choice in (alike, begun):
+            if len({scale for _, scale in choice}) == 1:
+                return choice[0][1]
         which = "no source of the model has" if not alike else "several sources of the model have"
         raise DataError(
             f"{which} pictures of {width_px} x {height_px} px",

@@ -231,12 +231,12 @@ def _is_decided(fits: dict[Reading, Fit]) -> bool:
 def _values(
     micrograph: Labelled, readings: Sequence[Reading]
 ) -> Iterator[tuple[Reading, Float64[np.ndarray, " n"]]]:
-    maps: dict[float, _Contrast] = {}
+    maps: dict[float, Contrast] = {}
     for reading in readings:
         diameter = micrograph.diameter_px * (reading.scale if micrograph.scales else 1.0)
         if 2 <= diameter <= min(micrograph.picture.shape) / 4:
             if diameter not in maps:
-                maps[diameter] = _Contrast(micrograph.picture, diameter)
+                maps[diameter] = Contrast(micrograph.picture, diameter)
             size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
             yield reading, maps[diameter].at(reading.places(micrograph.centres, size_px=size))
 
@@ -248,10 +248,10 @@ def _random_values(
     if not 2 <= diameter <= min(micrograph.picture.shape) / 4:
         return np.zeros(0)
     places = rng.random(micrograph.centres.shape) * micrograph.picture.shape
-    return _Contrast(micrograph.picture, diameter).at(places)
+    return Contrast(micrograph.picture, diameter).at(places)
 
 
-class _Contrast:
+class Contrast:
     """The contrast of particles of one diameter at every place of a picture, in its own sigma."""
 
     def __init__(self, picture: Float32[np.ndarray, "height width"], diameter_px: float) -> None:
