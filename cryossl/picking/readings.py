@@ -1,10 +1,10 @@
 """Do labels sit on particles, or would they if they were mirrored or scaled?
 
 Nothing in a coordinate file says whether its rows are counted from the picture's first row or from
-the last, nor always at which binning. The pictures do. A particle is darker, or lighter, than what
-is round it: the contrast at a place is the mean of a square of 0.7 diameters minus that of 1.6. Over
-labels on particles its mean is tens of standard errors from 0, over labels beside particles it is
-within about three, also for labels that are mirrored.
+the last, nor always at which binning. The pictures do. A particle is darker, or lighter, than its
+surroundings: the contrast at a place is the mean of a square of 0.7 diameters minus that of a
+square of 1.6. Over labels on particles its mean is tens of standard errors from 0. Over labels
+beside particles, mirrored ones among them, it is within about three.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ FEWEST = 16
 """Labels needed for a decision; with fewer a standard error is itself a guess."""
 MARGIN = 2.0
 """A reading is clearly better if it is this many times as far from 0 as another one."""
+_LEAST_SPREAD = 0.2
+"""Labels at the right scale are spread over more of the picture than this share; the contrasts of
+labels that a wrong scale gathers in a corner are not independent of each other."""
 _DECIDED = 3.0 * CLEAR
-_MOST_MICROGRAPHS = 32
+_FEWEST_MICROGRAPHS, _MOST_MICROGRAPHS = 8, 32
 
 
 @dataclass(frozen=True, order=True)
@@ -125,7 +128,8 @@ class Found:
     """What the pictures say of some labels.
 
     `fits` has standard errors by reading, with those of `given`, the user's own; `random_errors`
-    are those of random places. `micrographs` have been measured. `odd` names micrographs whose
+    are those of random places. `micrographs` have been measured, with `count` labels that are far
+    enough from the edge. `odd` names micrographs whose
     labels clearly fit another reading than the others.
     """
 
@@ -133,6 +137,7 @@ class Found:
     fits: dict[Reading, float]
     random_errors: float
     micrographs: int
+    count: int = 0
     odd: dict[str, Reading] = field(default_factory=dict)
 
     @property
@@ -181,7 +186,7 @@ def measure(
 ) -> Found:
     """Measure how well labels fit each reading; stops when that is decided.
 
-    `micrographs` are read one by one, at most 32 of them, and at least four if there are as many.
+    `micrographs` are read one by one, at most 32 of them, and at least eight if there are as many.
     `scales` are further factors on the coordinates, as the ratio of two pixel sizes. `rng` draws
     the random places.
     """
@@ -193,29 +198,33 @@ def measure(
     own: dict[str, Reading] = {}
     seen = 0
     for micrograph in micrographs:
-        alone = _add(fits, micrograph, unscaled)
+        alone = _add(fits, micrograph, unscaled, given_scale=given.scale)
         if not (_is_decided(fits) and abs(fits[given].errors) >= _DECIDED):
-            alone |= _add(fits, micrograph, others)
+            alone |= _add(fits, micrograph, others, given_scale=given.scale)
         chance.add(_random_values(micrograph, given, rng=rng))
         clear = _clear(alone, given)
         if clear is not None or abs(alone.get(given, 0.0)) >= CLEAR:
             own[micrograph.name] = clear or given
         seen += 1
-        if seen >= _MOST_MICROGRAPHS or (seen >= 4 and _is_decided(fits)):
+        if seen >= _MOST_MICROGRAPHS or (seen >= _FEWEST_MICROGRAPHS and _is_decided(fits)):
             break
     errors = {reading: fit.errors for reading, fit in fits.items()}
-    found = Found(given, errors, chance.errors, seen)
+    found = Found(given, errors, chance.errors, seen, fits[given].count)
     main = found.better or given
     odd = {name: reading for name, reading in own.items() if reading != main}
     return replace(found, odd=odd)
 
 
 def _add(
-    fits: dict[Reading, Fit], micrograph: Labelled, readings: Sequence[Reading]
+    fits: dict[Reading, Fit],
+    micrograph: Labelled,
+    readings: Sequence[Reading],
+    *,
+    given_scale: float,
 ) -> dict[Reading, float]:
     """Add a micrograph to the fits of some readings; its own standard errors by reading."""
     alone = {}
-    for reading, values in _values(micrograph, readings):
+    for reading, values in _values(micrograph, readings, given_scale=given_scale):
         fits[reading].add(values)
         one = Fit()
         one.add(values)
@@ -228,17 +237,25 @@ def _is_decided(fits: dict[Reading, Fit]) -> bool:
     return first >= _DECIDED and first >= MARGIN * second
 
 
+def _spread(places: Float64[np.ndarray, "n 2"], size_px: tuple[int, int]) -> float:
+    """The share of a picture that the rectangle round the places in it covers."""
+    inside = places[((places >= 0) & (places <= size_px)).all(axis=1)]
+    return float(np.prod(np.ptp(inside, axis=0) / size_px)) if len(inside) else 0.0
+
+
 def _values(
-    micrograph: Labelled, readings: Sequence[Reading]
+    micrograph: Labelled, readings: Sequence[Reading], *, given_scale: float
 ) -> Iterator[tuple[Reading, Float64[np.ndarray, " n"]]]:
     maps: dict[float, _Contrast] = {}
     for reading in readings:
         diameter = micrograph.diameter_px * (reading.scale if micrograph.scales else 1.0)
-        if 2 <= diameter <= min(micrograph.picture.shape) / 4:
+        size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
+        places = reading.places(micrograph.centres, size_px=size)
+        spread = reading.scale == given_scale or _spread(places, size) >= _LEAST_SPREAD
+        if 2 <= diameter <= min(size) / 4 and spread:
             if diameter not in maps:
                 maps[diameter] = _Contrast(micrograph.picture, diameter)
-            size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
-            yield reading, maps[diameter].at(reading.places(micrograph.centres, size_px=size))
+            yield reading, maps[diameter].at(places)
 
 
 def _random_values(
@@ -269,8 +286,11 @@ class _Contrast:
         self._values = difference / max(float(difference.std()), 1e-6)
         self._size, self._edge = (height, width), diameter_px
 
-    def at(self, places: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
-        """The contrasts at places (y, x) in px; those nearer than a diameter to the edge are left out."""
+    def at(self, places: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " m"]:
+        """The mean contrast in each square of one diameter that holds places (y, x), in px.
+
+        Places nearer than a diameter to the edge are left out.
+        """
         inside = (places >= self._edge) & (places <= np.subtract(self._size, self._edge))
         kept = places[inside.all(axis=1)]
         y, x = (np.clip((kept / self._factor).astype(int), 0, np.subtract(self._values.shape, 1))).T

@@ -29,7 +29,7 @@ def read(path: Path) -> list[Coordinates]:
     """
     records = _records(path)
     names = tuple(records.dtype.names or ())
-    require_columns(path, dict.fromkeys(names), _PATH, _SHAPE, _X, _Y)
+    require_columns(path, names, _PATH, _SHAPE, _X, _Y)
     require_few(path, len(records))
     paths = records[_PATH]
     if paths.dtype.kind not in "SU" or paths.dtype.itemsize > _MAX_NAME or paths.ndim != 1:
@@ -47,9 +47,11 @@ def read(path: Path) -> list[Coordinates]:
     found = []
     for name, rows in by_micrograph(decoded, path=path):
         height, width = (int(side) for side in shapes[rows[0]])
-        if not (shapes[rows] == shapes[rows[0]]).all() or not 0 < min(height, width):
+        if not (shapes[rows] == shapes[rows[0]]).all() or min(height, width) <= 0:
             raise DataError(f"{path}: the shape of {name[:80]} is not one", cure="export it again")
-        x, y = (fraction[rows] * side for fraction, side in zip(fractions, (width, height), strict=True))
+        x, y = (
+            fraction[rows] * side for fraction, side in zip(fractions, (width, height), strict=True)
+        )
         found.append(
             Coordinates(
                 name,

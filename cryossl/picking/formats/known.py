@@ -1,4 +1,4 @@
-"""Which format a coordinate file has: its content decides, and its suffix where that says nothing."""
+"""Which format a coordinate file has: its content decides, then its suffix."""
 
 from __future__ import annotations
 

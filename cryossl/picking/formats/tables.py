@@ -17,13 +17,11 @@ from cryossl.picking.formats.rows import by_micrograph, lacking, numbers, sizes,
 
 _SUFFIX = re.compile(r"\.(mrc|tiff?|jpe?g|png)$", re.IGNORECASE)
 _KNOWN = {
-    "x": "x xpx xcoord xcoordinate coordinatex xcenter xcentre centerx centrex xindex".split(),
-    "y": "y ypx ycoord ycoordinate coordinatey ycenter ycentre centery centrey yindex".split(),
-    "micrograph": (
-        "micrograph micrographname imagename image filename file name micrographpath path".split()
-    ),
-    "score": "score confidence figureofmerit probability pickingscore ncc".split(),
-    "diameter": "diameter diameterpx particlediameter".split(),
+    "x": r"x(px|coord|coordinate|cent(er|re)|index)?|(coordinate|cent(er|re))x",
+    "y": r"y(px|coord|coordinate|cent(er|re)|index)?|(coordinate|cent(er|re))y",
+    "micrograph": r"(micrograph|image|file)?(name|path)|micrograph|image|file",
+    "score": r"score|confidence|(autopick)?figureofmerit|probability|pickingscore|ncc",
+    "diameter": r"(particle)?diameter(px)?",
 }
 
 
@@ -33,7 +31,7 @@ def columns_of(line: str) -> dict[str, str]:
     for name in next(iter(_cells(line)), []):
         plain = re.sub(r"[^a-z]", "", name.lower())
         for meaning, words in _KNOWN.items():
-            if plain in words or plain.removeprefix("rln") in words:
+            if re.fullmatch(words, plain.removeprefix("rln")):
                 found.setdefault(meaning, name)
     return found
 
