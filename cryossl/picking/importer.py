@@ -74,7 +74,7 @@ def import_labels(request: Request, *, report: OnProgress) -> Imported:
     pictures = read_collection(
         request.micrographs, max_megapixels=request.max_megapixels, report=report
     )
-    labels, notes = read_labels(request.labels, pictures, sizes=request.sizes)
+    labels, notes = read_labels(request.labels, pictures, sizes=request.sizes, report=report)
     found = _measured(labels, request, report=report)
     if not request.keep_reading:
         _require_fitting(found, labels, request)
@@ -175,7 +175,7 @@ def _require_fitting(found: Found, labels: Sequence[Label], request: Request) ->
             cure="give the micrographs that were picked, or --scale, or leave them out with "
             "--keep-reading",
         )
-    if found.odd:
+    if found.odd and found.fitting:
         name, reading = min(found.odd.items())
         raise DataError(
             f"the labels of {len(found.odd)} of {_micrographs(found.micrographs)} fit another "
@@ -250,6 +250,8 @@ def _notes(found: Found, *, left_out: int) -> tuple[str, ...]:
             f"only {found.count} labels are far enough from the edges to compare them with the "
             f"pictures, {FEWEST} are needed: look at them with `cryossl data show`"
         )
+    elif found.better is not None:
+        notes.append(f"the labels are kept as given; {found.better.words} they would fit better")
     elif not found.fitting:
         notes.append(
             f"the labels sit no better on particles than random places do "

@@ -14,6 +14,7 @@ from cryossl.picking.coordinates import Coordinates
 from cryossl.picking.formats import known
 from cryossl.picking.names import match, stem
 from cryossl.picking.readings import Reading
+from cryossl.progress.events import OnProgress, Progress
 
 _SAME = 0.02
 """Relative difference up to which two pixel sizes, or two shapes, are the same."""
@@ -66,7 +67,7 @@ class Label:
 
 
 def read_labels(
-    files: Sequence[Path], pictures: Sequence[Picture], *, sizes: Sizes
+    files: Sequence[Path], pictures: Sequence[Picture], *, sizes: Sizes, report: OnProgress
 ) -> tuple[tuple[Label, ...], tuple[str, ...]]:
     """The labels of each labelled picture, sorted by its name, and notes for the user.
 
@@ -74,7 +75,11 @@ def read_labels(
     sets of labels, and a diameter that is not known.
     """
     by_name = {picture.name: picture for picture in pictures}
-    read = [(file, one) for file in files for one in known.read(file)]
+    read: list[tuple[Path, Coordinates]] = []
+    for done, file in enumerate(files):
+        report(Progress("read labels", done, len(files), "file"))
+        read += [(file, one) for one in known.read(file)]
+    report(Progress("read labels", len(files), len(files), "file"))
     names = [_full_name(file, one) for file, one in read]
     meant = match(names, list(by_name))
     if not meant:
@@ -155,7 +160,7 @@ def _label(picture: Picture, one: Coordinates, file: str, *, sizes: Sizes) -> La
             )
         diameter = sizes.diameter_angstrom / picture.pixel_size_angstrom
     if diameter is not None:
-        diameters = np.full(one.count, diameter)
+        diameters = np.full(one.count, float(diameter))
     elif one.diameters_px is not None:
         diameters = one.diameters_px * scale
     else:

@@ -19,8 +19,8 @@ _PICKS = re.compile(
     re.I,
 )
 _MOTION = re.compile(
-    r"[_-](dw|dws|nodw|dose_?weighted|non_?dw|patch|rigid|local|full|aligned|corrected|corr|sum"
-    r"|fractions?|frames|eer|avg|denoised|background|sub|mc2?|motioncorr2?)$",
+    r"[_-](dw|dws|nodw|dose_?weighted|non_?dw|patch|rigid|aligned|corrected|corr|sum"
+    r"|fractions?|frames|eer|avg|denoised|mc2?|motioncorr2?)$",
     re.I,
 )
 _SHOWN = 3

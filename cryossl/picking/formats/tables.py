@@ -27,17 +27,21 @@ _KNOWN = {
 
 def columns_of(line: str) -> dict[str, str]:
     """What is known of a header line: x, y, micrograph, score, diameter -> the column's name."""
-    found: dict[str, str] = {}
-    for name in next(iter(_cells(line)), []):
-        plain = re.sub(r"[^a-z]", "", name.lower())
-        for meaning, words in _KNOWN.items():
-            if re.fullmatch(words, plain.removeprefix("rln")):
-                found.setdefault(meaning, name)
-    return found
+    return dict(reversed(_meanings(line)))
 
 
-def _cells(line: str) -> Iterator[list[str]]:
-    yield [cell.strip().strip('"').strip() for cell in line.split(_separator(line))]
+def _meanings(line: str) -> list[tuple[str, str]]:
+    """The meaning and the name of each known column of a header line."""
+    return [
+        (meaning, name)
+        for name in _cells(line)
+        for meaning, words in _KNOWN.items()
+        if re.fullmatch(words, re.sub(r"[^a-z]", "", name.lower()).removeprefix("rln"))
+    ]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip().strip('"').strip() for cell in line.split(_separator(line))]
 
 
 def _separator(header: str) -> str:
@@ -54,7 +58,10 @@ def read(path: Path) -> list[Coordinates]:
     header = content.split("\n", 1)[0]
     known = columns_of(header)
     if not {"x", "y"} <= set(known):
-        raise lacking(path, next(_cells(header)), ("x", "y"))
+        raise lacking(path, _cells(header), ("x", "y"))
+    twins = [name for name in "xy" if sum(one == name for one, _ in _meanings(header)) > 1]
+    if twins:
+        raise DataError(f"{path}: several columns may be {twins[0]}", cure="leave one of them")
     try:
         with warnings.catch_warnings():
             # pandas only warns of rows with more columns than the header, and drops the last.
