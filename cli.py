@@ -374,6 +374,7 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 @option("--flip-y", is_flag=True, help="count the labels' rows from the last one: y = height - y")
 @option("--flip-x", is_flag=True, help="count the labels' columns from the last one")
 @option("--swap-xy", is_flag=True, help="exchange the labels' x and y")
+@option("--corner", is_flag=True, help="the labels are corners of boxes: add half a diameter")
 @option("--scale", type=float, default=1.0, help="px of the pictures per px of the labels")
 @option(
     "--keep-reading",

@@ -34,6 +34,7 @@ PLANTED = {
     "picked on 8x binned pictures": Reading(scale=0.125),
     "8x binned and mirrored in y": Reading(flip_y=True, scale=0.125),
     "counted in half pixels": Reading(scale=2.0),
+    "corners taken as centres": Reading(corner=True),
     "scaled by two pixel sizes": Reading(scale=1.77 / 1.31),
 }
 RANDOM = "random places"
@@ -73,8 +74,7 @@ def _tried(root: Path) -> dict[str, Tally]:
     for micrograph in _micrographs(root):
         size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
         for name, mistake in PLANTED.items():
-            mirrored = dataclasses.replace(mistake, scale=1.0)
-            wrong = mirrored.places(micrograph.centres, size_px=size) * mistake.scale
+            wrong = _planted(micrograph, mistake)
             found = _found(dataclasses.replace(micrograph, centres=wrong))
             _count(tallies[name], found, mistake, wrong, micrograph)
         elsewhere = rng.random(micrograph.centres.shape) * size
@@ -86,6 +86,15 @@ def _tried(root: Path) -> dict[str, Tally]:
             micrograph,
         )
     return tallies
+
+
+def _planted(micrograph: Labelled, mistake: Reading) -> np.ndarray:
+    """The labels as a picker gives them that sees the mirrored picture, reduced."""
+    size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
+    moved = micrograph.centres - (micrograph.diameter_px / 2 if mistake.corner else 0.0)
+    mirrored = dataclasses.replace(mistake, scale=1.0, corner=False)
+    placed = mirrored.places(moved, size_px=size, diameter_px=micrograph.diameter_px)
+    return placed * mistake.scale
 
 
 def _micrographs(root: Path) -> Iterator[Labelled]:
@@ -117,7 +126,7 @@ def _count(
         return
     tally.found += 1
     size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
-    right = found.better.places(wrong, size_px=size)
+    right = found.better.places(wrong, size_px=size, diameter_px=micrograph.diameter_px)
     tally.named += mistake != Reading() and np.allclose(right, micrograph.centres, atol=1e-3)
 
 

@@ -15,7 +15,7 @@ from cryossl.config import InputSettings
 from cryossl.errors import DataError
 
 _SIZES = ("diameter_px", "diameter_angstrom", "pixel_size_angstrom")
-_READING = ("flip_y", "flip_x", "swap_xy", "scale")
+_READING = ("flip_y", "flip_x", "swap_xy", "scale", "corner")
 
 
 def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:

@@ -101,11 +101,15 @@ def _mark(name: str) -> tuple[str, str]:
     return hashlib.sha256(f"validation {name}".encode()).hexdigest(), name
 
 
-def require_free(folder: Path, *, outside: Path) -> None:
-    """Raise DataError for a folder that has content, or lies inside the folder of micrographs."""
+def require_free(folder: Path, *, outside: Path | None = None) -> None:
+    """Raise DataError for a folder that has content, or that lies inside `outside`."""
     if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{folder} exists already", cure="choose a new folder for --to")
-    if outside.is_dir() and folder.absolute().resolve().is_relative_to(outside.resolve()):
+    if (
+        outside is not None
+        and outside.is_dir()
+        and folder.absolute().resolve().is_relative_to(outside.resolve())
+    ):
         raise DataError(
             f"{folder} lies inside the folder of the micrographs", cure="choose another --to"
         )
@@ -126,7 +130,7 @@ def write(folder: Path, contents: Contents, *, link: bool, report: OnProgress) -
         with tempfile.TemporaryFile(dir=folder.parent):
             pass
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            require_free(folder, outside=folder / "micrographs")
+            require_free(folder)
             try:
                 with filled_aside(folder, partial=partial, resume=False):
                     copied = _fill(partial, contents, link=link, report=report)

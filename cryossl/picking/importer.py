@@ -78,6 +78,7 @@ def import_labels(request: Request, *, report: OnProgress) -> Imported:
     found = _measured(labels, request, report=report)
     if not request.keep_reading:
         _require_fitting(found, labels, request)
+    _require_diameters(labels, request)
     kept, left_out = _inside(labels, request)
     notes += _notes(found, left_out=left_out)
     by_name = {label.picture.name: label.picture for label in labels}
@@ -125,16 +126,7 @@ def _with_pixel_size(picture: Picture, request: Request) -> Picture:
 
 
 def _measured(labels: Sequence[Label], request: Request, *, report: OnProgress) -> Found:
-    """How well the labels fit each reading. Raises DataError for impossible diameters."""
-    for label in labels:
-        diameter = label.diameter_px * (request.reading.scale if label.scales else 1.0)
-        if label.coordinates.count and not 1 < diameter < min(label.picture.size_px) / 2:
-            height, width = label.picture.size_px
-            raise DataError(
-                f"{label.picture.name}: particles of {diameter:.3g} px in a picture of {height} x "
-                f"{width} px",
-                cure="check the diameter, its unit and the pixel size",
-            )
+    """How well the labels fit each reading."""
     ratios = {label.pixel_size_ratio for label in labels} - {None}
     scales = sorted(filter(None, ratios))[:4]
     ordered = sorted(labels, key=lambda one: hashlib.sha256(one.picture.name.encode()).digest())
@@ -144,6 +136,19 @@ def _measured(labels: Sequence[Label], request: Request, *, report: OnProgress) 
         scales=[*scales, *(1 / scale for scale in scales)],
         rng=np.random.default_rng(_SEED),
     )
+
+
+def _require_diameters(labels: Sequence[Label], request: Request) -> None:
+    """Raise DataError for particles that are smaller than a pixel or as large as a picture."""
+    for label in labels:
+        diameter = label.diameter_px * (request.reading.scale if label.scales else 1.0)
+        if label.coordinates.count and not 1 < diameter < min(label.picture.size_px) / 2:
+            height, width = label.picture.size_px
+            raise DataError(
+                f"{label.picture.name}: particles of {diameter:.3g} px in a picture of {height} x "
+                f"{width} px",
+                cure="check the diameter, its unit and the pixel size",
+            )
 
 
 def _opened(labels: Sequence[Label], request: Request, *, report: OnProgress) -> Iterator[Labelled]:
@@ -202,7 +207,7 @@ def _as_given(request: Request) -> str:
 
 def _options(reading: Reading) -> str:
     if reading == Reading():
-        return "without --flip-y, --flip-x, --swap-xy and --scale"
+        return "without --flip-y, --flip-x, --swap-xy, --corner and --scale"
     return f"with {reading.options}"
 
 
@@ -254,9 +259,10 @@ def _notes(found: Found, *, left_out: int) -> tuple[str, ...]:
         notes.append(f"the labels are kept as given; {found.better.words} they would fit better")
     elif not found.fitting:
         notes.append(
-            f"the labels sit no better on particles than random places do "
-            f"({abs(found.fits[found.given]):.1f} and {abs(found.random_errors):.1f} standard "
-            "errors), in any reading: check that they belong to these micrographs, and the diameter"
+            f"the pictures do not show that the labels sit on particles "
+            f"({abs(found.fits[found.given]):.1f} standard errors from chance, random places "
+            f"{abs(found.random_errors):.1f}), in no reading: check that they belong to these "
+            "micrographs, and the diameter"
         )
     return tuple(notes)
 

@@ -58,12 +58,11 @@ class Label:
 
     def read_as(self, reading: Reading) -> Coordinates:
         """The coordinates in another reading."""
-        one, factor = self.coordinates, reading.scale if self.scales else 1.0
-        return replace(
-            one,
-            centres=reading.places(one.centres, size_px=self.picture.size_px),
-            diameters_px=None if one.diameters_px is None else one.diameters_px * factor,
+        sides = self.coordinates.sides_px() * (reading.scale if self.scales else 1.0)
+        places = reading.places(
+            self.coordinates.centres, size_px=self.picture.size_px, diameter_px=sides
         )
+        return replace(self.coordinates, centres=places, diameters_px=sides)
 
 
 def read_labels(

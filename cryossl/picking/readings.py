@@ -10,7 +10,7 @@ beside particles, mirrored ones among them, it is within about three.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,13 +22,15 @@ from cryossl.data.levels import LEVELS_PER_Z
 
 INNER, OUTER = 0.7, 1.6
 """Sides of the two squares, in diameters."""
+DIAMETERS = (1.0, 0.7, 0.5, 0.35)
+"""Diameters that are tried, as factors on the given one, which may be that of a mask or a box."""
 REDUCED_DIAMETER_PX = 12
 """Pictures are reduced until a particle is about this wide: faster, and the noise is lower."""
 SCALES = (2.0, 0.5, 3.0, 1 / 3, 4.0, 0.25, 6.0, 1 / 6, 8.0, 0.125, 16.0, 1 / 16)
 """Usual binnings, as factors on the coordinates."""
 
 CLEAR = 6.0
-"""Standard errors from which on labels sit on particles; chance reached 3.6 in docs/data.md."""
+"""Standard errors from which on labels sit on particles; chance reached 4.0 in docs/data.md."""
 FEWEST = 16
 """Labels needed for a decision; with fewer a standard error is itself a guess."""
 MARGIN = 2.0
@@ -42,18 +44,31 @@ _FEWEST_MICROGRAPHS, _MOST_MICROGRAPHS = 8, 32
 
 @dataclass(frozen=True, order=True)
 class Reading:
-    """How coordinates are turned into places of the picture: swapped, scaled, then mirrored."""
+    """How coordinates become places of the picture: swapped, scaled, moved from corner, mirrored.
+
+    With `corner` they are the corner, with the smallest x and y, of a box as wide as the particle.
+    """
 
     flip_y: bool = False
     flip_x: bool = False
     swap_xy: bool = False
     scale: float = 1.0
+    corner: bool = False
 
     def places(
-        self, centres: Float64[np.ndarray, "n 2"], *, size_px: tuple[int, int]
+        self,
+        centres: Float64[np.ndarray, "n 2"],
+        *,
+        size_px: tuple[int, int],
+        diameter_px: float | Float64[np.ndarray, " n"],
     ) -> Float64[np.ndarray, "n 2"]:
-        """Centres (y, x) of a file -> centres in the picture of this height and width, in px."""
+        """Centres (y, x) of a file -> centres in the picture of this height and width, in px.
+
+        `diameter_px` is in px of the picture.
+        """
         placed = (centres[:, ::-1] if self.swap_xy else centres) * self.scale
+        if self.corner:
+            placed = placed + np.reshape(diameter_px, (-1, 1)) / 2
         for axis, flipped in enumerate((self.flip_y, self.flip_x)):
             if flipped:
                 placed = placed.copy()
@@ -65,7 +80,7 @@ class Reading:
         """The options of `data import` that stand for this reading."""
         words = [
             f"--{name.replace('_', '-')}"
-            for name in ("flip_y", "flip_x", "swap_xy")
+            for name in ("flip_y", "flip_x", "swap_xy", "corner")
             if getattr(self, name)
         ]
         if self.scale != 1:
@@ -78,6 +93,8 @@ class Reading:
         parts = ["x and y swapped"] if self.swap_xy else []
         if self.scale != 1:
             parts.append(f"scaled by {self.scale:.6g}")
+        if self.corner:
+            parts.append("taken as corners of boxes")
         mirrored = [axis for axis, flipped in (("y", self.flip_y), ("x", self.flip_x)) if flipped]
         if mirrored:
             parts.append(f"mirrored in {' and '.join(mirrored)}")
@@ -101,7 +118,7 @@ class Labelled:
 
 @dataclass
 class Fit:
-    """How well labels sit on particles in one reading, over all micrographs so far."""
+    """How well labels sit on particles of one diameter in one reading, so far."""
 
     count: int = 0
     total: float = 0.0
@@ -156,20 +173,35 @@ class Found:
         return abs(self.fits[self.given]) >= CLEAR
 
 
-def _clear(fits: dict[Reading, float], given: Reading) -> Reading | None:
-    if not fits:
-        return None
-    best = max(fits, key=lambda reading: abs(fits[reading]))
+def _clear(fits: Mapping[Reading, float], given: Reading) -> Reading | None:
+    """The reading that fits best, if it does so clearly and is not the given one.
+
+    One that differs in the corner has to be clearly better than its twin too: with a diameter that
+    is too small the two are almost the same places.
+    """
+    able = [
+        reading
+        for reading in fits
+        if reading.corner == given.corner
+        or abs(fits[reading]) >= MARGIN * abs(fits.get(_twin(reading), 0.0))
+    ]
+    best = max(able, key=lambda reading: abs(fits[reading]), default=given)
     enough = max(CLEAR, MARGIN * abs(fits.get(given, 0.0)))
     return best if best != given and abs(fits[best]) >= enough else None
 
 
+def _twin(reading: Reading) -> Reading:
+    return replace(reading, corner=not reading.corner)
+
+
 def candidates(given: Reading, *, scales: Iterable[float]) -> list[Reading]:
-    """The given reading first, then all mirrored, swapped and scaled forms of it."""
+    """The given reading first, then all mirrored, swapped, moved and scaled forms of it."""
     factors = sorted({round(scale, 9) for scale in (1.0, *SCALES, *scales) if scale > 0})
     others = [
-        Reading(flip_y, flip_x, swap_xy, given.scale * factor)
+        Reading(flip_y, flip_x, swap_xy, given.scale * factor, corner)
         for factor in factors
+        for corner in (False, True)
+        if corner == given.corner or factor == 1
         for flip_y in (False, True)
         for flip_x in (False, True)
         for swap_xy in (False, True)
@@ -193,48 +225,74 @@ def measure(
     readings = candidates(given, scales=scales)
     unscaled = [reading for reading in readings if reading.scale == given.scale]
     others = [reading for reading in readings if reading.scale != given.scale]
-    fits = {reading: Fit() for reading in readings}
-    chance = Fit()
+    fits: _Fits = {reading: [Fit() for _ in DIAMETERS] for reading in readings}
+    chance = [Fit() for _ in DIAMETERS]
     own: dict[str, Reading] = {}
     seen = 0
     for micrograph in micrographs:
-        alone = _add(fits, micrograph, unscaled, given_scale=given.scale)
-        if not (_is_decided(fits) and abs(fits[given].errors) >= _DECIDED):
-            alone |= _add(fits, micrograph, others, given_scale=given.scale)
-        chance.add(_random_values(micrograph, given, rng=rng))
+        maps = _Maps(micrograph)
+        alone = _add(fits, maps, unscaled, given_scale=given.scale)
+        given_fits = abs(_best(fits[given])) >= _DECIDED
+        if seen < _FEWEST_MICROGRAPHS and not (given_fits and _is_decided(fits)):
+            alone |= _add(fits, maps, others, given_scale=given.scale)
+        _add_random(chance, maps, given, rng=rng)
         clear = _clear(alone, given)
         if clear is not None or abs(alone.get(given, 0.0)) >= CLEAR:
             own[micrograph.name] = clear or given
         seen += 1
         if seen >= _MOST_MICROGRAPHS or (seen >= _FEWEST_MICROGRAPHS and _is_decided(fits)):
             break
-    errors = {reading: fit.errors for reading, fit in fits.items()}
-    found = Found(given, errors, chance.errors, seen, fits[given].count)
+    errors = {reading: _best(members) for reading, members in fits.items()}
+    count = max(fit.count for fit in fits[given])
+    found = Found(given, errors, _best(chance), seen, count)
     main = found.better or given
     odd = {name: reading for name, reading in own.items() if reading != main}
     return replace(found, odd=odd)
 
 
+_Fits = dict[Reading, list[Fit]]
+"""Reading -> its fit with each of the diameters."""
+
+
+def _best(fits: Sequence[Fit]) -> float:
+    """The standard errors that are farthest from 0."""
+    return max((fit.errors for fit in fits), key=abs)
+
+
+def _is_decided(fits: _Fits) -> bool:
+    first, second = sorted((abs(_best(members)) for members in fits.values()), reverse=True)[:2]
+    return first >= _DECIDED and first >= MARGIN * second
+
+
 def _add(
-    fits: dict[Reading, Fit],
-    micrograph: Labelled,
-    readings: Sequence[Reading],
-    *,
-    given_scale: float,
+    fits: _Fits, maps: _Maps, readings: Sequence[Reading], *, given_scale: float
 ) -> dict[Reading, float]:
     """Add a micrograph to the fits of some readings; its own standard errors by reading."""
-    alone = {}
-    for reading, values in _values(micrograph, readings, given_scale=given_scale):
-        fits[reading].add(values)
-        one = Fit()
-        one.add(values)
-        alone[reading] = one.errors
+    micrograph = maps.micrograph
+    size = maps.size_px
+    alone: dict[Reading, float] = {}
+    for reading in readings:
+        diameter = maps.diameter_px(reading)
+        places = reading.places(micrograph.centres, size_px=size, diameter_px=diameter)
+        if reading.scale != given_scale and _spread(places, size) < _LEAST_SPREAD:
+            continue
+        errors = []
+        for fit, factor in zip(fits[reading], DIAMETERS, strict=True):
+            values = maps.contrasts(places, diameter_px=diameter * factor)
+            fit.add(values)
+            one = Fit()
+            one.add(values)
+            errors.append(one)
+        alone[reading] = _best(errors)
     return alone
 
 
-def _is_decided(fits: dict[Reading, Fit]) -> bool:
-    first, second = sorted((abs(fit.errors) for fit in fits.values()), reverse=True)[:2]
-    return first >= _DECIDED and first >= MARGIN * second
+def _add_random(
+    chance: Sequence[Fit], maps: _Maps, given: Reading, *, rng: np.random.Generator
+) -> None:
+    places = rng.random(maps.micrograph.centres.shape) * maps.size_px
+    for fit, factor in zip(chance, DIAMETERS, strict=True):
+        fit.add(maps.contrasts(places, diameter_px=maps.diameter_px(given) * factor))
 
 
 def _spread(places: Float64[np.ndarray, "n 2"], size_px: tuple[int, int]) -> float:
@@ -243,29 +301,28 @@ def _spread(places: Float64[np.ndarray, "n 2"], size_px: tuple[int, int]) -> flo
     return float(np.prod(np.ptp(inside, axis=0) / size_px)) if len(inside) else 0.0
 
 
-def _values(
-    micrograph: Labelled, readings: Sequence[Reading], *, given_scale: float
-) -> Iterator[tuple[Reading, Float64[np.ndarray, " n"]]]:
-    maps: dict[float, _Contrast] = {}
-    for reading in readings:
-        diameter = micrograph.diameter_px * (reading.scale if micrograph.scales else 1.0)
-        size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
-        places = reading.places(micrograph.centres, size_px=size)
-        spread = reading.scale == given_scale or _spread(places, size) >= _LEAST_SPREAD
-        if 2 <= diameter <= min(size) / 4 and spread:
-            if diameter not in maps:
-                maps[diameter] = _Contrast(micrograph.picture, diameter)
-            yield reading, maps[diameter].at(places)
+class _Maps:
+    """The contrast maps of one micrograph, each made when it is first needed."""
 
+    def __init__(self, micrograph: Labelled) -> None:
+        self.micrograph = micrograph
+        self.size_px = (micrograph.picture.shape[0], micrograph.picture.shape[1])
+        self._maps: dict[float, _Contrast] = {}
 
-def _random_values(
-    micrograph: Labelled, given: Reading, *, rng: np.random.Generator
-) -> Float64[np.ndarray, " n"]:
-    diameter = micrograph.diameter_px * (given.scale if micrograph.scales else 1.0)
-    if not 2 <= diameter <= min(micrograph.picture.shape) / 4:
-        return np.zeros(0)
-    places = rng.random(micrograph.centres.shape) * micrograph.picture.shape
-    return _Contrast(micrograph.picture, diameter).at(places)
+    def diameter_px(self, reading: Reading) -> float:
+        """The particle diameter of a reading, in px of the picture."""
+        return self.micrograph.diameter_px * (reading.scale if self.micrograph.scales else 1.0)
+
+    def contrasts(
+        self, places: Float64[np.ndarray, "n 2"], *, diameter_px: float
+    ) -> Float64[np.ndarray, " m"]:
+        """The contrasts of particles of a diameter at places; none for an impossible diameter."""
+        if not 2 <= diameter_px <= min(self.size_px) / 4:
+            return np.zeros(0)
+        key = round(diameter_px, 6)
+        if key not in self._maps:
+            self._maps[key] = _Contrast(self.micrograph.picture, diameter_px)
+        return self._maps[key].at(places)
 
 
 class _Contrast:

@@ -183,5 +183,5 @@ def test_each_mistake_planted_in_real_labels_is_found_and_named(
         Reading(swap_xy=True),
         Reading(scale=0.5),
     ):
-        found = better(mistake.places(one.centres, size_px=one.picture_px))
+        found = better(mistake.places(one.centres, size_px=one.picture_px, diameter_px=55.0))
         assert found == dataclasses.replace(mistake, scale=1 / mistake.scale)

@@ -22,11 +22,13 @@ _KNOWN = {
     "micrograph": r"(micrograph|image|file)?(name|path)|micrograph|image|file",
     "score": r"score|confidence|(autopick)?figureofmerit|probability|pickingscore|ncc",
     "diameter": r"(particle)?diameter(px)?",
+    "width": r"w|(box)?width(px)?",
+    "height": r"h|(box)?height(px)?",
 }
 
 
 def columns_of(line: str) -> dict[str, str]:
-    """What is known of a header line: x, y, micrograph, score, diameter -> the column's name."""
+    """What is known of a header line: x, y, micrograph, score and more -> the column's name."""
     return dict(reversed(_meanings(line)))
 
 
@@ -59,6 +61,13 @@ def read(path: Path) -> list[Coordinates]:
     known = columns_of(header)
     if not {"x", "y"} <= set(known):
         raise lacking(path, _cells(header), ("x", "y"))
+    known_x = known["x"].lower()
+    if {"width", "height"} <= set(known) and "cent" not in known_x:
+        raise DataError(
+            f"{path}: it has {known['width']} and {known['height']}, so {known['x']} may be a "
+            "corner or a centre",
+            cure="name the columns center_x and center_y, or give the boxes as a .box file",
+        )
     twins = [name for name in "xy" if sum(one == name for one, _ in _meanings(header)) > 1]
     if twins:
         raise DataError(f"{path}: several columns may be {twins[0]}", cure="leave one of them")

@@ -135,7 +135,13 @@ def test_mirrored_labels_stop_the_import_and_the_named_option_imports_them(
     import_labels(request(tmp_path, labels, reading=Reading(flip_y=True)), report=silent)
     np.testing.assert_allclose(labels_of(tmp_path / "data")["a"], mics["a"], atol=1e-3)
     facts = json.loads((tmp_path / "data" / "import.json").read_text())
-    assert facts["reading"] == {"flip_y": True, "flip_x": False, "swap_xy": False, "scale": 1.0}
+    assert facts["reading"] == {
+        "flip_y": True,
+        "flip_x": False,
+        "swap_xy": False,
+        "scale": 1.0,
+        "corner": False,
+    }
 
 
 def test_the_user_may_keep_a_reading_that_the_pictures_contradict(
@@ -212,7 +218,7 @@ def test_labels_that_fit_no_reading_are_imported_with_a_warning(
     rng = np.random.default_rng(0)
     nowhere = {name: rng.uniform(12, 188, places.shape) for name, places in mics.items()}
     done = import_labels(request(tmp_path, stars(tmp_path / "picks", nowhere)), report=silent)
-    assert "no better on particles than random places" in done.notes[-1]
+    assert "do not show that the labels sit on particles" in done.notes[-1]
 
 
 def test_a_micrograph_whose_file_has_no_particles_is_empty_and_not_unlabelled(

@@ -98,6 +98,7 @@ def test_marks_line_ends_comments_and_quotes_of_other_programs_are_read(
         ("a.csv", 'x,y\n"1,2\n', "cannot be read"),
         ("a.csv", "x;y\n1,5;2,5\n", "'1,5'"),
         ("a.csv", "x,x_px,y\n1,2,3\n", "several columns may be x"),
+        ("a.csv", "x,y,w,h\n1,2,3,4\n", "x may be a corner or a centre"),
         ("a.csv", "image_name,x,y\n,1,2\n", "row 1 names no micrograph"),
         ("a.csv", "x,y,diameter\n1,2,nan\n", "diameter of row 1 is 'nan'"),
         ("a.csv", b"\x80\x81" * 100, "not UTF-8"),

@@ -23,6 +23,7 @@ MISTAKES = [
     Reading(scale=2.0),
     Reading(scale=8.0),
     Reading(scale=0.125, flip_y=True),
+    Reading(corner=True),
 ]
 
 
@@ -36,7 +37,9 @@ def labelled(
 ) -> Labelled:
     true = places(seed, height=SIZE[0], width=SIZE[1], count=count)
     drawn = picture(true, height=SIZE[0], width=SIZE[1], contrast=contrast)
-    mirrored = dataclasses.replace(mistake, scale=1.0).places(true, size_px=SIZE)
+    moved = true - (DIAMETER_PX / 2 if mistake.corner else 0.0)
+    plain = dataclasses.replace(mistake, scale=1.0, corner=False)
+    mirrored = plain.places(moved, size_px=SIZE, diameter_px=float(DIAMETER_PX))
     wrong = mirrored * mistake.scale  # a picker sees the mirrored picture, reduced
     diameter = DIAMETER_PX * (mistake.scale if scales else 1.0)
     return Labelled(str(seed), drawn, wrong, diameter, scales)
@@ -65,7 +68,8 @@ def test_a_planted_mistake_is_named(mistake: Reading, scales: bool) -> None:
     better = found(micrograph).better
     assert better is not None
     true = places(1, height=SIZE[0], width=SIZE[1])
-    np.testing.assert_allclose(better.places(micrograph.centres, size_px=SIZE), true, atol=1e-6)
+    right = better.places(micrograph.centres, size_px=SIZE, diameter_px=float(DIAMETER_PX))
+    np.testing.assert_allclose(right, true, atol=1e-6)
 
 
 def test_a_ratio_of_pixel_sizes_is_tried_as_a_scale() -> None:
@@ -81,6 +85,13 @@ def test_what_the_user_chose_is_what_others_are_compared_with() -> None:
     assert found(micrograph, reading=Reading(flip_y=True)).better is None
     assert found(micrograph, reading=Reading(flip_x=True)).better == Reading(flip_y=True)
     assert found(labelled(1), reading=Reading(flip_x=True)).better == AS_IS
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2.0, 2.8])
+def test_a_mistake_is_found_with_the_diameter_of_a_mask_or_a_radius(factor: float) -> None:
+    one = labelled(1, Reading(flip_x=True))
+    given_one = dataclasses.replace(one, diameter_px=one.diameter_px * factor)
+    assert found(given_one).better == Reading(flip_x=True)
 
 
 def test_labels_that_fit_nothing_raise_no_alarm() -> None:
@@ -129,7 +140,7 @@ def test_a_reading_of_a_square_twice_or_four_times_is_none(
 ) -> None:
     reading, place = Reading(flip_y, flip_x, swap_xy), np.array([centre])
     for _ in range(4):
-        place = reading.places(place, size_px=(100, 100))
+        place = reading.places(place, size_px=(100, 100), diameter_px=9.0)
     np.testing.assert_allclose(place, [centre], atol=1e-9)
 
 
