@@ -22,8 +22,8 @@ from cryossl.data.levels import LEVELS_PER_Z
 
 INNER, OUTER = 0.7, 1.6
 """Sides of the two squares, in diameters."""
-DIAMETERS = (1.0, 0.7, 0.5, 0.35)
-"""Diameters that are tried, as factors on the given one, which may be that of a mask or a box."""
+DIAMETERS = (1.5, 1.0, 0.7, 0.5, 0.35)
+"""Diameters that are tried, as factors on the given one; it may be a radius, or that of a mask."""
 REDUCED_DIAMETER_PX = 12
 """Pictures are reduced until a particle is about this wide: faster, and the noise is lower."""
 SCALES = (2.0, 0.5, 3.0, 1 / 3, 4.0, 0.25, 6.0, 1 / 6, 8.0, 0.125, 16.0, 1 / 16)
@@ -132,12 +132,16 @@ class Fit:
 
     @property
     def errors(self) -> float:
-        """The mean contrast over its standard error; 0 with fewer than 16 labels."""
+        """The mean contrast over its standard error; 0 with fewer than 16 labels.
+
+        The variance is at least 1, that of all places of a picture: a few places beside particles
+        differ less than that, because places on particles are rare, and would seem certain.
+        """
         if self.count < FEWEST:
             return 0.0
         mean = self.total / self.count
         variance = (self.squares - self.count * mean**2) / (self.count - 1)
-        return mean / math.sqrt(variance / self.count) if variance > 0 else 0.0
+        return mean / math.sqrt(max(variance, 1.0) / self.count)
 
 
 @dataclass(frozen=True)
@@ -340,7 +344,9 @@ class _Contrast:
             for side in (INNER, OUTER)
         )
         difference = inner - outer
-        self._values = difference / max(float(difference.std()), 1e-6)
+        band = int(diameter_px / self._factor)
+        compared = difference[band : reduced[0] - band, band : reduced[1] - band]
+        self._values = (difference - compared.mean()) / max(float(compared.std()), 1e-6)
         self._size, self._edge = (height, width), diameter_px
 
     def at(self, places: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " m"]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picked_micrographs import DIAMETER_PX, picture, places
 
-from cryossl.picking.readings import FEWEST, Found, Labelled, Reading, measure
+from cryossl.picking.readings import FEWEST, Fit, Found, Labelled, Reading, measure
 
 SIZE = (200, 256)
 AS_IS = Reading()
@@ -147,3 +147,12 @@ def test_a_reading_of_a_square_twice_or_four_times_is_none(
 def test_the_options_of_a_reading_are_the_commands() -> None:
     assert Reading(flip_y=True, scale=0.125).options == "--flip-y --scale 0.125"
     assert Reading(swap_xy=True, flip_x=True).options == "--flip-x --swap-xy"
+
+
+def test_places_that_are_alike_beside_rare_particles_are_no_proof() -> None:
+    """Most places of a picture with rare dark particles are a little bright, and differ little."""
+    beside, on = Fit(), Fit()
+    beside.add(0.3 + 0.1 * np.sin(np.arange(60.0)))
+    on.add(-2.5 + 0.1 * np.sin(np.arange(60.0)))
+    assert abs(beside.errors) < 3
+    assert abs(on.errors) > 15
