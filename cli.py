@@ -347,7 +347,7 @@ def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
 
 @cli.group()
 def data() -> None:
-    """Check, make, fetch and look at data sets."""
+    """Check, make, fetch, import and look at data sets."""
 
 
 @data.command("check")
@@ -392,6 +392,61 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
     from cryossl.commands import data as data_sets
 
     data_sets.fetch(folder, url=url, sha256=sha256)
+
+
+@data.command("import")
+@click.argument("labels", type=PATH, nargs=-1, required=True)
+@option(
+    "--micrographs",
+    type=PATH,
+    required=True,
+    help="folder of the micrographs, or a micrographs STAR; those without labels become the pool",
+)
+@option("--to", "folder", type=PATH, required=True, help="data folder to write")
+@option("--diameter-px", type=float, help="particle diameter in px of the pictures  [the labels']")
+@option("--diameter-angstrom", type=float, help="particle diameter in angstrom, instead")
+@option(
+    "--pixel-size",
+    "pixel_size_angstrom",
+    type=float,
+    help="angstrom per px of the pictures  [from the MRC header or the labels]",
+)
+@option(
+    "--validation",
+    "validation_fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    help="share of the labelled micrographs that become validation",
+)
+@option(
+    "--link/--copy",
+    default=True,
+    help="hard links to the micrographs where the file system allows them, or copies",
+)
+@option("--source", help="name of the data set's one source  [from the file names]")
+@option("--flip-y", is_flag=True, help="count the labels' rows from the last one: y = height - y")
+@option("--flip-x", is_flag=True, help="count the labels' columns from the last one")
+@option("--swap-xy", is_flag=True, help="exchange the labels' x and y")
+@option("--corner", is_flag=True, help="the labels are corners of boxes: add half a diameter")
+@option("--scale", type=float, default=1.0, help="px of the pictures per px of the labels")
+@option(
+    "--keep-reading",
+    is_flag=True,
+    help="import the labels as given, even if the pictures say otherwise",
+)
+@setting_option("max_megapixels")
+def data_import(
+    labels: tuple[Path, ...], folder: Path, max_megapixels: str | None, **options: Any
+) -> None:
+    """Make a data set of micrographs and LABELS of other programs, and check that they fit.
+
+    LABELS are files: RELION's STAR, EMAN's .box, crYOLO's .cbox, Topaz's TSV, CSV, cryoSPARC's
+    .cs, COCO JSON.
+    """
+    config = config_of(None, defaults_yield=False, options={"max_megapixels": max_megapixels})
+    from cryossl.commands import data as data_sets
+
+    data_sets.import_labels(labels, folder, max_megapixels=config.input.max_megapixels, **options)
 
 
 @data.command("show")

@@ -20,6 +20,7 @@ NAMES = (
     "query",
     "store",
     "second_start",
+    "label_readings",
 )
 
 

@@ -1,16 +1,21 @@
-"""`data check | synth | fetch | show`: check, make, fetch and look at data sets."""
+"""`data check | synth | fetch | import | show`: check, make, get and look at data sets."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from cryossl.config import InputSettings
 from cryossl.errors import DataError
+
+_SIZES = ("diameter_px", "diameter_angstrom", "pixel_size_angstrom")
+_READING = ("flip_y", "flip_x", "swap_xy", "scale", "corner")
 
 
 def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
@@ -82,6 +87,40 @@ def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
             report=interruption.after(console),
         )
     click.echo(f"unpacked into {found}; check it with `cryossl data check {found}`")
+
+
+def import_labels(labels: tuple[Path, ...], folder: Path, **options: Any) -> None:
+    """Import coordinate files; `options` are the command's. Prints counts and the next command."""
+    from cryossl.picking.importer import Request
+    from cryossl.picking.importer import import_labels as run
+    from cryossl.picking.labelling import Sizes
+    from cryossl.picking.readings import Reading
+    from cryossl.progress.console import ProgressConsole
+    from cryossl.progress.interruption import interruptible
+
+    request = Request(
+        labels=labels,
+        folder=folder,
+        sizes=Sizes(**{name: options.pop(name) for name in _SIZES}),
+        reading=Reading(**{name: options.pop(name) for name in _READING}),
+        **options,
+    )
+    with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
+        done = run(request, report=interruption.after(console))
+    for note in done.notes:
+        click.echo(f"⚠️ {note}")
+    click.echo(
+        f"✅ {folder}: {done.labelled} labelled micrographs for training, {done.validation} for "
+        f"validation, {done.pool} unlabelled, {done.particles} particles; the labels fit at "
+        f"{abs(done.found.fits[request.reading]):.1f} standard errors, random places at "
+        f"{abs(done.found.random_errors):.1f}"
+        + (f"; {done.copied} pictures were copied" if request.link and done.copied else "")
+    )
+    alone = "" if done.validation > 1 else " --validation-from labelled"
+    click.echo(
+        f"go on with: cryossl run --data {shlex.quote(str(folder))} --labelled "
+        f"{shlex.quote(str(folder / 'labelled.txt'))}{alone}"
+    )
 
 
 def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from cryossl.errors import DataError
 
 _SUFFIX = re.compile(r"\.(mrcs?|tiff?|jpe?g|png|eer|star|box|cbox|csv|tsv|txt|json|cs)$", re.I)
 _UID = re.compile(r"^\d{21}_")
 _PICKS = re.compile(
-    r"_(autopick|manualpick|picks?|picked|particles?|coord(inate)?s?|labels?|topaz|extracted)$", re.I
+    r"_(autopick|manualpick|picks?|picked|particles?|coord(inate)?s?|labels?|topaz|extracted)$",
+    re.I,
 )
 _MOTION = re.compile(
-    r"[_-](dw|dws|nodw|dose_?weighted|non_?dw|patch|rigid|local|full|aligned|corrected|corr|sum"
-    r"|fractions?|frames|eer|avg|denoised|background|sub|mc2?|motioncorr2?)$",
+    r"[_-](dw|dws|nodw|dose_?weighted|non_?dw|patch|rigid|aligned|corrected|corr|sum"
+    r"|fractions?|frames|eer|avg|denoised|mc2?|motioncorr2?)$",
     re.I,
 )
 _SHOWN = 3
@@ -40,8 +41,11 @@ def without_uid(name: str) -> str:
 
 def core(name: str) -> str:
     """What the names of one micrograph in several programs have in common."""
-    base = _stripped(_PICKS, without_uid(stem(name)))
-    return _stripped(_MOTION, base).casefold()
+    return _stripped(_MOTION, _picked(name)).casefold()
+
+
+def _picked(name: str) -> str:
+    return _stripped(_PICKS, without_uid(stem(name)))
 
 
 def _stripped(endings: re.Pattern[str], base: str) -> str:
@@ -64,13 +68,13 @@ def match(names: Iterable[str], micrographs: Sequence[str]) -> dict[str, str]:
         DataError: a name fits several micrographs, or two micrographs are two versions of one.
     """
     _require_one_version(micrographs)
-    ways = (stem, lambda name: _stripped(_PICKS, without_uid(stem(name))), core)
+    ways: tuple[Callable[[str], str], ...] = (stem, _picked, core)
     tables: list[Mapping[str, list[str]]] = []
     for way in ways:
-        table: dict[str, list[str]] = defaultdict(list)
+        grouped: dict[str, list[str]] = defaultdict(list)
         for micrograph in micrographs:
-            table[way(micrograph)].append(micrograph)
-        tables.append(table)
+            grouped[way(micrograph)].append(micrograph)
+        tables.append(grouped)
     found: dict[str, str] = {}
     for name in names:
         for way, table in zip(ways, tables, strict=True):
@@ -108,7 +112,7 @@ def _common(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def _require_one_version(micrographs: Sequence[str]) -> None:
-    """Refuse a micrograph beside another version of it: one would be the other's unlabelled twin."""
+    """Refuse two versions of one micrograph: one would be the unlabelled twin of the other."""
     seen: dict[tuple[str, str], str] = {}
     for micrograph in sorted(micrographs):
         key = (micrograph.rpartition("/")[0], core(micrograph))

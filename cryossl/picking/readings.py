@@ -1,16 +1,16 @@
 """Do labels sit on particles, or would they if they were mirrored or scaled?
 
 Nothing in a coordinate file says whether its rows are counted from the picture's first row or from
-the last, nor always at which binning. The pictures do. A particle is darker, or lighter, than what
-is round it: the contrast at a place is the mean of a square of 0.7 diameters minus that of 1.6. Over
-labels on particles its mean is tens of standard errors from 0, over labels beside particles it is
-within about three, also for labels that are mirrored.
+the last, nor always at which binning. The pictures do. A particle is darker, or lighter, than its
+surroundings: the contrast at a place is the mean of a square of 0.7 diameters minus that of a
+square of 1.6. Over labels on particles its mean is tens of standard errors from 0. Over labels
+beside particles, mirrored ones among them, it is within about three.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,35 +22,53 @@ from cryossl.data.levels import LEVELS_PER_Z
 
 INNER, OUTER = 0.7, 1.6
 """Sides of the two squares, in diameters."""
+DIAMETERS = (1.5, 1.0, 0.7, 0.5, 0.35)
+"""Diameters that are tried, as factors on the given one; it may be a radius, or that of a mask."""
 REDUCED_DIAMETER_PX = 12
 """Pictures are reduced until a particle is about this wide: faster, and the noise is lower."""
 SCALES = (2.0, 0.5, 3.0, 1 / 3, 4.0, 0.25, 6.0, 1 / 6, 8.0, 0.125, 16.0, 1 / 16)
 """Usual binnings, as factors on the coordinates."""
 
 CLEAR = 6.0
-"""Standard errors from which on labels sit on particles; chance reached 3.5 in docs/data.md."""
+"""Standard errors from which on labels sit on particles; chance reached 4.0 in docs/data.md."""
 FEWEST = 16
 """Labels needed for a decision; with fewer a standard error is itself a guess."""
 MARGIN = 2.0
 """A reading is clearly better if it is this many times as far from 0 as another one."""
+_LEAST_SPREAD = 0.2
+"""Labels at the right scale are spread over more of the picture than this share; the contrasts of
+labels that a wrong scale gathers in a corner are not independent of each other."""
 _DECIDED = 3.0 * CLEAR
-_MOST_MICROGRAPHS = 32
+_FEWEST_MICROGRAPHS, _MOST_MICROGRAPHS = 8, 32
 
 
 @dataclass(frozen=True, order=True)
 class Reading:
-    """How coordinates are turned into places of the picture: swapped, scaled, then mirrored."""
+    """How coordinates become places of the picture: swapped, scaled, moved from corner, mirrored.
+
+    With `corner` they are the corner, with the smallest x and y, of a box as wide as the particle.
+    """
 
     flip_y: bool = False
     flip_x: bool = False
     swap_xy: bool = False
     scale: float = 1.0
+    corner: bool = False
 
     def places(
-        self, centres: Float64[np.ndarray, "n 2"], *, size_px: tuple[int, int]
+        self,
+        centres: Float64[np.ndarray, "n 2"],
+        *,
+        size_px: tuple[int, int],
+        diameter_px: float | Float64[np.ndarray, " n"],
     ) -> Float64[np.ndarray, "n 2"]:
-        """Centres (y, x) of a file -> centres in the picture of this height and width, in px."""
+        """Centres (y, x) of a file -> centres in the picture of this height and width, in px.
+
+        `diameter_px` is in px of the picture.
+        """
         placed = (centres[:, ::-1] if self.swap_xy else centres) * self.scale
+        if self.corner:
+            placed = placed + np.reshape(diameter_px, (-1, 1)) / 2
         for axis, flipped in enumerate((self.flip_y, self.flip_x)):
             if flipped:
                 placed = placed.copy()
@@ -62,7 +80,7 @@ class Reading:
         """The options of `data import` that stand for this reading."""
         words = [
             f"--{name.replace('_', '-')}"
-            for name in ("flip_y", "flip_x", "swap_xy")
+            for name in ("flip_y", "flip_x", "swap_xy", "corner")
             if getattr(self, name)
         ]
         if self.scale != 1:
@@ -75,6 +93,8 @@ class Reading:
         parts = ["x and y swapped"] if self.swap_xy else []
         if self.scale != 1:
             parts.append(f"scaled by {self.scale:.6g}")
+        if self.corner:
+            parts.append("taken as corners of boxes")
         mirrored = [axis for axis, flipped in (("y", self.flip_y), ("x", self.flip_x)) if flipped]
         if mirrored:
             parts.append(f"mirrored in {' and '.join(mirrored)}")
@@ -98,7 +118,7 @@ class Labelled:
 
 @dataclass
 class Fit:
-    """How well labels sit on particles in one reading, over all micrographs so far."""
+    """How well labels sit on particles of one diameter in one reading, so far."""
 
     count: int = 0
     total: float = 0.0
@@ -112,12 +132,16 @@ class Fit:
 
     @property
     def errors(self) -> float:
-        """The mean contrast over its standard error; 0 with fewer than 16 labels."""
+        """The mean contrast over its standard error; 0 with fewer than 16 labels.
+
+        The variance is at least 1, that of all places of a picture: a few places beside particles
+        differ less than that, because places on particles are rare, and would seem certain.
+        """
         if self.count < FEWEST:
             return 0.0
         mean = self.total / self.count
         variance = (self.squares - self.count * mean**2) / (self.count - 1)
-        return mean / math.sqrt(variance / self.count) if variance > 0 else 0.0
+        return mean / math.sqrt(max(variance, 1.0) / self.count)
 
 
 @dataclass(frozen=True)
@@ -125,7 +149,8 @@ class Found:
     """What the pictures say of some labels.
 
     `fits` has standard errors by reading, with those of `given`, the user's own; `random_errors`
-    are those of random places. `micrographs` have been measured. `odd` names micrographs whose
+    are those of random places. `micrographs` have been measured, with `count` labels that are far
+    enough from the edge. `odd` names micrographs whose
     labels clearly fit another reading than the others.
     """
 
@@ -133,6 +158,7 @@ class Found:
     fits: dict[Reading, float]
     random_errors: float
     micrographs: int
+    count: int = 0
     odd: dict[str, Reading] = field(default_factory=dict)
 
     @property
@@ -151,20 +177,35 @@ class Found:
         return abs(self.fits[self.given]) >= CLEAR
 
 
-def _clear(fits: dict[Reading, float], given: Reading) -> Reading | None:
-    if not fits:
-        return None
-    best = max(fits, key=lambda reading: abs(fits[reading]))
+def _clear(fits: Mapping[Reading, float], given: Reading) -> Reading | None:
+    """The reading that fits best, if it does so clearly and is not the given one.
+
+    One that differs in the corner has to be clearly better than its twin too: with a diameter that
+    is too small the two are almost the same places.
+    """
+    able = [
+        reading
+        for reading in fits
+        if reading.corner == given.corner
+        or abs(fits[reading]) >= MARGIN * abs(fits.get(_twin(reading), 0.0))
+    ]
+    best = max(able, key=lambda reading: abs(fits[reading]), default=given)
     enough = max(CLEAR, MARGIN * abs(fits.get(given, 0.0)))
     return best if best != given and abs(fits[best]) >= enough else None
 
 
+def _twin(reading: Reading) -> Reading:
+    return replace(reading, corner=not reading.corner)
+
+
 def candidates(given: Reading, *, scales: Iterable[float]) -> list[Reading]:
-    """The given reading first, then all mirrored, swapped and scaled forms of it."""
+    """The given reading first, then all mirrored, swapped, moved and scaled forms of it."""
     factors = sorted({round(scale, 9) for scale in (1.0, *SCALES, *scales) if scale > 0})
     others = [
-        Reading(flip_y, flip_x, swap_xy, given.scale * factor)
+        Reading(flip_y, flip_x, swap_xy, given.scale * factor, corner)
         for factor in factors
+        for corner in (False, True)
+        if corner == given.corner or factor == 1
         for flip_y in (False, True)
         for flip_x in (False, True)
         for swap_xy in (False, True)
@@ -181,74 +222,111 @@ def measure(
 ) -> Found:
     """Measure how well labels fit each reading; stops when that is decided.
 
-    `micrographs` are read one by one, at most 32 of them, and at least four if there are as many.
+    `micrographs` are read one by one, at most 32 of them, and at least eight if there are as many.
     `scales` are further factors on the coordinates, as the ratio of two pixel sizes. `rng` draws
     the random places.
     """
     readings = candidates(given, scales=scales)
     unscaled = [reading for reading in readings if reading.scale == given.scale]
     others = [reading for reading in readings if reading.scale != given.scale]
-    fits = {reading: Fit() for reading in readings}
-    chance = Fit()
+    fits: _Fits = {reading: [Fit() for _ in DIAMETERS] for reading in readings}
+    chance = [Fit() for _ in DIAMETERS]
     own: dict[str, Reading] = {}
     seen = 0
     for micrograph in micrographs:
-        alone = _add(fits, micrograph, unscaled)
-        if not (_is_decided(fits) and abs(fits[given].errors) >= _DECIDED):
-            alone |= _add(fits, micrograph, others)
-        chance.add(_random_values(micrograph, given, rng=rng))
+        maps = _Maps(micrograph)
+        alone = _add(fits, maps, unscaled, given_scale=given.scale)
+        given_fits = abs(_best(fits[given])) >= _DECIDED
+        if seen < _FEWEST_MICROGRAPHS and not (given_fits and _is_decided(fits)):
+            alone |= _add(fits, maps, others, given_scale=given.scale)
+        _add_random(chance, maps, given, rng=rng)
         clear = _clear(alone, given)
         if clear is not None or abs(alone.get(given, 0.0)) >= CLEAR:
             own[micrograph.name] = clear or given
         seen += 1
-        if seen >= _MOST_MICROGRAPHS or (seen >= 4 and _is_decided(fits)):
+        if seen >= _MOST_MICROGRAPHS or (seen >= _FEWEST_MICROGRAPHS and _is_decided(fits)):
             break
-    errors = {reading: fit.errors for reading, fit in fits.items()}
-    found = Found(given, errors, chance.errors, seen)
+    errors = {reading: _best(members) for reading, members in fits.items()}
+    count = max(fit.count for fit in fits[given])
+    found = Found(given, errors, _best(chance), seen, count)
     main = found.better or given
     odd = {name: reading for name, reading in own.items() if reading != main}
     return replace(found, odd=odd)
 
 
-def _add(
-    fits: dict[Reading, Fit], micrograph: Labelled, readings: Sequence[Reading]
-) -> dict[Reading, float]:
-    """Add a micrograph to the fits of some readings; its own standard errors by reading."""
-    alone = {}
-    for reading, values in _values(micrograph, readings):
-        fits[reading].add(values)
-        one = Fit()
-        one.add(values)
-        alone[reading] = one.errors
-    return alone
+_Fits = dict[Reading, list[Fit]]
+"""Reading -> its fit with each of the diameters."""
 
 
-def _is_decided(fits: dict[Reading, Fit]) -> bool:
-    first, second = sorted((abs(fit.errors) for fit in fits.values()), reverse=True)[:2]
+def _best(fits: Sequence[Fit]) -> float:
+    """The standard errors that are farthest from 0."""
+    return max((fit.errors for fit in fits), key=abs)
+
+
+def _is_decided(fits: _Fits) -> bool:
+    first, second = sorted((abs(_best(members)) for members in fits.values()), reverse=True)[:2]
     return first >= _DECIDED and first >= MARGIN * second
 
 
-def _values(
-    micrograph: Labelled, readings: Sequence[Reading]
-) -> Iterator[tuple[Reading, Float64[np.ndarray, " n"]]]:
-    maps: dict[float, Contrast] = {}
+def _add(
+    fits: _Fits, maps: _Maps, readings: Sequence[Reading], *, given_scale: float
+) -> dict[Reading, float]:
+    """Add a micrograph to the fits of some readings; its own standard errors by reading."""
+    micrograph = maps.micrograph
+    size = maps.size_px
+    alone: dict[Reading, float] = {}
     for reading in readings:
-        diameter = micrograph.diameter_px * (reading.scale if micrograph.scales else 1.0)
-        if 2 <= diameter <= min(micrograph.picture.shape) / 4:
-            if diameter not in maps:
-                maps[diameter] = Contrast(micrograph.picture, diameter)
-            size = (micrograph.picture.shape[0], micrograph.picture.shape[1])
-            yield reading, maps[diameter].at(reading.places(micrograph.centres, size_px=size))
+        diameter = maps.diameter_px(reading)
+        places = reading.places(micrograph.centres, size_px=size, diameter_px=diameter)
+        if reading.scale != given_scale and _spread(places, size) < _LEAST_SPREAD:
+            continue
+        errors = []
+        for fit, factor in zip(fits[reading], DIAMETERS, strict=True):
+            values = maps.contrasts(places, diameter_px=diameter * factor)
+            fit.add(values)
+            one = Fit()
+            one.add(values)
+            errors.append(one)
+        alone[reading] = _best(errors)
+    return alone
 
 
-def _random_values(
-    micrograph: Labelled, given: Reading, *, rng: np.random.Generator
-) -> Float64[np.ndarray, " n"]:
-    diameter = micrograph.diameter_px * (given.scale if micrograph.scales else 1.0)
-    if not 2 <= diameter <= min(micrograph.picture.shape) / 4:
-        return np.zeros(0)
-    places = rng.random(micrograph.centres.shape) * micrograph.picture.shape
-    return Contrast(micrograph.picture, diameter).at(places)
+def _add_random(
+    chance: Sequence[Fit], maps: _Maps, given: Reading, *, rng: np.random.Generator
+) -> None:
+    places = rng.random(maps.micrograph.centres.shape) * maps.size_px
+    for fit, factor in zip(chance, DIAMETERS, strict=True):
+        fit.add(maps.contrasts(places, diameter_px=maps.diameter_px(given) * factor))
+
+
+def _spread(places: Float64[np.ndarray, "n 2"], size_px: tuple[int, int]) -> float:
+    """The share of a picture that the rectangle round the places in it covers."""
+    inside = places[((places >= 0) & (places <= size_px)).all(axis=1)]
+    return float(np.prod(np.ptp(inside, axis=0) / size_px)) if len(inside) else 0.0
+
+
+class _Maps:
+    """The contrast maps of one micrograph, each made when it is first needed."""
+
+    def __init__(self, micrograph: Labelled) -> None:
+        self.micrograph = micrograph
+        self.size_px = (micrograph.picture.shape[0], micrograph.picture.shape[1])
+        self._maps: dict[float, Contrast] = {}
+
+    def diameter_px(self, reading: Reading) -> float:
+        """The particle diameter of a reading, in px of the picture."""
+        return self.micrograph.diameter_px * (reading.scale if self.micrograph.scales else 1.0)
+
+    def contrasts(
+        self, places: Float64[np.ndarray, "n 2"], *, diameter_px: float
+    ) -> Float64[np.ndarray, " m"]:
+        """The contrasts of particles of a diameter at places; none for an impossible diameter."""
+        if not 2 <= diameter_px <= min(self.size_px) / 4:
+            return np.zeros(0)
+        key = round(diameter_px, 6)
+        if key not in self._maps:
+            self._maps[key] = Contrast(self.micrograph.picture, diameter_px)
+        return self._maps[key].at(places)
 
 
 class Contrast:
@@ -266,11 +344,16 @@ class Contrast:
             for side in (INNER, OUTER)
         )
         difference = inner - outer
-        self._values = difference / max(float(difference.std()), 1e-6)
+        band = int(diameter_px / self._factor)
+        compared = difference[band : reduced[0] - band, band : reduced[1] - band]
+        self._values = (difference - compared.mean()) / max(float(compared.std()), 1e-6)
         self._size, self._edge = (height, width), diameter_px
 
-    def at(self, places: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
-        """The contrasts at places (y, x) in px; those nearer than a diameter to the edge are left out."""
+    def at(self, places: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " m"]:
+        """The mean contrast in each square of one diameter that holds places (y, x), in px.
+
+        Places nearer than a diameter to the edge are left out.
+        """
         inside = (places >= self._edge) & (places <= np.subtract(self._size, self._edge))
         kept = places[inside.all(axis=1)]
         y, x = (np.clip((kept / self._factor).astype(int), 0, np.subtract(self._values.shape, 1))).T

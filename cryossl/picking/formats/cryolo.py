@@ -56,5 +56,5 @@ def text(one: Coordinates) -> str:
         }
     )
     included = pd.DataFrame({"slice_index": []})
-    blocks = {"global": {"cbox_format_version": "1.0"}, _BLOCK: table}
-    return star.text({**blocks, f"{_BLOCK}_include": included})
+    blocks: dict[str, star.Block] = {"global": {"cbox_format_version": "1.0"}, _BLOCK: table}
+    return star.text(blocks | {f"{_BLOCK}_include": included})

@@ -11,7 +11,8 @@ from cryossl.errors import DataError, one_line
 from cryossl.picking.coordinates import Coordinates, centres_of_indices
 from cryossl.picking.formats.rows import by_micrograph, numbers, require_columns, require_few
 
-MAGIC, COMPRESSED = b"\x93NUMPY", b"\x94CSDAT"
+MAGIC = b"\x93NUMPY"
+COMPRESSED = (b"\x94CSDAT", b"\x95CSDAT")  # of version 4 and 5
 
 _PATH, _SHAPE = "location/micrograph_path", "location/micrograph_shape"
 _X, _Y = "location/center_x_frac", "location/center_y_frac"
@@ -29,7 +30,7 @@ def read(path: Path) -> list[Coordinates]:
     """
     records = _records(path)
     names = tuple(records.dtype.names or ())
-    require_columns(path, dict.fromkeys(names), _PATH, _SHAPE, _X, _Y)
+    require_columns(path, names, _PATH, _SHAPE, _X, _Y)
     require_few(path, len(records))
     paths = records[_PATH]
     if paths.dtype.kind not in "SU" or paths.dtype.itemsize > _MAX_NAME or paths.ndim != 1:
@@ -47,9 +48,13 @@ def read(path: Path) -> list[Coordinates]:
     found = []
     for name, rows in by_micrograph(decoded, path=path):
         height, width = (int(side) for side in shapes[rows[0]])
-        if not (shapes[rows] == shapes[rows[0]]).all() or not 0 < min(height, width):
-            raise DataError(f"{path}: the shape of {name[:80]} is not one", cure="export it again")
-        x, y = (fraction[rows] * side for fraction, side in zip(fractions, (width, height), strict=True))
+        if not (shapes[rows] == shapes[rows[0]]).all() or min(height, width) <= 0:
+            raise DataError(
+                f"{path}: {name[:80]!r} has no size, or several", cure="export the file again"
+            )
+        x, y = (
+            fraction[rows] * side for fraction, side in zip(fractions, (width, height), strict=True)
+        )
         found.append(
             Coordinates(
                 name,
@@ -63,28 +68,18 @@ def read(path: Path) -> list[Coordinates]:
 
 
 def _records(path: Path) -> np.ndarray:
-    if not path.is_file():
-        raise DataError(f"{path} is no regular file", cure="give a regular file in its place")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise DataError(f"{path} has more than {_MAX_BYTES} bytes", cure="give fewer particles")
-        with path.open("rb") as file:
-            head = file.read(len(MAGIC))
-        if head == COMPRESSED:
-            raise DataError(
-                f"{path} is a compressed .cs file",
-                cure="save it with cryosparc-tools: Dataset.load(FILE).save(NEW, format=1)",
-            )
+        _require_readable(path)
         # Mapped, not read: a header may promise more than the file or the memory holds.
         records = np.load(path, mmap_mode="r", allow_pickle=False)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror or error}", cure="check the path"
         ) from None
     # numpy raises ValueError, SyntaxError, TypeError, EOFError and more on damaged headers.
     except Exception as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(
             f"{path}: no array of records that can be read ({one_line(error)[:120]})",
             cure="export the file again; columns of Python objects are never loaded",
@@ -92,6 +87,23 @@ def _records(path: Path) -> np.ndarray:
     if not isinstance(records, np.ndarray) or records.ndim != 1:
         raise DataError(f"{path}: no list of records", cure="give the .cs file of particles")
     return records
+
+
+def _require_readable(path: Path) -> None:
+    """Raise DataError for no regular file of numpy's format, OSError if it is missing."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is no regular file", cure="give a regular file in its place")
+    if path.stat().st_size > _MAX_BYTES:
+        raise DataError(f"{path} has more than {_MAX_BYTES} bytes", cure="give fewer particles")
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC))
+    if head in COMPRESSED:
+        raise DataError(
+            f"{path} is a compressed .cs file",
+            cure="save it with cryosparc-tools: Dataset.load(FILE).save(NEW, format=1)",
+        )
+    if head != MAGIC:
+        raise DataError(f"{path} is no .cs file of cryoSPARC", cure="export the file again")
 
 
 def _column(path: Path, records: np.ndarray, name: str) -> np.ndarray:

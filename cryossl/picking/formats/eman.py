@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from cryossl.errors import DataError, one_line
@@ -48,5 +49,10 @@ def text(one: Coordinates) -> str:
     Raises ValueError without diameters.
     """
     side = one.sides_px()
-    corners = zip(one.x_index - side / 2, one.y_index - side / 2, side, strict=True)
-    return "".join(f"{x:.3f}\t{y:.3f}\t{width:.3f}\t{width:.3f}\n" for x, y, width in corners)
+    rows = np.stack([one.x_index - side / 2, one.y_index - side / 2, side, side], axis=1)
+    return "".join("\t".join(_short(value) for value in row) + "\n" for row in rows.tolist())
+
+
+def _short(value: float) -> str:
+    """A number with up to three decimals; some programs read whole numbers alone."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Which format a coordinate file has: its content decides, and its suffix where that says nothing."""
+"""Which format a coordinate file has: its content decides, then its suffix."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def read(path: Path) -> list[Coordinates]:
 def format_of(path: Path) -> str:
     """The key of `READERS`. Raises DataError for a file that is none of them."""
     head = _head(path)
-    if head.startswith((cryosparc.MAGIC, cryosparc.COMPRESSED)):
+    if head.startswith((cryosparc.MAGIC, *cryosparc.COMPRESSED)):
         return "cs"
-    start = re.sub(r"\r\n?", "\n", head.decode("utf-8-sig", "ignore"))
+    start = re.sub(r"\r\n?", "\n", head.decode("utf-8-sig", "replace"))
     lines = [line for line in start.split("\n") if line.strip() and line.strip()[0] != "#"]
     first = lines[0].strip() if lines else ""
     if first.startswith("{"):

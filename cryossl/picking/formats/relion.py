@@ -1,4 +1,4 @@
-"""RELION's STAR files: coordinates of a micrograph, an index of such files, particles, micrographs."""
+"""RELION's STAR files: coordinates of a micrograph, their index, particles, micrographs."""
 
 from __future__ import annotations
 
@@ -144,7 +144,8 @@ def _pixel_sizes(path: Path, table: pd.DataFrame, optics: Block | None) -> np.nd
     if {"rlnDetectorPixelSize", "rlnMagnification"} <= set(table):  # before 3.1
         magnification = numbers(table, "rlnMagnification", path=path, limit=1e9)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return 1e4 * numbers(table, "rlnDetectorPixelSize", path=path) / magnification
+            sizes = 1e4 * numbers(table, "rlnDetectorPixelSize", path=path) / magnification
+        return np.asarray(sizes)
     return None
 
 
@@ -162,7 +163,9 @@ def _followed(path: Path, index: pd.DataFrame) -> list[Coordinates]:
             file = _from_project(path, str(listed))
             table = _table_with(read_blocks(file, texts=_TEXTS), X, Y)
             if table is None:
-                raise DataError(f"{file}: no coordinates, listed in {path}", cure=f"needed: {X}, {Y}")
+                raise DataError(
+                    f"{file}: no coordinates, listed in {path}", cure=f"needed: {X}, {Y}"
+                )
             one = _coordinates(file, table.drop(columns=MICROGRAPH, errors="ignore"), None)
             found += [Coordinates(name, each.centres, scores=each.scores) for each in one]
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ _FEWER = "give the coordinates of fewer micrographs"
 
 
 def text_of(path: Path) -> str:
-    """The text of a coordinate file, without byte-order mark, its lines ending in `\\n`.
+    """The text of a coordinate file, without byte-order mark, with Unix line ends.
 
     Raises DataError as `read_text` does, and for a file that is no table of coordinates: more than
     256 MiB, two million lines, 16,384 characters a line, or zero bytes in it.
@@ -82,13 +82,11 @@ def sizes(frame: pd.DataFrame, column: str, *, path: Path) -> Float64[np.ndarray
     return values
 
 
-def require_columns(
-    path: Path, found: Mapping[str, object] | pd.DataFrame, *needed: str
-) -> None:
+def require_columns(path: Path, found: Collection[str] | pd.DataFrame, *needed: str) -> None:
     """Raise DataError, with what is there and what is needed, if a column is missing."""
     missing = [name for name in needed if name not in found]
     if missing:
-        raise lacking(path, list(found), needed)
+        raise lacking(path, [str(name) for name in found], needed)
 
 
 def lacking(path: Path, found: list[str], needed: tuple[str, ...]) -> DataError:

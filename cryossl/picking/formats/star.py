@@ -16,6 +16,8 @@ from cryossl.picking.formats.rows import text_of
 
 Block = pd.DataFrame | dict[str, Any]
 
+_MOST_COLUMNS = 1000
+
 
 def read_blocks(path: Path, *, texts: tuple[str, ...]) -> dict[str, Block]:
     """Block name -> a table, or the values of a block without loop; names are without `_`.
@@ -24,6 +26,8 @@ def read_blocks(path: Path, *, texts: tuple[str, ...]) -> dict[str, Block]:
     cannot read.
     """
     lines = [line for line in text_of(path).split("\n") if _counts(line)]
+    if sum(line.lstrip().startswith("_") for line in lines) > _MOST_COLUMNS:
+        raise DataError(f"{path}: more than {_MOST_COLUMNS} columns", cure="give another file")
     # starfile opens a path itself, in the encoding that a comment may name, and stops at a blank
     # line within a loop's header: it gets a copy without either.
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".star") as copy:
@@ -36,9 +40,10 @@ def read_blocks(path: Path, *, texts: tuple[str, ...]) -> dict[str, Block]:
         # starfile and the pandas below it raise ValueError, TypeError, KeyError and more.
         except Exception as error:
             reason = one_line(str(error).replace(copy.name, "the file"))[:120]
+            if isinstance(error, TypeError) or not reason:
+                reason = "a block is not complete"
             raise DataError(
-                f"{path}: the STAR file cannot be read ({reason or type(error).__name__})",
-                cure="export the file again",
+                f"{path}: the STAR file cannot be read ({reason})", cure="export the file again"
             ) from None
     if not found:
         raise DataError(f"{path}: the STAR file has no block", cure="export the file again")
@@ -52,7 +57,7 @@ def _counts(line: str) -> bool:
 
 def text(blocks: Mapping[str, Block]) -> str:
     """Blocks as STAR text, the same for the same blocks: without starfile's line with the time."""
-    whole = starfile.to_string(dict(blocks), sep=" ", na_rep="<NA>")
+    whole = starfile.to_string(dict(blocks))
     return str(whole[whole.index("data_") :])
 
 

@@ -17,29 +17,33 @@ from cryossl.picking.formats.rows import by_micrograph, lacking, numbers, sizes,
 
 _SUFFIX = re.compile(r"\.(mrc|tiff?|jpe?g|png)$", re.IGNORECASE)
 _KNOWN = {
-    "x": "x xpx xcoord xcoordinate coordinatex xcenter xcentre centerx centrex xindex".split(),
-    "y": "y ypx ycoord ycoordinate coordinatey ycenter ycentre centery centrey yindex".split(),
-    "micrograph": (
-        "micrograph micrographname imagename image filename file name micrographpath path".split()
-    ),
-    "score": "score confidence figureofmerit probability pickingscore ncc".split(),
-    "diameter": "diameter diameterpx particlediameter".split(),
+    "x": r"x(px|coord|coordinate|cent(er|re)|index)?|(coordinate|cent(er|re))x",
+    "y": r"y(px|coord|coordinate|cent(er|re)|index)?|(coordinate|cent(er|re))y",
+    "micrograph": r"(micrograph|image|file)?(name|path)|micrograph|image|file",
+    "score": r"score|confidence|(autopick)?figureofmerit|probability|pickingscore|ncc",
+    "diameter": r"(particle)?diameter(px)?",
+    "width": r"w|(box)?width(px)?",
+    "height": r"h|(box)?height(px)?",
 }
 
 
 def columns_of(line: str) -> dict[str, str]:
-    """What is known of a header line: x, y, micrograph, score, diameter -> the column's name."""
-    found: dict[str, str] = {}
-    for name in next(iter(_cells(line)), []):
-        plain = re.sub(r"[^a-z]", "", name.lower())
-        for meaning, words in _KNOWN.items():
-            if plain in words or plain.removeprefix("rln") in words:
-                found.setdefault(meaning, name)
-    return found
+    """What is known of a header line: x, y, micrograph, score and more -> the column's name."""
+    return dict(reversed(_meanings(line)))
 
 
-def _cells(line: str) -> Iterator[list[str]]:
-    yield [cell.strip().strip('"').strip() for cell in line.split(_separator(line))]
+def _meanings(line: str) -> list[tuple[str, str]]:
+    """The meaning and the name of each known column of a header line."""
+    return [
+        (meaning, name)
+        for name in _cells(line)
+        for meaning, words in _KNOWN.items()
+        if re.fullmatch(words, re.sub(r"[^a-z]", "", name.lower()).removeprefix("rln"))
+    ]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip().strip('"').strip() for cell in line.split(_separator(line))]
 
 
 def _separator(header: str) -> str:
@@ -56,7 +60,17 @@ def read(path: Path) -> list[Coordinates]:
     header = content.split("\n", 1)[0]
     known = columns_of(header)
     if not {"x", "y"} <= set(known):
-        raise lacking(path, next(_cells(header)), ("x", "y"))
+        raise lacking(path, _cells(header), ("x", "y"))
+    known_x = known["x"].lower()
+    if {"width", "height"} <= set(known) and "cent" not in known_x:
+        raise DataError(
+            f"{path}: it has {known['width']} and {known['height']}, so {known['x']} may be a "
+            "corner or a centre",
+            cure="name the columns center_x and center_y, or give the boxes as a .box file",
+        )
+    twins = [name for name in "xy" if sum(one == name for one, _ in _meanings(header)) > 1]
+    if twins:
+        raise DataError(f"{path}: several columns may be {twins[0]}", cure="leave one of them")
     try:
         with warnings.catch_warnings():
             # pandas only warns of rows with more columns than the header, and drops the last.
