@@ -51,7 +51,7 @@ def test_a_test_part_without_labels_is_left_out_and_it_is_said(tmp_path):
     )
     dataset = read(tmp_path)
     assert dataset.test is None
-    assert "test part" in dataset.notes[0]
+    assert "test part" in dataset.notes[-1]
 
 
 def test_a_test_folder_without_annotations_is_left_out_and_it_is_said(tmp_path):
@@ -166,7 +166,8 @@ def test_real_data_are_read_with_their_sources_diameters_and_borders(coco_public
     # 10028.
     assert 64 <= dataset.border_px["10017"] <= 66
     assert 32 <= dataset.border_px["10028"] <= 35
-    assert dataset.notes == ()
+    assert len(dataset.notes) == 1
+    assert "10017 (15), 10028 (8)" in dataset.notes[0]
 
 
 def test_half_of_the_real_labels_give_the_same_borders(coco_public):
