@@ -33,6 +33,7 @@ COLUMNS = (
     "note",
     "accepted",
     "labelled_count",
+    "pool_count",
     "stop_reason",
     "arm_status",
     "code_digest",
@@ -144,6 +145,7 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "stop_reason": record.get("cryossl.stop_reason", ""),
         "arm_status": None,
         "labelled_count": number_in(record.get("cryossl.labelled_count")),
+        "pool_count": number_in(record.get("cryossl.pool_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
         "code_digest": record.get("cryossl.code_digest", ""),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet, measured, only, read_dataset
-from cryossl.data.splits import Split, draw_split, named_items
+from cryossl.data.splits import Split, draw_split, named_items, share_text
 from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_store
 from cryossl.data.store.store import Store, build, is_built
 from cryossl.data.synthetic.dataset import VERSION, synthesise
@@ -17,7 +17,7 @@ from cryossl.network import architecture as networks
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
-from cryossl.strategy_names import CONTROLS
+from cryossl.strategy_names import BASELINES, CONTROLS
 from cryossl.system.user_files import read_text
 
 SYNTHETIC = "synthetic"
@@ -143,10 +143,15 @@ def parts_text(config: Config, split: Split, *, tested: bool) -> str:
     """
     return (
         f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled "
-        f"{config.split.label_unit}s, "
+        f"{config.split.label_unit}s ({labelled_share(split)} labelled), "
         f"{len(split.validation)} validation and {len(split.test)} test "
         f"micrographs{roles_text(config, tested=tested)}"
     )
+
+
+def labelled_share(split: Split) -> str:
+    """The labelled part of the training items in percent, as it was drawn."""
+    return share_text(len(split.labelled), len(split.labelled) + len(split.unlabelled))
 
 
 def roles_text(config: Config, *, tested: bool) -> str:
@@ -175,7 +180,8 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
 
 
 def check(config: Config, split: Split, *, tile_px: int) -> None:
-    """Refuse now what would fail after hours. Raises ConfigError."""
+    """Refuse now what would fail, or could say nothing, after hours. Raises ConfigError."""
+    _require_pool(config, split)
     if config.training.batch_size * (tile_px // networks.multiple(config.network)) ** 2 < 2:
         raise ConfigError(
             f"one tile of {tile_px} px a step leaves a single value to normalise by",
@@ -194,6 +200,29 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
             "accept=confident resamples validation micrographs and there is only one",
             cure="use accept=improved, or add validation micrographs",
         )
+
+
+def _require_pool(config: Config, split: Split) -> None:
+    """Raise ConfigError if a strategy needs unlabelled items and there are none.
+
+    Without them each strategy would be the baseline, and be reported as one that fails.
+    """
+    needing = sorted(set(config.selection.strategies) - set(BASELINES))
+    if split.unlabelled or not needing or not config.loop.max_iterations:
+        return
+    unit = f"training {config.split.label_unit}"
+    count = len(split.labelled)
+    reason = (
+        "as the labelled list has it"
+        if config.split.labelled is not None
+        else f"for a ratio of {config.split.ratio:g}% and at least one label for each source"
+    )
+    raise ConfigError(
+        f"{count} of {count} {unit}s would be labelled (100%), {reason}: nothing is left "
+        f"unlabelled for {', '.join(needing)}",
+        cure="add unlabelled micrographs to the train folder, lower the ratio or shorten the list, "
+        "name fewer sources in sources.csv, or run `cryossl baseline`",
+    )
 
 
 def _list_of(config: Config) -> Path:
