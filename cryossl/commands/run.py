@@ -127,8 +127,8 @@ def dry_run(config: Config) -> None:
     click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
     click.echo(
         f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled "
-        f"({preparation.labelled_share(split)}), {found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced "
-        "pseudo-labels\n"
+        f"({preparation.labelled_share(split)}), {found.unlabelled:,} unlabelled; "
+        f"at most K = {found.quota:,} class-balanced pseudo-labels\n"
         f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of "
         f"{store_plan.tile_px} px"
         f"{preparation.roles_text(config, tested=prepared.tested)}\n"

@@ -23,7 +23,9 @@ def read_text(
     max_bytes: int = MAX_BYTES,
     smaller: str = "",
 ) -> str:
-    """The UTF-8 text of a file, without the byte-order mark that Windows programs begin it with.
+    """The text of a file in UTF-8, or in UTF-16 or UTF-32 as Windows programs write them.
+
+    The byte-order mark is left out.
 
     Args:
         path: the file.
@@ -43,7 +45,8 @@ def read_text(
         size = path.stat().st_size
         if size > max_bytes:
             raise fault(f"{name} has {size} bytes, more than {max_bytes}", cure=smaller)
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        return content.decode(json.detect_encoding(content))
     except OSError as error:
         cure = "check the path and its permissions"
         raise fault(f"cannot read {name}: {error.strerror}", cure=cure) from None
@@ -53,17 +56,24 @@ def read_text(
         ) from None
 
 
-def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: Path, *, max_bytes: int = MAX_BYTES, nan_is_null: bool = False) -> Any:
     """The document of a JSON file.
 
-    Raises DataError as `read_text` does, and for text that is not JSON, is nested too deeply, or
-    holds NaN, Infinity, a number of thousands of digits, or the same key twice in one object. The
-    message has line and column where they are known.
+    Args:
+        path: the file.
+        max_bytes: a larger file is refused unread.
+        nan_is_null: NaN, which programs write where a value is missing, is None.
+
+    Raises:
+        DataError: as `read_text` does, and for text that is not JSON, is nested too deeply, or
+            holds NaN, Infinity, a number of thousands of digits, or the same key twice in one
+            object. The message has line and column where they are known.
     """
     text = read_text(path, max_bytes=max_bytes, smaller="split the data set")
     cure = "export the file again"
+    constant = _nan_as_null if nan_is_null else _no_constant
     try:
-        return json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=_no_twins, parse_constant=constant)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise DataError(f"{path}: broken JSON at {place}: {error.msg}", cure=cure) from None
@@ -83,6 +93,11 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twin = next(name for name in unique if names.count(name) > 1)
         raise _RefusedError(f"the key {twin[:60]!r} occurs twice in one object")
     return unique
+
+
+def _nan_as_null(name: str) -> None:
+    if name != "NaN":
+        _no_constant(name)
 
 
 def _no_constant(name: str) -> NoReturn:

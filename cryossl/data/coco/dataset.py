@@ -18,7 +18,14 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from cryossl.data.coco.layout import PartFiles, find_parts, locate, pictures, real
+from cryossl.data.coco.layout import (
+    PartFiles,
+    find_parts,
+    is_elsewhere,
+    locate,
+    pictures,
+    real,
+)
 from cryossl.data.coco.rasterise import rasterise
 from cryossl.data.coco.records import (
     Fault,
@@ -228,7 +235,7 @@ def _read_part(
 ) -> tuple[dict[str, _Found], tuple[str, ...]]:
     """The pictures of a part by id, both those in the annotation file and the others."""
     try:
-        document = read_json(files.annotations)
+        document = read_json(files.annotations, nan_is_null=True)
     except DataError as error:
         faults.append(Fault(_relative(files.annotations, root), "", error.cause, error.cure))
         return {}, ()
@@ -252,7 +259,17 @@ def _read_part(
         if real(path) not in listed:
             _add_unlisted(root, files.folder, path, max_megapixels, found, faults)
     faults += collected.faults
-    return found, records.notes
+    return found, (*records.notes, *_elsewhere_notes(collected.file, root, paths))
+
+
+def _elsewhere_notes(file: str, root: Path, paths: Mapping[str, Path]) -> tuple[str, ...]:
+    names = [name for name in paths if is_elsewhere(name)]
+    if not names:
+        return ()
+    return (
+        f"{file}: {len(names)} file names are paths of another machine, and only their ends are "
+        f"used: {names[0][:80]!r} is {_relative(paths[names[0]], root)}",
+    )
 
 
 def _names(document: object) -> list[str]:

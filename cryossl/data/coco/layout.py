@@ -12,8 +12,20 @@ from cryossl.data.images import SUFFIXES
 from cryossl.errors import DataError
 
 PARTS = ("train", "validation", "test")
-_STEMS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
+_STEMS = {"train": "train", "validation": "val|valid|validation", "test": "test"}
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_ELSEWHERE = re.compile(r"/|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
+"""How a path begins that is complete on the machine where it was written."""
+# What annotation programs call the one file of an export, in the folder of its pictures: Roboflow,
+# Label Studio, CVAT and X-AnyLabeling, and others.
+_EXPORTS = (
+    "_annotations.coco.json",
+    "result.json",
+    "instances_default.json",
+    "annotations/instances_default.json",
+    "annotations.json",
+    "coco.json",
+)
 _CURE = "expected annotations/instances_train.json and instances_val.json beside train/ and val/"
 
 
@@ -29,9 +41,11 @@ def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
     """Part name -> its files, and notes; `test` may be missing.
 
     Known layouts: `annotations/instances_{train,val,test}.json` with `train/ val/ test/`; the same
-    with the JSON files in the root; the same with a year (`instances_train2017.json`,
-    `train2017/`); picture folders under `images/`. Raises DataError if the folder is missing,
-    empty, without annotation files, or if two layouts are mixed.
+    with the JSON files in the root, without `instances_`, or with a year
+    (`instances_train2017.json`, `train2017/`); picture folders under `images/`; an export of an
+    annotation program for each part, in a folder of its name (`train/_annotations.coco.json`).
+    Validation is `val`, `valid` or `validation`. Raises DataError if the folder is missing, empty,
+    without annotation files, or if two layouts are mixed.
     """
     _check_root(root)
     parts: dict[str, PartFiles] = {}
@@ -41,7 +55,7 @@ def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
         if found is not None:
             parts[part] = found
         elif part != "test":
-            raise DataError(f"{root}: no annotation file for {part}", cure=_CURE)
+            raise DataError(f"{root}: no annotation file for {part}", cure=_cure(root))
         elif any((root / name).is_dir() for name in ("test", "images/test")):
             notes.append("test/ has no annotation file and is left out")
     for part, files in parts.items():
@@ -54,6 +68,16 @@ def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
         _inside(files.folder, root, files.folder.name)
         _inside(files.annotations, root, files.annotations.name)
     return parts, tuple(notes)
+
+
+def _cure(root: Path) -> str:
+    whole = next((name for name in _EXPORTS if (root / name).is_file()), None)
+    if whole is None:
+        return _CURE
+    return (
+        f"{whole} describes all pictures as one part: export the pictures to train on and those to "
+        f"validate on apart, each with its file, to train/{whole} and val/{whole}"
+    )
 
 
 def _check_root(root: Path) -> None:
@@ -79,52 +103,74 @@ def _only(found: list[PartFiles], root: Path, part: str) -> PartFiles | None:
 
 
 def _candidates(root: Path, part: str) -> Iterator[PartFiles]:
-    pattern = re.compile(rf"^instances_((?:{'|'.join(_STEMS[part])})(?:\d{{4}})?)\.json$")
-    for folder in (root / "annotations", root):
-        if not folder.is_dir():
-            continue
-        for file in sorted(folder.iterdir()):
-            match = pattern.match(file.name)
-            if match and file.is_file():
-                places = (root / match[1], root / "images" / match[1])
-                yield PartFiles(
-                    next((place for place in places if place.is_dir()), places[0]), file
-                )
+    stem = rf"(?:{_STEMS[part]})(?:\d{{4}})?"
+    for pattern in (rf"instances_({stem})\.json", rf"({stem})\.json"):
+        files = [
+            (match[1], file)
+            for folder in (root / "annotations", root)
+            for file in _listed(folder)
+            if (match := re.fullmatch(pattern, file.name, re.IGNORECASE)) and file.is_file()
+        ]
+        for name, file in files:
+            places = (root / name, root / "images" / name)
+            yield PartFiles(next((place for place in places if place.is_dir()), places[0]), file)
+        if files:
+            break
+    for folder in (*_listed(root), *_listed(root / "images")):
+        if re.fullmatch(stem, folder.name, re.IGNORECASE):
+            found = (folder / name for name in _EXPORTS if (folder / name).is_file())
+            yield from (PartFiles(folder, file) for file in found)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be listed ({error.strerror})", cure="check its permissions"
+        ) from None
+
+
+def is_elsewhere(file_name: str) -> bool:
+    """Whether a name from an annotation file is a complete path or address of another machine."""
+    return _ELSEWHERE.match(file_name.replace("\\", "/")) is not None
 
 
 def locate(file_name: str, *, folder: Path, root: Path) -> Path:
     """The path of the picture with a name from an annotation file.
 
-    It is under `folder`, or under `root` if the name contains the folder. Raises DataError for a
+    It is under `folder` or its `images`, or under `root` if the name contains the folder.
+    Backslashes are Windows' slashes. A complete path or address is one of another machine and is
+    never opened: its longest end that is in `folder` or `root` counts. Raises DataError for a
     missing file, and for a name that leads out of the data set, directly or through a link.
     """
-    if (
-        not file_name.strip()
-        or _FORBIDDEN.search(file_name)
-        or "\\" in file_name
-        or file_name.startswith("/")
-        or re.match(r"^[A-Za-z]:", file_name)
-        or ".." in file_name.split("/")
-    ):
+    name = file_name.replace("\\", "/")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if not name.strip() or not parts or _FORBIDDEN.search(name) or ".." in parts:
         raise DataError(
             f"the file name {file_name[:80]!r} is not a relative path inside the data set",
             cure="give the name of a picture in the part's folder",
         )
-    for place in (folder, root):
-        path = place / os.path.normpath(file_name)
-        try:
-            present = path.exists() or path.is_symlink()
-        except OSError as error:
-            raise DataError(
-                f"the file name {file_name[:80]!r} cannot be used ({error.strerror})",
-                cure="rename the file",
-            ) from None
-        if present:
-            _inside(path, root, file_name[:80])
-            return path
+    for start in range(len(parts) if is_elsewhere(file_name) else 1):
+        for place in (folder, folder / "images", folder / "images" / "default", root):
+            path = place.joinpath(*parts[start:])
+            if _present(path, file_name):
+                _inside(path, root, file_name[:80])
+                return path
     raise DataError(
         f"the picture {file_name[:80]!r} is missing", cure="restore it or remove its entry"
     )
+
+
+def _present(path: Path, file_name: str) -> bool:
+    try:
+        return path.exists() or path.is_symlink()
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"the file name {file_name[:80]!r} cannot be used "
+            f"({getattr(error, 'strerror', None) or error})",
+            cure="rename the file",
+        ) from None
 
 
 def real(path: Path) -> Path | None:
