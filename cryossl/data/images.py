@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import logging
 import stat
+import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,12 @@ _MEAN_DEVIATION_TO_SIGMA = 1.2533  # sqrt(pi / 2), the same for the mean absolut
 _MRC_HEADER_BYTES = 1024
 _MRC_EXTENDED = slice(92, 96)  # the length of the extended header
 _MOST_SAMPLES = 4  # red, green, blue and alpha
+_MRC_BITS = {0: 8, 1: 16, 2: 32, 3: 32, 4: 64, 6: 16, 12: 16, 101: 4}  # mode -> bits of a pixel
+_MARKS = {
+    "jpeg": (b"\xff\xd8\xff",),
+    "png": (b"\x89PNG\r\n\x1a\n",),
+    "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+}
 _PILLOW_LIMIT = threading.Lock()
 _GREY_MODES = ("L", "I;16", "I;16L", "I;16B", "I", "F")
 
@@ -87,6 +94,22 @@ def read_picture(path: Path, *, max_megapixels: float) -> Float32[np.ndarray, "h
             cure="repair the picture or take it out of the data set",
         )
     return picture
+
+
+def picture_format(path: Path) -> str | None:
+    """`jpeg`, `png`, `tiff` or `mrc` by the first bytes of a file, never by its name, else None.
+
+    None also for what is not a regular file. Raises OSError if the file cannot be read.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    with path.open("rb") as file:
+        head = file.read(_MRC_HEADER_BYTES)
+    for name, marks in _MARKS.items():
+        if head.startswith(marks):
+            return name
+    return "mrc" if head[208:212] == b"MAP " or _is_old_mrc(head, status.st_size) else None
 
 
 def resize(
@@ -153,29 +176,40 @@ def _door(path: Path) -> Iterator[None]:
 
 
 def _format(path: Path) -> str:
-    """`jpeg`, `png`, `tiff` or `mrc`, from the first bytes. Raises DataError."""
+    """`jpeg`, `png`, `tiff` or `mrc`. Raises DataError."""
     # Opening a FIFO would block for ever.
     if not stat.S_ISREG(path.stat().st_mode):
         raise DataError(f"{path}: not a regular file", cure="take it out of the data set")
-    with path.open("rb") as file:
-        head = file.read(_MRC_HEADER_BYTES)
-    if not head:
+    found = picture_format(path)
+    if found is not None:
+        return found
+    if not path.stat().st_size:
         raise DataError(
             f"{path}: the file is empty", cure="restore it or take it out of the data set"
         )
-    for name, marks in (
-        ("jpeg", (b"\xff\xd8\xff",)),
-        ("png", (b"\x89PNG\r\n\x1a\n",)),
-        ("tiff", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
-    ):
-        if head.startswith(marks):
-            return name
-    # MRC files from before 2000 have no mark in the header, so the suffix decides.
-    if head[208:212] == b"MAP " or path.suffix.lower() == ".mrc":
-        return "mrc"
     raise DataError(
-        f"{path}: neither JPEG, PNG, TIFF nor MRC", cure="convert it or take it out of the data set"
+        f"{path}: neither JPEG, PNG, TIFF nor MRC by its first bytes",
+        cure="restore it, convert it or take it out of the data set",
     )
+
+
+def _is_old_mrc(head: bytes, size_bytes: int) -> bool:
+    """Whether a file without a mark has the header of an MRC, in either order of bytes.
+
+    MRC files from before 2000 have no mark. Their header begins with sizes and a mode, and the file
+    is as long as these say.
+    """
+    if len(head) < _MRC_HEADER_BYTES:
+        return False
+    for order in "<>":
+        nx, ny, nz, mode = struct.unpack_from(f"{order}4i", head)
+        (extended,) = struct.unpack_from(f"{order}i", head, _MRC_EXTENDED.start)
+        bits = _MRC_BITS.get(mode)
+        if bits is not None and min(nx, ny, nz) >= 1 and extended >= 0:
+            row_bytes = -(-nx * bits // 8)
+            if size_bytes >= _MRC_HEADER_BYTES + extended + row_bytes * ny * nz:
+                return True
+    return False
 
 
 def _checked_size(

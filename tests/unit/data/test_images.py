@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from watched_calls import watched_calls
 
-from cryossl.data.images import normalise, read_picture, read_size, resize
+from cryossl.data.images import normalise, picture_format, read_picture, read_size, resize
 from cryossl.data.levels import NEUTRAL
 from cryossl.errors import DataError
 
@@ -88,6 +88,36 @@ def test_the_format_is_told_from_the_content_not_the_name(pictures):
     folder, _ = pictures
     (folder / "liar.jpg").write_bytes((folder / "l.png").read_bytes())
     np.testing.assert_array_equal(read_picture(folder / "liar.jpg", max_megapixels=1), GREY)
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_an_mrc_without_the_mark_is_told_by_sizes_that_fit_the_file(tmp_path, order):
+    old = np.zeros(1024, np.uint8)
+    old[:16].view(f"{order}i4")[:] = 20, 12, 1, 2
+    values = GREY.astype(f"{order}f4")
+    whole = old.tobytes() + values.tobytes()
+    (tmp_path / "old.rec").write_bytes(whole)
+    assert picture_format(tmp_path / "old.rec") == "mrc"
+    assert read_size(tmp_path / "old.rec", max_megapixels=1) == (12, 20)
+    np.testing.assert_array_equal(read_picture(tmp_path / "old.rec", max_megapixels=1), GREY)
+    (tmp_path / "cut.mrc").write_bytes(whole[:-1])
+    assert picture_format(tmp_path / "cut.mrc") is None
+
+
+def test_what_is_no_picture_has_no_format_whatever_its_name(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.tif")
+    for name, content in {
+        "empty.mrc": b"",
+        "zeros.mrc": bytes(5000),
+        "notes.jpg": b"particles\n" * 300,
+        "table.mrc": np.arange(4000, dtype=np.int32).tobytes(),
+        "short.mrc": b"MAP",
+    }.items():
+        (tmp_path / name).write_bytes(content)
+    assert {path.name: picture_format(path) for path in tmp_path.iterdir()} == dict.fromkeys(
+        sorted(path.name for path in tmp_path.iterdir())
+    )
 
 
 def test_a_jpeg_keeps_its_stored_orientation(tmp_path):
