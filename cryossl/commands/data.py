@@ -21,22 +21,28 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
     from cryossl.progress.events import silent
 
     faults = faults_of(path, max_megapixels=settings.max_megapixels, report=silent)
-    rows = (
-        ()
+    dataset = (
+        None
         if faults
-        else summary(
-            read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),
-            particle_radius_fraction=settings.particle_radius_fraction,
-        )
+        else read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
+    )
+    notes = dataset.notes if dataset else ()
+    rows = (
+        summary(dataset, particle_radius_fraction=settings.particle_radius_fraction)
+        if dataset
+        else ()
     )
     if as_json:
         found = {
             "faults": [asdict(fault) for fault in faults],
+            "notes": notes,
             "sources": [asdict(row) for row in rows],
         }
         click.echo(json.dumps(found, indent=1))
     for fault in () if as_json else faults:
         click.echo(f"❌ {fault}; {fault.cure}")
+    for note in () if as_json else notes:
+        click.echo(f"   {note}")
     for row in () if as_json else rows:
         ratio = (
             "no labels"

@@ -81,7 +81,7 @@ def assign(
     Labels are not used: most of them are hidden later, by a draw that depends on the source.
     """
     exact = dict(reversed(table))
-    globs = [(file, source) for file, source in table if any(mark in file for mark in "*?[")]
+    globs = [(file, source) for file, source in table if _is_glob(file)]
     sources: dict[str, str] = {}
     for description in descriptions:
         if source := _from_table(description, exact, globs) or description.stated:
@@ -97,6 +97,10 @@ def assign(
     )
     sources |= by_name | by_size
     return sources, _notes(by_name, by_size, sources, descriptions, table)
+
+
+def _is_glob(file: str) -> bool:
+    return any(mark in file for mark in "*?[")
 
 
 def _name(description: Description) -> str:
@@ -149,14 +153,11 @@ def _notes(
             f"{counts_text(by_size.values())}; if a group holds several proteins, name them in "
             "sources.csv"
         )
+    keys = {key for one in descriptions for key in (one.id, _name(one))}
     unused = [
         file
         for file, _ in table
-        if not any(
-            fnmatchcase(key, file) or key == file
-            for description in descriptions
-            for key in (description.id, _name(description))
-        )
+        if file not in keys and not (_is_glob(file) and any(fnmatchcase(key, file) for key in keys))
     ]
     if unused:
         notes.append(

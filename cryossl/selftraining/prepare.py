@@ -18,7 +18,7 @@ from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.strategy_names import BASELINES, CONTROLS
-from cryossl.system.user_files import read_text
+from cryossl.system.user_files import MAX_LIST_BYTES, read_text
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0
@@ -66,6 +66,11 @@ def sketch(config: Config, dataset: DataSet) -> StorePlan:
     for stored in store_plan.micrographs:
         stored.with_border(dataset.border_px[stored.source])
     return store_plan
+
+
+def notes_of(dataset: DataSet, store_plan: StorePlan) -> tuple[str, ...]:
+    """What is to be known before training: how the data were read, guessed and scaled."""
+    return tuple(f"   {note}" for note in (*dataset.notes, *store_plan.notes))
 
 
 def store_of(dataset: DataSet, config: Config, code: StageCode, report: OnProgress) -> Store:
@@ -240,5 +245,11 @@ def _list_of(config: Config) -> Path:
 
 def _listed(path: Path) -> list[str]:
     """The names in a labelled list, one a line, without blank lines and comments (#)."""
-    lines = read_text(path, name=f"the labelled list {path}").splitlines()
+    text = read_text(
+        path,
+        name=f"the labelled list {path}",
+        max_bytes=MAX_LIST_BYTES,
+        smaller="give a file with one name a line",
+    )
+    lines = text.splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 from typed_commands import call
+
+from cryossl.data.sources import Description, assign
 
 HEIGHT, WIDTH = 64, 80
 
@@ -125,3 +129,104 @@ def test_the_share_that_is_printed_is_the_one_that_was_drawn(tmp_path):
     (root / "sources.csv").write_text("file,source\n*train00[0-4].png,a\n*,b\n")
     done = run(root, "--dry-run", "--ratio", "5")
     assert "17 training micrographs: 2 labelled (12%), 15 unlabelled" in done.out, done
+
+
+# --- what is to be known before training
+
+
+def two_categories(document):
+    document["categories"] = [{"id": 1, "name": "ribosome"}, {"id": 2, "name": "ice"}]
+    for entry in document["annotations"]:
+        entry["category_id"] = 1 + entry["id"] % 2
+
+
+def outside(document):
+    document["annotations"].append(document["annotations"][0] | {"bbox": [200, 200, 9, 9]})
+
+
+def one_category(document):
+    document["categories"] = [{"id": 1, "name": "ribosome"}]
+
+
+NOTES = {
+    "categories": (two_categories, "all of 'ice', 'ribosome' count as particles"),
+    "one category": (one_category, "all of 'ribosome' count as particles"),
+    "particles outside": (outside, "1 particles lie wholly outside their picture"),
+}
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_check_and_dry_run_print_what_a_run_prints(tmp_path, name):
+    change, words = NOTES[name]
+    root = write(tmp_path / "data", change=change)
+    (root / "test").mkdir()
+    checked = call("data", "check", str(root))
+    as_json = json.loads(call("data", "check", str(root), "--json").out)
+    dry = run(root, "--dry-run", "--ratio", "50")
+    # Refused behind the notes, so nothing is trained.
+    started = run(root, "--ratio", "100")
+    assert (checked.code, dry.code, started.code) == (0, 0, 2)
+    notes = [line for line in started.out.splitlines() if line.startswith("   ")]
+    assert any(words in note for note in notes)
+    assert any("test/ has no annotation file" in note for note in notes)
+    assert any("prot (10)" in note for note in notes)
+    assert [f"   {note}" for note in as_json["notes"]] == notes
+    for note in notes:
+        assert note in checked.out.splitlines()
+        assert note in dry.out.splitlines()
+
+
+def test_a_sweep_s_dry_run_prints_the_notes_too(tmp_path):
+    root = write(tmp_path / "data", change=two_categories)
+    place = ("--work", str(tmp_path / "work"), "--results", str(tmp_path / "results"))
+    done = call("sweep", "--data", str(root), "--tile-px", "32", "--threads", "1", "--seeds", "1",
+                "--ratios", "50", "--dry-run", *place)  # fmt: skip
+    assert done.code == 0, done.err
+    assert "count as particles" in done.out
+
+
+# --- side files
+
+
+def sparse(path):
+    with path.open("wb") as file:
+        file.truncate(3 * 2**30)
+
+
+SIDE_FILES = {
+    "a link out": (lambda path: path.symlink_to("../outside.csv"), "a link out of the data set"),
+    "a link to a device": (lambda path: path.symlink_to("/dev/zero"), "a link out of the data set"),
+    "a pipe": (os.mkfifo, "is no regular file"),
+    "a folder": (lambda path: path.mkdir(), "is no regular file"),
+    "3 GB": (sparse, "more than 67108864; write patterns"),
+}
+
+
+@pytest.mark.parametrize("name", SIDE_FILES)
+def test_sources_csv_is_read_through_the_checked_door(tmp_path, name):
+    make, words = SIDE_FILES[name]
+    root = write(tmp_path / "data")
+    (tmp_path / "outside.csv").write_text("file,source\n*,x\n")
+    make(root / "sources.csv")
+    done = call("data", "check", str(root))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert words in done.out
+    assert words in refused(run(root, "--ratio", "50"))
+
+
+@pytest.mark.parametrize("name", ["a pipe", "a folder", "3 GB"])
+def test_a_labelled_list_is_read_through_the_checked_door(tmp_path, name):
+    make, words = SIDE_FILES[name]
+    root = write(tmp_path / "data")
+    make(tmp_path / "mine.txt")
+    said = refused(run(root, "--labelled", str(tmp_path / "mine.txt")))
+    assert words.split(";")[0] in said
+
+
+def test_thousands_of_lines_of_sources_csv_cost_no_minute(tmp_path):
+    names = [f"m{number:05d}.png" for number in range(20_000)]
+    table = [(name, "a") for name in names]
+    started = time.monotonic()
+    sources, _ = assign([Description(name, 9, 9, "") for name in names], table=table)
+    assert time.monotonic() - started < 5
+    assert set(sources.values()) == {"a"}

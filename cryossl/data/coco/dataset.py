@@ -37,7 +37,7 @@ from cryossl.data.coco.records import (
 from cryossl.data.images import read_size
 from cryossl.data.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 from cryossl.errors import DataError
-from cryossl.system.user_files import read_json, read_text
+from cryossl.system.user_files import MAX_LIST_BYTES, read_json, read_text
 
 __all__ = [
     "DataSet",
@@ -135,7 +135,16 @@ def scan(
         parts, layout_notes = find_parts(root)
         table_file = root / "sources.csv"
         table = (
-            parse_table(read_text(table_file, name=table_file.name), name=table_file.name)
+            parse_table(
+                read_text(
+                    table_file,
+                    name=table_file.name,
+                    max_bytes=MAX_LIST_BYTES,
+                    smaller="write patterns such as 10017_*",
+                    inside=root,
+                ),
+                name=table_file.name,
+            )
             if os.path.lexists(table_file)
             else ()
         )
@@ -235,7 +244,7 @@ def _read_part(
 ) -> tuple[dict[str, _Found], tuple[str, ...]]:
     """The pictures of a part by id, both those in the annotation file and the others."""
     try:
-        document = read_json(files.annotations, nan_is_null=True)
+        document = read_json(files.annotations, nan_is_null=True, inside=root)
     except DataError as error:
         faults.append(Fault(_relative(files.annotations, root), "", error.cause, error.cure))
         return {}, ()

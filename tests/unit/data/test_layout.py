@@ -108,9 +108,9 @@ def test_a_data_folder_reached_through_a_link_is_read(tmp_path):
 NAMES = {
     "images\\a.png": "images/a.png",
     ".\\images\\a.png": "images/a.png",
-    "C:\\Users\\me\\data\\train\\images\\a.png": "images/a.png",
+    "D:\\me\\data\\train\\images\\a.png": "images/a.png",
     "\\\\host\\share\\a.png": "a.png",
-    "/home/me/data/train/images/a.png": "images/a.png",
+    "/mnt/me/data/train/images/a.png": "images/a.png",
     "/data/upload/1/a.png": "a.png",
     "http://localhost:8080/data/upload/1/a.png": "a.png",
     "/data/local-files/?d=images/a.png": "a.png",
