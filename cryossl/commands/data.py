@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from cryossl.config import InputSettings
+from cryossl.data.coco.dataset import DataSet, read_dataset
 from cryossl.errors import DataError
 
 
@@ -17,15 +18,15 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
     """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
     from cryossl.data.check import check as faults_of
     from cryossl.data.check import summary
-    from cryossl.data.coco.dataset import read_dataset
     from cryossl.progress.events import silent
 
-    faults = faults_of(path, max_megapixels=settings.max_megapixels, report=silent)
-    dataset = (
-        None
-        if faults
-        else read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
+    faults = faults_of(
+        path,
+        max_megapixels=settings.max_megapixels,
+        follow_links=settings.follow_links,
+        report=silent,
     )
+    dataset = None if faults else _read(path, settings)
     notes = dataset.notes if dataset else ()
     rows = (
         summary(dataset, particle_radius_fraction=settings.particle_radius_fraction)
@@ -59,6 +60,15 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
             f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}",
             cure="mend and check again",
         )
+
+
+def _read(path: Path, settings: InputSettings) -> DataSet:
+    return read_dataset(
+        path,
+        border=settings.border,
+        max_megapixels=settings.max_megapixels,
+        follow_links=settings.follow_links,
+    )
 
 
 def synthesise(folder: Path, **sizes: int) -> None:
@@ -95,9 +105,8 @@ def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> No
     from PIL import Image
 
     from cryossl.commands.drawing import particle_pictures
-    from cryossl.data.coco.dataset import read_dataset
 
-    dataset = read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
+    dataset = _read(path, settings)
     folder.mkdir(parents=True, exist_ok=True)
     for drawn in particle_pictures(dataset, count=count, settings=settings):
         target = folder / f"{drawn.name}.png"

@@ -36,7 +36,10 @@ def load(config: Config, report: OnProgress) -> DataSet:
         root = config.run.data_sets / f"{SYNTHETIC}-{VERSION}"
         synthesise(root, seed=SYNTHETIC_SEED, report=report)
     dataset = read_dataset(
-        root, border=config.input.border, max_megapixels=config.input.max_megapixels
+        root,
+        border=config.input.border,
+        max_megapixels=config.input.max_megapixels,
+        follow_links=config.input.follow_links,
     )
     if config.input.sources:
         dataset = only(dataset, config.input.sources)

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typed_commands import call
 
+from cryossl.config_file import load
 from cryossl.data.sources import Description, assign
 
 HEIGHT, WIDTH = 64, 80
@@ -230,3 +231,29 @@ def test_thousands_of_lines_of_sources_csv_cost_no_minute(tmp_path):
     sources, _ = assign([Description(name, 9, 9, "") for name in names], table=table)
     assert time.monotonic() - started < 5
     assert set(sources.values()) == {"a"}
+
+
+# --- links
+
+
+@pytest.mark.parametrize("option", [("--follow-links",), ("--follow-links", "true")])
+def test_micrographs_on_another_disk_are_read_on_request(tmp_path, option):
+    root = write(tmp_path / "data")
+    for path in sorted((root / "train").iterdir())[:3]:
+        path.rename(tmp_path / path.name)
+        path.symlink_to(tmp_path / path.name)
+    assert "--follow-links true" in refused(run(root, "--ratio", "50"))
+    assert call("data", "check", str(root)).code == 2
+    assert call("data", "check", str(root), *option).code == 0
+    done = run(root, "--dry-run", "--ratio", "50", *option)
+    assert (done.code, "follow_links: true\n" in done.out) == (0, True), done.err
+
+
+def test_links_are_followed_by_a_config_file_and_change_no_key(tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text("input:\n  follow_links: true\n")
+    config, _ = load(file, {}, yielding={})
+    assert config.input.follow_links
+    assert config.flat()["input.follow_links"] is True  # the parameters of a run
+    decides = ("training", "result", "cell", "content", "machine", "record")
+    assert "input.follow_links" not in config.values_deciding(*decides)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import pytest
 from coco_folders import entries, read, refusal, write_dataset, write_part, write_picture
+
+from cryossl.data.coco.dataset import read_dataset
+from cryossl.errors import DataError
 
 OUTSIDE = [
     "../secret.jpg",
@@ -212,3 +216,67 @@ def test_nan_stands_for_a_missing_value(tmp_path):
     assert "not four finite numbers" in refusal(tmp_path)
     file.write_text(whole.replace('"area": 64', '"area": Infinity'))
     assert "Infinity" in refusal(tmp_path)
+
+
+def elsewhere(tmp_path):
+    """A data set whose training pictures lie on another disk, half of them in a linked folder."""
+    root = write_dataset(tmp_path / "data")
+    disk = tmp_path / "disk"
+    write_picture(disk / "folder" / "10017_x.png")
+    (root / "train" / "10017_b.png").rename(disk / "10017_b.png")
+    (root / "train" / "10017_b.png").symlink_to(disk / "10017_b.png")
+    write_picture(disk / "10017_u.dat.png")
+    (disk / "10017_u.dat.png").rename(disk / "u")
+    (root / "train" / "10017_u").symlink_to(disk / "u")
+    (root / "train" / "folder").symlink_to(disk / "folder")
+    (root / "train" / "loop").symlink_to(root / "train")
+    (disk / "folder" / "up").symlink_to(disk)
+    return root
+
+
+def test_links_lead_out_of_the_data_set_on_request_alone(tmp_path):
+    root = elsewhere(tmp_path)
+    assert "--follow-links true" in refusal(root)
+    found = read_dataset(root, border=0, max_megapixels=1, follow_links=True)
+    ids = [micrograph.id for micrograph in found.train.micrographs]
+    assert {"train/10017_a.jpg", "train/10017_b.png", "train/10017_u"} < set(ids)
+    assert "train/folder/10017_x.png" in ids
+    # A link to where the walk has been is not walked again.
+    assert len(ids) == len(set(ids)) < 8
+    assert list(found.train.particles) == ["train/10017_a.jpg", "train/10017_b.png"]
+
+
+def test_folders_behind_links_are_left_out_and_named(tmp_path):
+    root = write_dataset(tmp_path / "data")
+    write_picture(tmp_path / "disk" / "x.png")
+    (root / "train" / "more").symlink_to(tmp_path / "disk")
+    (note,) = (note for note in read(root).notes if "behind links" in note)
+    assert note.startswith("1 folders behind links are left out, the first is train/more")
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "train/../../secret.jpg", "loop.jpg"])
+def test_followed_links_open_no_other_way_out(tmp_path, name):
+    root = write_dataset(tmp_path / "data")
+    write_picture(tmp_path / "secret.jpg")
+    (root / "train" / "loop.jpg").symlink_to(root / "train" / "loop.jpg")
+    write_part(root, "train", [], document=entries([name]))
+    with pytest.raises(DataError):
+        read_dataset(root, border=0, max_megapixels=1, follow_links=True)
+
+
+@pytest.mark.parametrize("linked", ["train", "annotations", "sources.csv"])
+def test_parts_and_side_files_may_lie_elsewhere_too(tmp_path, linked):
+    root = write_dataset(tmp_path / "data")
+    (root / "sources.csv").write_text("file,source\n*,x\n")
+    (root / linked).rename(tmp_path / linked)
+    (root / linked).symlink_to(tmp_path / linked)
+    assert "link out of the data set" in refusal(root)
+    found = read_dataset(root, border=0, max_megapixels=1, follow_links=True)
+    assert {micrograph.source for micrograph in found.train.micrographs} == {"x"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_cannot_be_listed_is_a_fault(tmp_path):
+    root = write_dataset(tmp_path)
+    (root / "train" / "locked").mkdir(mode=0)
+    assert "cannot be listed (Permission denied)" in refusal(root)
