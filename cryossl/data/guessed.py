@@ -53,12 +53,14 @@ def from_names(names: Mapping[str, str]) -> dict[str, str]:
     - a word that several files share and that no program writes. Words that differ in their numbers
       alone (`apo1`, `apo2`) are sources if there are few of them, else their common letters are.
 
-    Nothing is guessed where fewer than half of the files would have a source.
+    Nothing is guessed where most files that begin with an entry or a word share it with no other.
     """
-    found = _entries({key: _entry(name) for key, name in names.items()})
-    found |= _words({key: _word(name) for key, name in names.items() if key not in found})
-    told = 2 * len(found) >= len(names) and _repeated(Counter(found.values()))
-    return found if told else {}
+    entries = {key: entry for key, name in names.items() if (entry := _entry(name))}
+    found = _entries(entries)
+    words = {key: word for key, name in names.items() if key not in found and (word := _word(name))}
+    found |= _words(words)
+    told = 2 * len(found) >= len(entries.keys() | words.keys())
+    return found if told and _repeated(Counter(found.values())) else {}
 
 
 def from_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
@@ -91,18 +93,16 @@ def _word(name: str) -> str:
 
 
 def _entries(entries: Mapping[str, str]) -> dict[str, str]:
-    found = {key: entry for key, entry in entries.items() if entry}
-    count = Counter(found.values())
+    count = Counter(entries.values())
     numbers = sorted(int(entry) for entry in count)
     series = len(numbers) > 3 and numbers[-1] - numbers[0] < 2 * len(numbers)
-    return found if not series and _repeated(count) else {}
+    return dict(entries) if not series and _repeated(count) else {}
 
 
 def _words(words: Mapping[str, str]) -> dict[str, str]:
     families: dict[str, Counter[str]] = {}
     for word in words.values():
-        if word:
-            families.setdefault(re.sub(r"\d+", "#", word), Counter())[word] += 1
+        families.setdefault(re.sub(r"\d+", "#", word), Counter())[word] += 1
     source: dict[str, str] = {}
     for family, count in families.items():
         timed = family.startswith("#") and family.count("#") > 1

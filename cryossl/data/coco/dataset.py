@@ -179,18 +179,15 @@ def scan(
     ]
     sources, source_notes = assign(descriptions, table=table)
     notes += source_notes
-    faults += [
-        Fault(
-            micrograph_id,
-            "",
-            f"its source {source[:80]!r} is no plain name",
-            "use up to 64 letters, digits, dots, dashes, underscores and blanks",
-        )
-        for source, micrograph_id in sorted(
-            {source: key for key, source in sources.items()}.items()
-        )
-        if not is_plain(source)
-    ]
+    names = FaultList("")
+    for source, micrograph_id in sorted({source: key for key, source in sources.items()}.items()):
+        if not is_plain(source):
+            names.add(
+                micrograph_id,
+                f"its source {source[:80]!r} is no plain name",
+                "use up to 64 letters, digits, dots, dashes, underscores and blanks",
+            )
+    faults += names.faults
     built = {name: _part(entries, sources) for name, entries in found.items()}
     test = built.get("test")
     if test is not None and not test.particles:

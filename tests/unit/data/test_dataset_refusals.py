@@ -97,3 +97,15 @@ def test_scan_lists_faults_of_both_parts(tmp_path):
         "annotations/instances_train.json",
         "annotations/instances_val.json",
     ]
+
+
+def test_sources_that_are_no_names_are_one_fault(tmp_path):
+    write_dataset(tmp_path)
+    names = [f"a{number}.png" for number in range(5)]
+    document = entries(names)
+    for entry in document["images"]:
+        entry["source"] = f"disk/{entry['file_name']}"
+    write_part(tmp_path, "train", names, document=document)
+    said = refusal(tmp_path)
+    assert "is no plain name (and 4 more like it: train/a1.png, train/a2.png, " in said
+    assert "more faults" not in said

@@ -111,6 +111,11 @@ def test_two_names_that_begin_alike_by_chance_are_no_source():
     assert guessed([f"{_letters(3).lower()}q{i}_x" for i in range(38)] + ["ab_1", "ab_2"]) == {}
 
 
+def test_files_whose_names_say_nothing_do_not_speak_against_those_that_do():
+    names = [f"FoilHole_{i}_Data.jpg" for i in range(30)] + [f"TRPV{i}.jpg" for i in range(30)]
+    assert guessed([*names, "apo_1", "apo_2"]) == {"apo": 2}
+
+
 def test_pictures_with_a_size_of_their_own_are_one_group():
     assert set(from_sizes({str(i): (100 + i, 200) for i in range(FILES)}).values()) == {"all"}
     assert from_sizes({"a": (100, 200), "b": (100, 200), "c": (50, 60)}) == {
