@@ -29,10 +29,13 @@ json_option = partial(option, "--json", "as_json", is_flag=True)
 def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of a setting; the command gets its text, or None where it was not typed."""
     section, field = fields()[name]
+    # `--follow-links` alone means `--follow-links true`.
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
     return option(
         f"--{name.replace('_', '-')}",
         name,
         metavar="VALUE",
+        **(alone if field.annotation is bool else {}),
         help=f"{field.description}  [{section}; {default_text(field) or 'none'}]",
     )
 
@@ -301,6 +304,7 @@ def data() -> None:
 @click.argument("path", type=PATH)
 @setting_option("border")
 @setting_option("max_megapixels")
+@setting_option("follow_links")
 @setting_option("particle_radius_fraction")
 @json_option(help="print the faults as JSON")
 def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
@@ -346,6 +350,7 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 @option("--to", "folder", type=PATH, default=Path("pictures"), help="folder to write")
 @setting_option("border")
 @setting_option("max_megapixels")
+@setting_option("follow_links")
 @setting_option("particle_radius_fraction")
 @option("--count", type=click.IntRange(1), default=6, help="micrographs to draw")
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:

@@ -93,6 +93,10 @@ class InputSettings(Section):
         gt=0,
         description="largest picture that is opened, in millions of pixels",
     )
+    follow_links: Nothing[bool] = Field(
+        False,
+        description="links in the data folder may lead out of it, to files and folders elsewhere",
+    )
 
 
 class SplitSettings(Section):

@@ -139,7 +139,7 @@ def _run_cells(
     ):
         narrator.begin("Prepare")
         state = SweepState(folder / STATE_FILE)
-        prepared = _prepare_cells(config, grid, narrator)
+        prepared = _prepare_cells(config, grid, narrator, on_note=narrator.say)
         place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
         state.keep_threads(place.threads)
         planned = _plan_cells(config, place, prepared, narrator)
@@ -242,7 +242,7 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
     """Print which cells have finished, and how long each of the others will take at most."""
     state = SweepState(config.run.folder / STATE_FILE)
     with ProgressConsole(sys.stderr) as console:
-        prepared = _prepare_cells(config, grid, console)
+        prepared = _prepare_cells(config, grid, console, on_note=click.echo)
         place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
         # The keys need the store, which takes long to decode. Without a finished cell there is no
         # key to compare with.
@@ -277,7 +277,9 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
     )
 
 
-def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> PreparedCells:
+def _prepare_cells(
+    config: Config, grid: Sequence[Cell], report: OnProgress, *, on_note: Callable[[str], None]
+) -> PreparedCells:
     """Read the data set and draw each cell's split.
 
     Raises:
@@ -285,6 +287,8 @@ def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> 
     """
     dataset = preparation.load(config, report)
     store_plan = preparation.sketch(config, dataset)
+    for note in preparation.notes_of(dataset, store_plan):
+        on_note(note)
     tile_px = store_plan.tile_px
     drawn = [
         (cell, preparation.draw(cell.config, store_plan.micrographs, tile_px=tile_px))

@@ -34,6 +34,7 @@ from cryossl.data.synthetic.simulator import (
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import file_sha256, filled_aside, sync_folder
+from cryossl.system.user_files import read_json
 
 SIMULATION_FILE = "simulation.json"
 SUMS_FILE = "SHA256SUMS"
@@ -118,8 +119,8 @@ def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
     try:
-        found = json.loads((folder / SIMULATION_FILE).read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(folder / SIMULATION_FILE, max_bytes=2**20, inside=folder)["settings"]
+    except (DataError, KeyError, TypeError):
         found = None
     if found != settings:
         raise DataError(
