@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Float64, UInt8
 
 from cryossl.config import InputSettings
@@ -34,6 +33,7 @@ from cryossl.data.tiling import Tile, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress
 from cryossl.system.digest import digest
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import filled_aside, write_durably
 
 CENTRES, INDEX = "centres.f8", "index.json"
