@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs.arms import Arm, build_arms
-from analysis.runs.counts import ModelCounts, ReadCounts, no_counts
+from analysis.runs.counts import Counts, ModelCounts, ReadCounts, no_counts, unreachable_text
 from analysis.runs.tidy import metric_names, setting_names, started, tidy
 from analysis.stats.contrasts import run_ids_to_count
 from analysis.tables.details import aspects, iterations, sources
@@ -20,6 +20,7 @@ from analysis.tables.table import Table
 from cryossl.errors import ConfigError, DataError
 
 HEADLINE = "test/f1"
+_WITHOUT_COUNTS = "intervals that need them are Student's t over seeds, on these test micrographs"
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,11 @@ def _compare_group(
     group: pd.DataFrame, settings: str, metric: str, read_counts: ReadCounts
 ) -> Comparison:
     arms = build_arms(group)
-    counts = read_counts(run_ids_to_count(arms))
+    wanted = run_ids_to_count(arms)
+    counts = read_counts(wanted)
+    lost = unreachable_text(
+        counts.unreachable if isinstance(counts, Counts) else {}, runs=len(wanted)
+    )
     verdicts = judge_arms(arms, counts)
     return Comparison(
         dataset=str(group["dataset"].iloc[0]),
@@ -122,7 +127,7 @@ def _compare_group(
         iterations=iterations(arms, metric=metric),
         sources=sources(arms, metric=metric),
         verdicts=verdicts,
-        faults=_faults(group, arms),
+        faults=(*_faults(group, arms), *([f"{lost}: {_WITHOUT_COUNTS}"] if lost else [])),
         arms=arms,
         counts=counts,
     )
