@@ -151,7 +151,7 @@ def _missing(
     shown = pictured_runs(section.comparison)
     lost = {run: unreachable[run] for run, _ in shown if run in unreachable}
     why = unreachable_text(lost, runs=len(shown))
-    none = [f"no pictures of micrographs of some runs: {why}"] if why else []
+    none = [f"{'not all' if pictures else 'no'} pictures of micrographs: {why}"] if why else []
     if not pictures and not why:
         none = ["no pictures of micrographs: the runs recorded none"]
     return (

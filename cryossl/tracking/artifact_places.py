@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -53,49 +52,59 @@ def places_to_look(database: Path | None, artifact_uri: str, former: str) -> tup
     return tuple(dict.fromkeys(places))
 
 
-def mend_places(database: Path) -> list[tuple[Path, Path]]:
-    """Let a database that was moved or copied name the places beside it; returns (old, new).
+def mend_places(database: Path) -> list[Path]:
+    """Let a database that was moved or copied name the places beside it.
 
     A copy never writes into the original's place. What stayed in an old place is still read
     there. A place that somebody chose elsewhere is kept: its files are there, none are beside the
     database, and no database is beside them.
 
-    Raises OSError if the database cannot be written.
+    Returns the folders that were named before. Raises OSError if the database cannot be written.
     """
+    before = []
     try:
         with closing(sqlite3.connect(database, timeout=_LOCKED_SECONDS)) as store, store:
-            return list(_mended(store, database))
+            places = store.execute(_PLACES).fetchall()
+            # The default experiment was made with the database.
+            origins = {local_path(location or "") for number, location, _ in places if not number}
+            made_in = {one.parent for one in origins if one is not None}
+            for experiment, location, used in places:
+                old = local_path(location or "")
+                new = None if old is None else _beside(database, old)
+                if old is None or new is None:
+                    continue
+                if _has_moved(database, old, new, known=bool(used) or old.parent in made_in):
+                    _move(store, experiment, location, old=old, new=new)
+                    before.append(old.parent)
     except sqlite3.Error as error:
         raise OSError(f"its places of files cannot be mended: {error}") from None
+    return list(dict.fromkeys(before))
 
 
-def _mended(store: sqlite3.Connection, database: Path) -> Iterator[tuple[Path, Path]]:
-    for experiment, location, used in store.execute(_PLACES).fetchall():
-        old = local_path(location or "")
-        new = None if old is None else _beside(database, old)
-        if old is None or new is None or not _has_moved(database, old, new, used=bool(used)):
-            continue
-        uri = new.as_uri() if location.startswith("file:") else str(new)
-        store.execute(
-            "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
-            (uri, location),
-        )
-        store.execute(
-            "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
-            "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-            (uri, len(location) + 1, experiment, len(location) + 1, f"{location}/"),
-        )
-        known = store.execute(
-            "SELECT value FROM experiment_tags WHERE key = ? AND experiment_id = ?",
-            (FORMER, experiment),
-        ).fetchone()
-        former = [str(old), *(known[0] or "").splitlines()] if known else [str(old)]
-        kept = [place for place in dict.fromkeys(former) if place != str(new)][:_FORMER_KEPT]
-        store.execute(
-            "INSERT OR REPLACE INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)",
-            (FORMER, "\n".join(kept), experiment),
-        )
-        yield old, new
+def _move(
+    store: sqlite3.Connection, experiment: int, location: str, *, old: Path, new: Path
+) -> None:
+    uri = new.as_uri() if location.startswith("file:") else str(new)
+    store.execute(
+        "UPDATE experiments SET artifact_location = ? "
+        "WHERE experiment_id = ? AND artifact_location = ?",
+        (uri, experiment, location),
+    )
+    store.execute(
+        "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) "
+        "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+        (uri, len(location) + 1, experiment, len(location) + 1, f"{location}/"),
+    )
+    tag = store.execute(
+        "SELECT value FROM experiment_tags WHERE key = ? AND experiment_id = ?",
+        (FORMER, experiment),
+    ).fetchone()
+    former = dict.fromkeys([str(old), *((tag and tag[0]) or "").splitlines()])
+    former.pop(str(new), None)
+    store.execute(
+        "INSERT OR REPLACE INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)",
+        (FORMER, "\n".join(list(former)[:_FORMER_KEPT]), experiment),
+    )
 
 
 def _beside(database: Path, place: Path) -> Path | None:
@@ -112,12 +121,15 @@ def _beside(database: Path, place: Path) -> Path | None:
     return home.resolve() / FOLDER / place.name
 
 
-def _has_moved(database: Path, old: Path, new: Path, *, used: bool) -> bool:
-    """Whether the files belong beside the database: it was moved, or is a copy."""
+def _has_moved(database: Path, old: Path, new: Path, *, known: bool) -> bool:
+    """Whether the files belong beside the database: it was moved, or is a copy.
+
+    `known`: files were written to the old place, or the database was made there. Another place
+    may not have been made yet.
+    """
     home = old.parent.parent
     return (
         os.path.exists(new)  # noqa: PTH110 (a folder that may not be entered is not there)
-        or not os.path.exists(home)  # noqa: PTH110
-        or (used and not os.path.exists(old))  # noqa: PTH110
+        or (known and not os.path.exists(old.parent))  # noqa: PTH110
         or any(home.glob(f"*{database.suffix or database.name}"))
     )

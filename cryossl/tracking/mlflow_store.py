@@ -343,8 +343,10 @@ class MlflowStore:
         path = sqlite_path(self.uri)
         if path is not None:
             self._client.search_experiments(max_results=1)  # MLflow refuses what is no store of its
-            for old, new in mend_places(path):
-                _LOG.warning("%s was moved or copied: files go into %s, not %s", path, new, old)
+            for before in mend_places(path):
+                _LOG.warning(
+                    "%s was moved or copied: new files go beside it, not to %s", path, before
+                )
 
     def _log_batch(
         self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]

@@ -172,8 +172,10 @@ class Artifacts:
     def _opened(self, run_id: str, name: str, places: Sequence[Path]) -> Path | None:
         """A file of a run that is within one of its places."""
         path, place = next((place / name, place) for place in places if (place / name).is_file())
-        if not os.access(path, os.R_OK):
-            self.unreachable[run_id] = f"{path}: may not be read"
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            self.unreachable[run_id] = f"{path}: {error.strerror}"
             return None
         return path if path.resolve().is_relative_to(place.resolve()) else None
 
