@@ -17,7 +17,7 @@ from analysis.tables.details import aspects, iterations, sources
 from analysis.tables.evidence import evidence
 from analysis.tables.summary import Judged, by_ratio, judge_arms, note_table
 from analysis.tables.table import Table
-from cryossl.errors import ConfigError, DataError
+from cryossl.errors import ConfigError, DataError, nearest
 
 HEADLINE = "test/f1"
 _WITHOUT_COUNTS = "intervals that need them are Student's t over seeds, on these test micrographs"
@@ -148,14 +148,9 @@ def _at_ratio(runs: pd.DataFrame, ratio: float | None) -> pd.DataFrame:
 def _check_metric(runs: pd.DataFrame, metric: str) -> None:
     known = [name for name in metric_names(runs.columns) if runs[name].notna().any()]
     if metric not in known:
-        scores = sorted(
-            name
-            for name in known
-            if name.startswith(("test/", "validation/")) and name.count("/") == 1
-        )
         raise ConfigError(
             f"no run has a value of the metric {metric!r}",
-            cure=f"there are: {', '.join(scores) or 'none'}",
+            cure=f"{nearest(metric, known)}there are: {', '.join(sorted(known)) or 'none'}",
         )
 
 

@@ -11,7 +11,7 @@ from segmentation_models_pytorch.decoders.linknet.decoder import LinknetDecoder
 from torch import nn
 
 from cryossl.config import NetworkSettings
-from cryossl.errors import ConfigError
+from cryossl.errors import ConfigError, nearest
 from cryossl.randomness import seed_of
 
 
@@ -46,6 +46,7 @@ def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
             cure="use --encoder-weights none, or fetch them once while online",
         ) from None
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        _refuse_unknown(settings.encoder)
         cause = (
             str(error).strip("\"'").splitlines()[0][:120] if str(error) else type(error).__name__
         )
@@ -55,6 +56,20 @@ def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
             cure="choose another --encoder or --encoder-depth",
         ) from None
     return network
+
+
+def _refuse_unknown(encoder: str) -> None:
+    """Raise ConfigError that lists the encoders if there is none of this name."""
+    import timm
+
+    known = sorted(name for name in smp.encoders.get_encoder_names() if name[:3] != "tu-")
+    of_timm = [f"tu-{name}" for name in timm.list_models()]
+    if encoder not in known and encoder not in of_timm:
+        raise ConfigError(
+            f"there is no encoder {encoder!r:.80}",
+            cure=f"{nearest(encoder, [*known, *of_timm])}there are: {', '.join(known)}, and "
+            f"tu-NAME for each of the {len(of_timm)} models of timm (`timm.list_models()`)",
+        )
 
 
 def multiple(settings: NetworkSettings) -> int:

@@ -46,11 +46,17 @@ def read_text(
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         cure = "check the path and its permissions"
-        raise fault(f"cannot read {name}: {error.strerror}", cure=cure) from None
+        where = counted_from(path) if isinstance(error, FileNotFoundError) else ""
+        raise fault(f"cannot read {name}: {error.strerror}{where}", cure=cure) from None
     except UnicodeDecodeError as error:
         raise fault(
             f"{name} is not UTF-8 text (byte {error.start})", cure="save it as UTF-8"
         ) from None
+
+
+def counted_from(path: Path) -> str:
+    """Where a relative path counts from, in brackets; empty for an absolute one."""
+    return "" if path.is_absolute() else f" (a relative path counts from {Path.cwd()})"
 
 
 def read_json(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:

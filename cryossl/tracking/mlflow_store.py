@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from cryossl.config import RunSettings
-from cryossl.errors import NoExperimentError, TrackingError
+from cryossl.errors import NoExperimentError, TrackingError, nearest
 from cryossl.setting import redacted
 from cryossl.system.file_lock import FileLock
 from cryossl.system.files import publish
@@ -387,13 +387,12 @@ class MlflowStore:
     def _named_experiment(self, *, makes: bool) -> str:
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None and not makes:
-            there = ", ".join(
-                f"{one.name:.40}"
-                for one in self._client.search_experiments(max_results=_NAMES_SHOWN)
-            )
+            there = [one.name for one in self._client.search_experiments()]
+            shown = ", ".join(f"{name:.40}" for name in there[:_NAMES_SHOWN])
             raise NoExperimentError(
                 f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
-                cure=f"of those that are there, some are: {there or 'none'}",
+                cure=nearest(self._experiment, there)
+                + f"of those that are there, some are: {shown or 'none'}",
             )
         if experiment is None:
             try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryossl.data.images import SUFFIXES
 from cryossl.errors import DataError
+from cryossl.system.user_files import counted_from
 
 PARTS = ("train", "validation", "test")
 _STEMS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
@@ -59,7 +60,8 @@ def find_parts(root: Path) -> tuple[dict[str, PartFiles], tuple[str, ...]]:
 def _check_root(root: Path) -> None:
     if not root.is_dir():
         raise DataError(
-            f"{root}: no such folder", cure="give the folder of a COCO data set, or `synthetic`"
+            f"{root}: no such folder{counted_from(root)}",
+            cure="give the folder of a COCO data set, or `synthetic`",
         )
     try:
         empty = not any(root.iterdir())

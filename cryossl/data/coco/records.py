@@ -308,7 +308,7 @@ def _read_particles(
     if outside and not boxes and not outlines:
         faults.add(
             outside[0],
-            "it lies outside its picture, and so do all other particles there",
+            "it has no area within its picture, like all other particles there",
             "check that coordinates and pictures are at the same scale",
         )
     return Particles(np.array(boxes, dtype=np.float64).reshape(-1, 4), tuple(outlines)), len(
