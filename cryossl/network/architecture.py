@@ -46,7 +46,7 @@ def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
             cure="use --encoder-weights none, or fetch them once while online",
         ) from None
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
-        _refuse_unknown(settings.encoder)
+        _refuse_unknown(settings.encoder, str(error))
         cause = (
             str(error).strip("\"'").splitlines()[0][:120] if str(error) else type(error).__name__
         )
@@ -58,17 +58,17 @@ def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
     return network
 
 
-def _refuse_unknown(encoder: str) -> None:
-    """Raise ConfigError that lists the encoders if there is none of this name."""
-    import timm
+def _refuse_unknown(encoder: str, said: str) -> None:
+    """Raise ConfigError that lists the encoders if there is none of this name.
 
+    `said`: the error of the library, which knows the names of timm.
+    """
     known = sorted(name for name in smp.encoders.get_encoder_names() if name[:3] != "tu-")
-    of_timm = [f"tu-{name}" for name in timm.list_models()]
-    if encoder not in known and encoder not in of_timm:
+    if encoder not in known and (encoder[:3] != "tu-" or "Unknown model" in said):
         raise ConfigError(
             f"there is no encoder {encoder!r:.80}",
-            cure=f"{nearest(encoder, [*known, *of_timm])}there are: {', '.join(known)}, and "
-            f"tu-NAME for each of the {len(of_timm)} models of timm (`timm.list_models()`)",
+            cure=f"{nearest(encoder.removeprefix('tu-'), known)}there are: {', '.join(known)}, and "
+            "tu-NAME for each model of timm",
         )
 
 

@@ -17,7 +17,7 @@ from cryossl.tracking.address import sqlite_path
 _MAGIC = b"SQLite format 3\0"
 _WAL_MODE = 2  # of the two version bytes behind the magic text
 _FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_version"}
-_LOCKED_SECONDS = 5.0
+_LOCKED_SECONDS = 3.0
 
 
 def refuse_other_files(uri: str) -> None:
