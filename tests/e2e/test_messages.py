@@ -58,7 +58,7 @@ def test_an_unknown_encoder_is_told_the_nearest_and_all_there_are():
     said = str(caught.value)
     assert said.startswith("there is no encoder 'resnet43'; did you mean resnet")
     assert all(name in said for name in smp.encoders.get_encoder_names() if name[:3] != "tu-")
-    with pytest.raises(ConfigError, match="did you mean resnet34.* and tu-NAME for each model"):
+    with pytest.raises(ConfigError, match=r"did you mean resnet34.* and tu-NAME for each model"):
         build_network(NetworkSettings(encoder="tu-resnet43"), seed=0)
 
 
