@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,22 @@ def _make(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def shared_as(folder: Path) -> Iterator[None]:
+    """Let the group do with new files what it may do in this folder, while the block runs.
+
+    In a work folder that a group shares, the usual umask would close to the others what the first
+    of them makes. Nothing changes where the folder is not there yet, or belongs to one user alone.
+    """
+    granted = folder.stat().st_mode & 0o070 if folder.is_dir() else 0
+    before = os.umask(0o077)
+    os.umask(before & ~granted)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def owner(path: Path) -> str:
     """The name of a file's owner, or its number where it has no name here. Raises OSError."""
     try:
@@ -66,7 +83,7 @@ def _refusal(path: Path, error: OSError) -> StorageError:
     if path.exists():
         return StorageError(
             f"the lock file {path} of {owner(path)} cannot be opened: {error.strerror}",
-            cure="its owner can `chmod ug+rw` it; where nobody is at work it may be removed",
+            cure=f"its owner can `chmod -R g+rwX {folder}`; it may be removed while nobody works",
         )
     return StorageError(
         f"no lock file can be made in {folder} of {owner(folder)}: {error.strerror}",

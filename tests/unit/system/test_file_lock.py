@@ -11,7 +11,7 @@ import pytest
 from filelock import Timeout
 from other_user import as_user, needs_another_user
 
-from cryossl.system.file_lock import FileLock, owner
+from cryossl.system.file_lock import FileLock, owner, shared_as
 
 PROJECT = Path(__file__).resolve().parents[3]
 SHARED_GROUP, FIRST, SECOND = 54321, 54322, 54323
@@ -66,7 +66,7 @@ def test_a_lock_that_cannot_be_opened_is_named_with_its_owner(shared: Path) -> N
     os.chown(lock, FIRST, FIRST)
     said = taken(SECOND, shared)
     assert said.startswith(f"the lock file {lock} of user {FIRST} cannot be opened: Permission")
-    assert "`chmod ug+rw`" in said
+    assert f"`chmod -R g+rwX {shared}`" in said
 
 
 @needs_another_user
@@ -83,3 +83,19 @@ def test_a_private_folder_has_private_locks(tmp_path: Path) -> None:
         with pytest.raises(Timeout):
             FileLock(tmp_path / "a.lock", timeout=0).acquire()
     assert owner(tmp_path) == Path.home().owner()
+
+
+@pytest.mark.parametrize(("mode", "made"), [(0o770, 0o775), (0o755, 0o755), (0o700, 0o755)])
+def test_a_group_may_do_with_new_files_what_it_may_do_in_the_shared_folder(
+    mode: int, made: int, shared: Path
+) -> None:
+    shared.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        with shared_as(shared):
+            (shared / "new").mkdir()
+        (shared / "later").mkdir()
+        assert (shared / "new").stat().st_mode & 0o777 == made
+        assert (shared / "later").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
