@@ -17,7 +17,14 @@ import click
 
 from analysis.runs.tracked import TrackedRuns
 from cryossl.config import Config, RunSettings, fields
-from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
+from cryossl.errors import (
+    ConfigError,
+    DataError,
+    FailedArmsError,
+    NoExperimentError,
+    StorageError,
+    TrackingError,
+)
 from cryossl.setting import redacted
 
 if TYPE_CHECKING:
@@ -144,7 +151,7 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
         tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
         found = _compared_among(tracked, known)
         click.echo("\n" + render(found, "table"), nl=False)
-    except (TrackingError, DataError) as error:
+    except (TrackingError, DataError, NoExperimentError) as error:
         # Journals and result files hold the numbers too.
         click.echo(f"\nNo table now: {error}")
 
@@ -199,6 +206,7 @@ def report(
         pictures,
         origin_of(tracked, _command("report", options)),
         unreadable=unreadable,
+        unreachable=tracked.artifacts.unreachable,
     )
     seen_from = os.path.relpath(folder, path.parent) if folder else ""
     writers: dict[str, Callable[[Report], str]] = {

@@ -5,7 +5,8 @@ Each class has an exit code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 
 
 class CryosslError(Exception):
@@ -24,6 +25,12 @@ class CryosslError(Exception):
 def one_line(error: object) -> str:
     """The text of an error of another library, on one line."""
     return " ".join(str(error).split())
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean NAME or NAME? ` where known names are like a word that is none; else empty."""
+    found = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(found)}? " if found else ""
 
 
 class ConfigError(CryosslError):

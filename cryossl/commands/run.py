@@ -30,6 +30,7 @@ from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, made_from, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.selftraining.steps import Experiment
+from cryossl.system.file_lock import shared_as
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.stages import Stages
 from cryossl.tracking.address import store_uri
@@ -51,6 +52,7 @@ def run(config: Config) -> tuple[str, int]:
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (
         devices.enough_memory(),
+        shared_as(config.run.work),
         one_at_a_time(folder),
         interruptible() as interruption,
         narrated(folder, name=config.run.name, plan=phases) as narrator,

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from cryossl.errors import one_line
 from cryossl.machine.check import Check, named_checks
 from cryossl.setting import redacted
-from cryossl.tracking.address import LOG_IN, read_only, sqlite_fault, sqlite_path, tables_of
+from cryossl.system.file_lock import owner
+from cryossl.tracking.address import LOG_IN, sqlite_path
 from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
+from cryossl.tracking.sqlite_file import is_half_made, schema_fault, schema_of, sqlite_fault
 
 _ok, _warn, _fail = named_checks("tracking")
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
 STORE_TIMEOUT_SECONDS = 3.0
 DAMAGE_SECONDS = 1.0
-_FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_version"}
 
 
 def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check:
@@ -60,8 +59,12 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
             return _ok(f"{path} will be made")
         return _fail(f"{path} cannot be made: {parent} cannot be written", elsewhere)
     fault = sqlite_fault(path)
-    if fault and not _half_made(path):
+    if fault and not is_half_made(path):
         return _fail(f"{path} {fault}", elsewhere)
+    if not os.access(path, os.W_OK):
+        return _fail(
+            f"{path} can be read, but not written (it belongs to {owner(path)})", elsewhere
+        )
     try:
         with contextlib.closing(
             sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)
@@ -69,33 +72,16 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
             _refuse_damage(store, damage_seconds)
-            made_by = _schema_of(store)
+            made_by = schema_of(store)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             return _warn(f"{path} is locked by another process", f"wait for it; {elsewhere}")
         return _fail(f"{path} cannot be read and written: {one_line(error)}", elsewhere)
     except sqlite3.DatabaseError as error:
         return _fail(f"{path} is damaged: {one_line(error)}", f"restore it; {elsewhere}")
-    return _judge_schema(path, made_by, elsewhere=elsewhere)
-
-
-def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
-    known, latest = _mlflow_schemas()
-    if made_by is None or not latest or made_by in latest:
-        return _ok(f"{path} can be written")
-    if made_by == "" and _half_made(path):
-        return _fail(
-            f"{path} is half made: its making was interrupted",
-            f"if it holds nothing yet, remove it: a run makes it anew; {elsewhere}",
-        )
-    cure = (
-        f"back it up, then `mlflow db upgrade sqlite:///{path}`"
-        if made_by in known
-        else "install the MLflow that made it"
-    )
-    return _fail(
-        f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
-        f"{cure}; {elsewhere}",
+    fault, cure = schema_fault(path, made_by)
+    return (
+        _fail(f"{path} {fault}", f"{cure}; {elsewhere}") if fault else _ok(f"{path} can be written")
     )
 
 
@@ -115,57 +101,6 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
         timer.join()
     if found != "ok":
         raise sqlite3.DatabaseError(found)
-
-
-def _schema_of(store: sqlite3.Connection) -> str | None:
-    """Which schema of MLflow a database has.
-
-    Returns:
-        "" if the database does not say; None for an empty one, which MLflow fills.
-    """
-    tables = tables_of(store)
-    if "alembic_version" not in tables:
-        return "" if tables else None
-    if "version_num" not in {
-        column for _, column, *_ in store.execute("PRAGMA table_info(alembic_version)")
-    }:
-        return ""
-    row = store.execute("SELECT CAST(version_num AS BLOB) FROM alembic_version").fetchone()
-    said = bytes(row[0] or b"").decode(errors="replace") if row else ""
-    return said if re.fullmatch(r"\w{0,40}", said) else f"{said!r:.40}"
-
-
-def _half_made(path: Path) -> bool:
-    """Whether there are only the tables that MLflow makes first, and no run in them."""
-    try:
-        with contextlib.closing(read_only(path)) as store:
-            tables = tables_of(store)
-            begun = bool(tables) and tables <= _FIRST_TABLES
-            return begun and not (
-                "runs" in tables and store.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
-            )
-    except sqlite3.Error:
-        return False
-
-
-def _mlflow_schemas() -> tuple[set[str], set[str]]:
-    """All schemas that the installed MLflow knows, and the newest of them.
-
-    They are read from its files, because its import takes seconds.
-    """
-    found = find_spec("mlflow")
-    known: set[str] = set()
-    older: set[str] = set()
-    for folder in found.submodule_search_locations or () if found else ():
-        for path in Path(folder, "store", "db_migrations", "versions").glob("*.py"):
-            pairs = re.findall(
-                r"""^(down_)?revision = ["'](\w+)["']""",
-                path.read_text(encoding="utf-8"),
-                re.MULTILINE,
-            )
-            known |= {name for _, name in pairs}
-            older |= {name for down, name in pairs if down}
-    return known, known - older
 
 
 def _check_server(uri: str) -> Check:

@@ -54,7 +54,8 @@ def read_text(
         text = content.decode(json.detect_encoding(content))
     except OSError as error:
         cure = "check the path and its permissions"
-        raise fault(f"cannot read {name}: {error.strerror}", cure=cure) from None
+        where = counted_from(path) if isinstance(error, FileNotFoundError) else ""
+        raise fault(f"cannot read {name}: {error.strerror}{where}", cure=cure) from None
     except RuntimeError:  # Python 3.11 and 3.12 report a circle of links so
         raise fault(f"{name!r} is a link that leads nowhere", cure="restore the file") from None
     except UnicodeDecodeError as error:
@@ -62,6 +63,11 @@ def read_text(
             f"{name} is not UTF-8 text (byte {error.start})", cure="save it as UTF-8"
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def counted_from(path: Path) -> str:
+    """Where a relative path counts from, in brackets; empty for an absolute one."""
+    return "" if path.is_absolute() else f" (a relative path counts from {Path.cwd()})"
 
 
 def _content(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryossl.errors import ConfigError
 from cryossl.system.process import PROJECT
+from cryossl.tracking.artifact_places import FOLDER
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-_SQLITE_MAGIC = b"SQLite format 3\0"
 
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
@@ -62,60 +60,11 @@ def artifact_folder(uri: str, experiment: str) -> str | None:
     if urlsplit(uri).scheme in ("http", "https", "databricks"):
         return None
     path = sqlite_path(uri)
-    folder = (PROJECT if path is None else path.parent) / "mlruns"
+    folder = (PROJECT if path is None else path.parent.resolve()) / FOLDER
     return (
         folder
         / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in experiment)
     ).as_uri()
-
-
-def refuse_other_files(uri: str) -> None:
-    """Raise ConfigError if `sqlite_fault` finds a fault in the file of a sqlite store."""
-    path = sqlite_path(uri)
-    fault = "" if path is None else sqlite_fault(path)
-    if fault:
-        raise ConfigError(
-            f"tracking store {path} {fault}",
-            cure="sqlite:///FILE names one, which may not exist yet",
-        )
-
-
-def sqlite_fault(path: Path) -> str:
-    """Why the file at this path cannot be a sqlite store; empty if it can, or if there is none.
-
-    MLflow would try to open it for minutes, or make its tables in it.
-    """
-    if not path.exists():
-        return ""
-    if not path.is_file():
-        return "is no regular file"
-    with path.open("rb") as file:
-        found = file.read(len(_SQLITE_MAGIC))
-    if found not in (b"", _SQLITE_MAGIC):
-        return "is no sqlite database"
-    return "is a database of another program" if _is_foreign(path) else ""
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether there are tables, and not those of MLflow; False for a file that cannot be read."""
-    try:
-        with closing(read_only(path)) as store:
-            tables = tables_of(store)
-    except sqlite3.Error:
-        return False
-    return bool(tables) and not tables >= {"experiments", "runs", "metrics", "params", "tags"}
-
-
-def read_only(path: Path) -> sqlite3.Connection:
-    """A sqlite file, opened so that nothing is written. Raises sqlite3.Error."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
-
-
-def tables_of(store: sqlite3.Connection) -> set[str]:
-    """The names of a database's tables. Raises sqlite3.Error."""
-    return {
-        name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    }
 
 
 def _check_address(uri: str) -> None:

@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cryossl.errors import BusyError, StorageError
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import sync_folder, write_durably
 
 Kind = Literal["start", "parent", "status", "tag", "param", "metric", "artifact", "dataset"]
@@ -230,7 +231,7 @@ def remove_leftovers(root: Path) -> None:
     """
     for folder in {root / path.relative_to(root).parts[0] for path in root.rglob(_TEMPORARY)}:
         locks = [FileLock(folder / name, timeout=0) for name in ("send.lock", "journal.lock")]
-        with suppress(Timeout, OSError), locks[0], locks[1]:
+        with suppress(Timeout, OSError, StorageError), locks[0], locks[1]:
             for path in folder.rglob(_TEMPORARY):
                 path.unlink(missing_ok=True)
 

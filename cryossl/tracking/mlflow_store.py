@@ -15,12 +15,13 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from cryossl.errors import NoExperimentError, TrackingError
+from cryossl.config import RunSettings
+from cryossl.errors import NoExperimentError, TrackingError, nearest
 from cryossl.setting import redacted
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import publish
-from cryossl.tracking.address import artifact_folder, refuse_other_files, sqlite_path
+from cryossl.tracking.address import artifact_folder, sqlite_path
+from cryossl.tracking.artifact_places import FORMER, mend_places, places_to_look
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
 from cryossl.tracking.mlflow_errors import (
@@ -29,6 +30,7 @@ from cryossl.tracking.mlflow_errors import (
     translated,
 )
 from cryossl.tracking.probe import probe
+from cryossl.tracking.sqlite_file import readable_uri, refuse_other_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,13 +66,30 @@ class MlflowStore:
     The constructor may raise ConfigError, every method StoreAwayError or RefusedError.
     """
 
-    def __init__(self, uri: str, experiment: str, experiment_id: str | None = None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        experiment_id: str | None = None,
+        *,
+        reads_only: bool = False,
+    ) -> None:
+        """Keep the address; the store is opened at the first call.
+
+        Args:
+            uri: as `address.store_uri` returns it.
+            experiment: its name.
+            experiment_id: its id, which counts then.
+            reads_only: nothing is written, and no lock is taken; a sqlite file may be read-only.
+        """
         refuse_other_files(uri)
         # MLflow reads most of them once, at its import, which the methods below cause.
         set_mlflow_environment()
         self.uri = uri
         self._experiment = experiment
         self._given_id = experiment_id
+        self._reads_only = reads_only
+        self._former_places: dict[str, str] = {}
         self.experiment_id = ""
 
     @property
@@ -89,6 +108,7 @@ class MlflowStore:
             makes_experiment: make one that is not there; otherwise it is a NoExperimentError.
         """
         with self._alone(locks):
+            self._mend_places()
             # MLflow shows children below their parent only within one experiment, so that of an
             # adopted parent is used.
             self.experiment_id = (
@@ -107,11 +127,19 @@ class MlflowStore:
     def existing_experiments(self) -> list[str]:
         """Ids of the experiments to read: the named one, and the default one.
 
-        A bare `mlflow run .` writes into the default one.
+        A bare `mlflow run .` writes into the default one. Raises NoExperimentError if the named one
+        is not there, unless its name is the setting's default and the default one has a run.
         """
-        with self._alone(None):
+        with translated():
+            probe(self.uri)
+            given = self._given_experiment(self._given_id) if self._given_id else None
             named = self._client.get_experiment_by_name(self._experiment)
-        found = [DEFAULT_EXPERIMENT_ID, named.experiment_id if named else None, self._given_id]
+            chosen = self._experiment != RunSettings.model_fields["experiment"].default
+            if (named or given) is None and (
+                chosen or not self._client.search_runs([DEFAULT_EXPERIMENT_ID], max_results=1)
+            ):
+                self._named_experiment(makes=False)
+        found = [DEFAULT_EXPERIMENT_ID, named.experiment_id if named else None, given]
         return [identifier for identifier in dict.fromkeys(found) if identifier is not None]
 
     def run(self, run_id: str) -> StoredRun:
@@ -235,6 +263,18 @@ class MlflowStore:
         with translated():
             return Path(self._client.download_artifacts(run_id, name, str(folder)))
 
+    def places_to_look(self, run_id: str) -> tuple[Path, ...]:
+        """The local folders in which a run's files may be, the likeliest first; else none."""
+        with translated():
+            info = self._client.get_run(run_id).info
+            experiment = info.experiment_id
+            if experiment not in self._former_places:
+                tags = self._client.get_experiment(experiment).tags
+                self._former_places[experiment] = tags.get(FORMER, "")
+        return places_to_look(
+            sqlite_path(self.uri), info.artifact_uri, self._former_places[experiment]
+        )
+
     def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
         """Note a data set that a run read; the same name and digest are noted once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -277,7 +317,10 @@ class MlflowStore:
             "mlflow.utils",
         ):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        return MlflowClient(self.uri, registry_uri=self.uri)
+        uri, path = self.uri, sqlite_path(self.uri)
+        if self._reads_only and path is not None:
+            uri = readable_uri(path)
+        return MlflowClient(uri, registry_uri=uri)
 
     @contextmanager
     def _alone(self, locks: Path | None) -> Iterator[None]:
@@ -294,6 +337,16 @@ class MlflowStore:
             if path is not None and not path.exists():
                 _make_database(path)
             yield
+
+    def _mend_places(self) -> None:
+        """Keep the files of a sqlite store beside it, also after it was moved or copied."""
+        path = sqlite_path(self.uri)
+        if path is not None:
+            self._client.search_experiments(max_results=1)  # MLflow refuses what is no store of its
+            for before in mend_places(path):
+                _LOG.warning(
+                    "%s was moved or copied: new files go beside it, not to %s", path, before
+                )
 
     def _log_batch(
         self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]
@@ -334,13 +387,12 @@ class MlflowStore:
     def _named_experiment(self, *, makes: bool) -> str:
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None and not makes:
-            there = ", ".join(
-                f"{one.name:.40}"
-                for one in self._client.search_experiments(max_results=_NAMES_SHOWN)
-            )
+            there = [one.name for one in self._client.search_experiments()]
+            shown = ", ".join(f"{name:.40}" for name in there[:_NAMES_SHOWN])
             raise NoExperimentError(
                 f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
-                cure=f"of those that are there, some are: {there or 'none'}",
+                cure=nearest(self._experiment, there)
+                + f"of those that are there, some are: {shown or 'none'}",
             )
         if experiment is None:
             try:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cryossl.data.images import SUFFIXES, picture_format
 from cryossl.errors import DataError
-from cryossl.system.user_files import OUTSIDE_CURE
+from cryossl.system.user_files import OUTSIDE_CURE, counted_from
 
 PARTS = ("train", "validation", "test")
 _STEMS = {"train": "train", "validation": "val|valid|validation", "test": "test"}
@@ -113,7 +113,8 @@ def _cure(root: Path) -> str:
 def _check_root(root: Path) -> None:
     if not root.is_dir():
         raise DataError(
-            f"{root}: no such folder", cure="give the folder of a COCO data set, or `synthetic`"
+            f"{root}: no such folder{counted_from(root)}",
+            cure="give the folder of a COCO data set, or `synthetic`",
         )
     try:
         empty = not any(root.iterdir())

@@ -442,7 +442,9 @@ def test_a_store_in_which_nothing_finished_says_what_is_there() -> None:
 def test_an_unknown_ratio_or_metric_names_those_that_are_there() -> None:
     with pytest.raises(ConfigError, match="20 percent; there are: 5"):
         compare(frame(*note_runs()), ratio=20)
-    with pytest.raises(ConfigError, match=r"metric 'test/f2'; there are: .*test/f1"):
+    with pytest.raises(
+        ConfigError, match=r"metric 'test/f2'; did you mean test/f1.* there are: .*test/f1"
+    ):
         compare(frame(*note_runs()), metric="test/f2")
 
 
