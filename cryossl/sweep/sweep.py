@@ -325,12 +325,18 @@ def _choose_place(
         return Place(training.device, threads)
     device = devices.resolve(training.device)
     devices.resolve_precision(training.precision, device)  # refused once, and not by every cell
-    threads = training.threads or devices.openmp_threads() or state.threads or 0
-    if not threads and jobs == 1:
-        threads = choose_threads(
-            config, tile_px=store_plan.tile_px, device=device, memory=config.run.threads_file
+    threads = (
+        training.threads
+        or devices.openmp_threads()
+        or state.threads
+        or choose_threads(
+            config,
+            tile_px=store_plan.tile_px,
+            device=device,
+            memory=config.run.threads_file,
+            most=threads_each(cores=devices.usable_cores(), jobs=jobs),
         )
-    threads = threads or threads_each(cores=devices.usable_cores(), jobs=jobs)
+    )
     return Place(device.type, threads)
 
 
