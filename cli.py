@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
+
+from cryossl.progress import interruption, streams
+
+if __name__ == "__main__" or Path(sys.argv[0]).name == "cryossl":
+    interruption.exit_at_once()  # a signal may arrive while the imports below load
 
 import click
 
@@ -358,8 +364,14 @@ def data_show(path: Path, folder: Path, count: int, **options: str | None) -> No
 
 def main() -> None:
     """Run a command; a fault becomes one line on standard error and an exit code."""
+    streams.prepare()
+    interruption.end_with_parent()
     try:
-        code = cli.main(standalone_mode=False)
+        with interruption.interrupted_at_once():
+            code = cli.main(standalone_mode=False)
+            sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # `| head` has what it wants; click exits then
+        code = interruption.EXIT_CODE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = error.exit_code
@@ -367,19 +379,24 @@ def main() -> None:
         code = _fail(error.format_message(), error.exit_code)
     except CryosslError as error:
         code = _fail(str(error), error.exit_code)
-    except OSError as error:
-        code = _fail(
-            f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its "
-            "permissions",
-            6,
-        )
     except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted; the same command continues from the last checkpoint", 130)
+        code = _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+    except OSError as error:
+        code = _fail_on_file(error)
+    streams.drop_unwritten()
     sys.exit(code)
 
 
+def _fail_on_file(error: OSError) -> int:
+    if isinstance(error.__context__, KeyboardInterrupt):  # click's line, to a closed terminal
+        return _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+    place = error.filename or "a file or standard output"
+    return _fail(f"{place}: {error.strerror or error}; check the path and its permissions", 6)
+
+
 def _fail(message: str, code: int) -> int:
-    click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # the terminal may be closed
+        click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
     return code
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from cryossl.errors import ConfigError, CryosslError, StorageError, one_line
+from cryossl.progress.interruption import PARENT_VARIABLE
 from cryossl.system.process import PROJECT
 
 SECONDS_TO_CHECKPOINT = 60.0
@@ -54,15 +55,16 @@ class LocalExecutor:
     def start(self, settings: Path, log: Path) -> Job:
         """Start the process in a process group of its own.
 
-        Ctrl-C in a terminal then reaches the sweep alone, which ends its cells itself.
+        Ctrl-C in a terminal then reaches the sweep alone, which ends its cells itself. A sweep that
+        is killed cannot: its cells notice that standard input is closed, and end.
         """
         try:
             with log.open("wb") as output:
                 return _Process(
                     subprocess.Popen(
                         command(settings),
-                        env=environment(os.environ),
-                        stdin=subprocess.DEVNULL,
+                        env={**environment(os.environ), PARENT_VARIABLE: "1"},
+                        stdin=subprocess.PIPE,
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         process_group=0,
@@ -203,7 +205,10 @@ class _Process:
         self._process = process
 
     def poll(self) -> int | None:
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None:
+            self._let_go()
+        return code
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -214,6 +219,11 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 class _Submitted:
