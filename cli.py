@@ -383,6 +383,9 @@ def main() -> None:
         code = _fail(interruption.MESSAGE, interruption.EXIT_CODE)
     except OSError as error:
         code = _fail_on_file(error)
+    except UnicodeEncodeError as error:
+        around = error.object[max(0, error.start - 60) : error.end + 20]
+        code = _fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
     streams.drop_unwritten()
     sys.exit(code)
 

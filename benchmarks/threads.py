@@ -34,7 +34,7 @@ ONE, ALL, SPINNING, CHOSEN = "one thread", "all cores", "all cores, spinning", "
 BAR, ETA_BAR = 1.3, 2.0
 
 
-def main(*, steps: int = 12, rounds: int = 5) -> list[dict[str, Any]]:
+def main(*, steps: int = 8, rounds: int = 3) -> list[dict[str, Any]]:
     """Print a line for each load; return the seconds of a step and their ratios."""
     with tempfile.TemporaryDirectory() as name:
         write_micrographs(Path(name))

@@ -137,7 +137,8 @@ class SlurmExecutor:
                     command(settings.absolute()),
                     env=environment(os.environ),
                     cwd=Path.cwd(),
-                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -178,13 +179,15 @@ def command(settings: Path) -> list[str]:
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """A cell's environment: this one without the run that `mlflow run` made for the whole sweep.
 
-    With it every cell would adopt that run. The experiment stays the same.
+    With it every cell would adopt that run. The experiment stays the same. What a cell prints is
+    written to a log, which is UTF-8 whatever the locale.
     """
     dropped = {"MLFLOW_RUN_ID"} if "MLFLOW_RUN_ID" in ours else set()
     if dropped and ours.get("MLFLOW_EXPERIMENT_ID"):
         # Beside MLFLOW_RUN_ID MLflow takes the experiment's id. Without it, the name would win.
         dropped.add("MLFLOW_EXPERIMENT_NAME")
-    return {name: value for name, value in ours.items() if name not in dropped}
+    kept = {name: value for name, value in ours.items() if name not in dropped}
+    return {**kept, "PYTHONIOENCODING": "utf-8"}
 
 
 def last_line(log: Path) -> str:

@@ -13,7 +13,7 @@ from cryossl.errors import DataError
 
 PARTS = ("train", "validation", "test")
 _STEMS = {"train": ("train",), "validation": ("val", "validation"), "test": ("test",)}
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, no text
 _CURE = "expected annotations/instances_train.json and instances_val.json beside train/ and val/"
 
 

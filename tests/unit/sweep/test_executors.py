@@ -61,7 +61,7 @@ def test_the_command_is_this_pythons(tmp_path):
     ],
 )
 def test_no_cell_adopts_the_run_that_was_made_for_the_sweep(ours, theirs):
-    assert environment(ours) == theirs
+    assert environment(ours) == {**theirs, "PYTHONIOENCODING": "utf-8"}
 
 
 @pytest.mark.parametrize(
