@@ -87,11 +87,11 @@ def test_closed_streams_are_no_fault_and_no_file_is_taken_for_them(folder):
 
 
 def test_a_name_that_is_not_utf8_is_shown_escaped(folder):
-    name = os.fsdecode(b"b\xffd")
+    name = os.fsdecode(b"b\xffd.png")
     (folder / "experiments" / name).mkdir(exist_ok=True)
     done = shell(f"$cryossl status --name {name}", folder)
     assert done.returncode == 6
-    assert b"no run has written experiments/b\\xffd/status.json" in done.stderr
+    assert b"no run has written experiments/b\\xffd.png/status.json" in done.stderr
     done = shell(f"$cryossl data check {name}", folder)
     assert done.returncode == 2
     assert done.stderr.count(b"\n") == 1
@@ -108,4 +108,4 @@ def test_a_name_that_is_not_utf8_is_shown_escaped(folder):
         done = shell(f"$cryossl {words}", folder)
         assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     done = shell("$cryossl data check bad", folder)
-    assert b"train/b\\xffd: the file name" in done.stdout
+    assert b"train/b\\xffd.png: the file name" in done.stdout
