@@ -5,6 +5,7 @@ There is no logic here. Importing this file loads neither torch nor mlflow.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,7 @@ import click
 
 from cryossl.config import Config, fields
 from cryossl.config_file import load
-from cryossl.errors import CryosslError
+from cryossl.errors import CryosslError, lacks_memory
 from cryossl.setting import default_text
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -381,8 +382,8 @@ def main() -> None:
         code = _fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = _fail(interruption.MESSAGE, interruption.EXIT_CODE)
-    except OSError as error:
-        code = _fail_on_file(error)
+    except (OSError, MemoryError, ImportError, RuntimeError, SystemError) as error:
+        code = _fail_for_machine(error)
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 60) : error.end + 20]
         code = _fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
@@ -390,11 +391,19 @@ def main() -> None:
     sys.exit(code)
 
 
-def _fail_on_file(error: OSError) -> int:
+def _fail_for_machine(error: Exception) -> int:
     if isinstance(error.__context__, KeyboardInterrupt):  # click's line, to a closed terminal
         return _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+    if lacking := lacks_memory(error):
+        cure = "raise the limit of this process (`ulimit -v`, `ulimit -u`) or of its job, or end "
+        return _fail(f"the memory is not enough ({lacking[-200:]}); {cure}other programs", 2)
+    if not isinstance(error, OSError):
+        raise error
     place = error.filename or "a file or standard output"
-    return _fail(f"{place}: {error.strerror or error}; check the path and its permissions", 6)
+    cure = "check the path and its permissions"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "raise the limit of open files (`ulimit -n`)"
+    return _fail(f"{place}: {error.strerror or error}; {cure}", 6)
 
 
 def _fail(message: str, code: int) -> int:

@@ -5,7 +5,15 @@ Each class has an exit code.
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Mapping
+
+_TOO_LITTLE_MEMORY = re.compile(
+    r"allocate memory|failed to map segment|cannot enable executable stack|std::bad_alloc|"
+    r"can't start new thread|out of memory",
+    flags=re.IGNORECASE,
+)
 
 
 class CryosslError(Exception):
@@ -24,6 +32,28 @@ class CryosslError(Exception):
 def one_line(error: object) -> str:
     """The text of an error of another library, on one line."""
     return " ".join(str(error).split())
+
+
+def lacks_memory(error: BaseException) -> str | None:
+    """What did not get memory, or a thread, if that is why the error was raised; else None.
+
+    A limit of the process strikes anywhere, and libraries raise ImportError, OSError or
+    RuntimeError for it, sometimes because of another error.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if (
+            isinstance(found, MemoryError)
+            or (isinstance(found, OSError) and found.errno in (errno.ENOMEM, errno.EAGAIN))
+            or (
+                isinstance(found, (ImportError, OSError, RuntimeError, SystemError))
+                and _TOO_LITTLE_MEMORY.search(str(found))
+            )
+        ):
+            lines = str(found).strip().splitlines() or [type(found).__name__]
+            return next((line for line in lines if _TOO_LITTLE_MEMORY.search(line)), lines[-1])
+        found = found.__cause__ or found.__context__
+    return None
 
 
 class ConfigError(CryosslError):
