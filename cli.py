@@ -5,17 +5,24 @@ There is no logic here. Importing this file loads neither torch nor mlflow.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
+
+from cryossl.progress import interruption, streams
+
+if __name__ == "__main__" or Path(sys.argv[0]).name == "cryossl":
+    interruption.exit_at_once()  # a signal may arrive while the imports below load
 
 import click
 
 from cryossl.config import Config, fields
 from cryossl.config_file import load
-from cryossl.errors import CryosslError
+from cryossl.errors import CryosslError, lacks_memory
 from cryossl.setting import default_text
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -363,8 +370,14 @@ def data_show(path: Path, folder: Path, count: int, **options: str | None) -> No
 
 def main() -> None:
     """Run a command; a fault becomes one line on standard error and an exit code."""
+    streams.prepare()
+    interruption.end_with_parent()
     try:
-        code = cli.main(standalone_mode=False)
+        with interruption.interrupted_at_once():
+            code = cli.main(standalone_mode=False)
+            sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # `| head` has what it wants; click exits then
+        code = interruption.EXIT_CODE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = error.exit_code
@@ -372,19 +385,35 @@ def main() -> None:
         code = _fail(error.format_message(), error.exit_code)
     except CryosslError as error:
         code = _fail(str(error), error.exit_code)
-    except OSError as error:
-        code = _fail(
-            f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its "
-            "permissions",
-            6,
-        )
     except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted; the same command continues from the last checkpoint", 130)
+        code = _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+    except (OSError, MemoryError, ImportError, RuntimeError, SystemError) as error:
+        code = _fail_for_machine(error)
+    except UnicodeEncodeError as error:
+        around = error.object[max(0, error.start - 60) : error.end + 20]
+        code = _fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
+    streams.drop_unwritten()
     sys.exit(code)
 
 
+def _fail_for_machine(error: Exception) -> int:
+    if isinstance(error.__context__, KeyboardInterrupt):  # click's line, to a closed terminal
+        return _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+    if lacking := lacks_memory(error):
+        cure = "raise the limit of this process (`ulimit -v`, `ulimit -u`) or of its job, or end "
+        return _fail(f"the memory is not enough ({lacking[-200:]}); {cure}other programs", 2)
+    if not isinstance(error, OSError):
+        raise error
+    place = error.filename or "a file or standard output"
+    cure = "check the path and its permissions"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "raise the limit of open files (`ulimit -n`)"
+    return _fail(f"{place}: {error.strerror or error}; {cure}", 6)
+
+
 def _fail(message: str, code: int) -> int:
-    click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # the terminal may be closed
+        click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
     return code
 
 

@@ -221,7 +221,7 @@ def report(
         else {}
     )
     try:
-        for target, content in {path: text.encode(), **files}.items():
+        for target, content in {path: text.encode(errors="backslashreplace"), **files}.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not target.is_file():
                 target.write_bytes(content)  # a device or a pipe must stay

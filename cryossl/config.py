@@ -213,8 +213,8 @@ class TrainingSettings(Section):
         0,
         ge=0,
         le=1024,
-        description="CPU threads of the network; 0: OMP_NUM_THREADS, else one or one per core, "
-        "whichever is faster here",
+        description="CPU threads of the network; 0: OMP_NUM_THREADS, else the fewest that are "
+        "about as fast as any on this machine as it is at the first start",
     )
 
 

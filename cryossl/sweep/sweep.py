@@ -25,7 +25,6 @@ from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import PlannedPhase, duration_text
 from cryossl.progress.events import OnProgress
-from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
@@ -132,7 +131,6 @@ def _run_cells(
     phases = [PlannedPhase("Prepare", share=0.0), PlannedPhase("Run the cells")]
     with (
         one_at_a_time(folder),
-        interrupted_at_once(),
         narrated(
             folder, name=config.run.name, plan=phases, seconds_between_lines=SECONDS_BETWEEN_LINES
         ) as narrator,
@@ -335,12 +333,18 @@ def _choose_place(
         return Place(training.device, threads)
     device = devices.resolve(training.device)
     devices.resolve_precision(training.precision, device)  # refused once, and not by every cell
-    threads = training.threads or devices.openmp_threads() or state.threads or 0
-    if not threads and jobs == 1:
-        threads = choose_threads(
-            config, tile_px=store_plan.tile_px, device=device, memory=config.run.threads_file
+    threads = (
+        training.threads
+        or devices.openmp_threads()
+        or state.threads
+        or choose_threads(
+            config,
+            tile_px=store_plan.tile_px,
+            device=device,
+            memory=config.run.threads_file,
+            most=threads_each(cores=devices.usable_cores(), jobs=jobs),
         )
-    threads = threads or threads_each(cores=devices.usable_cores(), jobs=jobs)
+    )
     return Place(device.type, threads)
 
 

@@ -15,7 +15,7 @@ from cryossl.system.user_files import OUTSIDE_CURE, counted_from
 
 PARTS = ("train", "validation", "test")
 _STEMS = {"train": "train", "validation": "val|valid|validation", "test": "test"}
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, no text
 _ELSEWHERE = re.compile(r"/|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 """How a path begins that is complete on the machine where it was written."""
 # What annotation programs call the one file of an export, in the folder of its pictures: Roboflow,
