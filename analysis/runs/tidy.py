@@ -86,7 +86,8 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     _add_arms(rows, arms, firsts)
     _mark_superseded(rows)
     _mark_duplicates(rows)
-    rows += [*_gaps(rows), *_missing(rows)]
+    names = {row["data"]: row["dataset"] for row in rows}
+    rows += [row | {"dataset": names[row["data"]]} for row in (*_gaps(rows), *_missing(rows))]
     for row in rows:
         row.pop("best_iteration", None)
         row["used"] = row["state"] in ("finished", "empty")
@@ -114,8 +115,7 @@ def setting_names(columns: Iterable[object]) -> list[str]:
 
 def data_name(group: pd.DataFrame) -> str:
     """What the newest run of a group called its data: `input.data`."""
-    named = group[group["dataset"].notna()]
-    newest = max(named.to_dict("records"), key=lambda row: started(row["start_time"]))
+    newest = max(group.to_dict("records"), key=lambda row: started(row["start_time"]))
     return str(newest["dataset"])
 
 
