@@ -86,8 +86,8 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     _add_arms(rows, arms, firsts)
     _mark_superseded(rows)
     _mark_duplicates(rows)
-    names = {row["data"]: row["dataset"] for row in rows}
-    rows += [row | {"dataset": names[row["data"]]} for row in (*_gaps(rows), *_missing(rows))]
+    data_names = {row["data"]: row["dataset"] for row in rows}
+    rows += [row | {"dataset": data_names[row["data"]]} for row in (*_gaps(rows), *_missing(rows))]
     for row in rows:
         row.pop("best_iteration", None)
         row["used"] = row["state"] in ("finished", "empty")
