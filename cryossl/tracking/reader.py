@@ -111,7 +111,7 @@ class Artifacts:
         with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, self._reading():
             found = {}
             for key, name in _newest(self._files(run_id, "images"), keys).items():
-                path = self._fetched(run_id, name, Path(folder))
+                path = self._fetched(run_id, name, Path(folder), size_bytes=MAX_PICTURE_BYTES)
                 picture = _jpeg(path) if path is not None else None
                 if picture is not None:
                     found[key] = picture
@@ -119,28 +119,29 @@ class Artifacts:
 
     def _json(self, run_id: str, name: str, folder: Path) -> Any:
         with self._reading():
-            if not 0 < self._files(run_id, "").get(name, 0) <= MAX_JSON_BYTES:
+            size_bytes = self._files(run_id, "").get(name, 0)
+            if not 0 < size_bytes <= MAX_JSON_BYTES:
                 return None
-            path = self._fetched(run_id, name, folder)
+            path = self._fetched(run_id, name, folder, size_bytes=size_bytes)
         try:
             return read_json(path, max_bytes=MAX_JSON_BYTES) if path is not None else None
         except DataError:
             return None
 
     def _files(self, run_id: str, folder: str) -> Mapping[str, int]:
-        """The files of a folder; none for a run that is gone, or in unreadable storage."""
+        """The files of a folder; none for a run that is gone."""
         try:
             return self._store.files(run_id, folder)
-        except (RefusedError, ImportError):
+        except RefusedError:
             return {}
 
-    def _fetched(self, run_id: str, name: str, folder: Path) -> Path | None:
+    def _fetched(self, run_id: str, name: str, folder: Path, *, size_bytes: int) -> Path | None:
         """A local copy, in a folder of its own."""
         own = folder / f"{len(PurePosixPath(name).parts)}-{PurePosixPath(run_id).name}"
         own.mkdir(exist_ok=True)
         try:
-            path = self._store.download(run_id, name, own)
-        except (RefusedError, ImportError):
+            path = self._store.download(run_id, name, own, size_bytes=size_bytes)
+        except RefusedError:
             return None
         return path if path.is_file() and path.resolve().is_relative_to(own.resolve()) else None
 
