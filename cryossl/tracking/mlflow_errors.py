@@ -22,6 +22,7 @@ _REFUSALS = frozenset(
     }
 )
 _NOT_AUTHORISED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
+_MOST_LETTERS = 300
 # First part of a module's name -> what `pip install` is told, where that is another name.
 _PACKAGES = {
     "boto3": "boto3` (the extra `s3`), `pip install -e .[s3]",
@@ -92,7 +93,9 @@ def _said(error: Exception) -> str:
         text += f"; `pip install {_PACKAGES.get(package, package)}`"
     elif not _is_of("mlflow", error) and not isinstance(error, OSError):
         text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-    return redacted(text)[:300]
+    text = redacted(text)
+    # The reason often stands at the end, behind long names of files.
+    return text if len(text) <= _MOST_LETTERS else f"{text[:120]} … {text[123 - _MOST_LETTERS :]}"
 
 
 def _kind(error: Exception) -> type[StoreAwayError | RefusedError]:

@@ -290,8 +290,12 @@ class MlflowStore:
 
     def files(self, run_id: str, folder: str) -> dict[str, int]:
         """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
-        with translated_for_files():
-            listed = self._call(lambda client: client.list_artifacts(run_id, folder or None))
+        try:
+            with translated_for_files():
+                listed = self._call(lambda client: client.list_artifacts(run_id, folder or None))
+        except RefusedError as error:
+            self.run(run_id)  # refused too if it is the run that is not there
+            raise StoreAwayError(str(error)) from error
         return {one.path: one.file_size or 0 for one in listed}
 
     def download(self, run_id: str, name: str, folder: Path, *, size_bytes: int) -> Path:

@@ -62,6 +62,7 @@ class Replay:
         self._attached: dict[Path, _Attached] = {}
         self._tried: set[tuple[Path, int]] = set()
         self._files_wait_until = 0.0
+        self._has_warned = False
         self.files_fault = ""
 
     def try_files_again(self) -> None:
@@ -301,14 +302,16 @@ class Replay:
             cost_seconds = time.monotonic() - begun
             if cost_seconds > _QUICK_SECONDS:
                 self._files_wait_until = time.monotonic() + WAIT_PER_COST * cost_seconds
-            if str(error) != self.files_fault:
-                self.files_fault = str(error)
+            self.files_fault = str(error)
+            if not self._has_warned:
+                self._has_warned = True
                 self._warn(
                     "the tracking store takes no files (%s); the journals in %s keep them",
                     error,
                     self._root,
                 )
             return False
+        self._has_warned = False
         return True
 
     def _set_status(self, attached: _Attached, status: str, *, timestamp_ms: int) -> _Attached:
