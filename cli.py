@@ -17,6 +17,7 @@ from cryossl.config import Config, fields
 from cryossl.config_file import load
 from cryossl.errors import CryosslError
 from cryossl.setting import default_text
+from cryossl.tracking.deadline import leave
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
@@ -383,5 +384,13 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+def program() -> None:
+    """`main` as a process of its own, which ends though a call of a silent server still goes on."""
+    try:
+        main()
+    except SystemExit as ended:
+        leave(int(ended.code or 0))
+
+
 if __name__ == "__main__":
-    main()
+    program()

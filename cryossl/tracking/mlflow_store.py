@@ -27,7 +27,7 @@ from cryossl.tracking.address import (
     refuse_other_files,
     sqlite_path,
 )
-from cryossl.tracking.deadline import within
+from cryossl.tracking.deadline import limit_answers, within
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
 from cryossl.tracking.mlflow_environment import (
     call_seconds,
@@ -292,7 +292,9 @@ class MlflowStore:
         """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
         try:
             with translated_for_files():
-                listed = self._call(lambda client: client.list_artifacts(run_id, folder or None))
+                listed = self._call(
+                    lambda client: client.list_artifacts(run_id, folder or None), size_bytes=0
+                )
         except RefusedError as error:
             self.run(run_id)  # refused too if it is the run that is not there
             raise StoreAwayError(str(error)) from error
@@ -337,14 +339,19 @@ class MlflowStore:
 
         return stop
 
-    def _call(self, work: Callable[[MlflowClient], Answer], *, size_bytes: int = 0) -> Answer:
-        """One call of the client within its time: that of all its tries, and of the bytes sent."""
-        seconds = call_seconds()
-        if urlsplit(self.uri).scheme not in ("http", "https"):
+    def _call(
+        self, work: Callable[[MlflowClient], Answer], *, size_bytes: int | None = None
+    ) -> Answer:
+        """One call of the client within its time: that of all its tries.
+
+        `size_bytes`: of the file that it sends or fetches, which is given its time too.
+        """
+        seconds = call_seconds() + (size_bytes or 0) / _LEAST_BYTES_PER_SECOND
+        if size_bytes is None and urlsplit(self.uri).scheme not in ("http", "https"):
             seconds = max(seconds, _LEAST_DATABASE_SECONDS)
         with translated():
             client = self.__dict__.get("_client") or within(_OPENING_SECONDS, lambda: self._client)
-            return within(seconds + size_bytes / _LEAST_BYTES_PER_SECOND, lambda: work(client))
+            return within(seconds, lambda: work(client))
 
     def _metric(self, run_id: str, key: str) -> list[Metric]:
         return self._call(lambda client: client.get_metric_history(run_id, key))
@@ -363,6 +370,7 @@ class MlflowStore:
             "mlflow.utils",
         ):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        limit_answers()
         return MlflowClient(self.uri, registry_uri=self.uri)
 
     @contextmanager
