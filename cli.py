@@ -16,6 +16,7 @@ import click
 from cryossl.config import Config, fields
 from cryossl.config_file import load
 from cryossl.errors import CryosslError
+from cryossl.redaction import hide_in_tracebacks, redacted
 from cryossl.setting import default_text
 from cryossl.tracking.deadline import leave
 
@@ -380,12 +381,13 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
+    click.echo(f"cryossl: error: {redacted(' '.join(message.split()), paths=True)}", err=True)
     return code
 
 
 def program() -> None:
     """`main` as a process of its own, which ends though a call of a silent server still goes on."""
+    hide_in_tracebacks()
     try:
         main()
     except SystemExit as ended:

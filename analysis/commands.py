@@ -18,7 +18,7 @@ import click
 from analysis.runs.tracked import TrackedRuns
 from cryossl.config import Config, RunSettings, fields
 from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
-from cryossl.setting import redacted
+from cryossl.redaction import redacted
 
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report

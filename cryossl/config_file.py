@@ -157,4 +157,6 @@ def _typed(value: object, field: FieldInfo) -> object:
 def _fault(fault: Any) -> str:
     name = fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0]
     message = fault["msg"].removeprefix("Value error, ")
+    if name == "tracking_uri":  # it may hold a password
+        return f"{name}: {message}"
     return f"{name}: {message}, got {fault['input']!r:.200}"

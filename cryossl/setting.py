@@ -67,11 +67,3 @@ def default_text(field: FieldInfo) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def redacted(uri: str) -> str:
-    """A URI, or a text with URIs in it, without user and password.
-
-    An @ in a path or a file's name stays.
-    """
-    return re.sub(r"(?<=://)[^/\s]*@", "", uri)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cryossl.config import RunSettings
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import store_uri
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TrackedRuns:
     @property
     def shown_uri(self) -> str:
         """The address of the store, without a password."""
-        return redacted(store_uri(self.uri))
+        return shown(store_uri(self.uri))
 
     @property
     def artifacts(self) -> Artifacts:

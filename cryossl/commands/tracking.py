@@ -9,7 +9,7 @@ import click
 
 from cryossl.config import Config
 from cryossl.errors import NoExperimentError, TrackingError
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.journal import Journal
 from cryossl.tracking.mlflow_store import MlflowStore
@@ -21,7 +21,7 @@ def sync(config: Config) -> None:
 
     Raises TrackingError if some is left.
     """
-    journals, where = config.run.journals, redacted(store_uri(config.run.tracking_uri))
+    journals, where = config.run.journals, shown(store_uri(config.run.tracking_uri))
     tracker = _tracker(config, makes_experiment="for journals")
     tracker.mend()
     waiting = tracker.backlog(everything=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cryossl.errors import CryosslError, one_line
-from cryossl.setting import redacted
+from cryossl.redaction import redacted
 from cryossl.tracking.address import LOG_IN
 
 _REFUSALS = frozenset(

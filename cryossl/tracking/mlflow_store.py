@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from cryossl.errors import NoExperimentError, TrackingError
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.system.files import publish
 from cryossl.tracking.address import (
     artifact_folder,
     read_only,
     refuse_other_files,
     sqlite_path,
+    store_name,
 )
 from cryossl.tracking.deadline import limit_answers, within
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
@@ -106,9 +107,8 @@ class MlflowStore:
     @property
     def identity(self) -> str:
         """The name of the store and the experiment in `sent.json`, without a password."""
-        return (
-            f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
-        )
+        experiment = f"id={self._given_id}" if self._given_id else self._experiment
+        return f"{store_name(self.uri)}#{experiment}"
 
     def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
         """Open the store, and find or make the experiment.
@@ -423,7 +423,7 @@ class MlflowStore:
             active = False
         if not active:
             raise TrackingError(
-                f"there is no experiment with id {identifier!r:.50} in {redacted(self.uri)}",
+                f"there is no experiment with id {identifier!r:.50} in {shown(self.uri)}",
                 cure="unset MLFLOW_EXPERIMENT_ID, or give it the id of one that is there",
             )
         return identifier
@@ -438,7 +438,7 @@ class MlflowStore:
                 )
             )
             raise NoExperimentError(
-                f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
+                f"there is no experiment {self._experiment!r:.80} in {shown(self.uri)}",
                 cure=f"of those that are there, some are: {there or 'none'}",
             )
         if experiment is None:
@@ -457,7 +457,7 @@ class MlflowStore:
                     raise
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
-                f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
+                f"experiment {self._experiment!r} is deleted in {shown(self.uri)}",
                 cure="restore it in MLflow, or choose another name",
             )
         return experiment.experiment_id

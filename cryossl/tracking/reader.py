@@ -16,7 +16,7 @@ import pandas as pd
 from PIL import Image
 
 from cryossl.errors import DataError, TrackingError
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.system.user_files import read_json
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
@@ -64,7 +64,7 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
         found = [_row(run) for run in store.search(store.existing_experiments(), query)]
     except (StoreAwayError, RefusedError) as error:
         raise TrackingError(
-            f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure
+            f"tracking store {shown(where)} cannot be read ({error})", cure=error.cure
         ) from None
     best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
     kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
@@ -151,7 +151,7 @@ class Artifacts:
             yield
         except StoreAwayError as error:
             raise TrackingError(
-                f"files of the tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                f"files of the tracking store {shown(self._store.uri)} cannot be read ({error})",
                 cure="start the server, or check the folder of the artifacts",
             ) from None
 

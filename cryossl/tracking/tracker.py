@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from cryossl.errors import StorageError, TrackingError
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.circuit_breaker import CircuitBreaker
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
@@ -77,7 +77,7 @@ class Tracker:
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
         self._replay = Replay(self._store, journal_root, warn=warn)
         self._breaker = CircuitBreaker(
-            redacted(self._store.uri),
+            shown(self._store.uri),
             journal_root,
             probe=lambda seconds: self._store.probe(seconds=seconds),
             warn=warn,
@@ -100,7 +100,7 @@ class Tracker:
         except RefusedError as error:
             another = self._adopted and not isinstance(error, NotAuthorisedError)
             raise TrackingError(
-                f"tracking store {redacted(self._store.uri)}: {error}",
+                f"tracking store {shown(self._store.uri)}: {error}",
                 cure=error.cure
                 + (
                     ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else ""
@@ -209,7 +209,7 @@ class Tracker:
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
             raise TrackingError(
-                f"tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                f"tracking store {shown(self._store.uri)} cannot be read ({error})",
                 cure=error.cure,
             ) from None
 

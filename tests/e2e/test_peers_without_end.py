@@ -19,7 +19,6 @@ from answering import answering
 from mlflow import MlflowClient
 from recorded_runs import PROJECT, TAGS, record
 
-from cryossl.tracking import mlflow_environment
 from cryossl.tracking.mlflow_errors import StoreAwayError
 from cryossl.tracking.mlflow_store import MlflowStore
 from cryossl.tracking.tracker import Tracker
@@ -32,7 +31,6 @@ LIMIT_SECONDS = 20.0
 def hasty(monkeypatch) -> None:
     for name, value in {"MAX_RETRIES": "1", "BACKOFF_FACTOR": "0", "TIMEOUT": "1"}.items():
         monkeypatch.setenv(f"MLFLOW_HTTP_REQUEST_{name}", value)
-    monkeypatch.setattr(mlflow_environment, "_SPARE_SECONDS", 1.0)
 
 
 class Peer(BaseHTTPRequestHandler):
