@@ -23,7 +23,9 @@ import click
 from cryossl.config import Config, fields
 from cryossl.config_file import load
 from cryossl.errors import CryosslError, lacks_memory
+from cryossl.redaction import hide_in_tracebacks, redacted
 from cryossl.setting import default_text
+from cryossl.tracking.deadline import leave
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
@@ -413,9 +415,18 @@ def _fail_for_machine(error: Exception) -> int:
 
 def _fail(message: str, code: int) -> int:
     with suppress(OSError):  # the terminal may be closed
-        click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
+        click.echo(f"cryossl: error: {redacted(' '.join(message.split()), paths=True)}", err=True)
     return code
 
 
+def program() -> None:
+    """`main` as a process of its own, which ends though a call of a silent server still goes on."""
+    hide_in_tracebacks()
+    try:
+        main()
+    except SystemExit as ended:
+        leave(int(ended.code or 0))
+
+
 if __name__ == "__main__":
-    main()
+    program()

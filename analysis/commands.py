@@ -25,7 +25,7 @@ from cryossl.errors import (
     StorageError,
     TrackingError,
 )
-from cryossl.setting import redacted
+from cryossl.redaction import redacted
 
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report

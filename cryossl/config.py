@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from cryossl.redaction import shown
 from cryossl.setting import (
     Cell,
     Content,
@@ -29,7 +30,6 @@ from cryossl.setting import (
     Result,
     Section,
     Training,
-    redacted,
 )
 from cryossl.strategy_names import meant_strategies
 
@@ -391,9 +391,9 @@ class RunSettings(Section):
         return self.work / "threads.json"
 
     @field_serializer("tracking_uri", when_used="json")
-    def _without_password(self, uri: str) -> str:
+    def _as_shown(self, uri: str) -> str:
         """Others read the settings that are written down."""
-        return redacted(uri)
+        return shown(uri)
 
 
 class Config(Section):

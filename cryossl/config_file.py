@@ -167,7 +167,9 @@ def _name(fault: Any) -> str:
 def _fault(fault: Any) -> str:
     """What is wrong with the value of a setting, and all that it may be."""
     name = _name(fault)
+    # An address may hold a password.
+    got = "" if name == "tracking_uri" else f"{fault['input']!r:.200}"
     if fault["type"] == "value_error":  # of a check of our own, which says it
-        return f"{name}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r:.200}"
-    allowed = allowed_text(fields()[name][1])
-    return f"{name}: {fault['input']!r:.200} is not allowed, it may be {allowed}"
+        message = fault["msg"].removeprefix("Value error, ")
+        return f"{name}: {message}{got and f', got {got}'}"
+    return f"{name}: {got or 'this'} is not allowed, it may be {allowed_text(fields()[name][1])}"

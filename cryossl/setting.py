@@ -109,11 +109,3 @@ def _limits(metadata: Any) -> str:
     ]
     patterns = [getattr(one, "pattern", None) for one in flat]
     return ", ".join([*limits, *(f"that matches `{pattern}`" for pattern in patterns if pattern)])
-
-
-def redacted(uri: str) -> str:
-    """A URI, or a text with URIs in it, without user and password.
-
-    An @ in a path or a file's name stays.
-    """
-    return re.sub(r"(?<=://)[^/\s]*@", "", uri)

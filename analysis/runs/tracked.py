@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cryossl.config import RunSettings
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import store_uri
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class TrackedRuns:
     @property
     def shown_uri(self) -> str:
         """The address of the store, without a password."""
-        return redacted(store_uri(self.uri))
+        return shown(store_uri(self.uri))
 
     @cached_property
     def artifacts(self) -> Artifacts:

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 from cryossl.errors import one_line
 from cryossl.machine.check import Check, named_checks
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.system.file_lock import owner
 from cryossl.tracking.address import LOG_IN, sqlite_path
 from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
@@ -45,10 +45,10 @@ def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check
         return _check_database(uri)
     if kind == "file" or (kind == "" and uri not in HOSTED_STORES):
         return _fail(
-            f"{uri or 'no store'}: MLflow no longer writes into plain folders",
+            f"{shown(uri) or 'no store'}: MLflow no longer writes into plain folders",
             "`tracking_uri=sqlite:///mlflow.db`",
         )
-    return _warn(f"{redacted(uri)}: not tried, this kind of store is unknown here")
+    return _warn(f"{shown(uri)}: not tried, this kind of store is unknown here")
 
 
 def _check_sqlite(path: Path, damage_seconds: float) -> Check:
@@ -104,41 +104,41 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
 
 
 def _check_server(uri: str) -> Check:
-    shown = redacted(uri).rstrip("/")
+    place = shown(uri)
     health = f"{uri.rstrip('/')}/health"
     try:
         answer = get_once(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
     except OSError as error:
         # Not a failure: a run keeps its own journal and sends it when the server is back.
         return _warn(
-            f"{shown} does not answer: {error}",
+            f"{place} does not answer: {error}",
             "start the server, or `tracking_uri=sqlite:///mlflow.db`",
         )
     except BrokenAnswerError as error:
-        return _fail(f"{shown} cannot be queried, or is no HTTP server ({error})", _COMPARE)
+        return _fail(f"{place} cannot be queried, or is no HTTP server ({error})", _COMPARE)
     body = answer.body.strip()
     if answer.status >= 300:
-        return _judge_status(shown, answer.status, _target(health, answer.location))
+        return _judge_status(place, answer.status, _target(health, answer.location))
     if body == b"OK":
-        return _ok(f"{shown} answers")
+        return _ok(f"{place} answers")
     if body.startswith(b"<"):
         return _fail(
-            f"{shown} answers, but not as a tracking server (with a page of HTML)", _COMPARE
+            f"{place} answers, but not as a tracking server (with a page of HTML)", _COMPARE
         )
-    return _warn(f"{shown} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
+    return _warn(f"{place} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
 
 
-def _judge_status(shown: str, status: int, target: str) -> Check:
+def _judge_status(place: str, status: int, target: str) -> Check:
     if status in (401, 403):
-        return _warn(f"{shown} answers and demands a login ({status})", LOG_IN)
+        return _warn(f"{place} answers and demands a login ({status})", LOG_IN)
     if status == 429 or status >= 500:
         return _warn(
-            f"{shown} answers, but cannot serve now ({status})",
+            f"{place} answers, but cannot serve now ({status})",
             "its log says why; a run goes on without it and sends later",
         )
     if status < 400 and target:
-        return _fail(f"{shown} answers, but redirects to {target}", "give that address")
-    return _fail(f"{shown} answers, but not as a tracking server ({status})", _COMPARE)
+        return _fail(f"{place} answers, but redirects to {target}", "give that address")
+    return _fail(f"{place} answers, but not as a tracking server ({status})", _COMPARE)
 
 
 def _target(url: str, location: str) -> str:
@@ -147,8 +147,8 @@ def _target(url: str, location: str) -> str:
         parts = urlsplit(urljoin(url, location))
     except ValueError:
         return ""
-    shown = redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}")
-    return ascii(shown)[1:-1][:200] if location else ""
+    place = shown(f"{parts.scheme}://{parts.netloc}")
+    return ascii(place)[1:-1][:200] if location else ""
 
 
 def _check_database(uri: str) -> Check:
@@ -156,10 +156,10 @@ def _check_database(uri: str) -> Check:
         connect_to_port(uri, seconds=STORE_TIMEOUT_SECONDS)
     except OSError as error:
         return _fail(
-            f"{redacted(uri)} does not answer: {error}",
+            f"{shown(uri)} does not answer: {error}",
             "start the database, or correct the address",
         )
-    return _ok(f"{redacted(uri)} answers")
+    return _ok(f"{shown(uri)} answers")
 
 
 def nearest_existing(folder: Path) -> Path:

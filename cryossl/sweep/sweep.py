@@ -26,18 +26,18 @@ from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import PlannedPhase, duration_text
 from cryossl.progress.events import OnProgress
 from cryossl.progress.narrator import Narrator, narrated
+from cryossl.redaction import shown
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, made_from, read_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
-from cryossl.setting import redacted
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.sweep.state import SweepState
 from cryossl.system.folder_lock import one_at_a_time
-from cryossl.tracking.address import experiment_choice, store_uri
+from cryossl.tracking.address import experiment_choice, store_name, store_uri
 from cryossl.tracking.tracker import Tracker
 
 STATE_FILE = "sweep.json"
@@ -213,7 +213,7 @@ def _hand_over_password(config: Config) -> None:
     The files with the cells' settings do not contain the password.
     """
     uri = config.run.tracking_uri
-    if redacted(uri) != uri:
+    if shown(uri) != uri:
         os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
 
 
@@ -358,7 +358,7 @@ def _plan_cells(
     code = prepared.code
     store = preparation.store_of(prepared.dataset, config, code, report)
     name, identifier = experiment_choice(config.run.experiment)
-    tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
+    tracked_in = (store_name(store_uri(config.run.tracking_uri)), identifier or name)
     source = made_from(data=store.key, code=code.present)
     planned = []
     for cell, split in prepared.cells:

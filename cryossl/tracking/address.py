@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryossl.errors import ConfigError
+from cryossl.redaction import remember, shown
 from cryossl.system.process import PROJECT
 from cryossl.tracking.artifact_places import FOLDER
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+_QUOTE = "in a user or a password, / is written %2F, @ %40, ? %3F and # %23"
 
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
@@ -37,7 +40,8 @@ def store_uri(configured: str) -> str:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     uri, base = (given, Path.cwd()) if given else (configured, PROJECT)
-    _check_address(uri)
+    remember(uri)
+    _check_address(uri, name="MLFLOW_TRACKING_URI" if given else "the setting tracking_uri")
     path = sqlite_path(uri)
     if path is not None and not path.is_absolute():
         return f"sqlite:///{base / path}"
@@ -45,6 +49,16 @@ def store_uri(configured: str) -> str:
         if uri.startswith(scheme):
             return f"postgresql+psycopg://{uri.removeprefix(scheme)}"
     return uri
+
+
+def store_name(uri: str) -> str:
+    """The address as it may be shown, and a mark where two stores would be shown alike.
+
+    A user, a password and a query are no part of it.
+    """
+    address = re.sub(r"(?<=://)[^/]*@", "", uri).partition("?")[0].rstrip("/")
+    name = shown(uri)
+    return name if name == address else f"{name}~{hashlib.sha256(address.encode()).hexdigest()[:8]}"
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -67,27 +81,40 @@ def artifact_folder(uri: str, experiment: str) -> str | None:
     ).as_uri()
 
 
-def _check_address(uri: str) -> None:
-    """Raise ConfigError for an address that a socket, urllib or SQLAlchemy would reject later."""
-    head, separator, rest = uri.partition("://")
+def _check_address(uri: str, *, name: str) -> None:
+    """Raise ConfigError for an address that a socket, urllib or SQLAlchemy would reject later.
+
+    The address is not repeated: what is wrong with it may be a password that is not quoted.
+    """
+    fault = _fault(uri)
+    if fault:
+        raise ConfigError(
+            f"{name} is no tracking address: {fault}",
+            cure="sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST:PORT/DATABASE is one",
+        )
+
+
+def _fault(uri: str) -> str:
+    """What is wrong with an address; empty if nothing is."""
     try:
         address = urlsplit(uri)
         (address.hostname or "").encode("idna")  # as a socket will
-        wrong = (
-            address.port == 0
-            or re.search(r"[\x00-\x1f\x7f]", uri)
-            or " " in address.netloc
-            or (address.scheme in ("http", "https") and (not address.hostname or " " in uri))
-            or (address.scheme == "sqlite" and sqlite_path(uri) is None)
-        )
+        port = address.port
     except (
         ValueError
     ):  # a port that is no number, half an IPv6 address, a host name with an empty part
-        wrong = True
-    if wrong:
-        # The last @ counts: a password that is not quoted may hold what made the address
-        # unreadable.
-        raise ConfigError(
-            f"{head + separator + rest.rpartition('@')[2]!r} is no tracking address",
-            cure="sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST:PORT/DATABASE is one",
-        )
+        return f"its host or its port is none ({_QUOTE})"
+    is_server = address.scheme in ("http", "https")
+    faults = {
+        "a control character": re.search(r"[\x00-\x1f\x7f]", uri),
+        "a blank in its host": " " in address.netloc or (is_server and " " in uri),
+        "no host": is_server and not address.hostname,
+        "port 0": port == 0,
+        "no scheme": "://" not in uri and not re.fullmatch(r"[\w./ ~\\-]+", uri),
+        "sqlite without three slashes": address.scheme == "sqlite" and sqlite_path(uri) is None,
+        "a query behind a file": address.scheme == "sqlite" and "?" in uri,
+        f"a query or a # ({LOG_IN})": is_server and re.search(r"[?#]", uri),
+        f"an @ behind its host ({_QUOTE})": address.netloc
+        and "@" in uri.partition(address.netloc)[2],
+    }
+    return "; ".join(f"it has {fault}" for fault, found in faults.items() if found)

@@ -51,6 +51,7 @@ class CircuitBreaker:
         self._probe = probe
         self._warn = warn
         self._clock = clock
+        self.has_failed = False
         self._fault = ""
         self._wait_until = 0.0
         self._was_silent = False
@@ -100,6 +101,7 @@ class CircuitBreaker:
                 fault,
                 self._journals,
             )
+        self.has_failed = True
         self._fault, self._was_silent = fault, cost_seconds > SLOW_SECONDS
         self._wait_until = self._clock() + max(LEAST_WAIT_SECONDS, WAIT_PER_COST * cost_seconds)
 

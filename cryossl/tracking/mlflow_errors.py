@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cryossl.errors import one_line
-from cryossl.setting import redacted
+from cryossl.errors import CryosslError, one_line
+from cryossl.redaction import redacted
 from cryossl.tracking.address import LOG_IN
 
 _REFUSALS = frozenset(
@@ -22,6 +22,18 @@ _REFUSALS = frozenset(
     }
 )
 _NOT_AUTHORISED = frozenset({"PERMISSION_DENIED", "UNAUTHENTICATED"})
+_MOST_LETTERS = 300
+# First part of a module's name -> what `pip install` is told, where that is another name.
+_PACKAGES = {
+    "boto3": "boto3` (the extra `s3`), `pip install -e .[s3]",
+    "botocore": "boto3` (the extra `s3`), `pip install -e .[s3]",
+    "psycopg": "psycopg[binary]` (the extra `postgres`), `pip install -e .[postgres]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "azure": "azure-storage-blob azure-storage-file-datalake azure-identity",
+    "google": "google-cloud-storage",
+    "databricks": "databricks-sdk",
+}
 
 
 class StoreAwayError(Exception):
@@ -46,36 +58,58 @@ class NotAuthorisedError(RefusedError):
 def translated() -> Iterator[None]:
     """Raise StoreAwayError or RefusedError in place of the errors of MLflow and its libraries.
 
-    Other exceptions are passed on.
+    What is not known is StoreAwayError: there are too many libraries below MLflow to name all. Our
+    own errors are passed on.
     """
     try:
         yield
+    except (CryosslError, StoreAwayError, RefusedError):
+        raise
     except Exception as error:
-        kind = _kind(error)
-        if kind is None:
-            raise
-        # in one line, without the user and the password of an address in it
-        raise kind(redacted(one_line(error))[:300]) from error
+        raise _kind(error)(_said(error)) from error
 
 
-def _kind(error: Exception) -> type[StoreAwayError | RefusedError] | None:
+@contextmanager
+def translated_for_files() -> Iterator[None]:
+    """As `translated`, but RefusedError only where MLflow itself refuses the run or the path.
+
+    A package that is not installed, a login and a missing bucket can be mended, and the files be
+    sent or read later.
+    """
+    try:
+        with translated():
+            yield
+    except RefusedError as error:
+        if isinstance(error, NotAuthorisedError) or not _is_of("mlflow", error.__cause__):
+            raise StoreAwayError(str(error)) from error.__cause__
+        raise
+
+
+def _said(error: Exception) -> str:
+    """One line, without the secrets of an address in it."""
+    text = one_line(error)
+    if isinstance(error, ImportError) and error.name:
+        package = error.name.partition(".")[0]
+        text += f"; `pip install {_PACKAGES.get(package, package)}`"
+    elif not _is_of("mlflow", error) and not isinstance(error, OSError):
+        text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text = redacted(text)
+    # The reason often stands at the end, behind long names of files.
+    return text if len(text) <= _MOST_LETTERS else f"{text[:120]} … {text[123 - _MOST_LETTERS :]}"
+
+
+def _kind(error: Exception) -> type[StoreAwayError | RefusedError]:
     from requests import HTTPError
-    from sqlalchemy.exc import SQLAlchemyError
 
     code = getattr(error, "error_code", None)
     if isinstance(code, str) and _is_of("mlflow", error):
         return _kind_of_code(code)
     if isinstance(error, HTTPError):
         return _kind_of_status(error.response.status_code if error.response is not None else 500)
-    if isinstance(error, ImportError):  # no driver for such a database
-        return RefusedError
-    # alembic: the schema of something else; google (protobuf): the answer of something else
-    if isinstance(error, SQLAlchemyError | OSError) or _is_of("alembic", error):
-        return StoreAwayError
-    return StoreAwayError if _is_of("google", error) else None
+    return RefusedError if isinstance(error, ImportError) else StoreAwayError
 
 
-def _is_of(package: str, error: Exception) -> bool:
+def _is_of(package: str, error: BaseException | None) -> bool:
     return any(one.__module__.partition(".")[0] == package for one in type(error).__mro__)
 
 

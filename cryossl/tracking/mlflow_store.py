@@ -8,33 +8,41 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from cryossl.config import RunSettings
 from cryossl.errors import NoExperimentError, TrackingError, nearest
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.system.file_lock import FileLock
 from cryossl.system.files import publish
-from cryossl.tracking.address import artifact_folder, sqlite_path
+from cryossl.tracking.address import artifact_folder, sqlite_path, store_name
 from cryossl.tracking.artifact_places import FORMER, mend_places, places_to_look
+from cryossl.tracking.deadline import limit_answers, within
 from cryossl.tracking.journal import LOCK_SECONDS, Entry
-from cryossl.tracking.mlflow_environment import set_mlflow_environment, without_retries
+from cryossl.tracking.mlflow_environment import (
+    call_seconds,
+    set_mlflow_environment,
+    without_retries,
+)
 from cryossl.tracking.mlflow_errors import (
     NotAuthorisedError,
     RefusedError,
+    StoreAwayError,
     translated,
+    translated_for_files,
 )
 from cryossl.tracking.probe import probe
-from cryossl.tracking.sqlite_file import readable_uri, refuse_other_files
+from cryossl.tracking.sqlite_file import read_only, readable_uri, refuse_other_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 
 FINGERPRINT = "cryossl.fingerprint"
@@ -46,6 +54,13 @@ _METRICS_PER_CALL = 800
 _TAGS_PER_CALL = 80
 _RUNS_PER_PAGE = 1000
 _NAMES_SHOWN = 10
+# A database needs longer than a server: MLflow waits 20 s for a lock of SQLite.
+_LEAST_DATABASE_SECONDS = 60.0
+_LEAST_BYTES_PER_SECOND = 100_000
+_OPENING_SECONDS = 300.0  # a fresh database is filled with its tables
+_POINTS = "SELECT DISTINCT key, step FROM metrics WHERE run_uuid = ?"
+
+Answer = TypeVar("Answer")
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,6 +73,16 @@ class StoredRun:
     status: str
     deleted: bool
     tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What a run has in the store: points by (metric, step), data sets by (name, digest)."""
+
+    params: frozenset[str]
+    tags: Mapping[str, str]
+    points: frozenset[tuple[str, int]]
+    datasets: frozenset[tuple[str, str]]
 
 
 class MlflowStore:
@@ -95,9 +120,8 @@ class MlflowStore:
     @property
     def identity(self) -> str:
         """The name of the store and the experiment in `sent.json`, without a password."""
-        return (
-            f"{redacted(self.uri)}#{f'id={self._given_id}' if self._given_id else self._experiment}"
-        )
+        experiment = f"id={self._given_id}" if self._given_id else self._experiment
+        return f"{store_name(self.uri)}#{experiment}"
 
     def connect(self, locks: Path, *, adopted: str | None, makes_experiment: bool) -> None:
         """Open the store, and find or make the experiment.
@@ -112,7 +136,7 @@ class MlflowStore:
             # MLflow shows children below their parent only within one experiment, so that of an
             # adopted parent is used.
             self.experiment_id = (
-                self._client.get_run(adopted).info.experiment_id
+                self._call(lambda client: client.get_run(adopted)).info.experiment_id
                 if adopted
                 else self._given_experiment(self._given_id)
                 if self._given_id
@@ -132,20 +156,22 @@ class MlflowStore:
         """
         with translated():
             probe(self.uri)
-            given = self._given_experiment(self._given_id) if self._given_id else None
-            named = self._client.get_experiment_by_name(self._experiment)
-            chosen = self._experiment != RunSettings.model_fields["experiment"].default
-            if (named or given) is None and (
-                chosen or not self._client.search_runs([DEFAULT_EXPERIMENT_ID], max_results=1)
-            ):
-                self._named_experiment(makes=False)
+        given = self._given_experiment(self._given_id) if self._given_id else None
+        named = self._call(lambda client: client.get_experiment_by_name(self._experiment))
+        chosen = self._experiment != RunSettings.model_fields["experiment"].default
+        if (named or given) is None and (
+            chosen
+            or not self._call(
+                lambda client: client.search_runs([DEFAULT_EXPERIMENT_ID], max_results=1)
+            )
+        ):
+            self._named_experiment(makes=False)
         found = [DEFAULT_EXPERIMENT_ID, named.experiment_id if named else None, given]
         return [identifier for identifier in dict.fromkeys(found) if identifier is not None]
 
     def run(self, run_id: str) -> StoredRun:
         """The run of this id. Raises RefusedError if there is none."""
-        with translated():
-            return _stored(self._client.get_run(run_id))
+        return _stored(self._call(lambda client: client.get_run(run_id)))
 
     def find(self, tags: Mapping[str, str], *, status: str | None = None) -> list[StoredRun]:
         """Runs of the experiment with these tags (and status), oldest first; no deleted ones."""
@@ -157,43 +183,50 @@ class MlflowStore:
     def search(self, experiment_ids: Sequence[str], query: str) -> Iterator[Run]:
         """All runs that the query finds, oldest first, read page by page."""
         token = None
+        known: set[str] = set()
         while True:
-            with translated():
-                page = self._client.search_runs(
+            page = self._call(
+                lambda client, token=token: client.search_runs(  # type: ignore[misc]
                     list(experiment_ids),
                     query,
                     max_results=_RUNS_PER_PAGE,
                     order_by=["attributes.start_time ASC"],
                     page_token=token,
                 )
+            )
             yield from page
             token = page.token
+            new = {run.info.run_id for run in page} - known
+            known |= new
+            if token and not new:
+                raise StoreAwayError("it names a next page without end")
             if not token:
                 return
 
     def create(self, *, tags: Mapping[str, str], started_ms: int) -> StoredRun:
         """A new run; `mlflow.runName` among the tags names it."""
         # A request whose answer was lost would make a second run if it were sent again.
-        with translated(), without_retries():
+        with without_retries():
             return _stored(
-                self._client.create_run(
-                    self.experiment_id,
-                    start_time=started_ms,
-                    tags=dict(tags),
-                    run_name=tags.get("mlflow.runName"),
+                self._call(
+                    lambda client: client.create_run(
+                        self.experiment_id,
+                        start_time=started_ms,
+                        tags=dict(tags),
+                        run_name=tags.get("mlflow.runName"),
+                    )
                 )
             )
 
     def history(self, run_id: str) -> list[Entry]:
         """The params and points that a run holds already, without `system/`."""
-        with translated():
-            data = self._client.get_run(run_id).data
-            points = [
-                point
-                for key in data.metrics
-                if not key.startswith("system/")
-                for point in self._client.get_metric_history(run_id, key)
-            ]
+        data = self._call(lambda client: client.get_run(run_id)).data
+        points = [
+            point
+            for key in data.metrics
+            if not key.startswith("system/")
+            for point in self._metric(run_id, key)
+        ]
         return [
             *(Entry("param", key, value) for key, value in data.params.items()),
             *(
@@ -202,6 +235,35 @@ class MlflowStore:
                 if math.isfinite(point.value)
             ),
         ]
+
+    def holdings(self, run_id: str, steps: Mapping[str, Collection[int]]) -> Holdings:
+        """What a run holds of these metrics and steps, and of all else but files.
+
+        A database in a file is read by one query. For any other store, a metric with one step is
+        there if its name is, and each metric with several is read by one call.
+        """
+        run = self._call(lambda client: client.get_run(run_id))
+        path = sqlite_path(self.uri)
+        if path is not None:
+            with translated(), closing(read_only(path)) as database:
+                points = database.execute(_POINTS, (run_id,)).fetchall()
+        else:
+            points = [
+                (key, step)
+                for key in steps.keys() & run.data.metrics.keys()
+                for step in (
+                    steps[key]
+                    if len(steps[key]) == 1
+                    else (point.step for point in self._metric(run_id, key))
+                )
+            ]
+        inputs = run.inputs.dataset_inputs if run.inputs else []
+        return Holdings(
+            params=frozenset(run.data.params),
+            tags=dict(run.data.tags),
+            points=frozenset(points),
+            datasets=frozenset((one.dataset.name, one.dataset.digest) for one in inputs),
+        )
 
     def log(
         self,
@@ -235,42 +297,54 @@ class MlflowStore:
 
     def set_status(self, run_id: str, status: str, *, timestamp_ms: int) -> None:
         """Open a run again (RUNNING), or end it at this time."""
-        with translated():
-            if status == "RUNNING":
-                self._client.update_run(run_id, status=status)
-            else:
-                self._client.set_terminated(run_id, status, end_time=timestamp_ms)
+        if status == "RUNNING":
+            self._call(lambda client: client.update_run(run_id, status=status))
+        else:
+            self._call(lambda client: client.set_terminated(run_id, status, timestamp_ms))
 
     def upload(self, run_id: str, name: str, path: Path) -> None:
         """Write a file under its name, in place of one that is there."""
         folder = str(PurePosixPath(name).parent)
-        with translated():
-            self._client.log_artifact(run_id, str(path), None if folder == "." else folder)
+        with translated_for_files():
+            self._call(
+                lambda client: client.log_artifact(
+                    run_id, str(path), None if folder == "." else folder
+                ),
+                size_bytes=path.stat().st_size,
+            )
 
     def files(self, run_id: str, folder: str) -> dict[str, int]:
         """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
-        with translated():
-            return {
-                one.path: one.file_size or 0
-                for one in self._client.list_artifacts(run_id, folder or None)
-            }
+        try:
+            with translated_for_files():
+                listed = self._call(
+                    lambda client: client.list_artifacts(run_id, folder or None), size_bytes=0
+                )
+        except RefusedError as error:
+            self.run(run_id)  # refused too if it is the run that is not there
+            raise StoreAwayError(str(error)) from error
+        return {one.path: one.file_size or 0 for one in listed}
 
-    def download(self, run_id: str, name: str, folder: Path) -> Path:
-        """Copy a file of a run into a folder.
+    def download(self, run_id: str, name: str, folder: Path, *, size_bytes: int) -> Path:
+        """Copy a file of a run, of this size, into a folder.
 
         MLflow refuses a path that leads out of the run's own.
         """
-        with translated():
-            return Path(self._client.download_artifacts(run_id, name, str(folder)))
+        with translated_for_files():
+            return Path(
+                self._call(
+                    lambda client: client.download_artifacts(run_id, name, str(folder)),
+                    size_bytes=size_bytes,
+                )
+            )
 
     def places_to_look(self, run_id: str) -> tuple[Path, ...]:
         """The local folders in which a run's files may be, the likeliest first; else none."""
-        with translated():
-            info = self._client.get_run(run_id).info
-            experiment = info.experiment_id
-            if experiment not in self._former_places:
-                tags = self._client.get_experiment(experiment).tags
-                self._former_places[experiment] = tags.get(FORMER, "")
+        info = self._call(lambda client: client.get_run(run_id)).info
+        experiment = info.experiment_id
+        if experiment not in self._former_places:
+            tags = self._call(lambda client: client.get_experiment(experiment)).tags
+            self._former_places[experiment] = tags.get(FORMER, "")
         return places_to_look(
             sqlite_path(self.uri), info.artifact_uri, self._former_places[experiment]
         )
@@ -279,15 +353,8 @@ class MlflowStore:
         """Note a data set that a run read; the same name and digest are noted once."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        with translated():
-            self._client.log_inputs(
-                run_id,
-                datasets=[
-                    DatasetInput(
-                        Dataset(**dataset), tags=[InputTag("mlflow.data.context", context)]
-                    )
-                ],
-            )
+        noted = DatasetInput(Dataset(**dataset), tags=[InputTag("mlflow.data.context", context)])
+        self._call(lambda client: client.log_inputs(run_id, datasets=[noted]))
 
     def watch_machine(self, run_id: str) -> Callable[[], None]:
         """Start the thread that logs `system/` metrics; returns the function that ends it.
@@ -297,11 +364,33 @@ class MlflowStore:
         from mlflow.system_metrics import system_metrics_monitor
 
         make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
-        with translated():
-            monitor = make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
-            monitor.start()
-        stop: Callable[[], None] = monitor.finish
+        monitor = self._call(
+            lambda _: make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
+        )
+        monitor.start()
+
+        def stop() -> None:
+            with suppress(StoreAwayError):
+                self._call(lambda _: monitor.finish())
+
         return stop
+
+    def _call(
+        self, work: Callable[[MlflowClient], Answer], *, size_bytes: int | None = None
+    ) -> Answer:
+        """One call of the client within its time: that of all its tries.
+
+        `size_bytes`: of the file that it sends or fetches, which is given its time too.
+        """
+        seconds = call_seconds() + (size_bytes or 0) / _LEAST_BYTES_PER_SECOND
+        if size_bytes is None and urlsplit(self.uri).scheme not in ("http", "https"):
+            seconds = max(seconds, _LEAST_DATABASE_SECONDS)
+        with translated():
+            client = self.__dict__.get("_client") or within(_OPENING_SECONDS, lambda: self._client)
+            return within(seconds, lambda: work(client))
+
+    def _metric(self, run_id: str, key: str) -> list[Metric]:
+        return self._call(lambda client: client.get_metric_history(run_id, key))
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -317,6 +406,7 @@ class MlflowStore:
             "mlflow.utils",
         ):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        limit_answers()
         uri, path = self.uri, sqlite_path(self.uri)
         if self._reads_only and path is not None:
             uri = readable_uri(path)
@@ -352,8 +442,11 @@ class MlflowStore:
         self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]
     ) -> None:
         try:
-            with translated():
-                self._client.log_batch(run_id, metrics=points, params=params, tags=tags)
+            self._call(
+                lambda client: client.log_batch(run_id, metrics=points, params=params, tags=tags)
+            )
+        except NotAuthorisedError:
+            raise
         except RefusedError as error:
             if self.run(run_id).deleted:
                 raise
@@ -371,42 +464,48 @@ class MlflowStore:
 
     def _given_experiment(self, identifier: str) -> str:
         try:
-            with translated():
-                active = self._client.get_experiment(identifier).lifecycle_stage == "active"
+            found = self._call(lambda client: client.get_experiment(identifier))
+            active = found.lifecycle_stage == "active"
         except NotAuthorisedError:
             raise
         except RefusedError:
             active = False
         if not active:
             raise TrackingError(
-                f"there is no experiment with id {identifier!r:.50} in {redacted(self.uri)}",
+                f"there is no experiment with id {identifier!r:.50} in {shown(self.uri)}",
                 cure="unset MLFLOW_EXPERIMENT_ID, or give it the id of one that is there",
             )
         return identifier
 
     def _named_experiment(self, *, makes: bool) -> str:
-        experiment = self._client.get_experiment_by_name(self._experiment)
+        experiment = self._call(lambda client: client.get_experiment_by_name(self._experiment))
         if experiment is None and not makes:
-            there = [one.name for one in self._client.search_experiments()]
-            shown = ", ".join(f"{name:.40}" for name in there[:_NAMES_SHOWN])
+            there = [
+                one.name for one in self._call(lambda client: list(client.search_experiments()))
+            ]
+            names = ", ".join(f"{name:.40}" for name in there[:_NAMES_SHOWN])
             raise NoExperimentError(
-                f"there is no experiment {self._experiment!r:.80} in {redacted(self.uri)}",
+                f"there is no experiment {self._experiment!r:.80} in {shown(self.uri)}",
                 cure=nearest(self._experiment, there)
-                + f"of those that are there, some are: {shown or 'none'}",
+                + f"of those that are there, some are: {names or 'none'}",
             )
         if experiment is None:
             try:
-                return self._client.create_experiment(
-                    self._experiment, artifact_location=artifact_folder(self.uri, self._experiment)
+                return self._call(
+                    lambda client: client.create_experiment(
+                        self._experiment, artifact_folder(self.uri, self._experiment)
+                    )
                 )
-            except Exception:
+            except RefusedError:
                 # Another process, which does not share the lock, may have made it meanwhile.
-                experiment = self._client.get_experiment_by_name(self._experiment)
+                experiment = self._call(
+                    lambda client: client.get_experiment_by_name(self._experiment)
+                )
                 if experiment is None:
                     raise
         if experiment.lifecycle_stage != "active":
             raise TrackingError(
-                f"experiment {self._experiment!r} is deleted in {redacted(self.uri)}",
+                f"experiment {self._experiment!r} is deleted in {shown(self.uri)}",
                 cure="restore it in MLflow, or choose another name",
             )
         return experiment.experiment_id

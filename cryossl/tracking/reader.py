@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from cryossl.errors import DataError, TrackingError, one_line
-from cryossl.setting import redacted
+from cryossl.redaction import redacted, shown
 from cryossl.system.pillow import opened
 from cryossl.system.user_files import read_json
 from cryossl.tracking.address import experiment_choice, store_uri
@@ -61,7 +61,7 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
         found = [_row(run) for run in store.search(store.existing_experiments(), query)]
     except (StoreAwayError, RefusedError) as error:
         raise TrackingError(
-            f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure
+            f"tracking store {shown(where)} cannot be read ({error})", cure=error.cure
         ) from None
     best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
     kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
@@ -138,7 +138,7 @@ class Artifacts:
             return self._lost(run_id, "the run is not in the store")
         except StoreAwayError as error:
             raise TrackingError(
-                f"files of the tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                f"files of the tracking store {shown(self._store.uri)} cannot be read ({error})",
                 cure="start the server, or check the folder of the artifacts",
             ) from None
         if places:
@@ -150,7 +150,9 @@ class Artifacts:
         except Exception as error:  # an artifact store's own library may raise anything
             self._away = f"{type(error).__name__}: {one_line(redacted(str(error))):.200}"
             return self._lost(run_id, self._away)
-        return _Files(sizes, lambda name: self._fetched(run_id, name, aside))
+        return _Files(
+            sizes, lambda name: self._fetched(run_id, name, aside, size_bytes=sizes[name])
+        )
 
     def _local(self, run_id: str, folder: str, places: Sequence[Path]) -> _Files:
         sizes: dict[str, int] = {}
@@ -180,12 +182,12 @@ class Artifacts:
             return None
         return path if path.resolve().is_relative_to(place.resolve()) else None
 
-    def _fetched(self, run_id: str, name: str, folder: Path) -> Path | None:
+    def _fetched(self, run_id: str, name: str, folder: Path, *, size_bytes: int) -> Path | None:
         """A local copy, in a folder of its own."""
         own = folder / f"{len(PurePosixPath(name).parts)}-{PurePosixPath(run_id).name}"
         own.mkdir(exist_ok=True)
         try:
-            path = self._store.download(run_id, name, own)
+            path = self._store.download(run_id, name, own, size_bytes=size_bytes)
         except Exception as error:  # as in `_files`
             self._lost(run_id, f"{type(error).__name__}: {one_line(redacted(str(error))):.200}")
             return None

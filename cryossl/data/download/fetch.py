@@ -118,7 +118,10 @@ def _download(places: _Places, url: str, *, retries: int, report: OnProgress) ->
 
     A new byte restores all retries. The wait between two retries grows.
     """
-    patience = Retry(total=retries, backoff_factor=0.2, backoff_max=60)
+    # A server may name an hour or a day in its Retry-After.
+    patience = Retry(
+        total=retries, backoff_factor=0.2, backoff_max=60, respect_retry_after_header=False
+    )
     waiting = patience
     with requests.Session() as session:
         # requests can open nothing but http and https, redirects included; it retries what fails
