@@ -181,7 +181,7 @@ class Replay:
         sizes: dict[str, int] = {}
         for folder in folders_sent(lines):
             listed = partial(self._store.files, run_id, folder)
-            if not self._with_files(lambda: sizes.update(listed())):  # noqa: B023 (called at once)
+            if not self._with_files(folder or "all", lambda: sizes.update(listed())):  # noqa: B023 (called at once)
                 return []
         return lost_files(lines, sizes, journal.folder / "artifacts")
 
@@ -277,7 +277,7 @@ class Replay:
                 continue
             tried = (journal.folder, end)
             if tried in self._tried or not self._with_files(
-                partial(self._store.upload, attached.run_id, name, path)
+                name, partial(self._store.upload, attached.run_id, name, path)
             ):
                 self._tried.add(tried)
                 owed.append(end)
@@ -288,7 +288,7 @@ class Replay:
                 )
         return tuple(owed)
 
-    def _with_files(self, action: Callable[[], None]) -> bool:
+    def _with_files(self, what: str, action: Callable[[], None]) -> bool:
         """Whether an action on the store's files succeeded.
 
         After a failure that took long, files are left alone for 39 times as long.
@@ -302,12 +302,12 @@ class Replay:
             cost_seconds = time.monotonic() - begun
             if cost_seconds > _QUICK_SECONDS:
                 self._files_wait_until = time.monotonic() + WAIT_PER_COST * cost_seconds
-            self.files_fault = str(error)
+            self.files_fault = f"{what}: {error}"
             if not self._has_warned:
                 self._has_warned = True
                 self._warn(
                     "the tracking store takes no files (%s); the journals in %s keep them",
-                    error,
+                    self.files_fault,
                     self._root,
                 )
             return False
