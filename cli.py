@@ -25,7 +25,7 @@ from cryossl.config_file import load
 from cryossl.errors import CryosslError, lacks_memory
 from cryossl.redaction import hide_in_tracebacks, redacted
 from cryossl.setting import default_text
-from cryossl.tracking.deadline import leave
+from cryossl.tracking.store.deadline import leave
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 

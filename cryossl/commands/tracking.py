@@ -12,7 +12,7 @@ from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.redaction import shown
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.journal import Journal
-from cryossl.tracking.mlflow_store import MlflowStore
+from cryossl.tracking.store.mlflow_store import MlflowStore
 from cryossl.tracking.tracker import Tracker
 
 

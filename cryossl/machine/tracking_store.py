@@ -14,8 +14,8 @@ from cryossl.machine.check import Check, named_checks
 from cryossl.redaction import shown
 from cryossl.system.file_lock import owner
 from cryossl.tracking.address import LOG_IN, sqlite_path
-from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
-from cryossl.tracking.sqlite_file import is_half_made, schema_fault, schema_of, sqlite_fault
+from cryossl.tracking.store.probe import BrokenAnswerError, connect_to_port, get_once
+from cryossl.tracking.store.sqlite_file import is_half_made, schema_fault, schema_of, sqlite_fault
 
 _ok, _warn, _fail = named_checks("tracking")
 _COMPARE = "compare the address with what `mlflow server` printed"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from cryossl.errors import ConfigError
 from cryossl.redaction import remember, shown
 from cryossl.system.process import PROJECT
-from cryossl.tracking.artifact_places import FOLDER
+from cryossl.tracking.store.artifact_places import FOLDER
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _QUOTE = "in a user or a password, / is written %2F, @ %40, ? %3F and # %23"

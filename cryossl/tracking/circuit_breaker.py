@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryossl.errors import TrackingError
-from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
 
 LEAST_WAIT_SECONDS = 5.0
 # A fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes.

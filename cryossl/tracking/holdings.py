@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from cryossl.tracking.journal import Entry
-from cryossl.tracking.mlflow_store import Holdings
+from cryossl.tracking.store.mlflow_store import Holdings
 
 Line = tuple[int, Entry]
 

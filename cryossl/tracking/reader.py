@@ -19,8 +19,8 @@ from cryossl.redaction import redacted, shown
 from cryossl.system.pillow import opened
 from cryossl.system.user_files import read_json
 from cryossl.tracking.address import experiment_choice, store_uri
-from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
+from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20

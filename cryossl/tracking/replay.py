@@ -22,8 +22,8 @@ from cryossl.tracking.holdings import (
     steps_sent,
 )
 from cryossl.tracking.journal import Entry, Journal, Sent, now_ms
-from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
+from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
 
 RUN_ID = "run_id"
 SUPERSEDED_BY = "cryossl.superseded_by"

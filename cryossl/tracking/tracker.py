@@ -21,10 +21,10 @@ from cryossl.redaction import shown
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.circuit_breaker import CircuitBreaker
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
-from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
 from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
+from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
 
 HEARTBEAT_SECONDS = 60.0
 _FULL = "disk is full"  # sqlite's words

@@ -19,8 +19,8 @@ from answering import answering
 from mlflow import MlflowClient
 from recorded_runs import PROJECT, TAGS, record
 
-from cryossl.tracking.mlflow_errors import StoreAwayError
-from cryossl.tracking.mlflow_store import MlflowStore
+from cryossl.tracking.store.mlflow_errors import StoreAwayError
+from cryossl.tracking.store.mlflow_store import MlflowStore
 from cryossl.tracking.tracker import Tracker
 
 RUN = {"run": {"info": {"run_id": "f00", "experiment_id": "1", "status": "RUNNING"}, "data": {}}}

@@ -1,4 +1,4 @@
-"""cryossl.tracking.mlflow_errors: which error of a library becomes which of ours."""
+"""cryossl.tracking.store.mlflow_errors: which error of a library becomes which of ours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import OperationalError
 
 from cryossl.errors import ConfigError
-from cryossl.tracking.mlflow_errors import (
+from cryossl.tracking.store.mlflow_errors import (
     NotAuthorisedError,
     RefusedError,
     StoreAwayError,

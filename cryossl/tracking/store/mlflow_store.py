@@ -1,47 +1,36 @@
-"""One experiment in one tracking store; the only module that imports mlflow.
-
-mlflow is imported at the first call of a store, not with this module: that takes seconds, and the
-settings of `mlflow_environment` have to be in the environment before.
-"""
+"""One experiment in one tracking store: its runs, found, made and filled."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from cryossl.config import RunSettings
 from cryossl.errors import NoExperimentError, TrackingError, nearest
 from cryossl.redaction import shown
-from cryossl.system.file_lock import FileLock
-from cryossl.system.files import publish
 from cryossl.tracking.address import artifact_folder, sqlite_path, store_name
-from cryossl.tracking.artifact_places import FORMER, mend_places, places_to_look
-from cryossl.tracking.deadline import limit_answers, within
-from cryossl.tracking.journal import LOCK_SECONDS, Entry
-from cryossl.tracking.mlflow_environment import (
-    call_seconds,
-    set_mlflow_environment,
+from cryossl.tracking.journal import Entry
+from cryossl.tracking.store.artifact_places import FORMER, mend_places, places_to_look
+from cryossl.tracking.store.client import StoreClient
+from cryossl.tracking.store.mlflow_environment import (
     without_retries,
 )
-from cryossl.tracking.mlflow_errors import (
+from cryossl.tracking.store.mlflow_errors import (
     NotAuthorisedError,
     RefusedError,
     StoreAwayError,
     translated,
     translated_for_files,
 )
-from cryossl.tracking.probe import probe
-from cryossl.tracking.sqlite_file import read_only, readable_uri, refuse_other_files
+from cryossl.tracking.store.probe import probe
+from cryossl.tracking.store.sqlite_file import read_only
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
 
@@ -54,13 +43,7 @@ _METRICS_PER_CALL = 800
 _TAGS_PER_CALL = 80
 _RUNS_PER_PAGE = 1000
 _NAMES_SHOWN = 10
-# A database needs longer than a server: MLflow waits 20 s for a lock of SQLite.
-_LEAST_DATABASE_SECONDS = 60.0
-_LEAST_BYTES_PER_SECOND = 100_000
-_OPENING_SECONDS = 300.0  # a fresh database is filled with its tables
 _POINTS = "SELECT DISTINCT key, step FROM metrics WHERE run_uuid = ?"
-
-Answer = TypeVar("Answer")
 
 _LOG = logging.getLogger(__name__)
 
@@ -85,7 +68,7 @@ class Holdings:
     datasets: frozenset[tuple[str, str]]
 
 
-class MlflowStore:
+class MlflowStore(StoreClient):
     """One experiment of one tracking store.
 
     The constructor may raise ConfigError, every method StoreAwayError or RefusedError.
@@ -107,13 +90,9 @@ class MlflowStore:
             experiment_id: its id, which counts then.
             reads_only: nothing is written, and no lock is taken; a sqlite file may be read-only.
         """
-        refuse_other_files(uri)
-        # MLflow reads most of them once, at its import, which the methods below cause.
-        set_mlflow_environment()
-        self.uri = uri
+        super().__init__(uri, reads_only=reads_only)
         self._experiment = experiment
         self._given_id = experiment_id
-        self._reads_only = reads_only
         self._former_places: dict[str, str] = {}
         self.experiment_id = ""
 
@@ -131,12 +110,12 @@ class MlflowStore:
             adopted: id of a run that `mlflow run` made; its experiment is used then.
             makes_experiment: make one that is not there; otherwise it is a NoExperimentError.
         """
-        with self._alone(locks):
+        with self.alone(locks):
             self._mend_places()
             # MLflow shows children below their parent only within one experiment, so that of an
             # adopted parent is used.
             self.experiment_id = (
-                self._call(lambda client: client.get_run(adopted)).info.experiment_id
+                self.call(lambda client: client.get_run(adopted)).info.experiment_id
                 if adopted
                 else self._given_experiment(self._given_id)
                 if self._given_id
@@ -157,11 +136,11 @@ class MlflowStore:
         with translated():
             probe(self.uri)
         given = self._given_experiment(self._given_id) if self._given_id else None
-        named = self._call(lambda client: client.get_experiment_by_name(self._experiment))
+        named = self.call(lambda client: client.get_experiment_by_name(self._experiment))
         chosen = self._experiment != RunSettings.model_fields["experiment"].default
         if (named or given) is None and (
             chosen
-            or not self._call(
+            or not self.call(
                 lambda client: client.search_runs([DEFAULT_EXPERIMENT_ID], max_results=1)
             )
         ):
@@ -171,7 +150,7 @@ class MlflowStore:
 
     def run(self, run_id: str) -> StoredRun:
         """The run of this id. Raises RefusedError if there is none."""
-        return _stored(self._call(lambda client: client.get_run(run_id)))
+        return _stored(self.call(lambda client: client.get_run(run_id)))
 
     def find(self, tags: Mapping[str, str], *, status: str | None = None) -> list[StoredRun]:
         """Runs of the experiment with these tags (and status), oldest first; no deleted ones."""
@@ -185,7 +164,7 @@ class MlflowStore:
         token = None
         known: set[str] = set()
         while True:
-            page = self._call(
+            page = self.call(
                 lambda client, token=token: client.search_runs(  # type: ignore[misc]
                     list(experiment_ids),
                     query,
@@ -208,7 +187,7 @@ class MlflowStore:
         # A request whose answer was lost would make a second run if it were sent again.
         with without_retries():
             return _stored(
-                self._call(
+                self.call(
                     lambda client: client.create_run(
                         self.experiment_id,
                         start_time=started_ms,
@@ -220,7 +199,7 @@ class MlflowStore:
 
     def history(self, run_id: str) -> list[Entry]:
         """The params and points that a run holds already, without `system/`."""
-        data = self._call(lambda client: client.get_run(run_id)).data
+        data = self.call(lambda client: client.get_run(run_id)).data
         points = [
             point
             for key in data.metrics
@@ -242,7 +221,7 @@ class MlflowStore:
         A database in a file is read by one query. For any other store, a metric with one step is
         there if its name is, and each metric with several is read by one call.
         """
-        run = self._call(lambda client: client.get_run(run_id))
+        run = self.call(lambda client: client.get_run(run_id))
         path = sqlite_path(self.uri)
         if path is not None:
             with translated(), closing(read_only(path)) as database:
@@ -298,15 +277,15 @@ class MlflowStore:
     def set_status(self, run_id: str, status: str, *, timestamp_ms: int) -> None:
         """Open a run again (RUNNING), or end it at this time."""
         if status == "RUNNING":
-            self._call(lambda client: client.update_run(run_id, status=status))
+            self.call(lambda client: client.update_run(run_id, status=status))
         else:
-            self._call(lambda client: client.set_terminated(run_id, status, timestamp_ms))
+            self.call(lambda client: client.set_terminated(run_id, status, timestamp_ms))
 
     def upload(self, run_id: str, name: str, path: Path) -> None:
         """Write a file under its name, in place of one that is there."""
         folder = str(PurePosixPath(name).parent)
         with translated_for_files():
-            self._call(
+            self.call(
                 lambda client: client.log_artifact(
                     run_id, str(path), None if folder == "." else folder
                 ),
@@ -317,7 +296,7 @@ class MlflowStore:
         """Path -> bytes of what is in a folder of a run ("" is the top); a folder in it has 0."""
         try:
             with translated_for_files():
-                listed = self._call(
+                listed = self.call(
                     lambda client: client.list_artifacts(run_id, folder or None), size_bytes=0
                 )
         except RefusedError as error:
@@ -332,7 +311,7 @@ class MlflowStore:
         """
         with translated_for_files():
             return Path(
-                self._call(
+                self.call(
                     lambda client: client.download_artifacts(run_id, name, str(folder)),
                     size_bytes=size_bytes,
                 )
@@ -340,10 +319,10 @@ class MlflowStore:
 
     def places_to_look(self, run_id: str) -> tuple[Path, ...]:
         """The local folders in which a run's files may be, the likeliest first; else none."""
-        info = self._call(lambda client: client.get_run(run_id)).info
+        info = self.call(lambda client: client.get_run(run_id)).info
         experiment = info.experiment_id
         if experiment not in self._former_places:
-            tags = self._call(lambda client: client.get_experiment(experiment)).tags
+            tags = self.call(lambda client: client.get_experiment(experiment)).tags
             self._former_places[experiment] = tags.get(FORMER, "")
         return places_to_look(
             sqlite_path(self.uri), info.artifact_uri, self._former_places[experiment]
@@ -354,7 +333,7 @@ class MlflowStore:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         noted = DatasetInput(Dataset(**dataset), tags=[InputTag("mlflow.data.context", context)])
-        self._call(lambda client: client.log_inputs(run_id, datasets=[noted]))
+        self.call(lambda client: client.log_inputs(run_id, datasets=[noted]))
 
     def watch_machine(self, run_id: str) -> Callable[[], None]:
         """Start the thread that logs `system/` metrics; returns the function that ends it.
@@ -364,75 +343,25 @@ class MlflowStore:
         from mlflow.system_metrics import system_metrics_monitor
 
         make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
-        monitor = self._call(
+        monitor = self.call(
             lambda _: make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
         )
         monitor.start()
 
         def stop() -> None:
             with suppress(StoreAwayError):
-                self._call(lambda _: monitor.finish())
+                self.call(lambda _: monitor.finish())
 
         return stop
 
-    def _call(
-        self, work: Callable[[MlflowClient], Answer], *, size_bytes: int | None = None
-    ) -> Answer:
-        """One call of the client within its time: that of all its tries.
-
-        `size_bytes`: of the file that it sends or fetches, which is given its time too.
-        """
-        seconds = call_seconds() + (size_bytes or 0) / _LEAST_BYTES_PER_SECOND
-        if size_bytes is None and urlsplit(self.uri).scheme not in ("http", "https"):
-            seconds = max(seconds, _LEAST_DATABASE_SECONDS)
-        with translated():
-            client = self.__dict__.get("_client") or within(_OPENING_SECONDS, lambda: self._client)
-            return within(seconds, lambda: work(client))
-
     def _metric(self, run_id: str, key: str) -> list[Metric]:
-        return self._call(lambda client: client.get_metric_history(run_id, key))
-
-    @cached_property
-    def _client(self) -> MlflowClient:
-        """Made at the first call: MLflow opens the store then, and makes a fresh one in seconds."""
-        from mlflow import MlflowClient
-
-        # The circuit breaker reports each outage once; alembic would list its migrations.
-        for name in (
-            "urllib3.connectionpool",
-            "alembic",
-            "mlflow.store",
-            "mlflow.system_metrics",
-            "mlflow.utils",
-        ):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-        limit_answers()
-        uri, path = self.uri, sqlite_path(self.uri)
-        if self._reads_only and path is not None:
-            uri = readable_uri(path)
-        return MlflowClient(uri, registry_uri=uri)
-
-    @contextmanager
-    def _alone(self, locks: Path | None) -> Iterator[None]:
-        """Open the store under a file lock: processes that open a new database at once break it."""
-        path = sqlite_path(self.uri)
-        folder = locks if path is None else path.parent
-        with translated(), ExitStack() as stack:
-            probe(self.uri)
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(
-                    FileLock(folder / (f"{path.name}.lock" if path else "store.lock"), LOCK_SECONDS)
-                )
-            if path is not None and not path.exists():
-                _make_database(path)
-            yield
+        return self.call(lambda client: client.get_metric_history(run_id, key))
 
     def _mend_places(self) -> None:
         """Keep the files of a sqlite store beside it, also after it was moved or copied."""
         path = sqlite_path(self.uri)
         if path is not None:
-            self._client.search_experiments(max_results=1)  # MLflow refuses what is no store of its
+            self.client.search_experiments(max_results=1)  # MLflow refuses what is no store of its
             for before in mend_places(path):
                 _LOG.warning(
                     "%s was moved or copied: new files go beside it, not to %s", path, before
@@ -442,7 +371,7 @@ class MlflowStore:
         self, run_id: str, points: list[Any], params: list[Any], tags: list[Any]
     ) -> None:
         try:
-            self._call(
+            self.call(
                 lambda client: client.log_batch(run_id, metrics=points, params=params, tags=tags)
             )
         except NotAuthorisedError:
@@ -464,7 +393,7 @@ class MlflowStore:
 
     def _given_experiment(self, identifier: str) -> str:
         try:
-            found = self._call(lambda client: client.get_experiment(identifier))
+            found = self.call(lambda client: client.get_experiment(identifier))
             active = found.lifecycle_stage == "active"
         except NotAuthorisedError:
             raise
@@ -478,10 +407,10 @@ class MlflowStore:
         return identifier
 
     def _named_experiment(self, *, makes: bool) -> str:
-        experiment = self._call(lambda client: client.get_experiment_by_name(self._experiment))
+        experiment = self.call(lambda client: client.get_experiment_by_name(self._experiment))
         if experiment is None and not makes:
             there = [
-                one.name for one in self._call(lambda client: list(client.search_experiments()))
+                one.name for one in self.call(lambda client: list(client.search_experiments()))
             ]
             names = ", ".join(f"{name:.40}" for name in there[:_NAMES_SHOWN])
             raise NoExperimentError(
@@ -491,14 +420,14 @@ class MlflowStore:
             )
         if experiment is None:
             try:
-                return self._call(
+                return self.call(
                     lambda client: client.create_experiment(
                         self._experiment, artifact_folder(self.uri, self._experiment)
                     )
                 )
             except RefusedError:
                 # Another process, which does not share the lock, may have made it meanwhile.
-                experiment = self._call(
+                experiment = self.call(
                     lambda client: client.get_experiment_by_name(self._experiment)
                 )
                 if experiment is None:
@@ -509,21 +438,6 @@ class MlflowStore:
                 cure="restore it in MLflow, or choose another name",
             )
         return experiment.experiment_id
-
-
-def _make_database(path: Path) -> None:
-    """Make a fresh sqlite store under another name, then rename it.
-
-    Making one takes seconds, and one that is left half made would never open.
-    """
-    from mlflow.store.tracking import sqlalchemy_store
-
-    make_store: Any = sqlalchemy_store.SqlAlchemyStore
-    half = path.with_name(f".{path.name}.half")
-    for left in path.parent.glob(f"{half.name}*"):
-        left.unlink()
-    make_store(f"sqlite:///{half}", (path.parent / "mlruns").as_uri()).engine.dispose()
-    publish(half, path)
 
 
 def _stored(run: Run) -> StoredRun:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from cryossl.tracking.deadline import within
+from cryossl.tracking.store.deadline import within
 
 __all__ = ["Answer", "BrokenAnswerError", "NoServerError", "connect_to_port", "get_once", "probe"]
 
