@@ -5,18 +5,27 @@ There is no logic here. Importing this file loads neither torch nor mlflow.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
+
+from cryossl.progress import interruption, streams
+
+if __name__ == "__main__" or Path(sys.argv[0]).name == "cryossl":
+    interruption.exit_at_once()  # a signal may arrive while the imports below load
 
 import click
 
 from cryossl.config import Config, fields
 from cryossl.config_file import load
-from cryossl.errors import CryosslError
+from cryossl.errors import CryosslError, lacks_memory
+from cryossl.redaction import hide_in_tracebacks, redacted
 from cryossl.setting import default_text
+from cryossl.tracking.store.deadline import leave
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
@@ -29,10 +38,13 @@ json_option = partial(option, "--json", "as_json", is_flag=True)
 def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of a setting; the command gets its text, or None where it was not typed."""
     section, field = fields()[name]
+    # `--follow-links` alone means `--follow-links true`.
+    alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
     return option(
         f"--{name.replace('_', '-')}",
         name,
         metavar="VALUE",
+        **(alone if field.annotation is bool else {}),
         help=f"{field.description}  [{section}; {default_text(field) or 'none'}]",
     )
 
@@ -354,6 +366,7 @@ def data() -> None:
 @click.argument("path", type=PATH)
 @setting_option("border")
 @setting_option("max_megapixels")
+@setting_option("follow_links")
 @setting_option("particle_radius_fraction")
 @json_option(help="print the faults as JSON")
 def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
@@ -454,6 +467,7 @@ def data_import(
 @option("--to", "folder", type=PATH, default=Path("pictures"), help="folder to write")
 @setting_option("border")
 @setting_option("max_megapixels")
+@setting_option("follow_links")
 @setting_option("particle_radius_fraction")
 @option("--count", type=click.IntRange(1), default=6, help="micrographs to draw")
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
@@ -466,8 +480,14 @@ def data_show(path: Path, folder: Path, count: int, **options: str | None) -> No
 
 def main() -> None:
     """Run a command; a fault becomes one line on standard error and an exit code."""
+    streams.prepare()
+    interruption.end_with_parent()
     try:
-        code = cli.main(standalone_mode=False)
+        with interruption.interrupted_at_once():
+            code = cli.main(standalone_mode=False)
+            sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # `| head` has what it wants; click exits then
+        code = interruption.EXIT_CODE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = error.exit_code
@@ -475,21 +495,46 @@ def main() -> None:
         code = _fail(error.format_message(), error.exit_code)
     except CryosslError as error:
         code = _fail(str(error), error.exit_code)
-    except OSError as error:
-        code = _fail(
-            f"{error.filename or 'a file'}: {error.strerror or error}; check the path and its "
-            "permissions",
-            6,
-        )
     except (KeyboardInterrupt, click.Abort):
-        code = _fail("interrupted; the same command continues from the last checkpoint", 130)
+        code = _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+    except (OSError, MemoryError, ImportError, RuntimeError, SystemError) as error:
+        code = _fail_for_machine(error)
+    except UnicodeEncodeError as error:
+        around = error.object[max(0, error.start - 60) : error.end + 20]
+        code = _fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
+    streams.drop_unwritten()
     sys.exit(code)
 
 
+def _fail_for_machine(error: Exception) -> int:
+    if isinstance(error.__context__, KeyboardInterrupt):  # click's line, to a closed terminal
+        return _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+    if lacking := lacks_memory(error):
+        cure = "raise the limit of this process (`ulimit -v`, `ulimit -u`) or of its job, or end "
+        return _fail(f"the memory is not enough ({lacking[-200:]}); {cure}other programs", 2)
+    if not isinstance(error, OSError):
+        raise error
+    place = error.filename or "a file or standard output"
+    cure = "check the path and its permissions"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        cure = "raise the limit of open files (`ulimit -n`)"
+    return _fail(f"{place}: {error.strerror or error}; {cure}", 6)
+
+
 def _fail(message: str, code: int) -> int:
-    click.echo(f"cryossl: error: {' '.join(message.split())}", err=True)
+    with suppress(OSError):  # the terminal may be closed
+        click.echo(f"cryossl: error: {redacted(' '.join(message.split()), paths=True)}", err=True)
     return code
 
 
+def program() -> None:
+    """`main` as a process of its own, which ends though a call of a silent server still goes on."""
+    hide_in_tracebacks()
+    try:
+        main()
+    except SystemExit as ended:
+        leave(int(ended.code or 0))
+
+
 if __name__ == "__main__":
-    main()
+    program()

@@ -17,8 +17,15 @@ import click
 
 from analysis.runs.tracked import TrackedRuns
 from cryossl.config import Config, RunSettings, fields
-from cryossl.errors import ConfigError, DataError, FailedArmsError, StorageError, TrackingError
-from cryossl.setting import redacted
+from cryossl.errors import (
+    ConfigError,
+    DataError,
+    FailedArmsError,
+    NoExperimentError,
+    StorageError,
+    TrackingError,
+)
+from cryossl.redaction import redacted
 
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report
@@ -144,7 +151,7 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
         tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
         found = _compared_among(tracked, known)
         click.echo("\n" + render(found, "table"), nl=False)
-    except (TrackingError, DataError) as error:
+    except (TrackingError, DataError, NoExperimentError) as error:
         # Journals and result files hold the numbers too.
         click.echo(f"\nNo table now: {error}")
 
@@ -199,6 +206,7 @@ def report(
         pictures,
         origin_of(tracked, _command("report", options)),
         unreadable=unreadable,
+        unreachable=tracked.artifacts.unreachable,
     )
     seen_from = os.path.relpath(folder, path.parent) if folder else ""
     writers: dict[str, Callable[[Report], str]] = {
@@ -213,7 +221,7 @@ def report(
         else {}
     )
     try:
-        for target, content in {path: text.encode(), **files}.items():
+        for target, content in {path: text.encode(errors="backslashreplace"), **files}.items():
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not target.is_file():
                 target.write_bytes(content)  # a device or a pipe must stay

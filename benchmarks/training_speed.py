@@ -78,7 +78,7 @@ def measure(scale: Scale, *, steps: int, rounds: int, threads: int) -> dict[str,
         ProcessPoolExecutor(1, get_context("spawn")) as ours,
     ):
         folder = Path(name)
-        _write(folder)
+        write_micrographs(folder)
         speeds: dict[str, list[float]] = {"plain, decoding": [], "plain, in memory": [], "ours": []}
         for _ in range(rounds):
             speeds["plain, decoding"].append(
@@ -122,7 +122,7 @@ def _ratio(ours: list[float], plain: list[float]) -> float:
     )
 
 
-def _write(folder: Path) -> None:
+def write_micrographs(folder: Path) -> None:
     """Noise pictures as jpg, masks as png, and both as the store has them."""
     rng = np.random.default_rng(0)
     for index in range(MICROGRAPHS):

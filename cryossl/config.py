@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from cryossl.redaction import shown
 from cryossl.setting import (
     Cell,
     Content,
@@ -29,7 +30,6 @@ from cryossl.setting import (
     Result,
     Section,
     Training,
-    redacted,
 )
 from cryossl.strategy_names import meant_strategies
 
@@ -92,6 +92,10 @@ class InputSettings(Section):
         256.0,
         gt=0,
         description="largest picture that is opened, in millions of pixels",
+    )
+    follow_links: Nothing[bool] = Field(
+        False,
+        description="links in the data folder may lead out of it, to files and folders elsewhere",
     )
 
 
@@ -209,8 +213,8 @@ class TrainingSettings(Section):
         0,
         ge=0,
         le=1024,
-        description="CPU threads of the network; 0: OMP_NUM_THREADS, else one or one per core, "
-        "whichever is faster here",
+        description="CPU threads of the network; 0: OMP_NUM_THREADS, else the fewest that are "
+        "about as fast as any on this machine as it is at the first start",
     )
 
 
@@ -387,9 +391,9 @@ class RunSettings(Section):
         return self.work / "threads.json"
 
     @field_serializer("tracking_uri", when_used="json")
-    def _without_password(self, uri: str) -> str:
+    def _as_shown(self, uri: str) -> str:
         """Others read the settings that are written down."""
-        return redacted(uri)
+        return shown(uri)
 
 
 class Config(Section):

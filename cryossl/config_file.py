@@ -14,7 +14,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cryossl.config import Config, fields, sections
-from cryossl.errors import ConfigError
+from cryossl.errors import ConfigError, nearest
+from cryossl.setting import allowed_text
 from cryossl.system.user_files import read_text
 
 _LARGEST_BYTES = 2**20
@@ -121,8 +122,11 @@ def build(values: Mapping[str, Any]) -> Config:
     known = fields()
     unknown = sorted(set(values) - set(known))
     if unknown:
+        names = ", ".join(f"{name!r:.80}" for name in unknown)
+        likely = nearest(unknown[0], [*known, *sections()])
         raise ConfigError(
-            f"unknown setting {unknown[0]!r:.80}", cure="`cryossl run --help` lists the settings"
+            f"unknown setting{'s' * (len(unknown) > 1)} {names}",
+            cure=f"{likely}`cryossl run --help` lists the settings",
         )
     nested: dict[str, dict[str, Any]] = {}
     for name, value in values.items():
@@ -137,7 +141,9 @@ def build(values: Mapping[str, Any]) -> Config:
     try:
         return Config.model_validate(nested)
     except ValidationError as error:
-        raise ConfigError("; ".join(_fault(fault) for fault in error.errors())) from None
+        # A setting of several kinds has a fault for each.
+        faults = {_name(fault): _fault(fault) for fault in reversed(error.errors())}
+        raise ConfigError("; ".join(reversed(faults.values()))) from None
 
 
 def _typed(value: object, field: FieldInfo) -> object:
@@ -154,7 +160,16 @@ def _typed(value: object, field: FieldInfo) -> object:
     return None if value == "" and field.default is None else value
 
 
+def _name(fault: Any) -> str:
+    return str(fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0])
+
+
 def _fault(fault: Any) -> str:
-    name = fault["loc"][1] if len(fault["loc"]) > 1 else fault["loc"][0]
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{name}: {message}, got {fault['input']!r:.200}"
+    """What is wrong with the value of a setting, and all that it may be."""
+    name = _name(fault)
+    # An address may hold a password.
+    got = "" if name == "tracking_uri" else f"{fault['input']!r:.200}"
+    if fault["type"] == "value_error":  # of a check of our own, which says it
+        message = fault["msg"].removeprefix("Value error, ")
+        return f"{name}: {message}{got and f', got {got}'}"
+    return f"{name}: {got or 'this'} is not allowed, it may be {allowed_text(fields()[name][1])}"

@@ -5,7 +5,16 @@ Each class has an exit code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+_TOO_LITTLE_MEMORY = re.compile(
+    r"allocate memory|failed to map segment|cannot enable executable stack|std::bad_alloc|"
+    r"can't start new thread|out of memory",
+    flags=re.IGNORECASE,
+)
 
 
 class CryosslError(Exception):
@@ -24,6 +33,34 @@ class CryosslError(Exception):
 def one_line(error: object) -> str:
     """The text of an error of another library, on one line."""
     return " ".join(str(error).split())
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean NAME or NAME? ` where known names are like a word that is none; else empty."""
+    found = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(found)}? " if found else ""
+
+
+def lacks_memory(error: BaseException) -> str | None:
+    """What did not get memory, or a thread, if that is why the error was raised; else None.
+
+    A limit of the process strikes anywhere, and libraries raise ImportError, OSError or
+    RuntimeError for it, sometimes because of another error.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        if (
+            isinstance(found, MemoryError)
+            or (isinstance(found, OSError) and found.errno in (errno.ENOMEM, errno.EAGAIN))
+            or (
+                isinstance(found, (ImportError, OSError, RuntimeError, SystemError))
+                and _TOO_LITTLE_MEMORY.search(str(found))
+            )
+        ):
+            lines = str(found).strip().splitlines() or [type(found).__name__]
+            return next((line for line in lines if _TOO_LITTLE_MEMORY.search(line)), lines[-1])
+        found = found.__cause__ or found.__context__
+    return None
 
 
 class ConfigError(CryosslError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, field_validator
 from pydantic.fields import FieldInfo
@@ -69,9 +69,43 @@ def default_text(field: FieldInfo) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def redacted(uri: str) -> str:
-    """A URI, or a text with URIs in it, without user and password.
+def allowed_text(field: FieldInfo) -> str:
+    """The allowed values of a setting, in words; texts to type stand in backquotes."""
+    return " ".join(filter(None, (_kind(field.annotation), _limits(field.metadata))))
 
-    An @ in a path or a file's name stays.
-    """
-    return re.sub(r"(?<=://)[^/\s]*@", "", uri)
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(annotation))
+    if hasattr(annotation, "__metadata__"):
+        return " ".join(
+            filter(None, (_kind(annotation.__origin__), _limits(annotation.__metadata__)))
+        )
+    if (
+        get_origin(annotation) is not None
+        and get_args(annotation)
+        and get_origin(annotation) is not tuple
+    ):
+        return " or ".join(_kind(one) for one in get_args(annotation) if one is not type(None))
+    names = {
+        int: "whole number",
+        float: "number",
+        bool: "`true`, `false`",
+        str: "text",
+        Path: "path",
+    }
+    return names.get(annotation, "names, separated by commas")
+
+
+def _limits(metadata: Any) -> str:
+    """`>= 0, < 1` from pydantic's constraints, those of an Annotated type included."""
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    flat = [part for one in metadata for part in (getattr(one, "metadata", None) or [one])]
+    limits = [
+        f"{sign} {getattr(one, name):.10g}"
+        for one in flat
+        for name, sign in signs.items()
+        if getattr(one, name, None) is not None
+    ]
+    patterns = [getattr(one, "pattern", None) for one in flat]
+    return ", ".join([*limits, *(f"that matches `{pattern}`" for pattern in patterns if pattern)])

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
 
 import click
 
 import cli
 from cryossl.config import fields, sections
-from cryossl.setting import default_text
+from cryossl.setting import allowed_text, default_text
 
 PROJECT = Path(__file__).resolve().parents[1]
 NOTICE = (
@@ -56,7 +55,7 @@ def settings_page() -> str:
             if owner == section:
                 default = f"`{default_text(field)}`" if default_text(field) else "none"
                 lines.append(
-                    f"| `{name}` | {default} | {_cell(_allowed(field))} | "
+                    f"| `{name}` | {default} | {_cell(allowed_text(field))} | "
                     f"{_cell(field.description or '')} |"
                 )
     return "\n".join(lines) + "\n"
@@ -122,46 +121,6 @@ def _is_setting(parameters: list[click.Parameter]) -> bool:
     Other commands may have an option with the name of a setting.
     """
     return set(fields()) <= {one.name for one in parameters}
-
-
-def _allowed(field: Any) -> str:
-    """The allowed values of a setting, in words."""
-    return " ".join(filter(None, (_kind(field.annotation), _limits(field.metadata))))
-
-
-def _kind(annotation: Any) -> str:
-    if get_origin(annotation) is Literal:
-        return ", ".join(f"`{word}`" for word in get_args(annotation))
-    if hasattr(annotation, "__metadata__"):
-        return " ".join(
-            filter(None, (_kind(annotation.__origin__), _limits(annotation.__metadata__)))
-        )
-    if (
-        get_origin(annotation) is not None
-        and get_args(annotation)
-        and get_origin(annotation) is not tuple
-    ):
-        return " or ".join(_kind(one) for one in get_args(annotation) if one is not type(None))
-    names = {
-        int: "whole number",
-        float: "number",
-        bool: "`true`, `false`",
-        str: "text",
-        Path: "path",
-    }
-    return names.get(annotation, "names, separated by commas")
-
-
-def _limits(metadata: Any) -> str:
-    """`>= 0, < 1` from pydantic's constraints, those of an Annotated type included."""
-    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    flat = [part for one in metadata for part in (getattr(one, "metadata", None) or [one])]
-    return ", ".join(
-        f"{sign} {getattr(one, name):.10g}"
-        for one in flat
-        for name, sign in signs.items()
-        if getattr(one, name, None) is not None
-    )
 
 
 def _cell(text: str) -> str:

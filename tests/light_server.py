@@ -21,11 +21,11 @@ class Server:
             self.port = probe.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self.port}"
         self._backend = backend
-        self._folder = folder
+        self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with (self._folder / "server.log").open("ab") as log:
+        with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     sys.executable,
@@ -35,7 +35,7 @@ class Server:
                     "--backend-store-uri",
                     self._backend,
                     "--artifacts-destination",
-                    str(self._folder / "mlartifacts"),
+                    str(self.folder / "mlartifacts"),
                     "--host",
                     "127.0.0.1",
                     "--port",
@@ -43,7 +43,7 @@ class Server:
                     "--workers",
                     "1",
                 ],
-                cwd=self._folder,
+                cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -60,7 +60,7 @@ class Server:
                     return
             except OSError:  # not yet; MLflow's own client would go on asking for minutes
                 time.sleep(0.5)
-        raise TimeoutError((self._folder / "server.log").read_text()[-2000:])
+        raise TimeoutError((self.folder / "server.log").read_text()[-2000:])
 
     def kill(self) -> None:
         """kill -9 for the whole group, as a crash or the out-of-memory killer does it."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from analysis.report.plotting import Plot, looks, plotted
 from analysis.runs.arms import Arm, by_arm
-from analysis.runs.counts import ModelCounts
+from analysis.runs.counts import ModelCounts, lacking_text
 
 Histogram = Int64[np.ndarray, "2 256"]
 # Strategy, its (colour, marker), histogram and (tp, fp, fn) in px, both summed over seeds.
@@ -138,7 +138,8 @@ def _from_counts(
         caption,
         list(pooled),
         lambda axes, ratio: draw(axes, pooled[ratio]),
-        lacking="no run has counts",
+        lacking=lacking_text([arm.final.run_id for arm in arms if arm.final is not None], counts)
+        or "no run has counts",
         height=3.6,
     )
 

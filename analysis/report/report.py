@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from analysis.report.origin import Origin, changes_text
 from analysis.report.plotting import Plot
 from analysis.report.pseudo_label_figures import particle_ratio, quality
 from analysis.runs.arms import Arm, ratios_of, settings_of
+from analysis.runs.counts import unreachable_text
 from analysis.tables.comparison import Comparison
 from analysis.tables.inventory import inventory
 from analysis.tables.table import Column, Table, Value, row_of
@@ -69,6 +71,7 @@ def build_report(
     origin: Origin,
     *,
     unreadable: Sequence[str] = (),
+    unreachable: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """The report of a comparison.
 
@@ -78,6 +81,7 @@ def build_report(
         pictures: of micrographs.
         origin: of the report.
         unreadable: titles of pictures that a run recorded, but that cannot be read.
+        unreachable: run id -> where its pictures were looked for in vain.
     """
     ours = frame[frame["cryossl.kind"] != "experiment"] if "cryossl.kind" in frame else frame
     sections = tuple(
@@ -93,7 +97,7 @@ def build_report(
         runs=_runs([arm for section in sections for arm in section.comparison.arms]),
         problems=inventory(ours)[1],
         facts=_facts(frame, origin),
-        missing=_missing(sections[0], pictures, unreadable),
+        missing=_missing(sections[0], pictures, unreadable, unreachable),
         origin=origin,
     )
 
@@ -144,10 +148,17 @@ def _plots(comparison: Comparison) -> tuple[Plot, ...]:
 
 
 def _missing(
-    section: Section, pictures: Sequence[Picture], unreadable: Sequence[str]
+    section: Section,
+    pictures: Sequence[Picture],
+    unreadable: Sequence[str],
+    unreachable: Mapping[str, str],
 ) -> tuple[str, ...]:
-    recorded = pictures or unreadable
-    none = () if recorded else ("no pictures of micrographs: the runs recorded none",)
+    shown = pictured_runs(section.comparison)
+    lost = {run: unreachable[run] for run, _ in shown if run in unreachable}
+    why = unreachable_text(lost, runs=len(shown))
+    none = [f"{'not all' if pictures else 'no'} pictures of micrographs: {why}"] if why else []
+    if not pictures and not unreadable and not why:
+        none = ["no pictures of micrographs: the runs recorded none"]
     return (
         *section.comparison.faults,
         *(f'no figure "{plot.title}": {plot.reason}' for plot in section.plots if not plot.figure),

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from analysis.runs.tidy import is_absent, metric_names, number_in, setting_names
-from cryossl.data.splits import chosen_on
+from cryossl.data.splits import chosen_on, share_text
 from cryossl.evaluation.verdict import Measures, mean_of, measures_of, reference_of
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
 
@@ -38,6 +38,7 @@ class TrackedModel:
     metrics: Mapping[str, float]
     settings: Mapping[str, str]
     kept: bool = False
+    pool_count: float | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def _trained(
         accepted=row["accepted"] if isinstance(row["accepted"], bool) else None,
         labelled_count=_finite(row["labelled_count"]),
         kept=row["kept_stages"] is True,
+        pool_count=_finite(row.get("pool_count")),
         metrics={name: number for name in metrics if (number := _finite(row[name])) is not None},
         settings={name: str(row[name]) for name in settings if not is_absent(row[name])},
     )
@@ -341,12 +343,29 @@ def difference(one: float | None, other: float | None) -> float | None:
 
 
 def labelled_text(arms: Sequence[Arm], ratio_percent: float) -> str:
-    """`5% (258)`: the ratio, and the labelled count if it is known and equal in all runs."""
+    """`5% (258)`: the labelled share and count, if the count is known and equal in all runs.
+
+    `12% (2, asked: 5%)` where another share than the one asked for was labelled: at least one item
+    of each source is, and no more than are annotated.
+    """
     counts = {
-        model.labelled_count
+        (model.labelled_count, model.pool_count)
         for arm in arms
         if arm.ratio_percent == ratio_percent
         for model in arm.iterations
         if model.labelled_count is not None
     }
-    return f"{ratio_percent:g}%" + (f" ({int(counts.pop())})" if len(counts) == 1 else "")
+    if len({labelled for labelled, _ in counts}) != 1:
+        return f"{ratio_percent:g}%"
+    labelled, pool = counts.pop()
+    count = int(labelled or 0)
+    if counts or pool is None:
+        return f"{ratio_percent:g}% ({count})"
+    whole = count + int(pool)
+    # The draw rounds down to whole items, and the ratio of a list is rounded to two decimals.
+    asked = -0.01 <= ratio_percent * whole / 100 - count < 1 and count > 0
+    return (
+        f"{ratio_percent:g}% ({count})"
+        if asked
+        else f"{share_text(count, whole)} ({count}, asked: {ratio_percent:g}%)"
+    )

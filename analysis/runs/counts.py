@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Int64
 
 NAME = "counts.json"
 SCHEMA = "cryossl-counts/1"
+_PLACES_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,23 @@ class ModelCounts:
     particles: Int64[np.ndarray, "micrographs 3"] | None = None
 
 
+class Counts(dict[str, ModelCounts]):
+    """Run id -> its counts.
+
+    `unreachable`: run id -> where the files of a run were looked for in vain; whether it recorded
+    counts is not known.
+    """
+
+    def __init__(
+        self,
+        known: Mapping[str, ModelCounts] = MappingProxyType({}),
+        *,
+        unreachable: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(known)
+        self.unreachable = dict(unreachable)
+
+
 # Run ids -> the counts of those that have any. It may read the tracking store, so it is called once
 # with all ids.
 ReadCounts = Callable[[Sequence[str]], Mapping[str, ModelCounts]]
@@ -37,6 +56,33 @@ ReadCounts = Callable[[Sequence[str]], Mapping[str, ModelCounts]]
 def no_counts(_run_ids: Sequence[str]) -> Mapping[str, ModelCounts]:
     """A `ReadCounts` for callers that have metrics only."""
     return {}
+
+
+def lacking_text(runs: Collection[str], counts: Mapping[str, ModelCounts]) -> str:
+    """Why some of these runs have no counts, e.g. `2 of 4 runs have no counts`; empty if all have.
+
+    What was never recorded and what cannot be reached are two things.
+    """
+    lost = counts.unreachable if isinstance(counts, Counts) else {}
+    lacking = [run for run in runs if run not in counts]
+    away = [run for run in lacking if run in lost]
+    bare = len(lacking) - len(away)
+    return " and ".join(
+        text
+        for number, text in (
+            (len(away), f"the files of {len(away)} of {len(runs)} runs cannot be reached"),
+            (bare, f"{bare} of {len(runs)} runs have no counts"),
+        )
+        if number
+    )
+
+
+def unreachable_text(lost: Mapping[str, str], *, runs: int) -> str:
+    """How many runs' files cannot be reached and where they were looked for; empty if none."""
+    places = list(dict.fromkeys(lost.values()))
+    more = f" and {len(places) - _PLACES_SHOWN} more" if len(places) > _PLACES_SHOWN else ""
+    where = "; ".join(places[:_PLACES_SHOWN]) + more
+    return f"the files of {len(lost)} of {runs} runs cannot be reached ({where})" if lost else ""
 
 
 def parse_counts(document: object) -> ModelCounts | None:

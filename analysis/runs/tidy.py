@@ -37,6 +37,7 @@ COLUMNS = (
     "note",
     "accepted",
     "labelled_count",
+    "pool_count",
     "stop_reason",
     "arm_status",
     "code_digest",
@@ -85,7 +86,8 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     _add_arms(rows, arms, firsts)
     _mark_superseded(rows)
     _mark_duplicates(rows)
-    rows += [*_gaps(rows), *_missing(rows)]
+    data_names = {row["data"]: row["dataset"] for row in rows}
+    rows += [row | {"dataset": data_names[row["data"]]} for row in (*_gaps(rows), *_missing(rows))]
     for row in rows:
         row.pop("best_iteration", None)
         row["used"] = row["state"] in ("finished", "empty")
@@ -113,8 +115,7 @@ def setting_names(columns: Iterable[object]) -> list[str]:
 
 def data_name(group: pd.DataFrame) -> str:
     """What the newest run of a group called its data: `input.data`."""
-    named = group[group["dataset"].notna()]
-    newest = max(named.to_dict("records"), key=lambda row: started(row["start_time"]))
+    newest = max(group.to_dict("records"), key=lambda row: started(row["start_time"]))
     return str(newest["dataset"])
 
 
@@ -157,6 +158,7 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "stop_reason": record.get("cryossl.stop_reason", ""),
         "arm_status": None,
         "labelled_count": number_in(record.get("cryossl.labelled_count")),
+        "pool_count": number_in(record.get("cryossl.pool_count")),
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
         "code_digest": str(record.get("cryossl.code_digest", "")),
         "kept_stages": _truth(record.get("cryossl.kept_stages")) is True,

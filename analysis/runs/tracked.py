@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cryossl.config import RunSettings
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import store_uri
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from analysis.runs.counts import ModelCounts
+    from analysis.runs.counts import Counts
     from cryossl.tracking.reader import Artifacts
 
 
@@ -43,9 +44,9 @@ class TrackedRuns:
     @property
     def shown_uri(self) -> str:
         """The address of the store, without a password."""
-        return redacted(store_uri(self.uri))
+        return shown(store_uri(self.uri))
 
-    @property
+    @cached_property
     def artifacts(self) -> Artifacts:
         """The files of the runs."""
         from cryossl.tracking.reader import Artifacts
@@ -73,13 +74,15 @@ class TrackedRuns:
         if not (self.frame("iteration")["status"] == "FINISHED").any():
             self._tags, self._frames = everything, {}
 
-    def counts(self, run_ids: Sequence[str]) -> dict[str, ModelCounts]:
+    def counts(self, run_ids: Sequence[str]) -> Counts:
         """Run id -> the counts that the run recorded; runs without valid counts are left out."""
-        from analysis.runs.counts import NAME, parse_counts
+        from analysis.runs.counts import NAME, Counts, parse_counts
 
         documents = self.artifacts.json(run_ids, NAME) if run_ids else {}
-        return {
+        known = {
             run: counts
             for run, document in documents.items()
             if (counts := parse_counts(document)) is not None
         }
+        lost = self.artifacts.unreachable if run_ids else {}
+        return Counts(known, unreachable={run: lost[run] for run in run_ids if run in lost})

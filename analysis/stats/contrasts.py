@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from analysis.runs.arms import Arm, TrackedModel, at_ratio, finished, run_ids_of
-from analysis.runs.counts import ModelCounts
+from analysis.runs.counts import ModelCounts, lacking_text
 from analysis.stats.bootstrap import CountsArray, Level, Score, mean_score, paired_bootstrap
 from analysis.stats.statistics import Differences, Interval, seed_interval
 
@@ -171,7 +171,10 @@ def _paired(
         if run in counts and (behind := counts_behind(counts[run], metric)) is not None
     }
     if len(found) < len(runs):
-        raise ValueError(f"{len(runs) - len(found)} of {len(runs)} runs have no counts")
+        raise ValueError(
+            lacking_text(runs, counts)
+            or f"{len(runs) - len(found)} of {len(runs)} runs have no counts of particles"
+        )
     first = counts[next(iter(runs))]
     if any((counts[run].ids, counts[run].sources) != (first.ids, first.sources) for run in runs):
         raise ValueError("the seeds have different test micrographs")

@@ -13,16 +13,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs.arms import Arm, build_arms
-from analysis.runs.counts import ModelCounts, ReadCounts, no_counts
+from analysis.runs.counts import Counts, ModelCounts, ReadCounts, no_counts, unreachable_text
 from analysis.runs.tidy import GROUP, data_name, metric_names, setting_names, started, tidy
 from analysis.stats.contrasts import run_ids_to_count
 from analysis.tables.details import aspects, iterations, sources
 from analysis.tables.evidence import evidence
 from analysis.tables.summary import Judged, by_ratio, judge_arms, note_table
 from analysis.tables.table import Table
-from cryossl.errors import ConfigError, DataError
+from cryossl.errors import ConfigError, DataError, nearest
 
 HEADLINE = "test/f1"
+_WITHOUT_COUNTS = "intervals that need them are Student's t over seeds, on these test micrographs"
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ def _compare_group(
     group: pd.DataFrame, settings: str, metric: str, read_counts: ReadCounts
 ) -> Comparison:
     arms = build_arms(group)
-    counts = read_counts(run_ids_to_count(arms))
+    wanted = run_ids_to_count(arms)
+    counts = read_counts(wanted)
+    lost = unreachable_text(
+        counts.unreachable if isinstance(counts, Counts) else {}, runs=len(wanted)
+    )
     verdicts = judge_arms(arms, counts)
     return Comparison(
         dataset=data_name(group),
@@ -127,7 +132,7 @@ def _compare_group(
         iterations=iterations(arms, metric=metric),
         sources=sources(arms, metric=metric),
         verdicts=verdicts,
-        faults=_faults(group, arms),
+        faults=(*_faults(group, arms), *([f"{lost}: {_WITHOUT_COUNTS}"] if lost else [])),
         arms=arms,
         counts=counts,
     )
@@ -148,14 +153,9 @@ def _at_ratio(runs: pd.DataFrame, ratio: float | None) -> pd.DataFrame:
 def _check_metric(runs: pd.DataFrame, metric: str) -> None:
     known = [name for name in metric_names(runs.columns) if runs[name].notna().any()]
     if metric not in known:
-        scores = sorted(
-            name
-            for name in known
-            if name.startswith(("test/", "validation/")) and name.count("/") == 1
-        )
         raise ConfigError(
             f"no run has a value of the metric {metric!r}",
-            cure=f"there are: {', '.join(scores) or 'none'}",
+            cure=f"{nearest(metric, known)}there are: {', '.join(sorted(known)) or 'none'}",
         )
 
 

@@ -54,7 +54,7 @@ def inventory_json(tables: tuple[Table, Table]) -> str:
         "schema": SCHEMA,
         "tables": {table.name: table_json(table) for table in tables},
     }
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def _grid(runs: pd.DataFrame) -> Table:

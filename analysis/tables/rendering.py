@@ -182,7 +182,7 @@ def _latex(comparison: Comparison) -> str:
 
 def _json(comparison: Comparison) -> str:
     content = {"schema": SCHEMA, **comparison_json(comparison)}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from cryossl.config import InputSettings
+from cryossl.data.coco.dataset import DataSet, read_dataset
 from cryossl.errors import DataError
 
 _SIZES = ("diameter_px", "diameter_angstrom", "pixel_size_angstrom")
@@ -22,26 +23,32 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
     """Print all faults of a data set and what is in it. Raises DataError if there is a fault."""
     from cryossl.data.check import check as faults_of
     from cryossl.data.check import summary
-    from cryossl.data.coco.dataset import read_dataset
     from cryossl.progress.events import silent
 
-    faults = faults_of(path, max_megapixels=settings.max_megapixels, report=silent)
+    faults = faults_of(
+        path,
+        max_megapixels=settings.max_megapixels,
+        follow_links=settings.follow_links,
+        report=silent,
+    )
+    dataset = None if faults else _read(path, settings)
+    notes = dataset.notes if dataset else ()
     rows = (
-        ()
-        if faults
-        else summary(
-            read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels),
-            particle_radius_fraction=settings.particle_radius_fraction,
-        )
+        summary(dataset, particle_radius_fraction=settings.particle_radius_fraction)
+        if dataset
+        else ()
     )
     if as_json:
         found = {
             "faults": [asdict(fault) for fault in faults],
+            "notes": notes,
             "sources": [asdict(row) for row in rows],
         }
         click.echo(json.dumps(found, indent=1))
     for fault in () if as_json else faults:
         click.echo(f"❌ {fault}; {fault.cure}")
+    for note in () if as_json else notes:
+        click.echo(f"   {note}")
     for row in () if as_json else rows:
         ratio = (
             "no labels"
@@ -58,6 +65,15 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
             f"{path} has {len(faults)} fault{'s' if len(faults) > 1 else ''}",
             cure="mend and check again",
         )
+
+
+def _read(path: Path, settings: InputSettings) -> DataSet:
+    return read_dataset(
+        path,
+        border=settings.border,
+        max_megapixels=settings.max_megapixels,
+        follow_links=settings.follow_links,
+    )
 
 
 def synthesise(folder: Path, **sizes: int) -> None:
@@ -128,9 +144,8 @@ def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> No
     from PIL import Image
 
     from cryossl.commands.drawing import particle_pictures
-    from cryossl.data.coco.dataset import read_dataset
 
-    dataset = read_dataset(path, border=settings.border, max_megapixels=settings.max_megapixels)
+    dataset = _read(path, settings)
     folder.mkdir(parents=True, exist_ok=True)
     for drawn in particle_pictures(dataset, count=count, settings=settings):
         target = folder / f"{drawn.name}.png"

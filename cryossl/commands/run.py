@@ -30,6 +30,7 @@ from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, made_from, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.selftraining.steps import Experiment
+from cryossl.system.file_lock import shared_as
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.stages import Stages
 from cryossl.tracking.address import store_uri
@@ -51,6 +52,7 @@ def run(config: Config) -> tuple[str, int]:
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (
         devices.enough_memory(),
+        shared_as(config.run.work),
         one_at_a_time(folder),
         interruptible() as interruption,
         narrated(folder, name=config.run.name, plan=phases) as narrator,
@@ -58,7 +60,7 @@ def run(config: Config) -> tuple[str, int]:
         forget_outcome(folder)
         report = interruption.after(narrator)
         narrator.begin("Load the data")
-        prepared = _prepare(config, report, notes=narrator.say)
+        prepared = _prepare(config, report, on_note=narrator.say)
         config, split, code = prepared.config, prepared.split, prepared.code
         code.remember(config.run.code_file)
         if said := code.said(keep=config.run.keep_stages):
@@ -115,7 +117,7 @@ def dry_run(config: Config) -> None:
     """Print the settings, the counts and the estimates of a run; train nothing."""
     store_uri(config.run.tracking_uri)
     with ProgressConsole(sys.stderr) as console:
-        prepared = _prepare(config, console, notes=lambda _: None)
+        prepared = _prepare(config, console, on_note=click.echo)
     config, store_plan, split = prepared.config, prepared.store_plan, prepared.split
     device = devices.resolve(config.training.device)
     devices.prepare(
@@ -134,9 +136,9 @@ def dry_run(config: Config) -> None:
     unit = config.split.label_unit
     click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
     click.echo(
-        f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled, "
-        f"{found.unlabelled:,} unlabelled; at most K = {found.quota:,} class-balanced "
-        "pseudo-labels\n"
+        f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled "
+        f"({preparation.labelled_share(split)}), {found.unlabelled:,} unlabelled; "
+        f"at most K = {found.quota:,} class-balanced pseudo-labels\n"
         f"{len(split.validation):,} validation and {len(split.test):,} test micrographs; tiles of "
         f"{store_plan.tile_px} px"
         f"{preparation.roles_text(config, tested=prepared.tested)}\n"
@@ -163,12 +165,12 @@ class _Prepared:
         return self.dataset.test is not None and bool(self.dataset.test.particles)
 
 
-def _prepare(config: Config, report: OnProgress, *, notes: Callable[[str], None]) -> _Prepared:
+def _prepare(config: Config, report: OnProgress, *, on_note: Callable[[str], None]) -> _Prepared:
     """Read the data set, draw the split, and refuse what could not end."""
     dataset = preparation.load(config, report)
-    for note in dataset.notes:
-        notes(f"   {note}")
     store_plan = preparation.sketch(config, dataset)
+    for note in preparation.notes_of(dataset, store_plan):
+        on_note(note)
     split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
     preparation.check(config, split, tile_px=store_plan.tile_px)
     config = preparation.with_counted_ratio(config, split)

@@ -9,26 +9,27 @@ import click
 
 from cryossl.config import Config
 from cryossl.errors import NoExperimentError, TrackingError
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.journal import Journal
-from cryossl.tracking.mlflow_store import MlflowStore
+from cryossl.tracking.store.mlflow_store import MlflowStore
 from cryossl.tracking.tracker import Tracker
 
 
 def sync(config: Config) -> None:
-    """Send all that the journals of the work folder hold for the tracking store.
+    """Send all that the journals of the work folder hold for the tracking store, or that it lost.
 
     Raises TrackingError if some is left.
     """
-    journals, where = config.run.journals, redacted(store_uri(config.run.tracking_uri))
+    journals, where = config.run.journals, shown(store_uri(config.run.tracking_uri))
     tracker = _tracker(config, makes_experiment="for journals")
+    tracker.mend()
     waiting = tracker.backlog(everything=True)
     left = tracker.sync(everything=True) if waiting else 0
     if left:
         raise TrackingError(
             f"{where} lacks {left} of {waiting} entries ({tracker.away or 'it refuses them'})",
-            cure=f"start the store and sync again; {journals} keeps them",
+            cure=f"mend that and sync again; {journals} keeps them",
         )
     if tracker.away:
         raise TrackingError(
@@ -50,7 +51,7 @@ def reap(config: Config, *, aside: bool = False) -> None:
     try:
         found = _tracker(config, makes_experiment="never").reap()
     except NoExperimentError as error:
-        if not _journals_wait(config):
+        if not _journals(config):
             raise
         raise NoExperimentError(
             error.cause, cure="`cryossl sync` makes it and sends what the journals hold for it"
@@ -82,24 +83,23 @@ def reap_what_there_is(config: Config, *, aside: bool) -> None:
         click.echo(f"nothing to end: {error}", err=aside)
 
 
-def _journals_wait(config: Config) -> bool:
-    """Whether journals of the work folder hold entries that this store and experiment lack."""
+def _journals(config: Config) -> list[Journal]:
+    """The journals of the work folder that are meant for this store and experiment."""
     store = MlflowStore(
         store_uri(config.run.tracking_uri), *experiment_choice(config.run.experiment)
     ).identity
     journals = [Journal(path.parent) for path in config.run.journals.glob("*/journal.jsonl")]
-    return any(
-        journal.sent(store) is not None and journal.pending(store)[0] for journal in journals
-    )
+    return [journal for journal in journals if journal.sent(store) is not None]
 
 
 def _tracker(config: Config, *, makes_experiment: Literal["for journals", "never"]) -> Tracker:
     """A tracker of a store that exists: MLflow would make a missing sqlite file.
 
-    Raises TrackingError, ConfigError.
+    One that journals were sent to is made again, for them. Raises TrackingError, ConfigError.
     """
     path = sqlite_path(store_uri(config.run.tracking_uri))
-    if path is not None and not path.exists():
+    refills = makes_experiment == "for journals" and _journals(config)
+    if path is not None and not path.exists() and not refills:
         raise TrackingError(
             f"there is no tracking store {path}",
             cure="check the tracking URI; a run makes a new store",

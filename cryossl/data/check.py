@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cryossl.data.coco.dataset import DataSet, Micrograph, Particles, picture_fault, rasterise, scan
-from cryossl.data.coco.layout import find_parts, pictures, real
+from cryossl.data.coco.layout import DataFolder, find_parts, survey
 from cryossl.data.coco.records import Fault
 from cryossl.data.images import read_picture
 from cryossl.data.store.plan import members
@@ -39,16 +39,18 @@ class SourceSummary:
     particle_ratio: float | None
 
 
-def check(root: Path, *, max_megapixels: float, report: OnProgress) -> tuple[Fault, ...]:
+def check(
+    root: Path, *, max_megapixels: float, follow_links: bool = False, report: OnProgress
+) -> tuple[Fault, ...]:
     """All faults of a data folder: of its annotation files, and of every picture, decoded in full.
 
     A picture with one value everywhere is a fault here, and so is one picture in two places: in
     train and test it would be a leak, twice in train it would count twice. An empty tuple means
     that there is no fault.
     """
-    _, found = scan(root, border=0, max_megapixels=max_megapixels)
+    _, found = scan(root, border=0, max_megapixels=max_megapixels, follow_links=follow_links)
     faults = list(found)
-    paths = _picture_paths(root)
+    paths = _picture_paths(DataFolder(root, follow_links))
     twins: dict[str, list[Path]] = defaultdict(list)
     for done, path in enumerate(paths):
         report(Progress("check", done, len(paths), "picture"))
@@ -78,16 +80,15 @@ def check(root: Path, *, max_megapixels: float, report: OnProgress) -> tuple[Fau
     return tuple(faults)
 
 
-def _picture_paths(root: Path) -> list[Path]:
+def _picture_paths(place: DataFolder) -> list[Path]:
     try:
-        parts, _ = find_parts(root)
+        parts, _ = find_parts(place)
+        found = [path for files in parts.values() for path in survey(files, place)[0]]
     except DataError:
         return []
-    inside = root.resolve()
     # Links that lead out of the data set or to nothing are another fault, so they are not
     # followed.
-    found = [(path, real(path)) for files in parts.values() for path in pictures(files.folder)]
-    return [path for path, target in found if target is not None and target.is_relative_to(inside)]
+    return [path for path in found if place.has(path)]
 
 
 def summary(dataset: DataSet, *, particle_radius_fraction: float) -> tuple[SourceSummary, ...]:

@@ -17,18 +17,13 @@ from fnmatch import fnmatchcase
 import numpy as np
 from jaxtyping import Float64
 
+from cryossl.data.guessed import from_names, from_sizes
 from cryossl.errors import DataError
 
-_EMPIAR = re.compile(r"^(\d{4,})[_-]")
-_PREFIX = re.compile(r"^([A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)[_-]")
-# Microscope and processing programs begin every file name like this, for any sample.
-_GENERIC = re.compile(
-    r"foilhole|gridsquare|data|images?|img|mic|micrographs?|movies?|frames?|stack|sum|corrected"
-    r"|aligned|ali|integrated|train|val|test",
-    re.IGNORECASE,
-)
 _PLAIN = re.compile(r"\w[\w.\- ]{0,63}")
 
+_SHOWN = 20
+"""Sources that a note names; of the others it gives the number."""
 _OUTLIERS = 0.01
 """Largest share of the expected particles that an empty band may have, from stray clicks."""
 _EVIDENCE = 8.0
@@ -80,39 +75,36 @@ def assign(
 
     - from the table: a file name or id before a glob, then the first glob that matches;
     - the source in the annotation file;
-    - the beginning of the file name: four or more digits before `_` or `-`, else letters and digits
-      that several files share and that no microscope program writes;
+    - the beginning of the file name, where it is repeated (`guessed`);
     - the picture's size.
 
     Labels are not used: most of them are hidden later, by a draw that depends on the source.
     """
     exact = dict(reversed(table))
-    globs = [(file, source) for file, source in table if any(mark in file for mark in "*?[")]
-    shared = Counter(_prefix(_name(description)) for description in descriptions)
+    globs = [(file, source) for file, source in table if _is_glob(file)]
     sources: dict[str, str] = {}
-    rest: list[Description] = []
     for description in descriptions:
-        prefix = _prefix(_name(description))
-        source = _from_table(description, exact, globs) or description.stated
-        if not source and prefix and (prefix.isdigit() or shared[prefix] > 1):
-            source = prefix
-        if source:
+        if source := _from_table(description, exact, globs) or description.stated:
             sources[description.id] = source
-        else:
-            rest.append(description)
-    sources |= {
-        description.id: f"{description.width_px}x{description.height_px}" for description in rest
-    }
-    return sources, _notes(rest, sources, descriptions, table)
+    rest = [description for description in descriptions if description.id not in sources]
+    by_name = from_names({description.id: _name(description) for description in rest})
+    by_size = from_sizes(
+        {
+            description.id: (description.height_px, description.width_px)
+            for description in rest
+            if description.id not in by_name
+        }
+    )
+    sources |= by_name | by_size
+    return sources, _notes(by_name, by_size, sources, descriptions, table)
+
+
+def _is_glob(file: str) -> bool:
+    return any(mark in file for mark in "*?[")
 
 
 def _name(description: Description) -> str:
     return description.id.rsplit("/", 1)[-1]
-
-
-def _prefix(name: str) -> str:
-    match = _EMPIAR.match(name) or _PREFIX.match(name)
-    return "" if match is None or _GENERIC.fullmatch(match[1]) else match[1]
 
 
 def _from_table(
@@ -131,30 +123,41 @@ def _from_table(
     )
 
 
+def counts_text(sources: Iterable[str]) -> str:
+    """`10017 (15), 10028 (8)`: sources with their micrographs, the most frequent ones first."""
+    count = sorted(Counter(sources).items(), key=lambda one: (-one[1], one[0]))
+    shown = ", ".join(f"{source} ({number})" for source, number in count[:_SHOWN])
+    return shown + (f" and {len(count) - _SHOWN} more" if len(count) > _SHOWN else "")
+
+
 def _notes(
-    rest: Sequence[Description],
+    by_name: Mapping[str, str],
+    by_size: Mapping[str, str],
     sources: Mapping[str, str],
     descriptions: Sequence[Description],
     table: Sequence[tuple[str, str]],
 ) -> tuple[str, ...]:
     notes = []
-    if rest:
-        groups = sorted({sources[description.id] for description in rest})
+    named = [source for key, source in sources.items() if key not in {*by_name, *by_size}]
+    if named:
+        notes.append(f"sources, with their micrographs: {counts_text(named)}")
+    if by_name:
         notes.append(
-            f"the source of {len(rest)} micrographs is not known: grouped by picture size alone, "
-            "for labels "
-            f"that the experiment hides may not decide, into {', '.join(groups)}; if a group holds "
-            "several "
-            "proteins, name them in sources.csv"
+            "sources, guessed from the beginning of file names, with their micrographs: "
+            f"{counts_text(by_name.values())}; if that is wrong, name them in sources.csv"
         )
+    if by_size:
+        notes.append(
+            f"the source of {len(by_size)} micrographs is not known, for no beginning of a file "
+            "name is repeated as a source's would be: grouped by picture size alone, into "
+            f"{counts_text(by_size.values())}; if a group holds several proteins, name them in "
+            "sources.csv"
+        )
+    keys = {key for one in descriptions for key in (one.id, _name(one))}
     unused = [
         file
         for file, _ in table
-        if not any(
-            fnmatchcase(key, file) or key == file
-            for description in descriptions
-            for key in (description.id, _name(description))
-        )
+        if file not in keys and not (_is_glob(file) and any(fnmatchcase(key, file) for key in keys))
     ]
     if unused:
         notes.append(

@@ -44,6 +44,16 @@ class Split:
         return digest(self.as_json())
 
 
+def share_text(part: int, whole: int) -> str:
+    """`12%`: a part of a whole in percent, to two figures; below 100% unless it is the whole.
+
+    `whole` is at least 1.
+    """
+    percent = 100 * part / whole
+    shown = f"{percent:.2g}" if percent < 9.5 else f"{percent:.0f}"
+    return f"{shown if part == whole or shown != '100' else '99'}%"
+
+
 def draw_split(
     train: Mapping[str, str],
     labelable: AbstractSet[str],

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 from cryossl.errors import one_line
 from cryossl.machine.check import Check, named_checks
-from cryossl.setting import redacted
-from cryossl.tracking.address import LOG_IN, read_only, sqlite_fault, sqlite_path, tables_of
-from cryossl.tracking.probe import BrokenAnswerError, connect_to_port, get_once
+from cryossl.redaction import shown
+from cryossl.system.file_lock import owner
+from cryossl.tracking.address import LOG_IN, sqlite_path
+from cryossl.tracking.store.probe import BrokenAnswerError, connect_to_port, get_once
+from cryossl.tracking.store.sqlite_file import is_half_made, schema_fault, schema_of, sqlite_fault
 
 _ok, _warn, _fail = named_checks("tracking")
 _COMPARE = "compare the address with what `mlflow server` printed"
 HOSTED_STORES = ("databricks", "databricks-uc")
 STORE_TIMEOUT_SECONDS = 3.0
 DAMAGE_SECONDS = 1.0
-_FIRST_TABLES = {"experiments", "runs", "metrics", "params", "tags", "alembic_version"}
 
 
 def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check:
@@ -46,10 +45,10 @@ def check_tracking(uri: str, *, damage_seconds: float = DAMAGE_SECONDS) -> Check
         return _check_database(uri)
     if kind == "file" or (kind == "" and uri not in HOSTED_STORES):
         return _fail(
-            f"{uri or 'no store'}: MLflow no longer writes into plain folders",
+            f"{shown(uri) or 'no store'}: MLflow no longer writes into plain folders",
             "`tracking_uri=sqlite:///mlflow.db`",
         )
-    return _warn(f"{redacted(uri)}: not tried, this kind of store is unknown here")
+    return _warn(f"{shown(uri)}: not tried, this kind of store is unknown here")
 
 
 def _check_sqlite(path: Path, damage_seconds: float) -> Check:
@@ -60,8 +59,12 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
             return _ok(f"{path} will be made")
         return _fail(f"{path} cannot be made: {parent} cannot be written", elsewhere)
     fault = sqlite_fault(path)
-    if fault and not _half_made(path):
+    if fault and not is_half_made(path):
         return _fail(f"{path} {fault}", elsewhere)
+    if not os.access(path, os.W_OK):
+        return _fail(
+            f"{path} can be read, but not written (it belongs to {owner(path)})", elsewhere
+        )
     try:
         with contextlib.closing(
             sqlite3.connect(path, timeout=STORE_TIMEOUT_SECONDS, isolation_level=None)
@@ -69,33 +72,16 @@ def _check_sqlite(path: Path, damage_seconds: float) -> Check:
             store.execute("BEGIN IMMEDIATE")
             store.execute("ROLLBACK")
             _refuse_damage(store, damage_seconds)
-            made_by = _schema_of(store)
+            made_by = schema_of(store)
     except sqlite3.OperationalError as error:
         if "locked" in str(error):
             return _warn(f"{path} is locked by another process", f"wait for it; {elsewhere}")
         return _fail(f"{path} cannot be read and written: {one_line(error)}", elsewhere)
     except sqlite3.DatabaseError as error:
         return _fail(f"{path} is damaged: {one_line(error)}", f"restore it; {elsewhere}")
-    return _judge_schema(path, made_by, elsewhere=elsewhere)
-
-
-def _judge_schema(path: Path, made_by: str | None, *, elsewhere: str) -> Check:
-    known, latest = _mlflow_schemas()
-    if made_by is None or not latest or made_by in latest:
-        return _ok(f"{path} can be written")
-    if made_by == "" and _half_made(path):
-        return _fail(
-            f"{path} is half made: its making was interrupted",
-            f"if it holds nothing yet, remove it: a run makes it anew; {elsewhere}",
-        )
-    cure = (
-        f"back it up, then `mlflow db upgrade sqlite:///{path}`"
-        if made_by in known
-        else "install the MLflow that made it"
-    )
-    return _fail(
-        f"{path} is of another version of MLflow (schema {made_by or 'unknown'})",
-        f"{cure}; {elsewhere}",
+    fault, cure = schema_fault(path, made_by)
+    return (
+        _fail(f"{path} {fault}", f"{cure}; {elsewhere}") if fault else _ok(f"{path} can be written")
     )
 
 
@@ -117,93 +103,42 @@ def _refuse_damage(store: sqlite3.Connection, seconds: float) -> None:
         raise sqlite3.DatabaseError(found)
 
 
-def _schema_of(store: sqlite3.Connection) -> str | None:
-    """Which schema of MLflow a database has.
-
-    Returns:
-        "" if the database does not say; None for an empty one, which MLflow fills.
-    """
-    tables = tables_of(store)
-    if "alembic_version" not in tables:
-        return "" if tables else None
-    if "version_num" not in {
-        column for _, column, *_ in store.execute("PRAGMA table_info(alembic_version)")
-    }:
-        return ""
-    row = store.execute("SELECT CAST(version_num AS BLOB) FROM alembic_version").fetchone()
-    said = bytes(row[0] or b"").decode(errors="replace") if row else ""
-    return said if re.fullmatch(r"\w{0,40}", said) else f"{said!r:.40}"
-
-
-def _half_made(path: Path) -> bool:
-    """Whether there are only the tables that MLflow makes first, and no run in them."""
-    try:
-        with contextlib.closing(read_only(path)) as store:
-            tables = tables_of(store)
-            begun = bool(tables) and tables <= _FIRST_TABLES
-            return begun and not (
-                "runs" in tables and store.execute("SELECT 1 FROM runs LIMIT 1").fetchone()
-            )
-    except sqlite3.Error:
-        return False
-
-
-def _mlflow_schemas() -> tuple[set[str], set[str]]:
-    """All schemas that the installed MLflow knows, and the newest of them.
-
-    They are read from its files, because its import takes seconds.
-    """
-    found = find_spec("mlflow")
-    known: set[str] = set()
-    older: set[str] = set()
-    for folder in found.submodule_search_locations or () if found else ():
-        for path in Path(folder, "store", "db_migrations", "versions").glob("*.py"):
-            pairs = re.findall(
-                r"""^(down_)?revision = ["'](\w+)["']""",
-                path.read_text(encoding="utf-8"),
-                re.MULTILINE,
-            )
-            known |= {name for _, name in pairs}
-            older |= {name for down, name in pairs if down}
-    return known, known - older
-
-
 def _check_server(uri: str) -> Check:
-    shown = redacted(uri).rstrip("/")
+    place = shown(uri)
     health = f"{uri.rstrip('/')}/health"
     try:
         answer = get_once(health, seconds=STORE_TIMEOUT_SECONDS, body_bytes=1000)
     except OSError as error:
         # Not a failure: a run keeps its own journal and sends it when the server is back.
         return _warn(
-            f"{shown} does not answer: {error}",
+            f"{place} does not answer: {error}",
             "start the server, or `tracking_uri=sqlite:///mlflow.db`",
         )
     except BrokenAnswerError as error:
-        return _fail(f"{shown} cannot be queried, or is no HTTP server ({error})", _COMPARE)
+        return _fail(f"{place} cannot be queried, or is no HTTP server ({error})", _COMPARE)
     body = answer.body.strip()
     if answer.status >= 300:
-        return _judge_status(shown, answer.status, _target(health, answer.location))
+        return _judge_status(place, answer.status, _target(health, answer.location))
     if body == b"OK":
-        return _ok(f"{shown} answers")
+        return _ok(f"{place} answers")
     if body.startswith(b"<"):
         return _fail(
-            f"{shown} answers, but not as a tracking server (with a page of HTML)", _COMPARE
+            f"{place} answers, but not as a tracking server (with a page of HTML)", _COMPARE
         )
-    return _warn(f"{shown} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
+    return _warn(f"{place} answers, but its /health does not say OK, as MLflow's does", _COMPARE)
 
 
-def _judge_status(shown: str, status: int, target: str) -> Check:
+def _judge_status(place: str, status: int, target: str) -> Check:
     if status in (401, 403):
-        return _warn(f"{shown} answers and demands a login ({status})", LOG_IN)
+        return _warn(f"{place} answers and demands a login ({status})", LOG_IN)
     if status == 429 or status >= 500:
         return _warn(
-            f"{shown} answers, but cannot serve now ({status})",
+            f"{place} answers, but cannot serve now ({status})",
             "its log says why; a run goes on without it and sends later",
         )
     if status < 400 and target:
-        return _fail(f"{shown} answers, but redirects to {target}", "give that address")
-    return _fail(f"{shown} answers, but not as a tracking server ({status})", _COMPARE)
+        return _fail(f"{place} answers, but redirects to {target}", "give that address")
+    return _fail(f"{place} answers, but not as a tracking server ({status})", _COMPARE)
 
 
 def _target(url: str, location: str) -> str:
@@ -212,8 +147,8 @@ def _target(url: str, location: str) -> str:
         parts = urlsplit(urljoin(url, location))
     except ValueError:
         return ""
-    shown = redacted(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}")
-    return ascii(shown)[1:-1][:200] if location else ""
+    place = shown(f"{parts.scheme}://{parts.netloc}")
+    return ascii(place)[1:-1][:200] if location else ""
 
 
 def _check_database(uri: str) -> Check:
@@ -221,10 +156,10 @@ def _check_database(uri: str) -> Check:
         connect_to_port(uri, seconds=STORE_TIMEOUT_SECONDS)
     except OSError as error:
         return _fail(
-            f"{redacted(uri)} does not answer: {error}",
+            f"{shown(uri)} does not answer: {error}",
             "start the database, or correct the address",
         )
-    return _ok(f"{redacted(uri)} answers")
+    return _ok(f"{shown(uri)} answers")
 
 
 def nearest_existing(folder: Path) -> Path:

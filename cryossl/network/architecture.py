@@ -11,7 +11,7 @@ from segmentation_models_pytorch.decoders.linknet.decoder import LinknetDecoder
 from torch import nn
 
 from cryossl.config import NetworkSettings
-from cryossl.errors import ConfigError
+from cryossl.errors import ConfigError, nearest
 from cryossl.randomness import seed_of
 
 
@@ -46,6 +46,7 @@ def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
             cure="use --encoder-weights none, or fetch them once while online",
         ) from None
     except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        _refuse_unknown(settings.encoder, str(error))
         cause = (
             str(error).strip("\"'").splitlines()[0][:120] if str(error) else type(error).__name__
         )
@@ -55,6 +56,20 @@ def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
             cure="choose another --encoder or --encoder-depth",
         ) from None
     return network
+
+
+def _refuse_unknown(encoder: str, said: str) -> None:
+    """Raise ConfigError that lists the encoders if there is none of this name.
+
+    `said`: the error of the library, which knows the names of timm.
+    """
+    known = sorted(name for name in smp.encoders.get_encoder_names() if name[:3] != "tu-")
+    if encoder not in known and (encoder[:3] != "tu-" or "Unknown model" in said):
+        raise ConfigError(
+            f"there is no encoder {encoder!r:.80}",
+            cure=f"{nearest(encoder.removeprefix('tu-'), known)}there are: {', '.join(known)}, and "
+            "tu-NAME for each model of timm",
+        )
 
 
 def multiple(settings: NetworkSettings) -> int:

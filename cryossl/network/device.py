@@ -164,9 +164,9 @@ def keep_freed_memory() -> bool:
 
 
 def openmp_threads() -> int:
-    """The number in OMP_NUM_THREADS, which batch systems set; 0 without one."""
-    text = os.environ.get("OMP_NUM_THREADS", "")
-    return int(text) if text.isdigit() else 0
+    """The number in OMP_NUM_THREADS, which batch systems set, or the first of its list; else 0."""
+    text = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(text) if text.isdecimal() else 0
 
 
 def _group_quota() -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -17,7 +17,11 @@ from cryossl.network.device import Precision
 from cryossl.network.losses import segmentation_loss
 from cryossl.system.files import write_durably
 
+_CPU = torch.device("cpu")
 _TIMED_CALLS = 3
+_ROUNDS = 3
+_CHOICE_SECONDS = 30.0
+_CLEARLY_SLOWER = 1.15
 
 
 def measure_speed(
@@ -28,6 +32,69 @@ def measure_speed(
     Returns:
         Seconds per optimiser step, and seconds per predicted tile.
     """
+    forward, step = _work(config, tile_px=tile_px, device=device, precision=precision)
+    step_seconds = _median_seconds(step, device)
+    with torch.inference_mode():
+        return step_seconds, _median_seconds(forward, device) / config.training.batch_size
+
+
+def choose_threads(
+    config: Config, *, tile_px: int, device: torch.device, memory: Path, most: int | None = None
+) -> int:
+    """The number of CPU threads for a config, at most `most`, or one per usable core.
+
+    It is the setting, else OMP_NUM_THREADS, else the smallest number that is about as fast as the
+    fastest on this machine as it is now. On a busy machine threads wait for each other, and more of
+    them gain little.
+
+    Results with another number of threads agree to rounding only. The measured choice is therefore
+    kept in the file `memory` and holds for every later start.
+    """
+    given = config.training.threads or devices.openmp_threads()
+    most = most or devices.usable_cores()
+    if given or device.type != "cpu" or most == 1:
+        return given or most
+    precision = devices.resolve_precision(config.training.precision, device)
+    name = (
+        f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, "
+        f"{precision}, {most} cores"
+    )
+    known = _earlier_choices(memory)
+    if name not in known:
+        _, step = _work(config, tile_px=tile_px, device=device, precision=precision)
+        known[name] = fewest_threads(step_seconds_by_threads(step, most=most))
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(memory, json.dumps(known, indent=1).encode())
+    return known[name]
+
+
+def step_seconds_by_threads(step: Callable[[], object], *, most: int) -> dict[int, float]:
+    """Median seconds of a step on a CPU with 1, 2, 4 ... and `most` threads.
+
+    The numbers take turns, so that a load that comes and goes slows all of them alike.
+    """
+    counts = sorted({most, *(2**power for power in range(most.bit_length()) if 2**power < most)})
+    taken: dict[int, list[float]] = {threads: [] for threads in counts}
+    began = time.perf_counter()
+    for _ in range(_ROUNDS):
+        for threads in counts:
+            torch.set_num_threads(threads)
+            taken[threads].append(_median_seconds(step, _CPU, calls=1))
+        if time.perf_counter() - began > _CHOICE_SECONDS:
+            break
+    return {threads: statistics.median(seconds) for threads, seconds in taken.items()}
+
+
+def fewest_threads(step_seconds: Mapping[int, float]) -> int:
+    """The smallest number of threads whose step is not clearly slower than the fastest."""
+    bar = _CLEARLY_SLOWER * min(step_seconds.values())
+    return min(threads for threads, seconds in step_seconds.items() if seconds <= bar)
+
+
+def _work(
+    config: Config, *, tile_px: int, device: torch.device, precision: Precision
+) -> tuple[Callable[[], torch.Tensor], Callable[[], None]]:
+    """A forward pass and an optimiser step of the config's network on noise."""
     network = networks.build(config.network, seed=0).to(device)
     optimiser = torch.optim.AdamW(network.parameters())
     tiles = torch.randn(config.training.batch_size, 1, tile_px, tile_px, device=device)
@@ -43,41 +110,7 @@ def measure_speed(
         segmentation_loss(forward(), target, torch.ones_like(tiles)).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
-    step_seconds = _median_seconds(step, device)
-    with torch.inference_mode():
-        return step_seconds, _median_seconds(forward, device) / config.training.batch_size
-
-
-def choose_threads(config: Config, *, tile_px: int, device: torch.device, memory: Path) -> int:
-    """The number of CPU threads for a config.
-
-    It is the setting, else OMP_NUM_THREADS, else the faster of one thread and one per core. On a
-    busy machine two threads wait for each other and can be slower than one by far.
-
-    Results with another number of threads agree to rounding only. The measured choice is therefore
-    kept in the file `memory` and holds for every later start.
-    """
-    given = config.training.threads or devices.openmp_threads()
-    cores = devices.usable_cores()
-    if given or device.type != "cpu" or cores == 1:
-        return given or cores
-    precision = devices.resolve_precision(config.training.precision, device)
-    name = (
-        f"{config.network.model_dump_json()} {tile_px} px x {config.training.batch_size}, "
-        f"{precision}, {cores} cores"
-    )
-    known = _earlier_choices(memory)
-    if name not in known:
-        step_seconds = {}
-        for threads in (cores, 1):
-            torch.set_num_threads(threads)
-            step_seconds[threads], _ = measure_speed(
-                config, tile_px=tile_px, device=device, precision=precision
-            )
-        known[name] = min(step_seconds, key=lambda threads: step_seconds[threads])
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(memory, json.dumps(known, indent=1).encode())
-    return known[name]
+    return forward, step
 
 
 def _earlier_choices(memory: Path) -> dict[str, int]:
@@ -89,10 +122,12 @@ def _earlier_choices(memory: Path) -> dict[str, int]:
     return found if isinstance(found, dict) else {}
 
 
-def _median_seconds(action: Callable[[], object], device: torch.device) -> float:
+def _median_seconds(
+    action: Callable[[], object], device: torch.device, *, calls: int = _TIMED_CALLS
+) -> float:
     """Median of a few timed calls, after one call to warm up."""
     taken = []
-    for _ in range(1 + _TIMED_CALLS):
+    for _ in range(1 + calls):
         began = time.perf_counter()
         action()
         if device.type == "cuda":

@@ -121,8 +121,9 @@ class Stream:
         picks = picks_of(p8, self._description, one.scale)
         clear = picks.centres[picks.scores >= self._description.pick_threshold16] * one.scale.scale
         contrast = Fit()
-        picture = one.picture.astype(np.float32)
-        contrast.add(Contrast(picture, one.scale.diameter_px).at(clear.astype(np.float64)))
+        if 2 <= one.scale.diameter_px <= min(one.picture.shape) / 4:
+            picture = one.picture.astype(np.float32)
+            contrast.add(Contrast(picture, one.scale.diameter_px).at(clear.astype(np.float64)))
         self._results.write(
             Result(
                 one.path,

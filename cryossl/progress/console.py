@@ -18,6 +18,7 @@ from rich.progress import Progress as Bars
 
 from cryossl.progress.eta import duration_text
 from cryossl.progress.events import Progress
+from cryossl.progress.streams import while_read
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -44,12 +45,14 @@ class ProgressConsole:
 
     def __enter__(self) -> ProgressConsole:
         if self._bars is not None:
-            self._bars.start()
+            with while_read(self._stream):
+                self._bars.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self._bars is not None:
-            self._bars.stop()
+            with while_read(self._stream):
+                self._bars.stop()
 
     def __call__(self, event: Progress) -> None:
         """Show one event.
@@ -64,15 +67,20 @@ class ProgressConsole:
         if self._bars is None:
             self._show_line(event, new=new)
         else:
-            self._show_bar(event, self._bars, new=new)
+            with while_read(self._stream):
+                self._show_bar(event, self._bars, new=new)
 
     def line(self, text: str) -> None:
-        """Show a message above the bars."""
-        if self._bars is None:
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
-        else:
-            self._bars.console.print(text, markup=False, highlight=False)
+        """Show a message above the bars.
+
+        Raises KeyboardInterrupt if the reader of a pipe has left.
+        """
+        with while_read(self._stream):
+            if self._bars is None:
+                self._stream.write(f"{text}\n")
+                self._stream.flush()
+            else:
+                self._bars.console.print(text, markup=False, highlight=False)
 
     def _show_bar(self, event: Progress, bars: Bars, *, new: bool) -> None:
         if new or self._task is None:

@@ -12,6 +12,7 @@ from cryossl.progress.console import SECONDS_BETWEEN_LINES, ProgressConsole
 from cryossl.progress.eta import PlannedPhase
 from cryossl.progress.events import Progress
 from cryossl.progress.status import StatusFile, TrainingLog
+from cryossl.redaction import redacted
 
 STATUS_FILE = "status.json"
 
@@ -31,6 +32,7 @@ class Narrator:
 
     def say(self, text: str) -> None:
         """Show a key message."""
+        text = redacted(text, paths=True)
         self._console.line(text)
         self._log.line(text)
         self._status.message(text)
@@ -43,7 +45,7 @@ class Narrator:
 
     def note(self, text: str) -> None:
         """Write a detail to the log file alone."""
-        self._log.line(text)
+        self._log.line(redacted(text, paths=True))
 
 
 @contextmanager
@@ -66,7 +68,7 @@ def narrated(
             yield narrator
         except Exception as error:
             kind = "" if isinstance(error, CryosslError) else f"{type(error).__name__}: "
-            log.line(f"❌ {kind}{error}")
+            log.line(redacted(f"❌ {kind}{error}", paths=True))
             status.close("failed")
             raise
         except BaseException:

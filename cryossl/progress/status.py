@@ -20,6 +20,7 @@ from cryossl.errors import StorageError
 from cryossl.progress.eta import Pace, PlannedPhase, duration_text
 from cryossl.progress.events import Progress
 from cryossl.system.process import lives
+from cryossl.system.user_files import counted_from
 
 State = Literal["running", "finished", "failed", "stopped"]
 
@@ -148,7 +149,8 @@ def read_status(path: Path) -> Status:
         status = TypeAdapter(Status).validate_json(path.read_bytes())
     except FileNotFoundError:
         raise StorageError(
-            f"no run has written {path}", cure="start one with `python cli.py run`"
+            f"no run has written {path}{counted_from(path)}",
+            cure="start one with `python cli.py run`",
         ) from None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet, measured, only, read_dataset
-from cryossl.data.splits import Split, draw_split, named_items
+from cryossl.data.splits import Split, draw_split, named_items, share_text
 from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_store
 from cryossl.data.store.store import Store, build, is_built
 from cryossl.data.synthetic.dataset import VERSION, synthesise
@@ -17,8 +17,8 @@ from cryossl.network import architecture as networks
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
-from cryossl.strategy_names import CONTROLS
-from cryossl.system.user_files import read_text
+from cryossl.strategy_names import BASELINES, CONTROLS
+from cryossl.system.user_files import MAX_LIST_BYTES, read_text
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0
@@ -36,7 +36,10 @@ def load(config: Config, report: OnProgress) -> DataSet:
         root = config.run.data_sets / f"{SYNTHETIC}-{VERSION}"
         synthesise(root, seed=SYNTHETIC_SEED, report=report)
     dataset = read_dataset(
-        root, border=config.input.border, max_megapixels=config.input.max_megapixels
+        root,
+        border=config.input.border,
+        max_megapixels=config.input.max_megapixels,
+        follow_links=config.input.follow_links,
     )
     if config.input.sources:
         dataset = only(dataset, config.input.sources)
@@ -66,6 +69,11 @@ def sketch(config: Config, dataset: DataSet) -> StorePlan:
     for stored in store_plan.micrographs:
         stored.with_border(dataset.border_px[stored.source])
     return store_plan
+
+
+def notes_of(dataset: DataSet, store_plan: StorePlan) -> tuple[str, ...]:
+    """What is to be known before training: how the data were read, guessed and scaled."""
+    return tuple(f"   {note}" for note in (*dataset.notes, *store_plan.notes))
 
 
 def store_of(dataset: DataSet, config: Config, code: StageCode, report: OnProgress) -> Store:
@@ -144,10 +152,15 @@ def parts_text(config: Config, split: Split, *, tested: bool) -> str:
     """
     return (
         f"{len(split.labelled)} labelled and {len(split.unlabelled)} unlabelled "
-        f"{config.split.label_unit}s, "
+        f"{config.split.label_unit}s ({labelled_share(split)} labelled), "
         f"{len(split.validation)} validation and {len(split.test)} test "
         f"micrographs{roles_text(config, tested=tested)}"
     )
+
+
+def labelled_share(split: Split) -> str:
+    """The labelled part of the training items in percent, as it was drawn."""
+    return share_text(len(split.labelled), len(split.labelled) + len(split.unlabelled))
 
 
 def roles_text(config: Config, *, tested: bool) -> str:
@@ -176,7 +189,8 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
 
 
 def check(config: Config, split: Split, *, tile_px: int) -> None:
-    """Refuse now what would fail after hours. Raises ConfigError."""
+    """Refuse now what would fail, or could say nothing, after hours. Raises ConfigError."""
+    _require_pool(config, split)
     if config.training.batch_size * (tile_px // networks.multiple(config.network)) ** 2 < 2:
         raise ConfigError(
             f"one tile of {tile_px} px a step leaves a single value to normalise by",
@@ -197,6 +211,29 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
         )
 
 
+def _require_pool(config: Config, split: Split) -> None:
+    """Raise ConfigError if a strategy needs unlabelled items and there are none.
+
+    Without them each strategy would be the baseline, and be reported as one that fails.
+    """
+    needing = sorted(set(config.selection.strategies) - set(BASELINES))
+    if split.unlabelled or not needing or not config.loop.max_iterations:
+        return
+    unit = f"training {config.split.label_unit}"
+    count = len(split.labelled)
+    reason = (
+        "as the labelled list has it"
+        if config.split.labelled is not None
+        else f"for a ratio of {config.split.ratio:g}% and at least one label for each source"
+    )
+    raise ConfigError(
+        f"{count} of {count} {unit}s would be labelled (100%), {reason}: nothing is left "
+        f"unlabelled for {', '.join(needing)}",
+        cure="add unlabelled micrographs to the train folder, lower the ratio or shorten the list, "
+        "name fewer sources in sources.csv, or run `cryossl baseline`",
+    )
+
+
 def _list_of(config: Config) -> Path:
     """The list of labelled micrographs that `validation_from=labelled` needs.
 
@@ -212,5 +249,11 @@ def _list_of(config: Config) -> Path:
 
 def _listed(path: Path) -> list[str]:
     """The names in a labelled list, one a line, without blank lines and comments (#)."""
-    lines = read_text(path, name=f"the labelled list {path}").splitlines()
+    text = read_text(
+        path,
+        name=f"the labelled list {path}",
+        max_bytes=MAX_LIST_BYTES,
+        smaller="give a file with one name a line",
+    )
+    lines = text.splitlines()
     return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from cryossl.errors import StorageError
 from cryossl.system.code_digest import code_digest
 from cryossl.system.digest import digest
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Code
 

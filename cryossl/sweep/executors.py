@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from cryossl.errors import ConfigError, CryosslError, StorageError, one_line
+from cryossl.progress.interruption import PARENT_VARIABLE
 from cryossl.system.process import PROJECT
 
 SECONDS_TO_CHECKPOINT = 60.0
@@ -54,15 +55,16 @@ class LocalExecutor:
     def start(self, settings: Path, log: Path) -> Job:
         """Start the process in a process group of its own.
 
-        Ctrl-C in a terminal then reaches the sweep alone, which ends its cells itself.
+        Ctrl-C in a terminal then reaches the sweep alone, which ends its cells itself. A sweep that
+        is killed cannot: its cells notice that standard input is closed, and end.
         """
         try:
             with log.open("wb") as output:
                 return _Process(
                     subprocess.Popen(
                         command(settings),
-                        env=environment(os.environ),
-                        stdin=subprocess.DEVNULL,
+                        env={**environment(os.environ), PARENT_VARIABLE: "1"},
+                        stdin=subprocess.PIPE,
                         stdout=output,
                         stderr=subprocess.STDOUT,
                         process_group=0,
@@ -135,7 +137,8 @@ class SlurmExecutor:
                     command(settings.absolute()),
                     env=environment(os.environ),
                     cwd=Path.cwd(),
-                    text=True,
+                    encoding="utf-8",
+                    errors="replace",
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,
@@ -176,13 +179,15 @@ def command(settings: Path) -> list[str]:
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """A cell's environment: this one without the run that `mlflow run` made for the whole sweep.
 
-    With it every cell would adopt that run. The experiment stays the same.
+    With it every cell would adopt that run. The experiment stays the same. What a cell prints is
+    written to a log, which is UTF-8 whatever the locale.
     """
     dropped = {"MLFLOW_RUN_ID"} if "MLFLOW_RUN_ID" in ours else set()
     if dropped and ours.get("MLFLOW_EXPERIMENT_ID"):
         # Beside MLFLOW_RUN_ID MLflow takes the experiment's id. Without it, the name would win.
         dropped.add("MLFLOW_EXPERIMENT_NAME")
-    return {name: value for name, value in ours.items() if name not in dropped}
+    kept = {name: value for name, value in ours.items() if name not in dropped}
+    return {**kept, "PYTHONIOENCODING": "utf-8"}
 
 
 def last_line(log: Path) -> str:
@@ -203,7 +208,10 @@ class _Process:
         self._process = process
 
     def poll(self) -> int | None:
-        return self._process.poll()
+        code = self._process.poll()
+        if code is not None:
+            self._let_go()
+        return code
 
     def terminate(self) -> None:
         self._process.terminate()
@@ -214,6 +222,11 @@ class _Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 class _Submitted:

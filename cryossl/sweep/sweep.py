@@ -25,20 +25,19 @@ from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import PlannedPhase, duration_text
 from cryossl.progress.events import OnProgress
-from cryossl.progress.interruption import interrupted_at_once
 from cryossl.progress.narrator import Narrator, narrated
+from cryossl.redaction import shown
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, made_from, read_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
-from cryossl.setting import redacted
 from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.sweep.state import SweepState
 from cryossl.system.folder_lock import one_at_a_time
-from cryossl.tracking.address import experiment_choice, store_uri
+from cryossl.tracking.address import experiment_choice, store_name, store_uri
 from cryossl.tracking.tracker import Tracker
 
 STATE_FILE = "sweep.json"
@@ -132,14 +131,13 @@ def _run_cells(
     phases = [PlannedPhase("Prepare", share=0.0), PlannedPhase("Run the cells")]
     with (
         one_at_a_time(folder),
-        interrupted_at_once(),
         narrated(
             folder, name=config.run.name, plan=phases, seconds_between_lines=SECONDS_BETWEEN_LINES
         ) as narrator,
     ):
         narrator.begin("Prepare")
         state = SweepState(folder / STATE_FILE)
-        prepared = _prepare_cells(config, grid, narrator)
+        prepared = _prepare_cells(config, grid, narrator, on_note=narrator.say)
         place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
         state.keep_threads(place.threads)
         planned = _plan_cells(config, place, prepared, narrator)
@@ -215,7 +213,7 @@ def _hand_over_password(config: Config) -> None:
     The files with the cells' settings do not contain the password.
     """
     uri = config.run.tracking_uri
-    if redacted(uri) != uri:
+    if shown(uri) != uri:
         os.environ.setdefault("MLFLOW_TRACKING_URI", uri)
 
 
@@ -242,7 +240,7 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
     """Print which cells have finished, and how long each of the others will take at most."""
     state = SweepState(config.run.folder / STATE_FILE)
     with ProgressConsole(sys.stderr) as console:
-        prepared = _prepare_cells(config, grid, console)
+        prepared = _prepare_cells(config, grid, console, on_note=click.echo)
         place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
         # The keys need the store, which takes long to decode. Without a finished cell there is no
         # key to compare with.
@@ -277,7 +275,9 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
     )
 
 
-def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> PreparedCells:
+def _prepare_cells(
+    config: Config, grid: Sequence[Cell], report: OnProgress, *, on_note: Callable[[str], None]
+) -> PreparedCells:
     """Read the data set and draw each cell's split.
 
     Raises:
@@ -285,6 +285,8 @@ def _prepare_cells(config: Config, grid: Sequence[Cell], report: OnProgress) -> 
     """
     dataset = preparation.load(config, report)
     store_plan = preparation.sketch(config, dataset)
+    for note in preparation.notes_of(dataset, store_plan):
+        on_note(note)
     tile_px = store_plan.tile_px
     drawn = [
         (cell, preparation.draw(cell.config, store_plan.micrographs, tile_px=tile_px))
@@ -331,12 +333,18 @@ def _choose_place(
         return Place(training.device, threads)
     device = devices.resolve(training.device)
     devices.resolve_precision(training.precision, device)  # refused once, and not by every cell
-    threads = training.threads or devices.openmp_threads() or state.threads or 0
-    if not threads and jobs == 1:
-        threads = choose_threads(
-            config, tile_px=store_plan.tile_px, device=device, memory=config.run.threads_file
+    threads = (
+        training.threads
+        or devices.openmp_threads()
+        or state.threads
+        or choose_threads(
+            config,
+            tile_px=store_plan.tile_px,
+            device=device,
+            memory=config.run.threads_file,
+            most=threads_each(cores=devices.usable_cores(), jobs=jobs),
         )
-    threads = threads or threads_each(cores=devices.usable_cores(), jobs=jobs)
+    )
     return Place(device.type, threads)
 
 
@@ -350,7 +358,7 @@ def _plan_cells(
     code = prepared.code
     store = preparation.store_of(prepared.dataset, config, code, report)
     name, identifier = experiment_choice(config.run.experiment)
-    tracked_in = (redacted(store_uri(config.run.tracking_uri)), identifier or name)
+    tracked_in = (store_name(store_uri(config.run.tracking_uri)), identifier or name)
     source = made_from(data=store.key, code=code.present)
     planned = []
     for cell, split in prepared.cells:

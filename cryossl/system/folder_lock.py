@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cryossl.errors import BusyError, StorageError
+from cryossl.system.file_lock import FileLock
 from cryossl.system.process import lives, process_tags
 
 _LOCK, _HOLDER = ".lock", "running"

@@ -16,10 +16,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cryossl.errors import StorageError
 from cryossl.system.digest import digest
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import file_sha256, filled_aside, write_durably
 
 MANIFEST = "stage.json"
@@ -139,7 +140,10 @@ class Stages:
         """
         folder = self._root / kind / key
         if folder.parent.is_dir():
-            with suppress(Timeout), FileLock(folder.with_name(f"{key}.lock"), timeout=0):
+            with (
+                suppress(Timeout, StorageError),
+                FileLock(folder.with_name(f"{key}.lock"), timeout=0),
+            ):
                 for path in (folder, _partial(folder)):
                     shutil.rmtree(path, ignore_errors=True)
 

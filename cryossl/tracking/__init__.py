@@ -4,7 +4,7 @@ The way of one number to MLflow: `evaluation.scores` computes it, `selftraining.
 to `run`, and `run` writes it into the journal.
 
 Read `run` first (what is recorded), then `journal`, `replay` (how a store is brought up to a
-journal) and `tracker` (which runs there are). Below them: `circuit_breaker` and `probe` (a store
-that does not answer), `mlflow_store` (the only module that imports mlflow), `mlflow_errors`,
-`mlflow_environment` and `address`. `reader` reads runs back.
+journal; `holdings`, what a store has lost) and `tracker` (which runs there are). Below them:
+`circuit_breaker` (a store that does not answer), `address`, and the folder `store`, where mlflow is
+imported. `reader` reads runs back.
 """

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from cryossl.errors import ConfigError
+from cryossl.redaction import remember, shown
 from cryossl.system.process import PROJECT
+from cryossl.tracking.store.artifact_places import FOLDER
 
 LOG_IN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-_SQLITE_MAGIC = b"SQLite format 3\0"
+_QUOTE = "in a user or a password, / is written %2F, @ %40, ? %3F and # %23"
 
 
 def experiment_choice(configured: str) -> tuple[str, str | None]:
@@ -39,7 +40,8 @@ def store_uri(configured: str) -> str:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     uri, base = (given, Path.cwd()) if given else (configured, PROJECT)
-    _check_address(uri)
+    remember(uri)
+    _check_address(uri, name="MLFLOW_TRACKING_URI" if given else "the setting tracking_uri")
     path = sqlite_path(uri)
     if path is not None and not path.is_absolute():
         return f"sqlite:///{base / path}"
@@ -47,6 +49,16 @@ def store_uri(configured: str) -> str:
         if uri.startswith(scheme):
             return f"postgresql+psycopg://{uri.removeprefix(scheme)}"
     return uri
+
+
+def store_name(uri: str) -> str:
+    """The address as it may be shown, and a mark where two stores would be shown alike.
+
+    A user, a password and a query are no part of it.
+    """
+    address = re.sub(r"(?<=://)[^/]*@", "", uri).partition("?")[0].rstrip("/")
+    name = shown(uri)
+    return name if name == address else f"{name}~{hashlib.sha256(address.encode()).hexdigest()[:8]}"
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -62,83 +74,47 @@ def artifact_folder(uri: str, experiment: str) -> str | None:
     if urlsplit(uri).scheme in ("http", "https", "databricks"):
         return None
     path = sqlite_path(uri)
-    folder = (PROJECT if path is None else path.parent) / "mlruns"
+    folder = (PROJECT if path is None else path.parent.resolve()) / FOLDER
     return (
         folder
         / "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in experiment)
     ).as_uri()
 
 
-def refuse_other_files(uri: str) -> None:
-    """Raise ConfigError if `sqlite_fault` finds a fault in the file of a sqlite store."""
-    path = sqlite_path(uri)
-    fault = "" if path is None else sqlite_fault(path)
+def _check_address(uri: str, *, name: str) -> None:
+    """Raise ConfigError for an address that a socket, urllib or SQLAlchemy would reject later.
+
+    The address is not repeated: what is wrong with it may be a password that is not quoted.
+    """
+    fault = _fault(uri)
     if fault:
         raise ConfigError(
-            f"tracking store {path} {fault}",
-            cure="sqlite:///FILE names one, which may not exist yet",
+            f"{name} is no tracking address: {fault}",
+            cure="sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST:PORT/DATABASE is one",
         )
 
 
-def sqlite_fault(path: Path) -> str:
-    """Why the file at this path cannot be a sqlite store; empty if it can, or if there is none.
-
-    MLflow would try to open it for minutes, or make its tables in it.
-    """
-    if not path.exists():
-        return ""
-    if not path.is_file():
-        return "is no regular file"
-    with path.open("rb") as file:
-        found = file.read(len(_SQLITE_MAGIC))
-    if found not in (b"", _SQLITE_MAGIC):
-        return "is no sqlite database"
-    return "is a database of another program" if _is_foreign(path) else ""
-
-
-def _is_foreign(path: Path) -> bool:
-    """Whether there are tables, and not those of MLflow; False for a file that cannot be read."""
-    try:
-        with closing(read_only(path)) as store:
-            tables = tables_of(store)
-    except sqlite3.Error:
-        return False
-    return bool(tables) and not tables >= {"experiments", "runs", "metrics", "params", "tags"}
-
-
-def read_only(path: Path) -> sqlite3.Connection:
-    """A sqlite file, opened so that nothing is written. Raises sqlite3.Error."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
-
-
-def tables_of(store: sqlite3.Connection) -> set[str]:
-    """The names of a database's tables. Raises sqlite3.Error."""
-    return {
-        name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-    }
-
-
-def _check_address(uri: str) -> None:
-    """Raise ConfigError for an address that a socket, urllib or SQLAlchemy would reject later."""
-    head, separator, rest = uri.partition("://")
+def _fault(uri: str) -> str:
+    """What is wrong with an address; empty if nothing is."""
     try:
         address = urlsplit(uri)
         (address.hostname or "").encode("idna")  # as a socket will
-        wrong = (
-            address.port == 0
-            or re.search(r"[\x00-\x1f\x7f]", uri)
-            or " " in address.netloc
-            or (address.scheme in ("http", "https") and (not address.hostname or " " in uri))
-            or (address.scheme == "sqlite" and sqlite_path(uri) is None)
-        )
+        port = address.port
     except (
         ValueError
     ):  # a port that is no number, half an IPv6 address, a host name with an empty part
-        wrong = True
-    if wrong:
-        # The last @ counts: a password that is not quoted may hold what made the address
-        # unreadable.
-        raise ConfigError(
-            f"{head + separator + rest.rpartition('@')[2]!r} is no tracking address",
-            cure="sqlite:///FILE, http://HOST:PORT or postgresql://USER@HOST:PORT/DATABASE is one",
-        )
+        return f"its host or its port is none ({_QUOTE})"
+    is_server = address.scheme in ("http", "https")
+    faults = {
+        "a control character": re.search(r"[\x00-\x1f\x7f]", uri),
+        "a blank in its host": " " in address.netloc or (is_server and " " in uri),
+        "no host": is_server and not address.hostname,
+        "port 0": port == 0,
+        "no scheme": "://" not in uri and not re.fullmatch(r"[\w./ ~\\-]+", uri),
+        "sqlite without three slashes": address.scheme == "sqlite" and sqlite_path(uri) is None,
+        "a query behind a file": address.scheme == "sqlite" and "?" in uri,
+        f"a query or a # ({LOG_IN})": is_server and re.search(r"[?#]", uri),
+        f"an @ behind its host ({_QUOTE})": address.netloc
+        and "@" in uri.partition(address.netloc)[2],
+    }
+    return "; ".join(f"it has {fault}" for fault, found in faults.items() if found)

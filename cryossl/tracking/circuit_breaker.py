@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryossl.errors import TrackingError
-from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
 
 LEAST_WAIT_SECONDS = 5.0
 # A fortieth of the time in the long run; three tries of ten seconds are a thirtieth of 15 minutes.
@@ -51,6 +51,7 @@ class CircuitBreaker:
         self._probe = probe
         self._warn = warn
         self._clock = clock
+        self.has_failed = False
         self._fault = ""
         self._wait_until = 0.0
         self._was_silent = False
@@ -100,6 +101,7 @@ class CircuitBreaker:
                 fault,
                 self._journals,
             )
+        self.has_failed = True
         self._fault, self._was_silent = fault, cost_seconds > SLOW_SECONDS
         self._wait_until = self._clock() + max(LEAST_WAIT_SECONDS, WAIT_PER_COST * cost_seconds)
 

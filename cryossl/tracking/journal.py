@@ -18,9 +18,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from cryossl.errors import BusyError, StorageError
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import sync_folder, write_durably
 
 Kind = Literal["start", "parent", "status", "tag", "param", "metric", "artifact", "dataset"]
@@ -45,10 +46,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sent:
-    """How far a store has followed: its run, and the bytes of the journal it holds."""
+    """How far a store has followed: its run, and the bytes of the journal it holds.
+
+    `owed` are the ends of lines before that which it lacks: it lost them, or did not take them.
+    """
 
     run_id: str | None = None
     end_bytes: int = 0
+    owed: tuple[int, ...] = ()
 
 
 def now_ms() -> int:
@@ -81,6 +86,11 @@ class Journal:
     def entries(self) -> tuple[Entry, ...]:
         """All that is recorded, oldest first, as of the last operation of this object."""
         return tuple(entry for _, entry in self._entries)
+
+    @property
+    def lines(self) -> tuple[tuple[int, Entry], ...]:
+        """As `entries`, each with the bytes of the journal up to the end of its line."""
+        return tuple(self._entries)
 
     def newest(self, kind: Kind, key: str) -> Entry | None:
         """What holds now for this key of anything but a metric, or None."""
@@ -139,14 +149,18 @@ class Journal:
     def sent(self, store: str) -> Sent | None:
         """How far this store has followed; None if this journal was never meant for it."""
         record = self._sent_records().get(store)
-        return None if record is None else Sent(**record)
+        return None if record is None else Sent(**{**record, "owed": tuple(record.get("owed", ()))})
 
-    def pending(self, store: str) -> tuple[tuple[Entry, ...], int]:
-        """What this store has not got yet, oldest first, and the length of the journal in bytes."""
-        after_bytes = (self.sent(store) or Sent()).end_bytes
-        return tuple(
-            entry for end_bytes, entry in self._entries if end_bytes > after_bytes
-        ), self._read_bytes
+    def pending(self, store: str) -> tuple[tuple[int, Entry], ...]:
+        """What this store has not got, oldest first, each with the end of its line in bytes."""
+        sent = self.sent(store) or Sent()
+        owed = frozenset(sent.owed)
+        return tuple(line for line in self._entries if line[0] > sent.end_bytes or line[0] in owed)
+
+    @property
+    def end_bytes(self) -> int:
+        """The length of the journal, as of the last operation of this object."""
+        return self._read_bytes
 
     def mark_sent(self, store: str, sent: Sent) -> None:
         """Note how far this store has followed."""
@@ -230,7 +244,7 @@ def remove_leftovers(root: Path) -> None:
     """
     for folder in {root / path.relative_to(root).parts[0] for path in root.rglob(_TEMPORARY)}:
         locks = [FileLock(folder / name, timeout=0) for name in ("send.lock", "journal.lock")]
-        with suppress(Timeout, OSError), locks[0], locks[1]:
+        with suppress(Timeout, OSError, StorageError), locks[0], locks[1]:
             for path in folder.rglob(_TEMPORARY):
                 path.unlink(missing_ok=True)
 

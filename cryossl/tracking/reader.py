@@ -6,21 +6,21 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from cryossl.errors import DataError, TrackingError
-from cryossl.setting import redacted
+from cryossl.errors import DataError, TrackingError, one_line
+from cryossl.redaction import redacted, shown
 from cryossl.system.pillow import opened
 from cryossl.system.user_files import read_json
-from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
-from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
+from cryossl.tracking.address import experiment_choice, store_uri
+from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20
@@ -48,23 +48,20 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
     Returns:
         run_id, parent_id, status, start_time (UTC), then tags, params and metrics, each under its
         own name. Metrics have their last value. Before the tags: experiment_id, and of each data
-        set that a run noted, `dataset <name>` with its digest. No rows if the store or the
-        experiment is not there yet.
+        set that a run noted, `dataset <name>` with its digest.
 
     Raises:
+        NoExperimentError: the store or the experiment is not there.
         TrackingError: the store cannot be read.
     """
     where = store_uri(uri)
-    path = sqlite_path(where)
-    if path is not None and not path.exists():
-        return pd.DataFrame(columns=list(_BASE_COLUMNS))
     try:
-        store = MlflowStore(where, *experiment_choice(experiment))
+        store = MlflowStore(where, *experiment_choice(experiment), reads_only=True)
         query = tag_filter({"cryossl.kind": kind, **tags})
         found = [_row(run) for run in store.search(store.existing_experiments(), query)]
     except (StoreAwayError, RefusedError) as error:
         raise TrackingError(
-            f"tracking store {redacted(where)} cannot be read ({error})", cure=error.cure
+            f"tracking store {shown(where)} cannot be read ({error})", cure=error.cure
         ) from None
     best_last = sorted(found, key=lambda row: bool(row["status"] == "FINISHED"))
     kept = {row.get(FINGERPRINT, row["run_id"]): row["run_id"] for row in best_last}
@@ -76,13 +73,17 @@ def read_runs(uri: str, experiment: str, *, kind: str, tags: Mapping[str, str]) 
 class Artifacts:
     """The files of the runs of one store.
 
-    A file that a run has not got, or that cannot be read, is None or left out.
+    A file that a run has not got, or that is damaged, is None or left out. `unreachable` says for
+    each run that was asked for and whose files could not be reached where they were looked for:
+    nobody knows what such a run recorded.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
         # It would be drawn for each file, on the terminal.
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
+        self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment), reads_only=True)
+        self.unreachable: dict[str, str] = {}
+        self._away = ""
 
     def json(self, run_ids: Sequence[str], name: str) -> dict[str, Any]:
         """Run id -> the JSON document of this name; None where there is none, or a broken one.
@@ -110,51 +111,99 @@ class Artifacts:
 
         Raises TrackingError if the store does not answer.
         """
-        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder, self._reading():
+        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder:
+            files = self._files(run_id, "images", Path(folder))
             found: dict[str, bytes | None] = {}
-            files = self._files(run_id, "images")
-            for key, name in _newest(files, keys).items():
-                small = files[name] <= MAX_PICTURE_BYTES
-                path = self._fetched(run_id, name, Path(folder)) if small else None
+            for key, name in _newest(files.sizes, keys).items():
+                small = files.sizes[name] <= MAX_PICTURE_BYTES
+                path = files.open(name) if small else None
                 found[key] = _jpeg(path) if path is not None else None
             return found
 
     def _json(self, run_id: str, name: str, folder: Path) -> Any:
-        with self._reading():
-            if not 0 < self._files(run_id, "").get(name, 0) <= MAX_JSON_BYTES:
-                return None
-            path = self._fetched(run_id, name, folder)
+        files = self._files(run_id, "", folder)
+        if not 0 < files.sizes.get(name, 0) <= MAX_JSON_BYTES:
+            return None
+        path = files.open(name)
         try:
             return read_json(path, max_bytes=MAX_JSON_BYTES) if path is not None else None
         except DataError:
             return None
 
-    def _files(self, run_id: str, folder: str) -> Mapping[str, int]:
-        """The files of a folder; none for a run that is gone, or in unreadable storage."""
+    def _files(self, run_id: str, folder: str, aside: Path) -> _Files:
+        """What is in a folder of a run; nothing for a run whose files cannot be reached."""
         try:
-            return self._store.files(run_id, folder)
-        except (RefusedError, ImportError):
-            return {}
+            places = self._store.places_to_look(run_id)
+        except RefusedError:
+            return self._lost(run_id, "the run is not in the store")
+        except StoreAwayError as error:
+            raise TrackingError(
+                f"files of the tracking store {shown(self._store.uri)} cannot be read ({error})",
+                cure="start the server, or check the folder of the artifacts",
+            ) from None
+        if places:
+            return self._local(run_id, folder, places)
+        if self._away:
+            return self._lost(run_id, self._away)
+        try:
+            sizes = self._store.files(run_id, folder)
+        except Exception as error:  # an artifact store's own library may raise anything
+            self._away = f"{type(error).__name__}: {one_line(redacted(str(error))):.200}"
+            return self._lost(run_id, self._away)
+        return _Files(
+            sizes, lambda name: self._fetched(run_id, name, aside, size_bytes=sizes[name])
+        )
 
-    def _fetched(self, run_id: str, name: str, folder: Path) -> Path | None:
+    def _local(self, run_id: str, folder: str, places: Sequence[Path]) -> _Files:
+        sizes: dict[str, int] = {}
+        there = [place for place in places if os.path.isdir(place)]  # noqa: PTH112
+        roots = ", ".join(str(place.parent.parent) for place in places)
+        if not there:
+            return self._lost(run_id, f"not in {roots}")
+        try:
+            for place in reversed(there):
+                if (place / folder).is_dir():
+                    sizes |= {
+                        PurePosixPath(folder, one.name).as_posix(): one.stat().st_size
+                        for one in (place / folder).iterdir()
+                        if one.is_file()
+                    }
+        except OSError as error:
+            return self._lost(run_id, f"{error.filename}: {error.strerror}")
+        return _Files(sizes, lambda name: self._opened(run_id, name, there))
+
+    def _opened(self, run_id: str, name: str, places: Sequence[Path]) -> Path | None:
+        """A file of a run that is within one of its places."""
+        path, place = next((place / name, place) for place in places if (place / name).is_file())
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            self.unreachable[run_id] = f"{path}: {error.strerror}"
+            return None
+        return path if path.resolve().is_relative_to(place.resolve()) else None
+
+    def _fetched(self, run_id: str, name: str, folder: Path, *, size_bytes: int) -> Path | None:
         """A local copy, in a folder of its own."""
         own = folder / f"{len(PurePosixPath(name).parts)}-{PurePosixPath(run_id).name}"
         own.mkdir(exist_ok=True)
         try:
-            path = self._store.download(run_id, name, own)
-        except (RefusedError, ImportError):
+            path = self._store.download(run_id, name, own, size_bytes=size_bytes)
+        except Exception as error:  # as in `_files`
+            self._lost(run_id, f"{type(error).__name__}: {one_line(redacted(str(error))):.200}")
             return None
         return path if path.is_file() and path.resolve().is_relative_to(own.resolve()) else None
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreAwayError as error:
-            raise TrackingError(
-                f"files of the tracking store {redacted(self._store.uri)} cannot be read ({error})",
-                cure="start the server, or check the folder of the artifacts",
-            ) from None
+    def _lost(self, run_id: str, why: str) -> _Files:
+        self.unreachable[run_id] = why
+        return _Files({}, lambda _: None)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Path -> bytes of the files of a folder, and what gives the local path of one of them."""
+
+    sizes: Mapping[str, int]
+    open: Callable[[str], Path | None]
 
 
 def _row(run: Any) -> dict[str, Any]:

@@ -6,18 +6,29 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cryossl.system.process import code_tags, is_dead, process_tags
+from cryossl.tracking.circuit_breaker import WAIT_PER_COST
+from cryossl.tracking.holdings import (
+    Line,
+    folders_sent,
+    lost_files,
+    lost_values,
+    steps_sent,
+)
 from cryossl.tracking.journal import Entry, Journal, Sent, now_ms
-from cryossl.tracking.mlflow_errors import RefusedError
-from cryossl.tracking.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
+from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
 
 RUN_ID = "run_id"
 SUPERSEDED_BY = "cryossl.superseded_by"
 
+_QUICK_SECONDS = 1.0  # a failure that costs less does not keep the next file from being tried
 _LOG = logging.getLogger(__name__)
 
 
@@ -37,13 +48,35 @@ class _Attached:
 class Replay:
     """Sends the journals below one folder to one store.
 
-    Methods raise StoreAwayError, RefusedError, StorageError, BusyError.
+    Methods raise StoreAwayError, RefusedError, StorageError, BusyError. What keeps the files of the
+    store may be another machine than its database: files that it does not take are owed, the values
+    go on.
     """
 
-    def __init__(self, store: MlflowStore, root: Path) -> None:
+    def __init__(
+        self, store: MlflowStore, root: Path, *, warn: Callable[..., None] = _LOG.warning
+    ) -> None:
         self._store = store
         self._root = root
+        self._warn = warn
         self._attached: dict[Path, _Attached] = {}
+        self._tried: set[tuple[Path, int]] = set()
+        self._files_wait_until = 0.0
+        self._has_warned = False
+        self.files_fault = ""
+
+    def try_files_again(self) -> None:
+        """Let the next sending try the files that were not taken."""
+        self._tried.clear()
+        self._files_wait_until, self.files_fault = 0.0, ""
+
+    def check(self, journal: Journal) -> None:
+        """Note in the journal what the store had taken and holds no more, so that it is sent again.
+
+        A run that a user has deleted stays deleted.
+        """
+        with journal.sending():
+            self._check(journal)
 
     def send(self, journal: Journal, *, live: bool, extra_tags: Mapping[str, str]) -> None:
         """Find or make the run, and send all that it lacks.
@@ -78,26 +111,33 @@ class Replay:
 
     def _send(self, journal: Journal, *, live: bool, extra_tags: Mapping[str, str]) -> None:
         attached = self._attached.get(journal.folder) or self._attach(journal)
-        entries, end_bytes = journal.pending(self._store.identity)
+        lines, end_bytes = journal.pending(self._store.identity), journal.end_bytes
+        entries = [entry for _, entry in lines]
         status = journal.newest("status", "status")
         if live and attached.status != "RUNNING":
             attached = self._set_status(attached, "RUNNING", timestamp_ms=0)
         attached = self._send_parent(attached, entries)
         self._send_values(attached, entries, extra_tags)
-        self._send_files(attached, journal, entries)
+        owed = self._send_files(attached, journal, lines)
         if status is not None and not live and status.value not in ("RUNNING", attached.status):
             attached = self._set_status(
                 attached, str(status.value), timestamp_ms=status.timestamp_ms
             )
         self._attached[journal.folder] = attached
-        if entries:
-            journal.mark_sent(self._store.identity, Sent(attached.run_id, end_bytes))
+        sent = Sent(attached.run_id, end_bytes, owed)
+        if lines and sent != journal.sent(self._store.identity):
+            journal.mark_sent(self._store.identity, sent)
 
     def _attach(self, journal: Journal) -> _Attached:
         """The run of this journal. What it holds from a lost journal is taken over as it stands."""
+        self._check(journal)
         start = journal.newest("start", "start")
         how, _, key = str(start.value).partition("=") if start else ("", "", "")
-        found = [self._store.run(key)] if how == RUN_ID else self._store.find({FINGERPRINT: key})
+        found = (
+            [self._store.run(key)]
+            if how == RUN_ID and not self._is_gone(key)
+            else self._store.find({FINGERPRINT: key})
+        )
         sent = journal.sent(self._store.identity) or Sent()
         held: list[Entry] = []
         run = (
@@ -114,6 +154,54 @@ class Replay:
             journal.mark_sent(self._store.identity, Sent(run.run_id))
         known = frozenset((entry.kind, entry.key, entry.step) for entry in held)
         return _Attached(run.run_id, run.status, run.tags.get(PARENT), known)
+
+    def _check(self, journal: Journal) -> None:
+        identity = self._store.identity
+        sent = journal.sent(identity)
+        if sent is None or sent.run_id is None:
+            return
+        run = self._there(sent.run_id)
+        if run is None:
+            journal.mark_sent(identity, Sent())
+            return
+        lines = [line for line in journal.lines if line[0] <= sent.end_bytes]
+        if run.deleted or not lines:
+            return
+        holdings = self._store.holdings(run.run_id, steps_sent(lines))
+        lost = {*sent.owed, *lost_values(lines, holdings, status=run.status)}
+        lost.update(self._lost_files(journal, run.run_id, lines))
+        parent = journal.newest("parent", "parent")
+        if parent is not None and self._parent_is_lost(str(parent.value), run):
+            lost.update(end for end, entry in lines if entry == parent)
+        if lost != set(sent.owed):
+            journal.mark_sent(identity, Sent(run.run_id, sent.end_bytes, tuple(sorted(lost))))
+
+    def _lost_files(self, journal: Journal, run_id: str, lines: Sequence[Line]) -> list[int]:
+        """The ends of the lines of lost files; none while they cannot be listed."""
+        sizes: dict[str, int] = {}
+        for folder in folders_sent(lines):
+            listed = partial(self._store.files, run_id, folder)
+            if not self._with_files(folder or "all", lambda: sizes.update(listed())):  # noqa: B023 (called at once)
+                return []
+        return lost_files(lines, sizes, journal.folder / "artifacts")
+
+    def _parent_is_lost(self, key: str, run: StoredRun) -> bool:
+        """Whether the run is shown below no run, or one that is not there."""
+        sent = Journal(journal_folder(self._root, key)).sent(self._store.identity)
+        return (
+            sent is not None
+            and sent.run_id is not None
+            and (run.tags.get(PARENT) != sent.run_id or self._there(sent.run_id) is None)
+        )
+
+    def _there(self, run_id: str) -> StoredRun | None:
+        """The run of this id, which may be deleted; None if there is none."""
+        try:
+            return self._store.run(run_id)
+        except NotAuthorisedError:
+            raise
+        except RefusedError:
+            return None
 
     def _create(self, journal: Journal, key: str, started_ms: int) -> StoredRun:
         """A new run, made with all its tags at once.
@@ -173,33 +261,66 @@ class Replay:
                 attached.run_id, metrics=metrics, params=params, tags={**tags, **extra_tags}
             )
 
-    def _send_files(self, attached: _Attached, journal: Journal, entries: Sequence[Entry]) -> None:
-        for name in dict.fromkeys(entry.key for entry in entries if entry.kind == "artifact"):
+    def _send_files(
+        self, attached: _Attached, journal: Journal, lines: Sequence[Line]
+    ) -> tuple[int, ...]:
+        """Send the files, each once until `try_files_again`.
+
+        Returns the ends of the lines whose files the store did not take.
+        """
+        owed = []
+        newest = {entry.key: end for end, entry in lines if entry.kind == "artifact"}
+        for name, end in newest.items():
             path = journal.artifact(name)
             if not path.is_file():
                 _LOG.warning("%s is missing and cannot be sent to the tracking store", path)
                 continue
-            try:
-                self._store.upload(attached.run_id, name, path)
-            except RefusedError as error:
-                if self._is_gone(attached.run_id):
-                    raise
-                _LOG.warning("the tracking store refuses the file %s: %s", name, error)
-        for entry in entries:
+            tried = (journal.folder, end)
+            if tried in self._tried or not self._with_files(
+                name, partial(self._store.upload, attached.run_id, name, path)
+            ):
+                self._tried.add(tried)
+                owed.append(end)
+        for _, entry in lines:
             if entry.kind == "dataset":
                 self._store.add_dataset(
                     attached.run_id, json.loads(str(entry.value)), context=entry.key.split("/")[0]
                 )
+        return tuple(owed)
+
+    def _with_files(self, what: str, action: Callable[[], None]) -> bool:
+        """Whether an action on the store's files succeeded.
+
+        After a failure that took long, files are left alone for 39 times as long.
+        """
+        begun = time.monotonic()
+        if begun < self._files_wait_until:
+            return False
+        try:
+            action()
+        except (StoreAwayError, RefusedError) as error:
+            cost_seconds = time.monotonic() - begun
+            if cost_seconds > _QUICK_SECONDS:
+                self._files_wait_until = time.monotonic() + WAIT_PER_COST * cost_seconds
+            self.files_fault = f"{what}: {error}"
+            if not self._has_warned:
+                self._has_warned = True
+                self._warn(
+                    "the tracking store takes no files (%s); the journals in %s keep them",
+                    self.files_fault,
+                    self._root,
+                )
+            return False
+        self._has_warned = False
+        return True
 
     def _set_status(self, attached: _Attached, status: str, *, timestamp_ms: int) -> _Attached:
         self._store.set_status(attached.run_id, status, timestamp_ms=timestamp_ms)
         return replace(attached, status=status)
 
     def _is_gone(self, run_id: str) -> bool:
-        try:
-            return self._store.run(run_id).deleted
-        except RefusedError:
-            return True
+        run = self._there(run_id)
+        return run is None or run.deleted
 
 
 def journal_folder(root: Path, key: str) -> Path:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Literal
 
 from cryossl.errors import StorageError, TrackingError
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.circuit_breaker import CircuitBreaker
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
-from cryossl.tracking.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
-from cryossl.tracking.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
 from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
+from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
 
 HEARTBEAT_SECONDS = 60.0
 _FULL = "disk is full"  # sqlite's words
@@ -75,15 +75,15 @@ class Tracker:
         self._connected = False
         begun = time.monotonic()
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment))
-        self._replay = Replay(self._store, journal_root)
+        self._replay = Replay(self._store, journal_root, warn=warn)
         self._breaker = CircuitBreaker(
-            redacted(self._store.uri),
+            shown(self._store.uri),
             journal_root,
             probe=lambda seconds: self._store.probe(seconds=seconds),
             warn=warn,
         )
         self._makes_experiment = makes_experiment == "always" or (
-            makes_experiment == "for journals" and self.backlog(everything=True) > 0
+            makes_experiment == "for journals" and bool(self._meant(everything=True))
         )
         try:
             self._connect()
@@ -100,7 +100,7 @@ class Tracker:
         except RefusedError as error:
             another = self._adopted and not isinstance(error, NotAuthorisedError)
             raise TrackingError(
-                f"tracking store {redacted(self._store.uri)}: {error}",
+                f"tracking store {shown(self._store.uri)}: {error}",
                 cure=error.cure
                 + (
                     ", and `unset MLFLOW_RUN_ID` if it names another store's run" if another else ""
@@ -109,8 +109,8 @@ class Tracker:
 
     @property
     def away(self) -> str:
-        """Why the last call of the store failed; empty if it succeeded."""
-        return self._breaker.fault
+        """Why the last call of the store, or the last one for its files, failed; empty if none."""
+        return self._breaker.fault or self._replay.files_fault
 
     def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """The parent run of this invocation: the one that `mlflow run` made, else a new one.
@@ -174,16 +174,27 @@ class Tracker:
             everything: all journals that were meant for this store, not only the runs of this
                 tracker.
         """
+        self._replay.try_files_again()
         if self._breaker.end_wait():
+            if self._breaker.has_failed:  # it may have come back as an older one
+                self._check_all(everything=everything)
             for journal in self._lagging(everything=everything):
                 self._push(journal)
                 self._breaker.end_wait_for_slowness()
         return self.backlog(everything=everything)
 
+    def mend(self) -> None:
+        """Look what the store has lost of all that the journals of the root had sent to it.
+
+        It may have been put back to an older backup, or be another one at the same address. What is
+        lost counts as not sent from then on. Runs that a user has deleted stay deleted.
+        """
+        self._check_all(everything=True)
+
     def backlog(self, *, everything: bool = False) -> int:
         """How many entries the store has not got. Arguments as for `sync`."""
         return sum(
-            len(journal.pending(self._store.identity)[0])
+            len(journal.pending(self._store.identity))
             for journal in self._lagging(everything=everything)
         )
 
@@ -198,12 +209,20 @@ class Tracker:
             return self._replay.end_dead({})
         except (StoreAwayError, RefusedError) as error:
             raise TrackingError(
-                f"tracking store {redacted(self._store.uri)} cannot be read ({error})",
+                f"tracking store {shown(self._store.uri)} cannot be read ({error})",
                 cure=error.cure,
             ) from None
 
     def _lagging(self, *, everything: bool) -> list[Journal]:
         """Journals meant for this store that it has not got whole."""
+        return [
+            journal
+            for journal in self._meant(everything=everything)
+            if journal.pending(self._store.identity)
+        ]
+
+    def _meant(self, *, everything: bool) -> list[Journal]:
+        """Journals meant for this store."""
         if everything:
             for path in sorted(self._root.glob("*/journal.jsonl")):
                 self._journals.setdefault(path.parent, Journal(path.parent))
@@ -211,8 +230,15 @@ class Tracker:
             journal
             for journal in self._journals.values()
             if journal.sent(self._store.identity) is not None
-            and journal.pending(self._store.identity)[0]
         ]
+
+    def _check_all(self, *, everything: bool) -> None:
+        for journal in self._meant(everything=everything):
+            self._breaker.attempt(lambda journal=journal: self._check(journal))  # type: ignore[misc]
+
+    def _check(self, journal: Journal) -> None:
+        self._connect()
+        self._replay.check(journal)
 
     def _opened(self, key: str, entries: list[Entry]) -> TrackedRun:
         folder = journal_folder(self._root, key)

@@ -276,7 +276,7 @@ def test_the_dry_run_counts_estimates_and_writes_nothing(lab_of_the_run):
     before = sorted(lab.folder.rglob("*"))
     done = lab.run("--dry-run")
     assert (done.code, done.err) == (0, "")
-    assert "12 training micrographs: 3 labelled, 9 unlabelled; at most K = 6" in done.out
+    assert "12 training micrographs: 3 labelled (25%), 9 unlabelled; at most K = 6" in done.out
     assert "ratio: 30.0" in done.out
     assert re.search(r"optimiser steps .*: about \d+", done.out)
     assert sorted(lab.folder.rglob("*")) == before

@@ -9,7 +9,7 @@ from counted_frames import grid
 from recorded_grid import record_grid
 from typed_commands import call
 
-from cryossl.setting import redacted
+from cryossl.redaction import shown
 from cryossl.tracking.address import store_uri
 
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
@@ -40,7 +40,7 @@ def answers(uri: str, folder) -> list[str]:
         text = written.read_text() if words[0] == "report" else done.out
         for name, run_id in ids.items():
             text = text.replace(run_id, f"<{name}>")
-        text = text.replace(redacted(store_uri(uri)), "<store>").replace(str(folder), "<folder>")
+        text = text.replace(shown(store_uri(uri)), "<store>").replace(str(folder), "<folder>")
         said.append(re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "<time>", text))
     return said
 

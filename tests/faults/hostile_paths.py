@@ -100,9 +100,20 @@ PREPARED: dict[str, Callable[[Path], object]] = {
     ),
     "unlisted pipe": lambda root: os.mkfifo(_inside(root) / "other.jpg"),
     "unlisted folder": lambda root: (_inside(root) / "other").symlink_to(root.parent),
+    "unlisted link without suffix": lambda root: (_inside(root) / "other").symlink_to(
+        root.parent / "secret.jpg"
+    ),
+    "unlisted device": lambda root: (_inside(root) / "other").symlink_to("/dev/zero"),
+    "unlisted pipe without suffix": lambda root: os.mkfifo(_inside(root) / "other"),
 }
-UNSEEN = "unlisted folder"
-"""Folders behind links are not looked into; all else is refused."""
+UNSEEN = (
+    "unlisted folder",
+    "unlisted link without suffix",
+    "unlisted device",
+    "unlisted pipe without suffix",
+)
+"""Folders behind links are not looked into, and what is not called a picture is left out where it
+is none or lies outside; all else is refused."""
 LETTERS = "./\\~%:\0\n \u2025\uff0e\u2215abC$x"
 
 
@@ -164,7 +175,7 @@ def main() -> None:
             raise ValueError(f"{ascii(name)[:80]}: opened {found[:3]}")
         if not record.paths or (
             case < len(payloads)
-            and name != UNSEEN
+            and name not in UNSEEN
             and (dataset is not None or not faults or not listed)
         ):
             raise ValueError(f"{ascii(name)[:80]}: not refused")

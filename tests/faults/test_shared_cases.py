@@ -98,7 +98,7 @@ def test_a_colour_table_is_applied_as_pillow_applies_it(made):
 
 
 def test_numbers_of_a_program_before_each_name_make_no_sources(made):
-    assert "40 training micrographs: 2 labelled, 38 unlabelled" in planned(
+    assert "40 training micrographs: 2 labelled (5%), 38 unlabelled" in planned(
         made("cryosparc_uid_names"), "--ratio", "5"
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 
 import pytest
 from light_server import Server
@@ -142,6 +144,36 @@ def test_a_server_killed_and_restarted_again_and_again_has_each_point_once(
         ran=f"{steps * len(NAMES):,} points, {kills} times kill -9 and restart",
         found=f"{lost} lost, {doubled} doubled",
         bar="0 lost, 0 doubled of 1,000 points or more",
+    )
+    assert (left, lost, doubled) == (0, 0, 0)
+
+
+def test_a_server_that_comes_back_as_an_older_one_is_mended_by_the_run_itself(
+    server, note, tmp_path
+):
+    steps, key = 40, "put back"
+    with proxied(server.port) as proxy:
+        tracker = Tracker(proxy.uri, "cryossl", tmp_path / "journals")
+
+        def put_back(step: int) -> None:
+            proxy.share = 1.0 if 20 <= step < 30 else 0.0
+            if step == 25:
+                with closing(sqlite3.connect(server.folder / "mlflow.db")) as store, store:
+                    run = only_run(server.uri, key).info.run_id
+                    for table in ("metrics", "latest_metrics"):
+                        store.execute(
+                            f"DELETE FROM {table} WHERE run_uuid = ? AND step > 10", (run,)
+                        )
+
+        recorded(tracker, key, steps, meanwhile=put_back)
+        left = tracker.sync()
+    lost, doubled = wrong_points(server.uri, key, steps)
+    note(
+        "tracking store put back to an older state during an outage",
+        ran=f"{steps * len(NAMES)} points, of which the store lost {9 * len(NAMES)} that it had "
+        "acknowledged",
+        found=f"{lost} lost, {doubled} doubled",
+        bar="0 lost, 0 doubled",
     )
     assert (left, lost, doubled) == (0, 0, 0)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from cryossl.data.coco.dataset import rasterise, read_dataset
-from cryossl.data.coco.geometry import read_shape
+from cryossl.data.coco.geometry import NoAreaError, read_shape
 from cryossl.data.coco.records import Particles
 
 # pycocotools 2.0.11 has not learnt numpy 2's __array__(copy=...).
@@ -97,10 +97,11 @@ def test_run_lengths_are_decoded_as_pycocotools_encoded_them(
     plain = ([0] if mask[0, 0] else []) + np.diff(runs).tolist()
     counts = encoded["counts"].decode() if compressed else plain
     segmentation = {"size": [height, width], "counts": counts}
-    outline = read_shape({"segmentation": segmentation}, height_px=height, width_px=width)
     if not mask.any():
-        assert outline is None
+        with pytest.raises(NoAreaError):
+            read_shape({"segmentation": segmentation}, height_px=height, width_px=width)
         return
+    outline = read_shape({"segmentation": segmentation}, height_px=height, width_px=width)
     drawn = rasterise(
         Particles(NONE, (outline,)),
         height_px=height,

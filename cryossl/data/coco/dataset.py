@@ -18,7 +18,15 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64
 
-from cryossl.data.coco.layout import PartFiles, find_parts, locate, pictures, real
+from cryossl.data.coco.layout import (
+    DataFolder,
+    PartFiles,
+    find_parts,
+    is_elsewhere,
+    locate,
+    real,
+    survey,
+)
 from cryossl.data.coco.rasterise import rasterise
 from cryossl.data.coco.records import (
     Fault,
@@ -30,7 +38,7 @@ from cryossl.data.coco.records import (
 from cryossl.data.images import read_size
 from cryossl.data.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
 from cryossl.errors import DataError
-from cryossl.system.user_files import read_json, read_text
+from cryossl.system.user_files import MAX_LIST_BYTES, read_json, read_text
 
 __all__ = [
     "DataSet",
@@ -102,14 +110,22 @@ class DataSet:
         return parts if self.test is None else parts | {"test": self.test}
 
 
-def read_dataset(root: Path, *, border: Literal["auto"] | int, max_megapixels: float) -> DataSet:
+def read_dataset(
+    root: Path,
+    *,
+    border: Literal["auto"] | int,
+    max_megapixels: float,
+    follow_links: bool = False,
+) -> DataSet:
     """The data set in a folder; headers are read, but no picture is decoded.
 
     `border` is in px of the file, or `auto`: estimated for each source from all labels. `measured`
-    restricts the estimate to some labels. Raises DataError with the first fault and the number of
-    the others.
+    restricts the estimate to some labels. With `follow_links` links may lead out of the folder.
+    Raises DataError with the first fault and the number of the others.
     """
-    dataset, faults = scan(root, border=border, max_megapixels=max_megapixels)
+    dataset, faults = scan(
+        root, border=border, max_megapixels=max_megapixels, follow_links=follow_links
+    )
     if faults or dataset is None:
         more = (
             f"; {len(faults) - 1} more faults, `cryossl data check` lists them"
@@ -121,14 +137,28 @@ def read_dataset(root: Path, *, border: Literal["auto"] | int, max_megapixels: f
 
 
 def scan(
-    root: Path, *, border: Literal["auto"] | int, max_megapixels: float
+    root: Path,
+    *,
+    border: Literal["auto"] | int,
+    max_megapixels: float,
+    follow_links: bool = False,
 ) -> tuple[DataSet | None, tuple[Fault, ...]]:
     """The data set with all faults in one list, or None if a fault prevents reading."""
+    place = DataFolder(root, follow_links)
     try:
-        parts, layout_notes = find_parts(root)
+        parts, layout_notes = find_parts(place)
         table_file = root / "sources.csv"
         table = (
-            parse_table(read_text(table_file, name=table_file.name), name=table_file.name)
+            parse_table(
+                read_text(
+                    table_file,
+                    name=table_file.name,
+                    max_bytes=MAX_LIST_BYTES,
+                    smaller="write patterns such as 10017_*",
+                    inside=None if follow_links else root,
+                ),
+                name=table_file.name,
+            )
             if os.path.lexists(table_file)
             else ()
         )
@@ -139,7 +169,7 @@ def scan(
     notes = list(layout_notes)
     found: dict[str, dict[str, _Found]] = {}
     for name, files in parts.items():
-        found[name], part_notes = _read_part(root, files, max_megapixels, faults)
+        found[name], part_notes = _read_part(place, files, max_megapixels, faults)
         notes += part_notes
     _check_parts(root, found, faults)
     descriptions = [
@@ -149,18 +179,15 @@ def scan(
     ]
     sources, source_notes = assign(descriptions, table=table)
     notes += source_notes
-    faults += [
-        Fault(
-            micrograph_id,
-            "",
-            f"its source {source[:80]!r} is no plain name",
-            "use up to 64 letters, digits, dots, dashes, underscores and blanks",
-        )
-        for source, micrograph_id in sorted(
-            {source: key for key, source in sources.items()}.items()
-        )
-        if not is_plain(source)
-    ]
+    names = FaultList("")
+    for source, micrograph_id in sorted({source: key for key, source in sources.items()}.items()):
+        if not is_plain(source):
+            names.add(
+                micrograph_id,
+                f"its source {source[:80]!r} is no plain name",
+                "use up to 64 letters, digits, dots, dashes, underscores and blanks",
+            )
+    faults += names.faults
     built = {name: _part(entries, sources) for name, entries in found.items()}
     test = built.get("test")
     if test is not None and not test.particles:
@@ -224,11 +251,14 @@ def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
 
 
 def _read_part(
-    root: Path, files: PartFiles, max_megapixels: float, faults: list[Fault]
+    place: DataFolder, files: PartFiles, max_megapixels: float, faults: list[Fault]
 ) -> tuple[dict[str, _Found], tuple[str, ...]]:
-    """The pictures of a part by id, both those in the annotation file and the others."""
+    """The pictures of a part by id, both those in the annotation file and the others, and notes."""
+    root = place.root
     try:
-        document = read_json(files.annotations)
+        within = None if place.follow_links else root
+        document = read_json(files.annotations, nan_is_null=True, inside=within)
+        there, notes = survey(files, place)
     except DataError as error:
         faults.append(Fault(_relative(files.annotations, root), "", error.cause, error.cure))
         return {}, ()
@@ -237,7 +267,7 @@ def _read_part(
     sizes: dict[str, tuple[int, int]] = {}
     for name in _names(document):
         try:
-            paths[name] = locate(name, folder=files.folder, root=root)
+            paths[name] = locate(name, folder=files.folder, place=place)
         except DataError as error:
             collected.add("", error.cause, error.cure)
             continue
@@ -248,11 +278,21 @@ def _read_part(
     records = read_records(document, collected, sizes=sizes)
     found = _match(root, paths, sizes, records, collected)
     listed = {real(path) for path in paths.values()}
-    for path in pictures(files.folder):
+    for path in there:
         if real(path) not in listed:
-            _add_unlisted(root, files.folder, path, max_megapixels, found, faults)
+            _add_unlisted(place, path, max_megapixels, found, faults)
     faults += collected.faults
-    return found, records.notes
+    return found, (*records.notes, *_elsewhere_notes(collected.file, root, paths), *notes)
+
+
+def _elsewhere_notes(file: str, root: Path, paths: Mapping[str, Path]) -> tuple[str, ...]:
+    names = [name for name in paths if is_elsewhere(name)]
+    if not names:
+        return ()
+    return (
+        f"{file}: {len(names)} file names are paths of another machine, and only their ends are "
+        f"used: {names[0][:80]!r} is {_relative(paths[names[0]], root)}",
+    )
 
 
 def _names(document: object) -> list[str]:
@@ -303,8 +343,7 @@ def _match(
 
 
 def _add_unlisted(
-    root: Path,
-    folder: Path,
+    place: DataFolder,
     path: Path,
     max_megapixels: float,
     found: dict[str, _Found],
@@ -312,12 +351,12 @@ def _add_unlisted(
 ) -> None:
     """Add the pictures that are not in the annotation file, as unlabelled ones."""
     try:
-        located = locate(path.relative_to(folder).as_posix(), folder=folder, root=root)
-        micrograph_id = _relative(located, root)
-        size = read_size(located, max_megapixels=max_megapixels)
-        found[micrograph_id] = (Micrograph(micrograph_id, located, *size, "", None), None)
+        place.require(path, path.name)
+        micrograph_id = _relative(path, place.root)
+        size = read_size(path, max_megapixels=max_megapixels)
+        found[micrograph_id] = (Micrograph(micrograph_id, path, *size, "", None), None)
     except DataError as error:
-        faults.append(picture_fault(path, root, error))
+        faults.append(picture_fault(path, place.root, error))
 
 
 def picture_fault(path: Path, root: Path, error: DataError) -> Fault:

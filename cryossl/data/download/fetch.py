@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, MaxRetryError
 from urllib3.util import Retry
@@ -25,6 +25,7 @@ from urllib3.util import Retry
 from cryossl.data.download.unpack import RESERVE_BYTES, unpack
 from cryossl.errors import BusyError, CryosslError, DataError, StorageError, one_line
 from cryossl.progress.events import OnProgress, Progress
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import file_sha256, filled_aside, write_durably
 
 DEFAULT_URL = "https://calla.rnet.missouri.edu/CryoTransformer/train_val_test_data.tar.gz"
@@ -117,7 +118,10 @@ def _download(places: _Places, url: str, *, retries: int, report: OnProgress) ->
 
     A new byte restores all retries. The wait between two retries grows.
     """
-    patience = Retry(total=retries, backoff_factor=0.2, backoff_max=60)
+    # A server may name an hour or a day in its Retry-After.
+    patience = Retry(
+        total=retries, backoff_factor=0.2, backoff_max=60, respect_retry_after_header=False
+    )
     waiting = patience
     with requests.Session() as session:
         # requests can open nothing but http and https, redirects included; it retries what fails

@@ -11,10 +11,9 @@ from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock
-
 from cryossl.errors import ChangedDataError
 from cryossl.progress.events import OnProgress, Progress
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import file_sha256, write_durably
 
 _BATCH_FILES = 500

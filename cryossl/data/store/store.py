@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Float64, UInt8
 
 from cryossl.config import InputSettings
@@ -35,6 +34,7 @@ from cryossl.data.tiling import Tile, micrograph_of, tile_grid
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress
 from cryossl.system.digest import digest
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import file_sha256, filled_aside, write_durably
 
 CENTRES, INDEX = "centres.f8", "index.json"

@@ -11,14 +11,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Float64
 from PIL import Image
 
@@ -33,7 +31,9 @@ from cryossl.data.synthetic.simulator import (
 )
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
+from cryossl.system.file_lock import FileLock
 from cryossl.system.files import file_sha256, filled_aside, sync_folder
+from cryossl.system.user_files import read_json
 
 SIMULATION_FILE = "simulation.json"
 SUMS_FILE = "SHA256SUMS"
@@ -82,9 +82,6 @@ def synthesise(
         if _is_written(folder, settings):
             return
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # In a folder without write permission FileLock would wait for ever.
-        with tempfile.TemporaryFile(dir=folder.parent):
-            pass
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if _is_written(folder, settings):
                 return
@@ -118,8 +115,8 @@ def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
     if not folder.is_dir() or not any(folder.iterdir()):
         return False
     try:
-        found = json.loads((folder / SIMULATION_FILE).read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(folder / SIMULATION_FILE, max_bytes=2**20, inside=folder)["settings"]
+    except (DataError, KeyError, TypeError):
         found = None
     if found != settings:
         raise DataError(

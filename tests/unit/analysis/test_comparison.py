@@ -201,6 +201,19 @@ def test_one_arm_alone_is_a_table() -> None:
     assert arm(only_baseline, "supervised")["score"].text == "70.00"
 
 
+@pytest.mark.parametrize(
+    ("labelled", "pool", "text"),
+    [
+        ("258", "4914", "5% (258)"),
+        ("2", "15", "12% (2, asked: 5%)"),
+        ("1", "0", "100% (1, asked: 5%)"),
+    ],
+)
+def test_the_labelled_share_is_the_one_that_was_drawn(labelled: str, pool: str, text: str) -> None:
+    tags = {"cryossl.labelled_count": labelled, "cryossl.pool_count": pool}
+    assert row(compare(frame(*(one | tags for one in note_runs()))).note, labelled=text)
+
+
 def test_an_arm_without_its_baseline_has_no_gain() -> None:
     comparison = compare(frame(*note_runs()[1:], *note_runs(seed=1)))
     assert arm(comparison, "naive")["seeds"].text == "1 of 2 (1 failed)"
@@ -429,7 +442,9 @@ def test_a_store_in_which_nothing_finished_says_what_is_there() -> None:
 def test_an_unknown_ratio_or_metric_names_those_that_are_there() -> None:
     with pytest.raises(ConfigError, match="20 percent; there are: 5"):
         compare(frame(*note_runs()), ratio=20)
-    with pytest.raises(ConfigError, match=r"metric 'test/f2'; there are: .*test/f1"):
+    with pytest.raises(
+        ConfigError, match=r"metric 'test/f2'; did you mean test/f1.* there are: .*test/f1"
+    ):
         compare(frame(*note_runs()), metric="test/f2")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 
+import mrcfile
 import numpy as np
 import pytest
 from coco_folders import SIDE, entries, read, refusal, write_dataset, write_part, write_picture
+from PIL import Image
 
 from cryossl.data.coco.dataset import measured, read_dataset
 from cryossl.data.coco.records import Particles
@@ -51,7 +53,7 @@ def test_a_test_part_without_labels_is_left_out_and_it_is_said(tmp_path):
     )
     dataset = read(tmp_path)
     assert dataset.test is None
-    assert "test part" in dataset.notes[0]
+    assert "test part" in dataset.notes[-1]
 
 
 def test_a_test_folder_without_annotations_is_left_out_and_it_is_said(tmp_path):
@@ -59,6 +61,36 @@ def test_a_test_folder_without_annotations_is_left_out_and_it_is_said(tmp_path):
     dataset = read(tmp_path)
     assert dataset.test is None
     assert "test/" in dataset.notes[0]
+
+
+@pytest.mark.parametrize("suffix", [".mrcs", ".map", ".rec", ".st", ".dat", "", ".txt", ".PNG.bak"])
+def test_the_pool_is_told_by_content_whatever_the_name(tmp_path, suffix):
+    write_dataset(tmp_path)
+    with mrcfile.new(tmp_path / "train" / f"10017_e{suffix}") as file:
+        file.set_data(np.zeros((SIDE, SIDE), dtype=np.float32))
+    picture = tmp_path / "train" / f"10017_f{suffix}"
+    Image.fromarray(np.eye(SIDE, dtype=np.uint8)).save(picture, format="JPEG")
+    ids = {micrograph.id for micrograph in read(tmp_path).train.micrographs}
+    assert {f"train/10017_e{suffix}", f"train/10017_f{suffix}"} <= ids
+
+
+def test_files_that_are_no_pictures_are_counted_and_named(tmp_path):
+    write_dataset(tmp_path)
+    for name in ("a.eer", "b.EER", "picks.star", "x"):
+        (tmp_path / "train" / name).write_bytes(b"EER" * 500)
+    (tmp_path / "train" / "gone").symlink_to("nothing")
+    os.mkfifo(tmp_path / "train" / "pipe")
+    (note,) = (note for note in read(tmp_path).notes if "left out" in note)
+    assert note == (
+        "6 files are no JPEG, PNG, TIFF or MRC and are left out (3 without suffix, 2 .eer, "
+        "1 .star), the first is train/a.eer"
+    )
+
+
+def test_a_file_that_is_called_a_picture_and_is_none_is_a_fault(tmp_path):
+    write_dataset(tmp_path)
+    (tmp_path / "train" / "10017_e.mrc").write_text("x" * 5000)
+    assert "train/10017_e.mrc" in refusal(tmp_path)
 
 
 def test_a_dummy_box_and_a_picture_that_is_not_listed_mean_unlabelled(tmp_path):
@@ -71,12 +103,14 @@ def test_a_dummy_box_and_a_picture_that_is_not_listed_mean_unlabelled(tmp_path):
     write_part(tmp_path, "train", ["10017_a.jpg", "10017_d.jpg"], document=document)
     (tmp_path / "train" / ".hidden.jpg").write_bytes(b"")
     (tmp_path / "train" / "notes.txt").write_text("x")
-    train = read(tmp_path).train
+    found = read(tmp_path)
+    train = found.train
     assert [micrograph.id for micrograph in train.micrographs] == [
         "train/10017_a.jpg",
         "train/10017_b.png",
         "train/10017_d.jpg",
     ]
+    assert any("1 files are no JPEG" in note and "train/notes.txt" in note for note in found.notes)
     assert list(train.particles) == ["train/10017_a.jpg"]
 
 
@@ -92,7 +126,8 @@ def test_sizes_come_from_the_picture_where_the_entry_has_none(tmp_path):
 def test_sources_csv_that_is_no_file_is_a_fault(make, tmp_path):
     write_dataset(tmp_path)
     make(tmp_path / "sources.csv")
-    assert "sources.csv is no regular file" in refusal(tmp_path)
+    said = refusal(tmp_path)
+    assert "sources.csv is no regular file" in said or "cannot read sources.csv: No such" in said
 
 
 def test_sources_csv_names_the_source(tmp_path):
@@ -166,7 +201,8 @@ def test_real_data_are_read_with_their_sources_diameters_and_borders(coco_public
     # 10028.
     assert 64 <= dataset.border_px["10017"] <= 66
     assert 32 <= dataset.border_px["10028"] <= 35
-    assert dataset.notes == ()
+    assert len(dataset.notes) == 1
+    assert "10017 (15), 10028 (8)" in dataset.notes[0]
 
 
 def test_half_of_the_real_labels_give_the_same_borders(coco_public):

@@ -75,8 +75,16 @@ def test_one_picture_under_two_spellings_is_refused(tmp_path):
 
 def test_the_first_fault_tells_how_many_more_there_are(tmp_path):
     write_dataset(tmp_path)
-    write_part(tmp_path, "train", [], document=entries(["x1.jpg", "x2.jpg", "x3.jpg"]))
-    assert "2 more faults" in refusal(tmp_path)
+    write_part(tmp_path, "train", [], document=entries(["x1.jpg", "../x", ""]))
+    assert "1 more faults" in refusal(tmp_path)
+
+
+def test_missing_pictures_are_one_fault_with_the_first_names(tmp_path):
+    write_dataset(tmp_path)
+    names = [f"x{number}.jpg" for number in range(9)]
+    write_part(tmp_path, "train", [], document=entries(names))
+    said = refusal(tmp_path)
+    assert "'x0.jpg' is missing (and 8 more like it: 'x1.jpg', 'x2.jpg'," in said
 
 
 def test_scan_lists_faults_of_both_parts(tmp_path):
@@ -89,3 +97,15 @@ def test_scan_lists_faults_of_both_parts(tmp_path):
         "annotations/instances_train.json",
         "annotations/instances_val.json",
     ]
+
+
+def test_sources_that_are_no_names_are_one_fault(tmp_path):
+    write_dataset(tmp_path)
+    names = [f"a{number}.png" for number in range(5)]
+    document = entries(names)
+    for entry in document["images"]:
+        entry["source"] = f"disk/{entry['file_name']}"
+    write_part(tmp_path, "train", names, document=document)
+    said = refusal(tmp_path)
+    assert "is no plain name (and 4 more like it: train/a1.png, train/a2.png, " in said
+    assert "more faults" not in said

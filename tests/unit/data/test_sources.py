@@ -21,9 +21,10 @@ def sources_of(*descriptions, table=()):
 
 def test_the_table_comes_before_the_field_before_the_name():
     one = describe("train/10017_a.jpg", stated="field")
-    assert sources_of(one, table=(("10017_*", "table"),)) == ["table"]
-    assert sources_of(one) == ["field"]
-    assert sources_of(describe("train/10017_a.jpg")) == ["10017"]
+    other = describe("train/10017_b.jpg", stated="field")
+    assert sources_of(one, other, table=(("10017_a*", "table"),)) == ["table", "field"]
+    assert sources_of(one, other) == ["field", "field"]
+    assert sources_of(describe("train/10017_a.jpg"), describe("10017_b")) == ["10017", "10017"]
 
 
 def test_a_file_name_in_the_table_comes_before_a_glob_and_the_first_glob_before_the_next():
@@ -38,46 +39,41 @@ def test_the_table_may_name_a_micrograph_by_its_whole_path():
     assert sources_of(describe("train/a.jpg"), describe("val/a.jpg"), table=table) == ["one", "two"]
 
 
-@pytest.mark.parametrize(("name", "source"), [("10017_x.jpg", "10017"), ("10017-x.jpg", "10017")])
-def test_four_leading_digits_are_an_empiar_entry(name, source):
-    assert sources_of(describe(f"train/{name}")) == [source]
-
-
-def test_three_leading_digits_are_not():
-    assert sources_of(describe("train/101_x.jpg")) == ["120x100"]
-
-
-def test_a_beginning_that_several_files_share_is_a_source():
-    assert sources_of(
-        *(describe(f"train/{name}.jpg") for name in ("apo1_1", "apo1_2", "apo2_1", "apo2_2"))
-    ) == ["apo1", "apo1", "apo2", "apo2"]
-
-
-def test_a_beginning_that_microscope_programs_give_says_nothing():
-    names = [describe("train/FoilHole_1.jpg"), describe("train/FoilHole_2.jpg", size=(60, 60))]
-    assert sources_of(*names) == ["120x100", "60x60"]
-
-
 def test_groups_are_of_one_picture_size_and_the_user_is_told():
     descriptions = [describe("a.jpg"), describe("b.jpg"), describe("c.jpg", size=(50, 50))]
     sources, notes = assign(descriptions, table=())
     assert sources == {"a.jpg": "120x100", "b.jpg": "120x100", "c.jpg": "50x50"}
     assert "3 micrographs" in notes[0]
-    assert "picture size alone" in notes[0]
+    assert "picture size alone, into 120x100 (2), 50x50 (1)" in notes[0]
     assert "sources.csv" in notes[0]
+
+
+def test_sources_guessed_from_names_are_told_with_their_counts():
+    _, notes = assign([describe("10017_a"), describe("10017_b"), describe("c")], table=())
+    assert "guessed" in notes[0]
+    assert "10017 (2); if that is wrong, name them in sources.csv" in notes[0]
+    assert "into 120x100 (1)" in notes[1]
+
+
+def test_a_note_names_the_largest_sources_and_counts_the_others():
+    stated = [describe(f"{one}", stated=f"s{one // 2:02d}") for one in range(50)]
+    _, notes = assign([*stated, describe("x", stated="s24")], table=())
+    assert "s24 (3), s00 (2), s01 (2)" in notes[0]
+    assert notes[0].endswith("and 5 more")
 
 
 def test_a_line_of_the_table_that_fits_nothing_is_said():
     _, notes = assign([describe("10017_a.jpg")], table=(("nothing*", "x"),))
-    assert "'nothing*'" in notes[0]
+    assert "'nothing*'" in notes[-1]
 
 
 @given(
     st.permutations(
         [
             describe("10017_a"),
-            describe("x1_b"),
-            describe("x1_c"),
+            describe("10017_f"),
+            describe("apo_b"),
+            describe("apo_c"),
             describe("d"),
             describe("e", size=(9, 9)),
         ]
@@ -86,8 +82,9 @@ def test_a_line_of_the_table_that_fits_nothing_is_said():
 def test_sources_do_not_depend_on_the_order_of_files(descriptions):
     assert assign(descriptions, table=())[0] == {
         "10017_a": "10017",
-        "x1_b": "x1",
-        "x1_c": "x1",
+        "10017_f": "10017",
+        "apo_b": "apo",
+        "apo_c": "apo",
         "d": "120x100",
         "e": "9x9",
     }

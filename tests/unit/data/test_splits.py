@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from cryossl.data.splits import Split, draw_split
+from cryossl.data.splits import Split, draw_split, share_text
 from cryossl.errors import DataError
 
 
@@ -210,3 +210,19 @@ def test_the_digest_tells_splits_apart() -> None:
         "validation": ["c"],
         "test": ["d"],
     }
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "text"),
+    [
+        (1, 1, "100%"),
+        (2, 17, "12%"),
+        (258, 5172, "5%"),
+        (1, 3000, "0.033%"),
+        (1, 18, "5.6%"),
+        (999, 1000, "99%"),
+        (0, 7, "0%"),
+    ],
+)
+def test_a_share_is_told_as_it_is(part: int, whole: int, text: str) -> None:
+    assert share_text(part, whole) == text

@@ -86,6 +86,14 @@ def test_a_batch_system_s_number_of_threads_holds_unless_one_is_set(process_sett
     assert device.prepare(threads=2, device=torch.device("cpu")) == 2
 
 
+@pytest.mark.parametrize(
+    ("text", "count"), [("4", 4), ("4,2", 4), (" 3 ", 3), ("", 0), ("all", 0), ("\u00b2", 0)]
+)
+def test_of_a_list_in_omp_num_threads_the_first_number_counts(monkeypatch, text, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    assert device.openmp_threads() == count
+
+
 @pytest.mark.parametrize("ask", [lambda: torch.empty(2**50), lambda: bytearray(2**60)])
 def test_what_gets_no_memory_is_told_in_one_line_with_a_cure(ask):
     with (

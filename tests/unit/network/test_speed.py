@@ -9,7 +9,12 @@ import torch
 
 from cryossl.config import Config
 from cryossl.config_file import build
-from cryossl.network.speed import choose_threads, measure_speed
+from cryossl.network.speed import (
+    choose_threads,
+    fewest_threads,
+    measure_speed,
+    step_seconds_by_threads,
+)
 
 CPU = torch.device("cpu")
 
@@ -50,3 +55,38 @@ def test_threads_that_were_chosen_once_stay_chosen(tmp_path, threads_restored, m
     (name,) = json.loads(memory.read_text())
     memory.write_text(json.dumps({name: 77}))
     assert choose_threads(small(), tile_px=32, device=CPU, memory=memory) == 77
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "chosen"),
+    [
+        ({1: 128, 2: 95}, 2),
+        ({1: 215, 2: 202}, 1),
+        ({1: 165, 2: 2822}, 1),
+        ({1: 800, 2: 420, 4: 230, 8: 215, 16: 220}, 4),
+        ({1: 100}, 1),
+    ],
+)
+def test_more_threads_are_chosen_only_where_they_are_clearly_faster(milliseconds, chosen):
+    assert fewest_threads(milliseconds) == chosen
+
+
+@pytest.mark.parametrize(("most", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6])])
+def test_numbers_of_threads_are_timed_in_turns(threads_restored, most, counts):
+    used = []
+    found = step_seconds_by_threads(lambda: used.append(torch.get_num_threads()), most=most)
+    assert list(found) == counts
+    one_turn = [count for count in counts for _ in range(2)]  # the first warms up
+    assert used == one_turn * (len(used) // len(one_turn))
+    assert len(used) > len(one_turn)
+
+
+def test_cells_of_a_sweep_choose_among_the_cores_that_each_of_them_has(
+    tmp_path, threads_restored, monkeypatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    memory = tmp_path / "threads.json"
+    assert choose_threads(small(), tile_px=32, device=CPU, memory=memory, most=1) == 1
+    assert choose_threads(small(), tile_px=32, device=CPU, memory=memory, most=2) in (1, 2)
+    (name,) = json.loads(memory.read_text())
+    assert name.endswith("2 cores")

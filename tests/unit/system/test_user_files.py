@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_a_text_is_read_without_byte_order_mark_and_with_any_line_ends(tmp_path)
         (lambda _path: None, "cannot read the list: No such file or directory; check the path"),
         (os.mkdir, "the list is no regular file; give"),
         (os.mkfifo, "the list is no regular file; give"),
-        (lambda path: path.symlink_to("gone"), "the list is no regular file; give"),
+        (lambda path: path.symlink_to("gone"), "cannot read the list: No such file or directory;"),
         (lambda path: path.write_bytes(b"a\xff"), r"the list is not UTF-8 text \(byte 1\); save"),
         (lambda path: path.write_bytes(b"a" * 51), "the list has 51 bytes, more than 50; cut it"),
     ],
@@ -53,12 +54,46 @@ def test_broken_json_is_refused_with_its_place(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
-def test_text_that_is_not_utf_8_is_refused_and_a_byte_order_mark_is_not(tmp_path):
-    (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf[1]")
-    assert read_json(tmp_path / "bom.json") == [1]
-    (tmp_path / "wide.json").write_bytes("[1]".encode("utf-16"))
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_text_in_the_encodings_of_windows_is_read(tmp_path, encoding):
+    (tmp_path / "x.json").write_bytes('["\u00e4"]'.encode(encoding))
+    assert read_json(tmp_path / "x.json") == ["\u00e4"]
+
+
+def test_text_in_another_encoding_is_refused(tmp_path):
+    (tmp_path / "x.json").write_bytes('["\u00e4"]'.encode("latin-1"))
     with pytest.raises(DataError, match="UTF-8"):
-        read_json(tmp_path / "wide.json")
+        read_json(tmp_path / "x.json")
+
+
+def test_nan_is_a_missing_value_on_request_and_infinity_never(tmp_path):
+    (tmp_path / "x.json").write_text("[NaN]")
+    assert read_json(tmp_path / "x.json", nan_is_null=True) == [None]
+    (tmp_path / "x.json").write_text("[-Infinity]")
+    with pytest.raises(DataError, match="-Infinity"):
+        read_json(tmp_path / "x.json", nan_is_null=True)
+
+
+def test_a_file_must_lie_in_its_folder_also_behind_links(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (tmp_path / "outside.csv").write_text("x")
+    (folder / "inside.csv").write_text("x")
+    for target in ("../outside.csv", "inside.csv", "loop.csv"):
+        link = folder / "loop.csv"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        if target == "inside.csv":
+            assert read_text(link, inside=folder) == "x"
+            continue
+        with pytest.raises(DataError, match="link" if target[0] == "." else "link|cannot read"):
+            read_text(link, inside=folder)
+
+
+def test_no_more_is_read_than_allowed_whatever_the_size_says(tmp_path):
+    """Files of the kernel say that they are empty."""
+    with pytest.raises(DataError, match="more than 10"):
+        read_text(Path("/proc/self/status"), max_bytes=10)
 
 
 def test_a_file_above_the_limit_is_refused_unread(tmp_path):

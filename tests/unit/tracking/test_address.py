@@ -185,7 +185,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(command: str, tmp_
 def test_a_database_of_another_program_is_refused_and_left_alone(
     command: str, tmp_path: Path
 ) -> None:
-    file = tmp_path / "photos? #1.db"
+    file = tmp_path / "photos #1.db"
     with contextlib.closing(sqlite3.connect(file)) as other:
         other.execute("CREATE TABLE experiments (id)")
     before = file.read_bytes()

@@ -8,7 +8,7 @@ import pytest
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.tracking.circuit_breaker import CircuitBreaker
-from cryossl.tracking.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
 
 
 class Store:

@@ -136,22 +136,37 @@ def test_pending_is_what_a_store_has_not_got_and_stores_are_apart(tmp_path):
     journal = Journal(tmp_path)
     journal.append([LOSS])
     assert journal.sent(STORE) is None
-    entries, end_bytes = journal.pending(STORE)
-    assert entries == (LOSS,)
+    ((end_bytes, entry),) = journal.pending(STORE)
+    assert (entry, end_bytes) == (LOSS, journal.end_bytes)
     journal.mark_sent(STORE, Sent("abc", end_bytes))
     later = journal.append([Entry("metric", "train/loss", 0.4, 2, 2000)])
     assert Journal(tmp_path).sent(STORE) == Sent("abc", end_bytes)
-    assert Journal(tmp_path).pending(STORE)[0] == later
-    assert Journal(tmp_path).pending("another")[0] == (LOSS, *later)
+    assert waiting(tmp_path, STORE) == list(later)
+    assert waiting(tmp_path, "another") == [LOSS, *later]
+
+
+def test_what_a_store_owes_is_pending_beside_what_is_new(tmp_path):
+    journal = Journal(tmp_path)
+    journal.append([LOSS])
+    first = journal.end_bytes
+    journal.append([Entry("metric", "train/loss", 0.4, 2, 2000)])
+    journal.mark_sent(STORE, Sent("abc", journal.end_bytes, (first,)))
+    later = journal.append([Entry("metric", "train/loss", 0.3, 3, 3000)])
+    assert Journal(tmp_path).sent(STORE) == Sent("abc", Journal(tmp_path).lines[1][0], (first,))
+    assert waiting(tmp_path, STORE) == [LOSS, *later]
+
+
+def waiting(folder, store):
+    return [entry for _, entry in Journal(folder).pending(store)]
 
 
 def test_a_damaged_record_of_what_was_sent_means_sending_all_again(tmp_path):
     journal = Journal(tmp_path)
     journal.append([LOSS])
-    journal.mark_sent(STORE, Sent("abc", journal.pending(STORE)[1]))
+    journal.mark_sent(STORE, Sent("abc", journal.end_bytes))
     (tmp_path / "sent.json").write_text('{"torn')
     assert journal.sent(STORE) is None
-    assert journal.pending(STORE)[0] == (LOSS,)
+    assert waiting(tmp_path, STORE) == [LOSS]
 
 
 def test_a_kept_file_survives_the_replacement_of_its_source(tmp_path):

@@ -1,4 +1,4 @@
-"""cryossl.tracking.mlflow_errors: which error of a library becomes which of ours."""
+"""cryossl.tracking.store.mlflow_errors: which error of a library becomes which of ours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from google.protobuf.json_format import ParseError
 from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import OperationalError
 
-from cryossl.tracking.mlflow_errors import (
+from cryossl.errors import ConfigError
+from cryossl.tracking.store.mlflow_errors import (
     NotAuthorisedError,
     RefusedError,
     StoreAwayError,
@@ -43,6 +44,8 @@ def http_error(status: int | None) -> requests.HTTPError:
         (OSError("x"), StoreAwayError),
         (CommandError("no such revision"), StoreAwayError),
         (ParseError("x"), StoreAwayError),
+        (ValueError("x"), StoreAwayError),
+        (Exception("of no kind, as Azure's client raises it"), StoreAwayError),
     ],
     ids=repr,
 )
@@ -53,8 +56,8 @@ def test_each_error_of_a_library_is_one_of_three(error: Exception, kind: type[Ex
     assert caught.value.__cause__ is error
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), RefusedError("x"), KeyError("x")])
-def test_other_errors_are_passed_on(error: Exception):
+@pytest.mark.parametrize("error", [ConfigError("x"), RefusedError("x"), StoreAwayError("x")])
+def test_our_own_errors_are_passed_on(error: Exception):
     with pytest.raises(type(error)) as caught, translated():
         raise error
     assert caught.value is error

@@ -17,7 +17,7 @@ from mlflow import environment_variables
 from typed_commands import Done, call
 
 from cryossl.tracking.address import LOG_IN
-from cryossl.tracking.mlflow_environment import set_mlflow_environment
+from cryossl.tracking.store.mlflow_environment import set_mlflow_environment
 
 NO_EXPERIMENT = json.dumps(
     {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "none of this name"}

@@ -1,4 +1,4 @@
-"""cryossl.tracking.probe: what one request finds out, by servers of all kinds."""
+"""cryossl.tracking.store.probe: what one request finds out, by servers of all kinds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler
 import pytest
 from answering import answering
 
-from cryossl.tracking.probe import Answer, BrokenAnswerError, NoServerError, get_once, probe
+from cryossl.tracking.store.probe import Answer, BrokenAnswerError, NoServerError, get_once, probe
 
 
 @contextlib.contextmanager

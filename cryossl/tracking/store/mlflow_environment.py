@@ -17,6 +17,11 @@ _DEFAULTS = {
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A server may name an hour, and the client would sleep for it.
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    # For files in S3: two tries, and three seconds for a connection.
+    "AWS_MAX_ATTEMPTS": "2",
+    "AWS_DEFAULTS_MODE": "standard",
 }
 _WHOLE_NUMBERS = {  # default, least, most; the last two mosts are MLflow's own
     "MLFLOW_HTTP_REQUEST_TIMEOUT": (10, 1, 86400),
@@ -26,9 +31,10 @@ _WHOLE_NUMBERS = {  # default, least, most; the last two mosts are MLflow's own
 _SWITCHES = (
     *(name for name, value in _DEFAULTS.items() if value in ("true", "false")),
     "MLFLOW_TRACKING_INSECURE_TLS",
-    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER",
 )
 _JITTER = "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER"
+_MOST_PAUSE_SECONDS = 120  # urllib3's
+_SPARE_SECONDS = 3.0
 _LEVEL = "MLFLOW_LOGGING_LEVEL"
 
 
@@ -51,6 +57,15 @@ def set_mlflow_environment() -> None:
     for name in _SWITCHES:
         if os.environ.get(name, "true").lower() not in ("true", "false", "1", "0"):
             raise _refusal(name, "true, false, 1 or 0", such_as=_DEFAULTS.get(name, "false"))
+
+
+def call_seconds() -> float:
+    """How long the client may take for one call: all its tries, and the pauses between them."""
+    timeout, retries, factor = (
+        int(os.environ.get(name, str(default))) for name, (default, *_) in _WHOLE_NUMBERS.items()
+    )
+    pauses = sum(min(_MOST_PAUSE_SECONDS, factor * 2**number) for number in range(1, retries + 1))
+    return float((retries + 1) * timeout + pauses + _SPARE_SECONDS)
 
 
 def _is_size(text: str) -> bool:

@@ -6,12 +6,12 @@ MLflow's client would try a silent server three times, and a silent database for
 from __future__ import annotations
 
 import os
-import queue
 import socket
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from cryossl.tracking.store.deadline import within
 
 __all__ = ["Answer", "BrokenAnswerError", "NoServerError", "connect_to_port", "get_once", "probe"]
 
@@ -79,22 +79,10 @@ def get_once(
         OSError: the connection broke, or its encryption failed.
         BrokenAnswerError: see there.
     """
-    results: queue.SimpleQueue[Answer | Exception] = queue.SimpleQueue()
-
-    def work() -> None:
-        try:
-            results.put(_exchange(url, seconds, params, body_bytes))
-        except Exception as error:  # raised again by the thread that waits
-            results.put(error)
-
-    threading.Thread(target=work, daemon=True).start()
     try:
-        result = results.get(timeout=seconds)
-    except queue.Empty:
-        result = TimeoutError("no whole answer in time")
-    if isinstance(result, Exception):
-        raise result
-    return result
+        return within(seconds, lambda: _exchange(url, seconds, params, body_bytes))
+    except TimeoutError:
+        raise TimeoutError("no whole answer in time") from None
 
 
 def connect_to_port(uri: str, *, seconds: float) -> None:
