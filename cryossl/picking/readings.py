@@ -236,8 +236,7 @@ def measure(
     for micrograph in micrographs:
         maps = _Maps(micrograph)
         alone = _add(fits, maps, unscaled, given_scale=given.scale)
-        given_fits = abs(_best(fits[given])) >= _DECIDED
-        if seen < _FEWEST_MICROGRAPHS and not (given_fits and _is_decided(fits)):
+        if seen < _FEWEST_MICROGRAPHS and not _is_decided(fits):
             alone |= _add(fits, maps, others, given_scale=given.scale)
         _add_random(chance, maps, given, rng=rng)
         clear = _clear(alone, given)
