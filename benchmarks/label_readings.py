@@ -62,6 +62,7 @@ def main() -> dict[str, dict[str, dict[str, float]]]:
             if not root.is_dir():
                 sys.stdout.write(f"{name}: {root} is missing, left out\n")
                 continue
+            sys.stdout.flush()
             tallies = _tried(root)
             results[name] = {key: dataclasses.asdict(one) for key, one in tallies.items()}
             _print(name, tallies)

@@ -97,7 +97,7 @@ def read_labels(
         if micrograph in found:
             raise DataError(
                 f"{micrograph!r} has two sets of coordinates: {found[micrograph].file} and {file} "
-                f"({name[-100:]})",
+                f"({name[-100:]!r})",
                 cure="give one of them",
             )
         found[micrograph] = _label(by_name[micrograph], one, str(file), sizes=sizes)

@@ -24,14 +24,13 @@ _MOTION = re.compile(
     re.I,
 )
 _SHOWN = 3
+_MOST_ENDINGS = 6  # of one kind that a name may have, one after the other
 
 
 def stem(name: str) -> str:
     """The last part of a path, without the suffixes of pictures and coordinate files."""
     base = name.replace("\\", "/").rstrip("/").rpartition("/")[2].strip()
-    while (shorter := _SUFFIX.sub("", base)) and shorter != base:
-        base = shorter
-    return base
+    return _stripped(_SUFFIX, base)
 
 
 def without_uid(name: str) -> str:
@@ -49,8 +48,8 @@ def _picked(name: str) -> str:
 
 
 def _stripped(endings: re.Pattern[str], base: str) -> str:
-    while (shorter := endings.sub("", base)) and shorter != base:
-        base = shorter
+    for _ in range(_MOST_ENDINGS):
+        base = endings.sub("", base) or base
     return base
 
 

@@ -30,7 +30,7 @@ SCALES = (2.0, 0.5, 3.0, 1 / 3, 4.0, 0.25, 6.0, 1 / 6, 8.0, 0.125, 16.0, 1 / 16)
 """Usual binnings, as factors on the coordinates."""
 
 CLEAR = 6.0
-"""Standard errors from which on labels sit on particles; chance reached 4.0 in docs/data.md."""
+"""Standard errors from which on labels sit on particles; chance reached 4.1 in docs/data.md."""
 FEWEST = 16
 """Labels needed for a decision; with fewer a standard error is itself a guess."""
 MARGIN = 2.0
@@ -236,8 +236,7 @@ def measure(
     for micrograph in micrographs:
         maps = _Maps(micrograph)
         alone = _add(fits, maps, unscaled, given_scale=given.scale)
-        given_fits = abs(_best(fits[given])) >= _DECIDED
-        if seen < _FEWEST_MICROGRAPHS and not (given_fits and _is_decided(fits)):
+        if seen < _FEWEST_MICROGRAPHS and not _is_decided(fits):
             alone |= _add(fits, maps, others, given_scale=given.scale)
         _add_random(chance, maps, given, rng=rng)
         clear = _clear(alone, given)

@@ -32,6 +32,7 @@ _SUFFIXES = {
 _HEAD_BYTES = 2**16
 _KNOWN = "known are RELION's STAR, .box, .cbox, Topaz's TSV, CSV with a header, .cs and COCO JSON"
 _NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+_LONGEST_BOX = 200  # the pattern takes time with the square of a line's length
 _BOX = re.compile(rf"\s*{_NUMBER}(\s+{_NUMBER}){{3,4}}\s*", re.IGNORECASE)
 
 
@@ -59,7 +60,7 @@ def format_of(path: Path) -> str:
         return "coco"
     if any(re.match(r"data_\S*\s*$", line) for line in lines):
         return "cbox" if any(line.strip() == "data_cryolo" for line in lines) else "star"
-    if _BOX.fullmatch(first):
+    if len(first) <= _LONGEST_BOX and _BOX.fullmatch(first):
         return "box"
     if {"x", "y"} <= set(tables.columns_of(first)):
         return "table"

@@ -69,23 +69,25 @@ def index_text(files: Iterable[tuple[str, str]]) -> str:
 
 
 def particles_text(
-    all_of_them: Iterable[Coordinates], *, pixel_size_angstrom: float | None
+    all_of_them: Iterable[Coordinates], *, pixel_size_angstrom: float | None, optics: bool = True
 ) -> Iterator[str]:
-    """A particles STAR with an optics group, in pieces: one for each micrograph after the first.
+    """A particles STAR in pieces, one for each micrograph after the first.
 
-    Every micrograph has scores, or none has.
+    Every micrograph has scores, or none has. Without `optics` there is one block and no pixel size,
+    as before RELION 3.1: Topaz reads no other block than the first.
     """
-    optics: dict[str, list[Any]] = {"rlnOpticsGroupName": ["opticsGroup1"], GROUP: [1]}
+    group: dict[str, list[Any]] = {"rlnOpticsGroupName": ["opticsGroup1"], GROUP: [1]}
     if pixel_size_angstrom is not None:
-        optics["rlnMicrographPixelSize"] = [pixel_size_angstrom]
+        group["rlnMicrographPixelSize"] = [pixel_size_angstrom]
+    above: dict[str, Block] = {"optics": pd.DataFrame(group)} if optics else {}
     header = True
     for one in all_of_them:
         table = _columns(one)
         table.insert(0, MICROGRAPH, one.micrograph)
-        table[GROUP] = 1
+        if optics:
+            table[GROUP] = 1
         if header:
-            empty = table.iloc[:0]
-            yield star_text({"optics": pd.DataFrame(optics), "particles": empty}).rstrip() + "\n"
+            yield star_text(above | {"particles": table.iloc[:0]}).rstrip() + "\n"
             header = False
         yield star_rows(table)
 

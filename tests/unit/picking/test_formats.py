@@ -183,6 +183,18 @@ def test_starfile_and_pandas_read_what_is_written(tmp_path: Path) -> None:
     assert table.loc[0, ["x_px", "y_px"]].tolist() == [40, 70]
 
 
+def test_the_first_block_without_optics_is_that_of_the_particles(tmp_path: Path) -> None:
+    pieces_of_it = relion.particles_text([of("a", (1, 2))], pixel_size_angstrom=1.0, optics=False)
+    blocks = starfile.read(write(tmp_path / "p.star", "".join(pieces_of_it)), always_dict=True)
+    assert list(blocks) == ["particles"]
+    assert list(blocks["particles"].columns) == [
+        "rlnMicrographName",
+        "rlnCoordinateX",
+        "rlnCoordinateY",
+        "rlnAutopickFigureOfMerit",
+    ]
+
+
 def test_the_same_coordinates_give_the_same_bytes() -> None:
     given_one = of("a.mrc", (70.5, 40.5))
     assert "Created" not in relion.micrograph_text(given_one)

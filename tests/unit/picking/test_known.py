@@ -92,6 +92,7 @@ def test_marks_line_ends_comments_and_quotes_of_other_programs_are_read(
         ("a.box", "1 2 3\n", "3 columns"),
         ("a.box", "1 2 0 0\n", "width of row 1 is 0"),
         ("a.box", "nan 2 3 3\n", "x of row 1 is 'nan'"),
+        ("a.box", "1" * 60_000, "characters"),
         ("a.box", '1 2 "3 3\n', "no table of boxes"),
         ("a.csv", "1,2\n3,4\n", "columns 1, 2; needed are x, y"),
         ("a.csv", "x,y\n1,2,3\n", "cannot be read"),
