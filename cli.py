@@ -9,7 +9,6 @@ import errno
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -20,85 +19,21 @@ if __name__ == "__main__" or Path(sys.argv[0]).name == "cryossl":
 
 import click
 
-from cryossl.config import Config, fields
-from cryossl.config_file import load
+from cryossl.commands.options import (
+    PATH,
+    config_of,
+    dashes,
+    json_option,
+    option,
+    setting_option,
+    settings_options,
+)
+from cryossl.config import Config
 from cryossl.errors import CryosslError, lacks_memory
 from cryossl.redaction import hide_in_tracebacks, redacted
-from cryossl.setting import default_text
 from cryossl.tracking.store.deadline import leave
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
-
-
-PATH = click.Path(path_type=Path)
-option = partial(click.option, show_default=True)
-json_option = partial(option, "--json", "as_json", is_flag=True)
-
-
-def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option of a setting; the command gets its text, or None where it was not typed."""
-    section, field = fields()[name]
-    # `--follow-links` alone means `--follow-links true`.
-    alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
-    return option(
-        f"--{name.replace('_', '-')}",
-        name,
-        metavar="VALUE",
-        **(alone if field.annotation is bool else {}),
-        help=f"{field.description}  [{section}; {default_text(field) or 'none'}]",
-    )
-
-
-def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a command an option for each setting; it is called with the config that they make."""
-
-    @wraps(command)
-    def configured(config_file: Path | None, *, defaults_yield: bool, **options: Any) -> int | None:
-        typed = {name: options.pop(name) for name in fields()}
-        config = config_of(config_file, defaults_yield=defaults_yield, options=typed)
-        return command(config, **options)
-
-    for name in reversed(fields()):
-        setting_option(name)(configured)
-    option(
-        "--defaults-yield",
-        is_flag=True,
-        hidden=True,
-        help="an option at its default gives way to the config file (used by MLproject)",
-    )(configured)
-    return option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        type=PATH,
-        help="YAML file of settings; options win over it",
-    )(configured)
-
-
-def config_of(
-    config_file: Path | None, *, defaults_yield: bool, options: dict[str, str | None]
-) -> Config:
-    """The config of a file and options; prints which filled-in defaults gave way to the file."""
-    typed = {name: text for name, text in options.items() if text is not None}
-    defaults = (
-        {name: default_text(field) for name, (_, field) in fields().items()}
-        if defaults_yield
-        else {}
-    )
-    if config_file is not None and not str(config_file).strip("."):
-        config_file = None  # MLproject passes an empty text where no file was named
-    config, overridden = load(config_file, typed, yielding=defaults)
-    if overridden:
-        click.echo(
-            f"from {config_file}: {', '.join(overridden)} (the defaults of MLproject give way to "
-            "it)"
-        )
-    return config
-
-
-def dashes(token: str) -> str:
-    """Take `--learning_rate`, as `mlflow run -P` writes it, for `--learning-rate`."""
-    return token.replace("_", "-")
 
 
 @click.group(
@@ -307,7 +242,11 @@ def reap(**options: Any) -> None:
 @cli.command()
 @click.argument("micrographs", nargs=-1, required=True, type=PATH)
 @option("--to", type=PATH, required=True, help="folder to write")
-@option("--model", type=PATH, required=True, metavar="FILE", help="model.safetensors of a run")
+@option(
+    "--model",
+    metavar="MODEL",
+    help="model.safetensors, or runs:/ID  [the best accepted model of the newest experiment]",
+)
 @option(
     "--format",
     "formats",
@@ -342,12 +281,22 @@ def reap(**options: Any) -> None:
 @setting_option("threads")
 @setting_option("batch_size")
 @setting_option("max_megapixels")
+@setting_option("tracking_uri")
+@setting_option("experiment")
 def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
     """Find the particles of MICROGRAPHS with a trained model, and write them for RELION and others.
 
     MICROGRAPHS are pictures, folders of pictures, or STAR files that list micrographs.
     """
-    named = ("device", "precision", "threads", "batch_size", "max_megapixels")
+    named = (
+        "device",
+        "precision",
+        "threads",
+        "batch_size",
+        "max_megapixels",
+        "tracking_uri",
+        "experiment",
+    )
     settings = {name: options.pop(name) for name in named}
     config = config_of(None, defaults_yield=False, options=settings)
     from cryossl.commands import pick as picking

@@ -20,7 +20,7 @@ import numpy as np
 from cryossl.data.coco.dataset import read_dataset
 from cryossl.data.images import read_picture
 from cryossl.data.synthetic.dataset import synthesise
-from cryossl.picking.readings import FEWEST, Found, Labelled, Reading, measure
+from cryossl.picking.importing.readings import FEWEST, Found, Labelled, Reading, measure
 from cryossl.progress.events import silent
 
 PUBLIC = Path(__file__).resolve().parents[2] / "shared" / "data" / "coco_public"

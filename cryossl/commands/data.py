@@ -107,10 +107,10 @@ def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
 
 def import_labels(labels: tuple[Path, ...], folder: Path, **options: Any) -> None:
     """Import coordinate files; `options` are the command's. Prints counts and the next command."""
-    from cryossl.picking.importer import Request
-    from cryossl.picking.importer import import_labels as run
-    from cryossl.picking.labelling import Sizes
-    from cryossl.picking.readings import Reading
+    from cryossl.picking.importing.importer import Request
+    from cryossl.picking.importing.importer import import_labels as run
+    from cryossl.picking.importing.labelling import Sizes
+    from cryossl.picking.importing.readings import Reading
     from cryossl.progress.console import ProgressConsole
     from cryossl.progress.interruption import interruptible
 

@@ -23,6 +23,7 @@ from cryossl.picking import contact_sheet, outputs
 from cryossl.picking.choice import Choice, expecting, threshold_of
 from cryossl.picking.coordinates import Coordinates
 from cryossl.picking.micrographs import Named, micrographs_of
+from cryossl.picking.model_choice import fetched
 from cryossl.picking.results import Result, Results
 from cryossl.picking.stream import Stream
 from cryossl.progress.console import ProgressConsole
@@ -45,7 +46,7 @@ class Request:
 
     micrographs: tuple[Path, ...]
     to: Path
-    model: Path
+    model: str | None
     formats: tuple[str, ...]
     threshold: float | None
     expected: float | None
@@ -67,12 +68,11 @@ def pick(config: Config, request: Request) -> None:
         StorageError: a file cannot be written.
     """
     _check(request)
-    model = read(request.model)
+    model = _model(config, request)
     named = micrographs_of(request.micrographs)
     _check_scale(model, request, named, max_megapixels=config.input.max_megapixels)
     device = devices.resolve(config.training.device)
     precision = devices.resolve_precision(config.training.precision, device)
-    _say_model(model, request.model)
     with (
         devices.enough_memory(),
         one_at_a_time(request.to),
@@ -147,14 +147,26 @@ def _check_scale(
         return
 
 
-def _say_model(model: PickingModel, path: Path) -> None:
+def _model(config: Config, request: Request) -> PickingModel:
+    """Read the model, and say which it is."""
+    try:
+        request.to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make {request.to}: {error.strerror}", cure="choose another folder with --to"
+        ) from None
+    path = fetched(
+        request.model, request.to, uri=config.run.tracking_uri, experiment=config.run.experiment
+    )
+    model = read(path)
     origin = model.description.origin
     f1 = origin.scores.get("validation/particle_f1")
     score = "" if f1 is None else f", particle F1 {100 * f1:.2f} on {origin.chosen_on}"
     click.echo(
-        f"model {path}: {origin.strategy}, iteration {origin.iteration}, {origin.ratio_percent:g}% "
-        f"labelled, seed {origin.seed}{score}"
+        f"model: {origin.strategy}, iteration {origin.iteration}, {origin.ratio_percent:g}% "
+        f"labelled, seed {origin.seed}{score} ({path})"
     )
+    return model
 
 
 def _key(model: PickingModel, request: Request, *, device: str) -> str:
@@ -217,9 +229,11 @@ def _write(
         contact_sheet.row_of(one.name, result, picks=len(choice.of(result.picks).scores))
         for one, result in found()
     ]
+    origin = model.description.origin
     facts = {
-        "model": str(request.model),
-        "strategy": model.description.origin.strategy,
+        "model": request.model or "the best accepted one of the newest experiment",
+        "strategy": f"{origin.strategy}, iteration {origin.iteration}, seed {origin.seed}",
+        "run": origin.run_key,
         "threshold": f"{choice.threshold16 / FULL_SCORE:.3f}",
         "written": ", ".join(str(path) for path in written),
     }

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from cryossl.data.images import normalise, resize
 from cryossl.evaluation.picking import FULL_SCORE
-from cryossl.picking.readings import CLEAR
+from cryossl.picking.importing.readings import CLEAR
 from cryossl.picking.results import Result
 
 SHOWN = 3

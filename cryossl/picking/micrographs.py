@@ -53,7 +53,7 @@ def micrographs_of(given: Sequence[Path]) -> list[Named]:
 def _below(path: Path) -> Iterator[Named]:
     if path.is_dir():
         inner = sorted(Path(entry.path) for entry in os.scandir(path) if entry.is_file())
-        yield from (Named(file, _name(file)) for file in inner if _is_picture(file))
+        yield from (Named(file, _name(file)) for file in inner if is_picture(file))
     elif path.suffix == ".star":
         project = path.absolute().parent
         for name, pixel_size in relion.read_micrographs(path):
@@ -80,7 +80,8 @@ def _from_project(name: str, folder: Path, *, star: Path) -> Path:
     )
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
+    """Whether the first bytes of a file are those of a picture."""
     try:
         return picture_format(path) is not None
     except OSError:

@@ -18,7 +18,7 @@ from cryossl.data.images import read_picture
 from cryossl.data.store.file_hashes import FileState, file_state
 from cryossl.errors import ChangedDataError, DataError
 from cryossl.network.picking_model import Description, Scale, picks_of, seen
-from cryossl.picking.readings import Contrast, Fit
+from cryossl.picking.importing.readings import Contrast, Fit
 from cryossl.picking.results import Result, Results
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import file_sha256

@@ -16,6 +16,7 @@ import pandas as pd
 
 from cryossl.errors import DataError, TrackingError, one_line
 from cryossl.redaction import redacted, shown
+from cryossl.system.files import write_durably
 from cryossl.system.pillow import opened
 from cryossl.system.user_files import read_json
 from cryossl.tracking.address import experiment_choice, store_uri
@@ -119,6 +120,19 @@ class Artifacts:
                 path = files.open(name) if small else None
                 found[key] = _jpeg(path) if path is not None else None
             return found
+
+    def copy(self, run_id: str, name: str, target: Path) -> bool:
+        """Copy a file of a run; False if the run has none of this name that can be reached.
+
+        Raises OSError if the copy cannot be written, TrackingError if the store does not answer.
+        """
+        with tempfile.TemporaryDirectory(prefix="cryossl-") as folder:
+            files = self._files(run_id, str(PurePosixPath(name).parent), Path(folder))
+            path = files.open(name) if name in files.sizes else None
+            if path is None:
+                return False
+            write_durably(target, path.read_bytes())
+            return True
 
     def _json(self, run_id: str, name: str, folder: Path) -> Any:
         files = self._files(run_id, "", folder)

@@ -15,7 +15,7 @@ from cryossl.data.coco.dataset import read_dataset
 from cryossl.data.images import read_picture
 from cryossl.picking.coordinates import Coordinates
 from cryossl.picking.formats import coco, cryolo, eman, relion, tables
-from cryossl.picking.readings import Labelled, Reading, measure
+from cryossl.picking.importing.readings import Labelled, Reading, measure
 
 
 @pytest.fixture(scope="module")

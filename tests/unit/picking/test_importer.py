@@ -18,9 +18,9 @@ from cryossl.data.coco.dataset import read_dataset
 from cryossl.errors import DataError, StorageError
 from cryossl.picking.coordinates import Coordinates
 from cryossl.picking.formats import coco, eman, relion, tables
-from cryossl.picking.importer import Request, import_labels
-from cryossl.picking.labelling import Sizes
-from cryossl.picking.readings import Reading
+from cryossl.picking.importing.importer import Request, import_labels
+from cryossl.picking.importing.labelling import Sizes
+from cryossl.picking.importing.readings import Reading
 from cryossl.progress.events import Progress, silent
 
 SIZE = (200, 256)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cryossl.errors import DataError
-from cryossl.picking.names import match
+from cryossl.picking.importing.names import match
 
 
 @pytest.mark.parametrize(

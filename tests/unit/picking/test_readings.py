@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from picked_micrographs import DIAMETER_PX, picture, places
 
-from cryossl.picking.readings import FEWEST, Fit, Found, Labelled, Reading, measure
+from cryossl.picking.importing.readings import FEWEST, Fit, Found, Labelled, Reading, measure
 
 SIZE = (200, 256)
 AS_IS = Reading()

@@ -21,10 +21,10 @@ from filelock import FileLock
 from cryossl.data.coco.dataset import scan
 from cryossl.data.sources import Description, assign, is_plain
 from cryossl.errors import CryosslError, DataError, StorageError
-from cryossl.picking.collection import Picture
 from cryossl.picking.coordinates import Coordinates
 from cryossl.picking.formats import coco
-from cryossl.picking.names import without_uid
+from cryossl.picking.importing.collection import Picture
+from cryossl.picking.importing.names import without_uid
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import filled_aside, sync_folder, write_durably
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 
-from cryossl.data.coco.layout import pictures
 from cryossl.data.images import SUFFIXES, read_size
 from cryossl.errors import DataError
 from cryossl.picking.formats.relion import read_micrographs
+from cryossl.picking.micrographs import is_picture
 from cryossl.progress.events import OnProgress, Progress
 
 _POWER_SPECTRUM = re.compile(r"_PS$|_PSD$|_ctf$|_powerspectrum$|_thumbnail$", re.IGNORECASE)
@@ -67,7 +67,9 @@ _Listed = dict[str, tuple[Path, float | None]]
 def _in_folder(folder: Path) -> _Listed:
     return {
         path.relative_to(folder).as_posix(): (path, None)
-        for path in pictures(folder)
+        for path in sorted(
+            each for each in folder.rglob("*") if each.is_file() and is_picture(each)
+        )
         if not _POWER_SPECTRUM.search(path.stem)
     }
 

@@ -16,11 +16,11 @@ import numpy as np
 
 from cryossl.data.images import read_picture
 from cryossl.errors import DataError, StorageError
-from cryossl.picking import data_folder, reading_picture
-from cryossl.picking.collection import Picture, read_collection
 from cryossl.picking.coordinates import Coordinates
-from cryossl.picking.labelling import Label, Sizes, read_labels
-from cryossl.picking.readings import FEWEST, SCALES, Found, Labelled, Reading, measure
+from cryossl.picking.importing import data_folder, reading_picture
+from cryossl.picking.importing.collection import Picture, read_collection
+from cryossl.picking.importing.labelling import Label, Sizes, read_labels
+from cryossl.picking.importing.readings import FEWEST, SCALES, Found, Labelled, Reading, measure
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import write_durably
 

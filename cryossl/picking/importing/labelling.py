@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from cryossl.errors import DataError
-from cryossl.picking.collection import Picture
 from cryossl.picking.coordinates import Coordinates
 from cryossl.picking.formats import known
-from cryossl.picking.names import match, stem
-from cryossl.picking.readings import Reading
+from cryossl.picking.importing.collection import Picture
+from cryossl.picking.importing.names import match, stem
+from cryossl.picking.importing.readings import Reading
 from cryossl.progress.events import OnProgress, Progress
 
 _SAME = 0.02

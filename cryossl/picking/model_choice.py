@@ -1,0 +1,85 @@
+"""Which model picks: a file, a run's, or the best accepted one of the newest experiment."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from cryossl.errors import ConfigError, DataError, StorageError
+from cryossl.network.picking_model import MODEL_FILE
+from cryossl.tracking.reader import Artifacts, read_runs
+
+_RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?:/.*)?")
+
+
+def fetched(given: str | None, folder: Path, *, uri: str, experiment: str) -> Path:
+    """The file of a model; that of a run is copied into `folder`.
+
+    Without a model the newest experiment with a finished model is taken, and of its accepted models
+    the one with the highest particle F1 (or F1, where particles were not scored) on validation.
+
+    Args:
+        given: path of a file, `runs:/ID`, the id of a run, or None.
+        folder: for the copy.
+        uri: of the tracking store.
+        experiment: its name in the store.
+
+    Raises:
+        ConfigError: it is neither a file nor a run, or no run has a model.
+        DataError: the run has no model that can be reached.
+        StorageError: the copy cannot be written.
+        TrackingError: the store cannot be read.
+    """
+    if given is not None and Path(given).is_file():
+        return Path(given)
+    named = None if given is None else _RUN.fullmatch(given)
+    if given is not None and named is None:
+        raise ConfigError(
+            f"the model {given!r:.200} is neither a file nor a run",
+            cure="give a model.safetensors, or runs:/ID with the id of an iteration run",
+        )
+    run_id = named[1] if named else _best_of_newest(uri, experiment)
+    return _copied(run_id, folder, uri=uri, experiment=experiment)
+
+
+def _best_of_newest(uri: str, experiment: str) -> str:
+    """Id of the run of the best accepted model of the newest experiment."""
+    frame = read_runs(uri, experiment, kind="iteration", tags={"cryossl.accepted": "true"})
+    runs = [row for row in frame.to_dict("records") if row["status"] == "FINISHED"]
+    if not runs:
+        raise ConfigError(
+            f"the experiment {experiment!r} has no accepted model",
+            cure="`cryossl run` makes one, or give --model",
+        )
+    newest = max(runs, key=lambda row: row["start_time"])
+    same = "cryossl.experiment_fingerprint"
+    best = max((row for row in runs if row.get(same) == newest.get(same)), key=_score)
+    return str(best["run_id"])
+
+
+def _score(row: dict[Any, Any]) -> tuple[float, Any]:
+    """The score on validation; of equals the oldest model, which took the least."""
+    for name in ("validation/particle_f1", "validation/f1"):
+        value = row.get(name)
+        if isinstance(value, float) and value == value:
+            return value, -row["start_time"].timestamp()
+    return -1.0, 0.0
+
+
+def _copied(run_id: str, folder: Path, *, uri: str, experiment: str) -> Path:
+    artifacts = Artifacts(uri, experiment)
+    target = folder / "model.safetensors"
+    try:
+        found = artifacts.copy(run_id, MODEL_FILE, target)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {target}: {error.strerror}", cure="choose another folder with --to"
+        ) from None
+    if not found:
+        why = artifacts.unreachable.get(run_id)
+        raise DataError(
+            f"run {run_id} has no {MODEL_FILE}" + (f" that can be reached ({why})" if why else ""),
+            cure="give an iteration run of this version of cryossl",
+        )
+    return target
