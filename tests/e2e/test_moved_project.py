@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from counted_frames import grid
 from mlflow import MlflowClient
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from recorded_grid import record_grid
 from typed_commands import call
 
@@ -37,6 +36,8 @@ def recorded(tmp_path_factory, store_template) -> Path:
             (str(before / "mlruns" / "0"),),
         )
     before.rename(root / "kept")
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     SqlAlchemyStore._engine_map[f"sqlite:///{before}/mlflow.db"].dispose()
     return root
 
@@ -54,6 +55,8 @@ def project(recorded) -> Iterator[Callable[[str], Path]]:
     yield put
     for folder in [recorded / "before", *made]:
         shutil.rmtree(folder, ignore_errors=True)
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     for engine in SqlAlchemyStore._engine_map.values():
         engine.dispose()  # MLflow keeps connections to what is removed here
 
