@@ -9,6 +9,10 @@ PYTEST ?=
 # costs up to 1.5 GB; more than five wait for each other's disk.
 WORKERS ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --maxprocesses 5 --dist loadfile
 
+# Tests that note a figure of a fault.
+FAULTS := tests/faults $(addprefix tests/,$(addsuffix .py,e2e/test_rolled_back_stores e2e/test_file_storage e2e/test_peers_without_end \
+  e2e/test_moved_project unit/data/test_store_faults unit/analysis/test_comparison))
+
 export MLFLOW_TRACKING_URI ?= sqlite:///mlflow.db
 export MLFLOW_EXPERIMENT_NAME ?= cryossl
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -38,7 +42,7 @@ slow: venv ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST)
 
 faults: venv ## every fault at length: hours, and the figures of docs/reliability.md in benchmarks/results/faults.md
-	$(BIN)/python -m pytest tests/faults --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
+	$(BIN)/python -m pytest $(FAULTS) --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
 
 bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from faults import figures
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -67,3 +69,29 @@ def coco_public() -> Path:
     if not COCO_PUBLIC.is_dir():
         pytest.skip("real micrographs are missing: ../shared/data/coco_public")
     return COCO_PUBLIC
+
+
+@pytest.fixture(scope="session")
+def size(request) -> Callable[..., int]:
+    """The number of repetitions of a fault: `size(bounded=20, long=5000)`."""
+    kind = request.config.getoption("--faults")
+    return lambda *, bounded, long: {"bounded": bounded, "long": long}[kind]
+
+
+@pytest.fixture
+def note(record_property) -> figures.Note:
+    """Notes a figure of a fault that this test tries."""
+    return figures.noting(record_property)
+
+
+def pytest_terminal_summary(terminalreporter, config) -> None:
+    reports = [
+        report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])
+    ]
+    found = figures.rows(reports)
+    if found:
+        terminalreporter.section("figures of faults")
+        terminalreporter.write(figures.as_markdown(found))
+        folder = config.getoption("--figures")
+        if folder:
+            figures.write(found, Path(folder))

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from counted_frames import grid
 from mlflow import MlflowClient
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from recorded_grid import record_grid
 from typed_commands import call
 
@@ -37,6 +36,8 @@ def recorded(tmp_path_factory, store_template) -> Path:
             (str(before / "mlruns" / "0"),),
         )
     before.rename(root / "kept")
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     SqlAlchemyStore._engine_map[f"sqlite:///{before}/mlflow.db"].dispose()
     return root
 
@@ -54,6 +55,8 @@ def project(recorded) -> Iterator[Callable[[str], Path]]:
     yield put
     for folder in [recorded / "before", *made]:
         shutil.rmtree(folder, ignore_errors=True)
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
     for engine in SqlAlchemyStore._engine_map.values():
         engine.dispose()  # MLflow keeps connections to what is removed here
 
@@ -114,7 +117,7 @@ def test_a_moved_project_is_read_where_it_is_and_reading_changes_nothing(
 
 
 def test_a_further_run_in_a_moved_project_puts_its_files_into_the_new_place(
-    project, recorded, tmp_path
+    note, project, recorded, tmp_path
 ):
     after = project("after")
     run = further_run(after, tmp_path / "journals")
@@ -122,6 +125,12 @@ def test_a_further_run_in_a_moved_project_puts_its_files_into_the_new_place(
     assert not (recorded / "before").exists()
     assert places_in(after) == {str(after)}  # also for MLflow's own pages
     assert intervals(compared(after)) == {"seeds, sources"}
+    note(
+        "project that was moved",
+        ran="compare, a further run, compare again",
+        found="intervals from counts both times; new files in the new place, the old one not made anew",
+        bar="the same intervals, nothing written to the old place",
+    )
 
 
 def test_a_copy_writes_nothing_into_the_place_of_the_original_and_the_original_nothing_into_it(

@@ -155,7 +155,7 @@ def test_pages_without_end_end():
         list(MlflowStore(uri, "cryossl").search(["1"], ""))
 
 
-def test_a_server_that_names_an_hour_delays_no_run(tmp_path, monkeypatch):
+def test_a_server_that_names_an_hour_delays_no_run(note, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
     with peer(NamesAnHour) as uri:
         begun = time.monotonic()
@@ -163,7 +163,14 @@ def test_a_server_that_names_an_hour_delays_no_run(tmp_path, monkeypatch):
         with tracker.invocation(name="n", tags=TAGS) as run:
             record(run, epochs=range(2))
         assert tracker.sync() > 0
-        assert time.monotonic() - begun < LIMIT_SECONDS
+        waited = time.monotonic() - begun
+        assert waited < LIMIT_SECONDS
+    note(
+        "tracking server that answers Retry-After: 3600",
+        ran="a run from start to end",
+        found=f"{waited:.1f} s in all, entries kept for later",
+        bar=f"under {LIMIT_SECONDS:g} s",
+    )
 
 
 def test_a_process_ends_though_a_library_still_waits_for_files(sqlite_uri, tmp_path, monkeypatch):

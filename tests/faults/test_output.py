@@ -47,10 +47,16 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252:strict"])
 @pytest.mark.parametrize("words", ["data check data", "status --name x"])
-def test_a_command_prints_in_any_encoding(folder, encoding, words):
+def test_a_command_prints_in_any_encoding(note, folder, encoding, words):
     done = shell(f"$cryossl {words}", folder, PYTHONIOENCODING=encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert ("[ok]" if "data" in words else "[failed]") in done.stdout.decode(encoding.split(":")[0])
+    note(
+        f"output in {encoding}: {words}",
+        ran="the command in a process of its own",
+        found="exit code 0, marks as [ok] and [failed]",
+        bar="no UnicodeEncodeError",
+    )
 
 
 def test_a_locale_without_utf8_prints_ascii(folder):

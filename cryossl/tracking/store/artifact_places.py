@@ -59,7 +59,8 @@ def mend_places(database: Path) -> list[Path]:
     there. A place that somebody chose elsewhere is kept: its files are there, none are beside the
     database, and no database is beside them.
 
-    Returns the folders that were named before. Raises OSError if the database cannot be written.
+    Returns the folders that were named before, those without runs left out. Raises OSError if the
+    database cannot be written.
     """
     before = []
     try:
@@ -67,6 +68,7 @@ def mend_places(database: Path) -> list[Path]:
             places = store.execute(_PLACES).fetchall()
             # The default experiment was made with the database.
             origins = {local_path(location or "") for number, location, _ in places if not number}
+            with_runs = {experiment for experiment, _, used in places if used}
             made_in = {one.parent for one in origins if one is not None}
             for experiment, location, used in places:
                 old = local_path(location or "")
@@ -75,7 +77,7 @@ def mend_places(database: Path) -> list[Path]:
                     continue
                 if _has_moved(database, old, new, known=bool(used) or old.parent in made_in):
                     _move(store, experiment, location, old=old, new=new)
-                    before.append(old.parent)
+                    before += [old.parent] * (experiment in with_runs)
     except sqlite3.Error as error:
         raise OSError(f"its places of files cannot be mended: {error}") from None
     return list(dict.fromkeys(before))

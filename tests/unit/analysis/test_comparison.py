@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -251,7 +252,9 @@ def tagged(seed: int, **tags: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("tag", ["data_digest", "code_digest"])
-def test_seeds_on_other_data_or_by_other_code_are_never_pooled(tag: str) -> None:
+def test_seeds_on_other_data_or_by_other_code_are_never_pooled(
+    tag: str, note: Callable[..., None]
+) -> None:
     one, same, other = (
         tagged(0, **{tag: "aaa"}),
         tagged(1, **{tag: "aaa"}),
@@ -267,6 +270,12 @@ def test_seeds_on_other_data_or_by_other_code_are_never_pooled(tag: str) -> None
     }
     unknown = compare(frame(*one, *note_runs(seed=1)))
     assert arm(unknown, "naive")["seeds"].text == "1"
+    note(
+        f"other {word} at the same path",
+        ran="seed 0 with one, seed 1 with another or an unknown one, then `compare`",
+        found="1 seed in the table, the other group named",
+        bar="never pooled",
+    )
 
 
 def test_the_same_data_at_another_place_are_pooled() -> None:
