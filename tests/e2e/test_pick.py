@@ -29,7 +29,7 @@ FORMATS = "star,particles,box,cbox,csv,topaz,coco"
 @pytest.fixture(scope="module")
 def trained(lab):
     """A run whose baseline finds particles."""
-    done = lab.run("--strategies", "naive", "--baseline-epochs", "30", "--views", "4")
+    done = lab.run("--strategies", "naive", "--least-steps", "150", "--views", "4")
     assert done.code == 0, done.err
     return lab
 
@@ -65,7 +65,7 @@ def baseline(lab) -> str:
 
 def test_every_format_holds_the_same_picks(written):
     table = pd.read_csv(written / "picks.csv")
-    assert len(table) > 20
+    assert len(table) > 8
     particles = starfile.read(written / "particles.star")["particles"]
     np.testing.assert_allclose(
         particles[["rlnCoordinateX", "rlnCoordinateY"]].to_numpy(),
@@ -88,7 +88,6 @@ def test_particle_f1_of_the_written_picks_is_the_logged_one(trained, written):
     document = json.loads((trained.data / "annotations" / "instances_test.json").read_text())
     table = pd.read_csv(written / "picks.csv")
     table["name"] = [Path(name).name for name in table.iloc[:, 0]]
-    assert "border" not in table
     counts = np.zeros(3, int)
     for image in document["images"]:
         boxes = np.array(
@@ -97,7 +96,7 @@ def test_particle_f1_of_the_written_picks_is_the_logged_one(trained, written):
         )
         truths = boxes[:, :2] + boxes[:, 2:] / 2
         found = table.loc[table["name"] == image["file_name"]].iloc[:, [1, 2]].to_numpy() + 0.5
-        band = border(trained, image["file_name"])
+        band = border(trained)
         low, high = band, image["width"] - band
         truths, found = (
             places[((places >= low) & (places < high)).all(axis=1)] for places in (truths, found)
@@ -106,11 +105,15 @@ def test_particle_f1_of_the_written_picks_is_the_logged_one(trained, written):
         hits = int((maximum_bipartite_matching(csr_array(near), perm_type="column") >= 0).sum())
         counts += (hits, len(found) - hits, len(truths) - hits)
     tp, fp, fn = counts
-    logged = trained.numbers()["supervised 0"]["test/particle_f1"]
+    ((logged,),) = trained.asked(
+        "SELECT value FROM latest_metrics WHERE key = 'test/particle_f1' AND run_uuid = "
+        f"'{baseline(trained)}'"
+    )
+    assert logged > 0.3
     assert 2 * tp / (2 * tp + fp + fn) == pytest.approx(logged, abs=1e-9)
 
 
-def border(lab, _name: str) -> int:
+def border(lab) -> int:
     """Width of the unlabelled band, as `data check` measures it."""
     done = call("data", "check", str(lab.data))
     return max(int(width) for width in re.findall(r"unlabelled band (\d+) px", done.out))
