@@ -61,7 +61,8 @@ def content(uri: str) -> dict[str, object]:
             {
                 name: value
                 for name, value in run.data.tags.items()
-                if name not in ("mlflow.parentRunId", "cryossl.heartbeat", "mlflow.source.name")
+                if name not in ("mlflow.parentRunId", "cryossl.heartbeat")
+                and not name.startswith("mlflow.source.")  # of the process that sent it
             },
             names.get(run.data.tags.get("mlflow.parentRunId", "")),
             [entry.dataset.digest for entry in run.inputs.dataset_inputs],

@@ -10,7 +10,7 @@ import pytest
 from mlflow import MlflowClient
 from recorded_runs import PROJECT, TAGS, points, runs_of
 
-from cryossl.errors import TrackingError
+from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.tracking.reader import read_runs
 from cryossl.tracking.tracker import Tracker
 
@@ -69,10 +69,9 @@ class TestEnvironment:
         with pytest.raises(TrackingError, match="cannot be opened"):
             Tracker("sqlite:////proc/no/such/folder/mlflow.db", "cryossl", tmp_path / "j")
 
-    def test_reading_a_store_that_is_not_there_finds_nothing_and_makes_nothing(self, tmp_path):
-        frame = read_runs(f"sqlite:///{tmp_path}/none.db", "cryossl", kind="iteration", tags={})
-        assert frame.empty
-        assert list(frame.columns) == ["run_id", "parent_id", "status", "start_time"]
+    def test_reading_a_store_that_is_not_there_says_so_and_makes_nothing(self, tmp_path):
+        with pytest.raises(NoExperimentError, match="there is no tracking store"):
+            read_runs(f"sqlite:///{tmp_path}/none.db", "cryossl", kind="iteration", tags={})
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("module", ["tracker", "reader"])

@@ -114,4 +114,4 @@ def test_a_name_that_is_not_utf8_is_shown_escaped(folder):
         done = shell(f"$cryossl {words}", folder)
         assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
     done = shell("$cryossl data check bad", folder)
-    assert b"train/b\\xffd.png: the file name" in done.stdout
+    assert b"the file name 'b\\udcffd.png' is not a relative path" in done.stdout

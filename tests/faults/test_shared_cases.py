@@ -18,9 +18,10 @@ from typed_commands import call
 from cryossl.data.images import read_picture
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "cases"
-pytestmark = pytest.mark.skipif(
-    not CASES.is_dir(), reason="shared/cases is not beside the checkout"
-)
+pytestmark = [
+    pytest.mark.skipif(not CASES.is_dir(), reason="shared/cases is not beside the checkout"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # pycocotools
+]
 
 
 @pytest.fixture

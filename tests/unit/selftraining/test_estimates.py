@@ -40,7 +40,7 @@ def store_plan(train: int, *, tile_px: int = 256) -> StorePlan:
         for number in range(count)
     )
     size = SIDE * SIDE * len(micrographs)
-    return StorePlan("", tile_px, micrographs, size, size, ())
+    return StorePlan("", "", tile_px, micrographs, size, size, ())
 
 
 def estimated(train: int, *, tile_px: int = 256, **settings: object) -> Estimate:
