@@ -132,11 +132,15 @@ def import_labels(labels: tuple[Path, ...], folder: Path, **options: Any) -> Non
         f"{abs(done.found.random_errors):.1f}"
         + (f"; {done.copied} pictures were copied" if request.link and done.copied else "")
     )
+    start = f"cryossl run --data {shlex.quote(str(folder))}"
+    if not done.pool:
+        click.echo(
+            f"every micrograph is labelled; to try fewer labels: {start} --ratio 10; to add "
+            "unlabelled ones, import with a folder that has them too"
+        )
+        return
     alone = "" if done.validation > 1 else " --validation-from labelled"
-    click.echo(
-        f"go on with: cryossl run --data {shlex.quote(str(folder))} --labelled "
-        f"{shlex.quote(str(folder / 'labelled.txt'))}{alone}"
-    )
+    click.echo(f"go on with: {start} --labelled {shlex.quote(str(folder / 'labelled.txt'))}{alone}")
 
 
 def show(path: Path, folder: Path, settings: InputSettings, *, count: int) -> None:
