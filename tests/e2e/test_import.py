@@ -142,7 +142,7 @@ def test_a_run_begins_with_the_command_that_the_import_prints(
         "--batch-size", "2", "--decoder-width", "4",
     )  # fmt: skip
     assert begun.code == 0, begun.err
-    assert "6 training micrographs: 3 labelled, 3 unlabelled" in begun.out
+    assert "6 training micrographs: 3 labelled (50%), 3 unlabelled" in begun.out
 
 
 def test_real_labels_that_are_mirrored_stop_the_import(

@@ -149,8 +149,8 @@ places = st.floats(0, 4096, allow_nan=False).map(lambda value: round(value, 3))
 @pytest.mark.parametrize("form", ["star", "particles", "cbox", "box", "csv", "topaz", "coco"])
 @settings(max_examples=15)
 @given(
-    centres=st.lists(st.tuples(places, places), min_size=1, max_size=5),
-    others=st.lists(st.tuples(places, places), min_size=1, max_size=3),
+    centres=st.lists(st.tuples(places, places), min_size=1, max_size=5, unique=True),
+    others=st.lists(st.tuples(places, places), min_size=1, max_size=3, unique=True),
 )
 def test_what_is_written_is_read_back(
     form: str, centres: list[tuple[float, float]], others: list[tuple[float, float]]
