@@ -79,10 +79,6 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
         if guess.interval is not None:
             why = f" ({guess.why})" if guess.why else ""
             lines.append(f"95% interval over {guess.method}{why}: {span(guess.interval)}")
-            if metric in SCORES and not guess.why:
-                lines.append(
-                    "its estimate is the difference of the scores of counts summed over seeds"
-                )
         lines.append("formulas: docs/statistics.md")
     return "\n".join(lines) + "\n"
 

@@ -60,7 +60,7 @@ def choose_threads(
         f"{precision}, {most} cores"
     )
     known = _earlier_choices(memory)
-    if name not in known:
+    if not 1 <= known.get(name, 0) <= most:
         _, step = _work(config, tile_px=tile_px, device=device, precision=precision)
         known[name] = fewest_threads(step_seconds_by_threads(step, most=most))
         memory.parent.mkdir(parents=True, exist_ok=True)
@@ -114,12 +114,13 @@ def _work(
 
 
 def _earlier_choices(memory: Path) -> dict[str, int]:
-    """Name of a network, tile and machine -> threads; empty if the file is missing or damaged."""
+    """Name of a network, tile and machine -> threads; what is damaged is left out."""
     try:
         found = json.loads(memory.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: threads for name, threads in pairs if type(threads) is int}
 
 
 def _median_seconds(

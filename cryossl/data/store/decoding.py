@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,9 +55,10 @@ def decode_into(
 ) -> None:
     """Write a store's two flat files, from the first micrograph that is not yet written.
 
-    The file PROGRESS has the number of micrographs that are safely on disk. Each micrograph has
-    a fixed position, so a batch may be written twice. Reports "decode" in batches. Raises DataError
-    for a picture that cannot be used, StorageError without space, OSError from writing.
+    The file PROGRESS has the SHA-256 of each batch that is safely on disk; one that has changed
+    since is decoded again. Each micrograph has a fixed position, so a batch may be written twice.
+    Reports "decode" in batches. Raises DataError for a picture that cannot be used, StorageError
+    without space, OSError from writing.
     """
     jobs = [
         _Job(micrograph, particles, stored, files[stored.id])
@@ -65,23 +67,28 @@ def decode_into(
         )
     ]
     progress = folder / PROGRESS
-    done = _done(progress)
-    _check_space(folder, jobs[done:])
-    batches = -(-len(jobs) // BATCH_MICROGRAPHS)
+    written = _written(progress)
+    _check_space(folder, jobs[len(written) * BATCH_MICROGRAPHS :])
+    batches = [
+        jobs[start : start + BATCH_MICROGRAPHS] for start in range(0, len(jobs), BATCH_MICROGRAPHS)
+    ]
     with (
         _open_flat(folder / PICTURES, store_plan.picture_bytes) as picture_file,
         _open_flat(folder / TRUTH, store_plan.truth_bytes) as truth_file,
         ThreadPoolExecutor(_threads(store_plan)) as pool,
     ):
         write = partial(_write, picture_file, truth_file, settings)
-        for start in range(done, len(jobs), BATCH_MICROGRAPHS):
-            batch = jobs[start : start + BATCH_MICROGRAPHS]
-            for _written in pool.map(write, batch):
+        content = partial(_content, picture_file, truth_file)
+        for number, batch in enumerate(batches):
+            if number < len(written) and content(batch) == written[number]:
+                continue
+            for _done in pool.map(write, batch):
                 pass
             os.fsync(picture_file)
             os.fsync(truth_file)
-            write_durably(progress, json.dumps({"micrographs": start + len(batch)}).encode())
-            report(Progress("decode", start // BATCH_MICROGRAPHS + 1, batches, "batch"))
+            written = [*written[:number], content(batch)]
+            write_durably(progress, json.dumps(written).encode())
+            report(Progress("decode", number + 1, len(batches), "batch"))
 
 
 def particle_centres(store_plan: StorePlan, dataset: DataSet) -> Float64[np.ndarray, "particles 2"]:
@@ -99,11 +106,24 @@ def particle_centres(store_plan: StorePlan, dataset: DataSet) -> Float64[np.ndar
     return np.concatenate(found)
 
 
-def _done(progress: Path) -> int:
+def _written(progress: Path) -> list[str]:
+    """The SHA-256 of each batch that is written; none if the file is missing or damaged."""
     try:
-        return int(json.loads(progress.read_text())["micrographs"])
-    except FileNotFoundError:
-        return 0
+        found = json.loads(progress.read_text())
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else []
+
+
+def _content(picture_file: int, truth_file: int, batch: Sequence[_Job]) -> str:
+    """The SHA-256 of what the files hold of a batch."""
+    found = hashlib.sha256()
+    for stored in (job.stored for job in batch):
+        size = stored.height_px * stored.width_px
+        found.update(os.pread(picture_file, size, stored.picture_offset))
+        if stored.truth_offset is not None:
+            found.update(os.pread(truth_file, size, stored.truth_offset))
+    return found.hexdigest()
 
 
 def _check_space(folder: Path, jobs: list[_Job]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cryossl.errors import ChangedDataError
 from cryossl.progress.events import OnProgress, Progress
+from cryossl.system.digest import digest
 from cryossl.system.file_lock import FileLock
 from cryossl.system.files import file_sha256, write_durably
 
@@ -121,15 +122,17 @@ def _settled(state: FileState) -> bool:
 def _recall(memory: Path) -> dict[str, HashedFile]:
     """The remembered hashes; none if the file is missing or damaged, because it only saves time."""
     try:
+        document = json.loads(memory.read_text())
+        if document["sha256"] != digest(document["files"]):
+            return {}
         return {
             path: HashedFile(content, FileState(*map(int, state)))
-            for path, (content, *state) in json.loads(memory.read_text()).items()
+            for path, (content, *state) in document["files"].items()
         }
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 
 def _as_json(known: dict[str, HashedFile]) -> bytes:
-    return json.dumps(
-        {path: [file.sha256, *astuple(file.state)] for path, file in sorted(known.items())}
-    ).encode()
+    files = {path: [file.sha256, *astuple(file.state)] for path, file in sorted(known.items())}
+    return json.dumps({"sha256": digest(files), "files": files}).encode()

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from cryossl.data.store import file_hashes
 from cryossl.data.store.file_hashes import hash_files
 from cryossl.errors import DataError
 from cryossl.progress.events import Progress, silent
+from cryossl.system.files import file_sha256
 
 
 def settled_file(path: Path, content: bytes) -> Path:
@@ -29,12 +31,22 @@ def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
     assert hashed[path].sha256 == hashlib.sha256(b"abc").hexdigest()
 
 
-def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
+def test_an_unchanged_file_is_not_read_again_unless_the_memory_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = settled_file(tmp_path / "a.jpg", b"abc")
-    memory = tmp_path / "hashes.json"
-    hash_files([path], memory=memory, report=silent)
-    memory.write_text(memory.read_text().replace(hashlib.sha256(b"abc").hexdigest(), "remembered"))
-    assert hash_files([path], memory=memory, report=silent)[path].sha256 == "remembered"
+    memory, read = tmp_path / "hashes.json", []
+    first = hash_files([path], memory=memory, report=silent)
+    monkeypatch.setattr(
+        file_hashes, "file_sha256", lambda one: (read.append(one), file_sha256(one))[1]
+    )
+    assert hash_files([path], memory=memory, report=silent) == first
+    assert read == []
+    text = memory.read_text()
+    place = text.index(first[path].sha256) + 7
+    memory.write_text(text[:place] + ("0" if text[place] != "0" else "1") + text[place + 1 :])
+    assert hash_files([path], memory=memory, report=silent) == first
+    assert read == [path]
 
 
 def test_a_file_changed_in_place_with_its_time_put_back_is_read_again(tmp_path: Path) -> None:
@@ -69,7 +81,10 @@ def test_what_is_remembered_of_another_data_set_stays(tmp_path: Path) -> None:
     settled_file(second, b"b")
     for path in (first, second):
         hash_files([path], memory=tmp_path / "hashes.json", report=silent)
-    assert set(json.loads((tmp_path / "hashes.json").read_text())) == {str(first), str(second)}
+    assert set(json.loads((tmp_path / "hashes.json").read_text())["files"]) == {
+        str(first),
+        str(second),
+    }
 
 
 def test_progress_is_told_in_files(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_stores import make_store, many
+from small_stores import make_store, many, tree
 
 from cryossl.progress.events import Progress
 
@@ -113,6 +113,30 @@ def test_a_builder_goes_on_at_the_next_batch(tmp_path: Path) -> None:
     assert [event for event in events if event.phase == "decode"] == [
         Progress("decode", 2, 2, "batch")
     ]
+
+
+@pytest.mark.parametrize("damage", ["truth", "progress", "empty progress", "other progress"])
+def test_what_was_damaged_while_a_store_was_unfinished_is_decoded_again(
+    tmp_path: Path, damage: str
+) -> None:
+    dataset = many(tmp_path / "data")
+
+    def stop(event: Progress) -> None:
+        if event.phase == "decode":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_store(dataset, tmp_path / "work", report=stop)
+    (partial,) = (tmp_path / "work").glob("store-*.partial")
+    if damage == "truth":
+        content = bytearray((partial / "truth.u8").read_bytes())
+        content[:300] = bytes(value ^ 1 for value in content[:300])
+        (partial / "truth.u8").write_bytes(content)
+    else:
+        text = {"progress": '["00', "empty progress": "", "other progress": '{"micrographs": 100}'}
+        (partial / "progress.json").write_text(text[damage])
+    mended = make_store(dataset, tmp_path / "work")
+    assert tree(mended.folder) == tree(make_store(dataset, tmp_path / "calm").folder)
 
 
 def test_two_processes_that_want_the_same_store_share_it(tmp_path: Path) -> None:

@@ -53,8 +53,14 @@ def test_threads_that_were_chosen_once_stay_chosen(tmp_path, threads_restored, m
     if not memory.exists():
         pytest.skip("one core: there is nothing to choose")
     (name,) = json.loads(memory.read_text())
-    memory.write_text(json.dumps({name: 77}))
-    assert choose_threads(small(), tile_px=32, device=CPU, memory=memory) == 77
+    memory.write_text(json.dumps({name: 3 - min(first, 2)}))
+    again = choose_threads(small(), tile_px=32, device=CPU, memory=memory)
+    assert again == 3 - min(first, 2)
+    for damaged in ("two", 999_999, 0, None, True):
+        memory.write_text(json.dumps({name: damaged}))
+        again = choose_threads(small(), tile_px=32, device=CPU, memory=memory)
+        assert 1 <= again <= 64
+        assert json.loads(memory.read_text())[name] == again
 
 
 @pytest.mark.parametrize(
