@@ -131,7 +131,7 @@ def _require_unchanged(folder: Path) -> None:
     """Raise DataError if the files are not those that were written, by name and content.
 
     A data set without the file of sums, as earlier versions wrote them, is believed; one with a
-    file of sums that is damaged is not.
+    file of sums that is damaged is not. Hidden files, which are no data, do not count.
     """
     sums = folder / SUMS_FILE
     try:
@@ -145,7 +145,8 @@ def _require_unchanged(folder: Path) -> None:
     expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     if not expected:
         raise _changed(sums, folder)
-    found = {path.relative_to(folder).as_posix() for path in _files(folder)} - {SUMS_FILE}
+    names = (path.relative_to(folder).as_posix() for path in _files(folder))
+    found = {name for name in names if not name.rpartition("/")[2].startswith(".")} - {SUMS_FILE}
     for name in sorted(found | expected.keys()):
         try:
             same = name in found and file_sha256(folder / name) == expected.get(name)

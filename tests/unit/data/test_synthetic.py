@@ -256,6 +256,13 @@ def test_a_data_set_of_an_earlier_version_without_sums_is_believed(tmp_path: Pat
     synthesise(folder, seed=0, **SMALL, report=silent)
 
 
+def test_a_hidden_file_beside_the_data_does_not_count(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    synthesise(folder, seed=0, **SMALL, report=silent)
+    (folder / "train" / ".DS_Store").write_bytes(b"")
+    synthesise(folder, seed=0, **SMALL, report=silent)
+
+
 def test_a_data_set_of_another_seed_is_left_alone(tmp_path: Path) -> None:
     synthesise(tmp_path / "data", seed=0, report=silent, **SMALL)
     with pytest.raises(DataError, match="does not hold this synthetic data set"):
