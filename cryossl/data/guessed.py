@@ -6,9 +6,10 @@ beginning is a source only if it is repeated: several files each, and a plausibl
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 _SIZES_NAME = "all"
 """The one group of pictures whose sizes are too many to tell anything."""
@@ -22,12 +23,15 @@ _MONTH = (
 _OWN = re.compile(
     r"(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     r"|\d+t\d+z?"
-    rf"|\d{{0,4}}{_MONTH}\d{{1,4}}[a-z]?|\d{{1,4}}{_MONTH}"
+    rf"|(?:\d{{1,4}}[_.\- ])?{_MONTH}[_.\- ]\d{{1,2}}[_.\- ,]+\d{{2,4}}"
+    rf"|\d{{1,4}}[_.\- ]{_MONTH}(?:[_.\- ]\d{{2,4}})?"
+    rf"|\d{{0,4}}{_MONTH}\d{{1,8}}[a-z]{{0,2}}|\d{{1,4}}{_MONTH}"
     r"|[0-9a-f]{8,}"
     r"|\d+)[_.\- ]+",
     re.IGNORECASE,
 )
-_EMPIAR = re.compile(r"(1[0-4]\d{3})[_-]")
+_NAMED_ENTRY = re.compile(r"(empiar|emdb?)[_.\- ]*(\d{4,6})(?![0-9a-z])", re.IGNORECASE)
+_BARE_ENTRY = re.compile(r"(1[0-4]\d{3})[_-]")
 _WORD = re.compile(r"([A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)[_-]")
 # Words that microscope, processing and annotation programs write, for any sample.
 _GENERIC = re.compile(
@@ -36,8 +40,8 @@ _GENERIC = re.compile(
     r"|motioncorr?|patch|integrated|train|val|valid|test|exposures?|exp|pos|positions?|sessions?"
     r"|tilt|ts|batch|task|job|j|raw|file|scan|slice|snapshot|screenshot|untitled|copy|item|part"
     r"|particles?|no|nr|id|[glnsvx]|falcon|ceta|gatan|k[23]|krios|titan|glacios|talos|polara"
-    r"|tecnai|epu|serialepu|serialem|leginon|relion|cryosparc|eer|mrcs?|tiff?|jpe?g|png)\d*"
-    r"|\d+(?:sq|hl|es|en|ex|fc|fh|gr|ef|em|ed|x)",
+    r"|empiar|emdb?|tecnai|epu|serialepu|serialem|leginon|relion|cryosparc|eer|mrcs?|tiff?|jpe?g|png)\d*"
+    r"|[a-z]|\d+(?:sq|hl|es|en|ex|fc|fh|gr|ef|em|ed|x)",
     re.IGNORECASE,
 )
 
@@ -48,18 +52,20 @@ def from_names(names: Mapping[str, str]) -> dict[str, str]:
     Read is what stands before the first `_` or `-`, after the numbers, dates and hashes that
     programs put in front:
 
-    - an EMPIAR entry (five digits, 10000 to 14999), if most files share theirs with others, and the
-      numbers are no series;
+    - an entry of EMPIAR (five digits, 10000 to 14999, or any number after `EMPIAR`) or of EMDB
+      (after `EMD`), if most files share theirs with others, and the bare numbers are no series;
     - a word that several files share and that no program writes. Words that differ in their numbers
       alone (`apo1`, `apo2`) are sources if there are few of them, else their common letters are.
 
     Nothing is guessed where most files that begin with an entry or a word share it with no other.
     """
-    entries = {key: entry for key, name in names.items() if (entry := _entry(name))}
-    found = _entries(entries)
+    named = {key: entry for key, name in names.items() if (entry := _entry(name, _NAMED_ENTRY))}
+    bare = {key: entry for key, name in names.items() if (entry := _entry(name, _BARE_ENTRY))}
+    entries = named if _is_series(bare.values()) else bare | named
+    found = entries if _repeated(Counter(entries.values())) else {}
     words = {key: word for key, name in names.items() if key not in found and (word := _word(name))}
     found |= _words(words)
-    told = 2 * len(found) >= len(entries.keys() | words.keys())
+    told = 2 * len(found) >= len(bare.keys() | named.keys() | words.keys())
     return found if told and _repeated(Counter(found.values())) else {}
 
 
@@ -74,11 +80,12 @@ def from_sizes(sizes: Mapping[str, tuple[int, int]]) -> dict[str, str]:
     }
 
 
-def _entry(name: str) -> str:
-    """The EMPIAR entry at the beginning, or after a program's own numbers and hashes."""
+def _entry(name: str, form: re.Pattern[str]) -> str:
+    """The entry at the beginning, or after a program's own numbers and hashes."""
     while True:
-        if match := _EMPIAR.match(name):
-            return match[1]
+        if match := form.match(name):
+            archive = "EMD-" if match[1].upper().startswith("EMD") else ""
+            return f"{archive}{match[form.groups]}"
         own = _OWN.match(name)
         if own is None:
             return ""
@@ -92,11 +99,12 @@ def _word(name: str) -> str:
     return "" if match is None or _GENERIC.fullmatch(match[1]) else match[1]
 
 
-def _entries(entries: Mapping[str, str]) -> dict[str, str]:
-    count = Counter(entries.values())
-    numbers = sorted(int(entry) for entry in count)
-    series = len(numbers) > 3 and numbers[-1] - numbers[0] < 2 * len(numbers)
-    return dict(entries) if not series and _repeated(count) else {}
+def _is_series(entries: Iterable[str]) -> bool:
+    """Whether at least half of the numbers of a series with a fixed step are there."""
+    numbers = sorted({int(entry) for entry in entries})
+    span = numbers[-1] - numbers[0] if numbers else 0
+    step = math.gcd(*(number - numbers[0] for number in numbers))
+    return len(numbers) > 3 and span < 2 * step * len(numbers)
 
 
 def _words(words: Mapping[str, str]) -> dict[str, str]:

@@ -68,6 +68,20 @@ def is_dummy(annotation: Mapping[str, Any]) -> bool:
     )
 
 
+def is_fractional(annotation: Mapping[str, Any]) -> bool:
+    """Whether all coordinates are from 0 to 1 and some lie between: parts of the picture's sides.
+
+    Those of the polygons, or of the box if there are none. One of whole numbers may be a click in
+    the corner.
+    """
+    drawn, box = annotation.get("segmentation"), annotation.get("bbox")
+    polygons = _in_one_spelling(drawn) if isinstance(drawn, list) else []
+    lists = polygons or ([] if drawn else [box])
+    values = [number(value) for one in lists if isinstance(one, list) for value in one]
+    found = [value for value in values if value is not None and 0 <= value <= 1]
+    return len(found) == len(values) and not all(map(float.is_integer, found))
+
+
 def is_int(value: object) -> TypeGuard[int]:
     """Whether a value is an integer and not a boolean."""
     return isinstance(value, int) and not isinstance(value, bool)

@@ -54,7 +54,7 @@ class DataFolder:
         if not self.has(path):
             raise DataError(
                 f"{name!r} is a link out of the data set",
-                cure=f"{OUTSIDE_CURE}, or give --follow-links true",
+                cure=f"{OUTSIDE_CURE}, or give --follow-links",
             )
 
 
@@ -239,7 +239,7 @@ def survey(files: PartFiles, place: DataFolder) -> tuple[list[Path], tuple[str, 
     if unseen:
         notes.append(
             f"{len(unseen)} folders behind links are left out, the first is "
-            f"{unseen[0].relative_to(place.root).as_posix()}; --follow-links true reads them"
+            f"{unseen[0].relative_to(place.root).as_posix()}; --follow-links reads them"
         )
     return found, tuple(notes)
 

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +22,7 @@ from cryossl.data.coco.geometry import (
     NoAreaError,
     ShapeError,
     is_dummy,
+    is_fractional,
     is_int,
     number,
     read_shape,
@@ -35,14 +35,14 @@ Id = int | str
 _PARTICLE = ("particle", "particles")
 _FEW = 20
 """Annotations of a file for each one without area that is left out instead of refused."""
-_CONTENT = ("category_id", "bbox", "segmentation")
-"""What makes two annotations of a picture one."""
 _NAMED = 6
 """Records that the one fault of a kind names."""
 _QUOTED = re.compile(r"'[^']*'")
 _VALUE = re.compile(r"""['"\[{(].*(?:['"\]})]|\.\.\.)|\S*\d\S*|\b(?:None|True|False|nan|inf)\b""")
 
 _REMOVE = "mend or remove the annotation"
+_FRACTIONS = "its coordinates are all within 0 and 1, as are all others of its picture"
+_MULTIPLY = "coordinates are fractions of the picture; multiply by its sides"
 _EXPORT = "export the annotations as COCO JSON"
 
 
@@ -190,7 +190,7 @@ def read_records(
     )
     particles: dict[Id, Particles] = {}
     left_out = _LeftOut()
-    for image_id, rows in _group(annotations, images, left_out, faults).items():
+    for image_id, rows in _group(annotations, images, faults).items():
         size = _size(images[image_id], sizes)
         read = None if size is None else _read_particles(rows, wanted, size, left_out, faults)
         if read is not None:
@@ -345,12 +345,10 @@ def _category_names(entries: Sequence[Any], faults: FaultList) -> dict[Id, str]:
 def _group(
     entries: Sequence[Any],
     images: Mapping[Id, ImageRecord],
-    left_out: _LeftOut,
     faults: FaultList,
 ) -> dict[Id, list[tuple[int, Mapping[str, Any]]]]:
-    """Annotations by image id, in the order of the file, each with its index there."""
+    """Annotations with coordinates by image id, in the file's order, each with its index there."""
     grouped: dict[Id, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
-    seen: set[bytes] = set()
     for index, entry in enumerate(entries):
         label = _label("annotation", entry, index)
         if not isinstance(entry, dict):
@@ -361,13 +359,8 @@ def _group(
             problem = f"image_id {short(entry.get('image_id'))} is not among the images"
             faults.add(label, problem, _REMOVE)
             continue
-        text = repr((image_id, *(entry.get(name) for name in _CONTENT)))
-        what = blake2b(text.encode(errors="replace"), digest_size=16).digest()
-        if what in seen and not is_dummy(entry):
-            left_out.twice += 1
-            continue
-        seen.add(what)
-        grouped[image_id].append((index, entry))
+        if not is_dummy(entry):
+            grouped[image_id].append((index, entry))
     return grouped
 
 
@@ -383,19 +376,31 @@ def _read_particles(
     None if the picture is unlabelled, that is, if it has only annotations without coordinates or
     without area.
     """
+    if all(is_fractional(entry) for _, entry in rows):
+        index, entry = rows[0]
+        faults.add(_label("annotation", entry, index), _FRACTIONS, _MULTIPLY)
+        return None
     shapes: list[Box | RLE | Literal["outside", "other"]] = []
+    seen: set[Box | bytes] = set()
     outside = ""
     for index, entry in rows:
-        if is_dummy(entry):
-            continue
         label = _label("annotation", entry, index)
         try:
-            shapes.append(_shape(entry, wanted, size))
-            outside = outside or (label if shapes[-1] == "outside" else "")
+            shape = _shape(entry, wanted, size)
         except NoAreaError as error:
             left_out.without_area.append((label, str(error)))
+            continue
         except ShapeError as error:
             faults.add(label, str(error), _REMOVE)
+            continue
+        if isinstance(shape, str):
+            outside = outside or (label if shape == "outside" else "")
+        elif (read := shape["counts"] if isinstance(shape, dict) else shape) in seen:
+            left_out.twice += 1
+            continue
+        else:
+            seen.add(read)
+        shapes.append(shape)
     boxes = [shape for shape in shapes if isinstance(shape, tuple)]
     outlines = tuple(shape for shape in shapes if isinstance(shape, dict))
     left_out.outside += shapes.count("outside")

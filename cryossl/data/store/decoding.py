@@ -142,8 +142,11 @@ def _check_space(folder: Path, jobs: list[_Job]) -> None:
 
 @contextmanager
 def _open_flat(path: Path, size_bytes: int) -> Iterator[int]:
-    """A file descriptor of a file of that size, which is created if necessary."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    """A file descriptor of a file of that size, which is created if necessary.
+
+    With the permissions that the umask leaves, so that a group may continue what one of it began.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         os.ftruncate(descriptor, size_bytes)
         yield descriptor

@@ -128,28 +128,48 @@ def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
 
 
 def _require_unchanged(folder: Path) -> None:
-    """Raise DataError if a file is not as it was written; a data set without sums is believed."""
+    """Raise DataError if the files are not those that were written, by name and content.
+
+    A data set without the file of sums, as earlier versions wrote them, is believed; one with a
+    file of sums that is damaged is not. Hidden files, which are no data, do not count.
+    """
+    sums = folder / SUMS_FILE
     try:
-        lines = (folder / SUMS_FILE).read_text(encoding="utf-8").splitlines()
+        lines = sums.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        if not sums.is_symlink():
+            return
+        lines = []
     except (OSError, ValueError):
-        return
-    for line in lines:
-        expected, _, name = line.partition("  ")
+        lines = []
+    expected = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if not expected:
+        raise _changed(sums, folder)
+    names = (path.relative_to(folder).as_posix() for path in _files(folder))
+    found = {name for name in names if not name.rpartition("/")[2].startswith(".")} - {SUMS_FILE}
+    for name in sorted(found | expected.keys()):
         try:
-            changed = file_sha256(folder / name) != expected
+            same = name in found and file_sha256(folder / name) == expected.get(name)
         except OSError:
-            changed = True
-        if changed:
-            raise DataError(
-                f"{folder / name} is not as it was simulated",
-                cure=f"remove {folder}, it is written again; or copy it and give the copy as data",
-            )
+            same = False
+        if not same:
+            raise _changed(folder / name, folder)
+
+
+def _changed(path: Path, folder: Path) -> DataError:
+    return DataError(
+        f"{path} is not as it was simulated",
+        cure=f"remove {folder}, it is written again; or copy it and give the copy as data",
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
 
 
 def _sums(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
     return "".join(
-        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files
+        f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in _files(folder)
     )
 
 

@@ -56,6 +56,16 @@ ONE_FOR_EACH_FILE = {
     "a counter like EMPIAR entries": lambda i: f"{10000 + i}_a.png",
     "two files of each number": lambda i: f"{10000 + i // 2}_{i % 2}.png",
     "holes with two files": lambda i: f"{10000 + 37 * (i // 2)}_{i % 2}.png",
+    "a series with a step": lambda i: f"{12000 + 50 * (i // 4)}_{i % 4}.png",
+    "a series with gaps": lambda i: f"{12000 + 25 * (i // 4 * 3 // 2)}_{i % 4}.png",
+    "a date with a month's name": lambda i: f"05-Jan-2021_{i}_x.png",
+    "a date that begins with the year": lambda i: f"2021-Jan-05_{i}_x.png",
+    "a date that begins with the month": lambda i: f"Jan-05-2021_{i}_x.png",
+    "a date without a year": lambda i: f"05_Jan_{i}_x.png",
+    "a long date": lambda i: f"Jan052021_{i}_x.png",
+    "Leginon and a letter": lambda i: f"21jan05a_b_{i:05d}gr_x.mrc",
+    "Leginon with two letters": lambda i: f"21jan05ab_{i:05d}gr_x.mrc",
+    "an archive's name and a counter": lambda i: f"EMPIAR_{10000 + i}_x.png",
     "micrograph and counter": lambda i: f"micrograph_{i:04d}.png",
     "counter in a word": lambda i: f"micrograph{i:04d}_sum.png",
     "squares": lambda i: f"sq{i // 4}_{i}.png",
@@ -90,6 +100,27 @@ PEOPLE = {
 @pytest.mark.parametrize("people", PEOPLE)
 def test_beginnings_that_several_files_share_are_sources(people):
     assert sorted(guessed(PEOPLE[people](i) for i in range(FILES)).values()) == [20, 20]
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    ["EMPIAR-{}_", "EMPIAR_{}_", "empiar{}_", "EMPIAR {}-", "20210105_EMPIAR-{}_", "EMPIAR-{}."],
+)
+def test_an_entry_after_the_archive_s_name_is_the_source(beginning):
+    names = [f"{beginning.format((10017, 10028)[i % 2])}{i:03d}.jpg" for i in range(FILES)]
+    assert guessed(names) == {"10017": 20, "10028": 20}
+    assert guessed([*names, "10017_x.jpg"]) == {"10017": 21, "10028": 20}
+
+
+@pytest.mark.parametrize("beginning", ["EMD-{}_", "emd_{}_", "EMDB-{}-"])
+def test_an_entry_of_emdb_is_the_source(beginning):
+    names = (f"{beginning.format((1234, 21375)[i % 2])}{i:03d}.jpg" for i in range(FILES))
+    assert guessed(names) == {"EMD-1234": 20, "EMD-21375": 20}
+
+
+def test_neighbouring_entries_after_the_archive_s_name_are_no_series():
+    names = [f"EMPIAR-{10017 + i % 5}_{i:03d}.jpg" for i in range(FILES)]
+    assert len(guessed(names)) == 5
 
 
 def test_a_single_file_beside_repeated_entries_has_its_own():

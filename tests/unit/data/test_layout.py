@@ -236,7 +236,7 @@ def elsewhere(tmp_path):
 
 def test_links_lead_out_of_the_data_set_on_request_alone(tmp_path):
     root = elsewhere(tmp_path)
-    assert "--follow-links true" in refusal(root)
+    assert "or give --follow-links; " in refusal(root)
     found = read_dataset(root, border=0, max_megapixels=1, follow_links=True)
     ids = [micrograph.id for micrograph in found.train.micrographs]
     assert {"train/10017_a.jpg", "train/10017_b.png", "train/10017_u"} < set(ids)

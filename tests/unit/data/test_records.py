@@ -371,6 +371,74 @@ def test_an_annotation_that_is_there_twice_counts_once():
     assert "2 annotations are there twice" in records.notes[0]
 
 
+RECTANGLE = [5, 7, 15, 7, 15, 19, 5, 19]
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"bbox": [5.0, 7.0, 10.0, 12.0]},
+        {"bbox": ["5", "7", "10", "12.0"]},
+        {"segmentation": None},
+        {"segmentation": [[]]},
+        {"segmentation": ""},
+        {"category_id": "1"},
+        {"category_id": None},
+    ],
+)
+def test_a_box_that_is_there_twice_counts_once_however_it_is_written(spelling):
+    records, faults = read(
+        document(box(1, [5, 7, 10, 12]), box(2, [5, 7, 10, 12]) | spelling, box(3, [25, 7, 9, 9]))
+    )
+    assert (faults, records.particles[0].count) == ([], 2)
+    assert "1 annotations are there twice" in records.notes[0]
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        RECTANGLE,
+        [[float(value) for value in RECTANGLE]],
+        [[5, 7], [15, 7], [15, 19], [5, 19]],
+        [[*RECTANGLE[2:], *RECTANGLE[:2]]],
+    ],
+)
+def test_an_outline_that_is_there_twice_counts_once_however_it_is_written(drawn):
+    twice = [box(1, [5, 7, 10, 12], segmentation=one) for one in ([RECTANGLE], drawn)]
+    records, faults = read(document(*twice))
+    assert (faults, records.particles[0].count) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [
+        {"bbox": [0.25, 0.5, 0.1, 0.1]},
+        {"bbox": ["0.25", "0.5", "0.1", "0.1"]},
+        {"bbox": [0, 0, 0.5, 1.0]},
+        {"bbox": [5, 7, 10, 12], "segmentation": [[0.1, 0.1, 0.5, 0.1, 0.5, 0.5]]},
+    ],
+)
+def test_coordinates_in_fractions_of_the_picture_are_one_fault_with_its_cure(fractions):
+    names = {0: "a.jpg", 1: "b.jpg"}
+    images = [
+        {"id": key, "file_name": name, "height": HEIGHT, "width": WIDTH}
+        for key, name in names.items()
+    ]
+    rows = [
+        box(number, [0.5, 0.5, 0.2, 0.2], image_id=number % 2) | fractions for number in range(6)
+    ]
+    _, faults = read(document(*rows, images=images))
+    (fault,) = faults
+    assert "within 0 and 1" in fault.problem
+    assert "1 more like it" in fault.problem
+    assert "multiply by its sides" in fault.cure
+
+
+def test_a_small_box_beside_others_or_in_whole_numbers_is_in_px():
+    assert read(document(box(1, [0.5, 0.5, 0.5, 0.5]), box(2, [5, 7, 9, 9])))[1] == []
+    assert read(document(box(1, [0, 0, 1, 1])))[1] == []
+
+
 def test_two_annotations_with_one_id_are_two():
     records, faults = read(document(box(1, [5, 7, 10, 12]), box(1, [25, 7, 10, 12])))
     assert (faults, records.particles[0].count) == ([], 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from small_stores import make_store, many, tree
 
 from cryossl.progress.events import Progress
+from cryossl.system.file_lock import shared_as
 
 TESTS = Path(__file__).parents[2]
 
@@ -157,3 +159,26 @@ def test_two_processes_that_want_the_same_store_share_it(tmp_path: Path) -> None
     assert [process.returncode for process in started] == [0, 0]
     assert len(keys) == 1
     assert len([path for path in (tmp_path / "work").glob("store-*") if path.is_dir()]) == 1
+
+
+@pytest.mark.parametrize(("mode", "made"), [(0o2775, 0o664), (0o755, 0o644)])
+def test_a_group_may_continue_an_interrupted_store_in_the_folder_that_it_shares(
+    tmp_path: Path, mode: int, made: int
+) -> None:
+    def stop_decoding(event: Progress) -> None:
+        if event.phase == "decode":
+            raise KeyboardInterrupt
+
+    dataset = many(tmp_path / "data")
+    work = tmp_path / "work"
+    work.mkdir()
+    work.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        with shared_as(work), pytest.raises(KeyboardInterrupt):
+            make_store(dataset, work, report=stop_decoding)
+    finally:
+        os.umask(before)
+    flat = [path for path in work.rglob("*.u8") if path.is_file()]
+    assert {path.name for path in flat} == {"pictures.u8", "truth.u8"}
+    assert {path.stat().st_mode & 0o777 for path in flat} == {made}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from cryossl.data.coco.dataset import read_dataset
-from cryossl.data.synthetic.dataset import SIMULATION_FILE, border_px, synthesise
+from cryossl.data.synthetic.dataset import SIMULATION_FILE, SUMS_FILE, border_px, synthesise
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import Progress, silent
 
@@ -205,6 +206,61 @@ def test_a_data_set_with_one_changed_bit_is_refused_by_the_name_of_the_file(
     path.write_bytes(content)
     with pytest.raises(DataError, match=f"{path.name} is not as it was simulated"):
         synthesise(folder, seed=0, **SMALL, report=silent)
+
+
+def _without_a_line(sums: Path) -> None:
+    sums.write_text("".join(sums.read_text().splitlines(keepends=True)[1:]))
+
+
+def _another_picture(sums: Path) -> None:
+    train = sums.parent / "train"
+    (train / "another.png").write_bytes(min(train.iterdir()).read_bytes())
+
+
+def _linked_folder(sums: Path) -> None:
+    (sums.parent / "train" / "more").symlink_to(sums.parent / "val")
+
+
+def _no_file(sums: Path) -> None:
+    sums.unlink()
+    sums.mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda sums: sums.write_bytes(b""),
+        lambda sums: sums.write_bytes(b"\xff\xfe\xff"),
+        lambda sums: sums.write_text("no sums\n"),
+        lambda sums: min((sums.parent / "train").iterdir()).unlink(),
+        _without_a_line,
+        _another_picture,
+        _linked_folder,
+        _no_file,
+    ],
+)
+def test_a_data_set_whose_files_and_sums_do_not_agree_is_refused(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    folder = tmp_path / "data"
+    synthesise(folder, seed=0, **SMALL, report=silent)
+    damage(folder / SUMS_FILE)
+    with pytest.raises(DataError, match=f"is not as it was simulated; remove {folder}, it is"):
+        synthesise(folder, seed=0, **SMALL, report=silent)
+
+
+def test_a_data_set_of_an_earlier_version_without_sums_is_believed(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    synthesise(folder, seed=0, **SMALL, report=silent)
+    (folder / SUMS_FILE).unlink()
+    synthesise(folder, seed=0, **SMALL, report=silent)
+
+
+def test_a_hidden_file_beside_the_data_does_not_count(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    synthesise(folder, seed=0, **SMALL, report=silent)
+    (folder / "train" / ".DS_Store").write_bytes(b"")
+    synthesise(folder, seed=0, **SMALL, report=silent)
 
 
 def test_a_data_set_of_another_seed_is_left_alone(tmp_path: Path) -> None:
