@@ -80,8 +80,6 @@ class Artifacts:
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        # It would be drawn for each file, on the terminal.
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment), reads_only=True)
         self.unreachable: dict[str, str] = {}
         self._away = ""
