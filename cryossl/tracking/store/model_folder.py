@@ -7,6 +7,8 @@ id of the model, its place) is filled in at the end.
 from __future__ import annotations
 
 import io
+import json
+import logging
 import os
 import shutil
 import tempfile
@@ -48,6 +50,7 @@ def packed(
     from mlflow import pyfunc
     from mlflow.models import ModelSignature
 
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it would say what it checks
     with tempfile.TemporaryDirectory(prefix="cryossl-") as aside:
         for name, path in code.items():
             target = Path(aside, "code", name)
@@ -100,6 +103,4 @@ def complete(
 
 
 def _signature(kind: Any, parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Any:
-    import json
-
     return kind.from_dict({name: json.dumps(list(part)) for name, part in parts.items()})
