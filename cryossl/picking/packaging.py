@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from cryossl.system.code_digest import LIBRARIES, ROOT, module_path, needed_by
@@ -33,10 +33,11 @@ _EXAMPLE = (
 )
 
 
-def package(model: Path) -> bytes:
+@cache
+def package() -> bytes:
     """The folder that MLflow loads a model from, as a zip without the model's file.
 
-    Raises OSError if the folder for it cannot be written.
+    It is the same for all models. Raises OSError if the folder for it cannot be written.
     """
     modules, libraries = needed_by(_SCRIPT)
     own = [module_path(name) for name in modules if name != _SCRIPT]
@@ -46,7 +47,6 @@ def package(model: Path) -> bytes:
     files = {*own, *(path if path.is_absolute() else ROOT / path for path in packages)}
     return packed(
         module_path(_SCRIPT),
-        model,
         code={path.relative_to(ROOT).as_posix(): path for path in files if path.is_file()},
         requirements=[
             f"{name}=={metadata.version(name).partition('+')[0]}"

@@ -15,12 +15,12 @@ from cryossl.tracking.run import TrackedRun
 class LoggedModels:
     """What is kept of the trained models of one experiment."""
 
-    def __init__(self, experiment: Experiment, package: Callable[[Path], bytes]) -> None:
+    def __init__(self, experiment: Experiment, package: Callable[[], bytes]) -> None:
         """Connect with an experiment.
 
         Args:
             experiment: that trains the models.
-            package: path of a model's file -> what MLflow needs to load it.
+            package: gives what MLflow needs to load a model besides its file.
         """
         self._experiment, self._package = experiment, package
         self._accepted: list[tuple[TrackedRun, Numbers]] = []

@@ -199,7 +199,7 @@ class TrackedRun:
         self,
         name: str,
         file: str,
-        package: Callable[[Path], bytes],
+        package: Callable[[], bytes],
         *,
         facts: Mapping[str, object],
         dataset: tuple[str, str],
@@ -210,7 +210,7 @@ class TrackedRun:
         Args:
             name: shown in the UI.
             file: the run's file that holds it.
-            package: path of that file -> what `tracking.store.model_folder` packs.
+            package: gives what `tracking.store.model_folder` packs.
             facts: its params; the run's own tags are its tags.
             dataset: name and digest of the data that its scores are of.
             step: at which it was made.
@@ -218,7 +218,7 @@ class TrackedRun:
         if self._journal.newest("model", "model") is not None:
             return
         try:
-            content = package(self._journal.artifact(file))
+            content = package()
         except OSError as error:
             raise StorageError(
                 f"the model cannot be packed: {error}", cure="free space in the temporary folder"

@@ -25,7 +25,6 @@ WEIGHTS = "artifacts/model.safetensors"
 
 def packed(
     script: Path,
-    weights: Path,
     *,
     code: Mapping[str, Path],
     requirements: Sequence[str],
@@ -35,8 +34,7 @@ def packed(
     """The folder of a model without its weights, as a zip.
 
     Args:
-        script: sets the model, as MLflow's "models from code".
-        weights: file `model` of the script's context; its name is that of `WEIGHTS`.
+        script: sets the model, as MLflow's "models from code"; its context's `model` is `WEIGHTS`.
         code: path in the folder of code -> file, for what the script imports.
         requirements: as pip reads them.
         signature: `inputs`, `outputs` and `params` as MLflow's JSON.
@@ -56,7 +54,8 @@ def packed(
             target = Path(aside, "code", name)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-        folder = Path(aside, "model")
+        folder, weights = Path(aside, "model"), Path(aside, Path(WEIGHTS).name)
+        weights.touch()
         rows, params = example
         pyfunc.save_model(
             path=str(folder),
@@ -95,6 +94,9 @@ def complete(
         shutil.copyfile(weights, target)
     model = Model.load(str(folder))
     model.model_id = model.model_uuid = model_id
+    model.model_size_bytes = sum(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file()
+    )
     model.run_id, model.artifact_path = run_id, location
     flavour = model.flavors["python_function"]
     flavour["model_code_path"] = Path(flavour["model_code_path"]).name
