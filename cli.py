@@ -245,7 +245,8 @@ def reap(**options: Any) -> None:
 @option(
     "--model",
     metavar="MODEL",
-    help="model.safetensors, or runs:/ID  [the best accepted model of the newest experiment]",
+    help="model.safetensors, runs:/ID, models:/NAME/3 or models:/NAME@best  "
+    "[the best accepted model of the newest experiment]",
 )
 @option(
     "--format",

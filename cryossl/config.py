@@ -355,6 +355,13 @@ class RunSettings(Section):
         description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place",
     )
 
+    register_as: Nothing[str] = Field(
+        "",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
+        description="name in MLflow's registry: the accepted model that is best on validation "
+        "becomes its next version; empty: none",
+    )
+
     @property
     def folder(self) -> Path:
         """The results folder of the run."""

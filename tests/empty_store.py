@@ -12,7 +12,12 @@ from filelock import FileLock
 
 
 def hide_mlflows_own_warnings(config: pytest.Config) -> None:
-    """SQLAlchemy 2.1 about MLflow's own tables; hidden outside tests, and not ours to mend."""
+    """What libraries say of MLflow's own code, and MLflow of its own types; not ours to mend."""
+    for foreign in (
+        "ignore:.*Any type hint is inferred:UserWarning",
+        "ignore:Operation with range is deprecated",
+    ):
+        config.addinivalue_line("filterwarnings", foreign)
     config.addinivalue_line(
         "filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning"
     )

@@ -15,6 +15,7 @@ from cryossl.setting import default_text
 
 PATH = click.Path(path_type=Path)
 option = partial(click.option, show_default=True)
+_SHORTER = {"register_as": ["--register"]}  # pydantic has an attribute of this name
 json_option = partial(option, "--json", "as_json", is_flag=True)
 
 
@@ -25,6 +26,7 @@ def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., An
     alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
     return option(
         f"--{name.replace('_', '-')}",
+        *_SHORTER.get(name, ()),
         name,
         metavar="VALUE",
         **(alone if field.annotation is bool else {}),

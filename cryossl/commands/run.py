@@ -17,6 +17,7 @@ from cryossl.data.store.plan import StorePlan
 from cryossl.errors import FailedArmsError, TrackingError
 from cryossl.network import device as devices
 from cryossl.network.speed import choose_threads, measure_speed
+from cryossl.picking.packaging import package
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import duration_text
 from cryossl.progress.events import OnProgress
@@ -25,6 +26,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, plan
 from cryossl.selftraining.estimates import estimate
+from cryossl.selftraining.logged_models import LoggedModels
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, made_from, write_outcome
@@ -207,8 +209,17 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: 
             digest=experiment.store.key,
             context="training",
         )
-        Arms(experiment, Recorder(experiment, tracker, parent, narrator, tags=tags), narrator).run()
+        models = LoggedModels(experiment, package)
+        recorder = Recorder(experiment, tracker, parent, narrator, tags=tags, models=models)
+        try:
+            Arms(experiment, recorder, narrator).run()
+        except FailedArmsError:
+            models.register()
+            raise
+        models.register()
     missing = tracker.sync()
+    for line in tracker.registered:
+        narrator.say(f"✅ {line}")
     if missing:
         narrator.say(
             f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends "

@@ -26,6 +26,8 @@ def sync(config: Config) -> None:
     tracker.mend()
     waiting = tracker.backlog(everything=True)
     left = tracker.sync(everything=True) if waiting else 0
+    for line in tracker.registered:
+        click.echo(line)
     if left:
         raise TrackingError(
             f"{where} lacks {left} of {waiting} entries ({tracker.away or 'it refuses them'})",

@@ -1,4 +1,4 @@
-"""Which model picks: a file, a run's, or the best accepted one of the newest experiment."""
+"""Which model picks: a file, one of the tracking store, or the best of the newest experiment."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cryossl.errors import ConfigError, DataError, StorageError
 from cryossl.network.picking_model import MODEL_FILE
 from cryossl.tracking.reader import Artifacts, read_runs
 
+_MODEL = re.compile(r"models:/(m-[0-9a-f]{32}|[^/@:]+/[0-9]+|[^/@:]+@[^/@:]+)")
 _RUN = re.compile(r"(?:runs:/)?([0-9a-f]{32})(?:/.*)?")
 
 
@@ -20,24 +21,28 @@ def fetched(given: str | None, folder: Path, *, uri: str, experiment: str) -> Pa
     the one with the highest particle F1 (or F1, where particles were not scored) on validation.
 
     Args:
-        given: path of a file, `runs:/ID`, the id of a run, or None.
+        given: path of a file, `runs:/ID`, the id of a run, `models:/NAME/3`, `models:/NAME@best`,
+            `models:/m-ID`, or None.
         folder: for the copy.
         uri: of the tracking store.
         experiment: its name in the store.
 
     Raises:
-        ConfigError: it is neither a file nor a run, or no run has a model.
-        DataError: the run has no model that can be reached.
+        ConfigError: it is neither a file nor a run nor a model, or no run has a model.
+        DataError: there is no such model that can be reached.
         StorageError: the copy cannot be written.
         TrackingError: the store cannot be read.
     """
     if given is not None and Path(given).is_file():
         return Path(given)
+    if given is not None and _MODEL.fullmatch(given):
+        return _copied(given, folder, uri=uri, experiment=experiment)
     named = None if given is None else _RUN.fullmatch(given)
     if given is not None and named is None:
         raise ConfigError(
-            f"the model {given!r:.200} is neither a file nor a run",
-            cure="give a model.safetensors, or runs:/ID with the id of an iteration run",
+            f"the model {given!r:.200} is neither a file nor a run nor a registered model",
+            cure="give a model.safetensors, runs:/ID with the id of an iteration run, "
+            "models:/NAME/VERSION, models:/NAME@ALIAS or models:/m-ID",
         )
     run_id = named[1] if named else _best_of_newest(uri, experiment)
     return _copied(run_id, folder, uri=uri, experiment=experiment)
@@ -67,19 +72,30 @@ def _score(row: dict[Any, Any]) -> tuple[float, Any]:
     return -1.0, 0.0
 
 
-def _copied(run_id: str, folder: Path, *, uri: str, experiment: str) -> Path:
+def _copied(name: str, folder: Path, *, uri: str, experiment: str) -> Path:
+    """A copy of the file of a run with this id, or of a `models:/` address."""
     artifacts = Artifacts(uri, experiment)
-    target = folder / "model.safetensors"
+    target, registered = folder / "model.safetensors", name.startswith("models:/")
     try:
-        found = artifacts.copy(run_id, MODEL_FILE, target)
+        found = (
+            artifacts.copy_model(name, target)
+            if registered
+            else artifacts.copy(name, MODEL_FILE, target)
+        )
     except OSError as error:
         raise StorageError(
             f"cannot write {target}: {error.strerror}", cure="choose another folder with --to"
         ) from None
     if not found:
-        why = artifacts.unreachable.get(run_id)
+        why = artifacts.unreachable.get(name)
+        reached = f" that can be reached ({why})" if why else ""
+        if registered:
+            raise DataError(
+                f"there is no model of cryossl at {name}{reached}",
+                cure="`cryossl run --register NAME` makes a version; check name, version or alias",
+            )
         raise DataError(
-            f"run {run_id} has no {MODEL_FILE}" + (f" that can be reached ({why})" if why else ""),
+            f"run {name} has no {MODEL_FILE}{reached}",
             cure="give an iteration run of this version of cryossl",
         )
     return target

@@ -11,7 +11,6 @@ from cryossl.errors import CryosslError
 from cryossl.evaluation.metrics import Counts, Numbers, pooled
 from cryossl.evaluation.scores import Scored, accepted_numbers, checkpoint_numbers, gains
 from cryossl.evaluation.verdict import Verdict, health, judge, measures_of, reference_of
-from cryossl.network.picking_model import MODEL_FILE
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
@@ -20,6 +19,7 @@ from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
 from cryossl.selftraining import pictures
 from cryossl.selftraining.export import exported
+from cryossl.selftraining.logged_models import LoggedModels
 from cryossl.selftraining.models import Calibration, Model
 from cryossl.selftraining.result_files import write_arm, write_summary
 from cryossl.selftraining.steps import Experiment
@@ -72,7 +72,9 @@ class Recorder:
         narrator: Narrator,
         *,
         tags: Mapping[str, str],
+        models: LoggedModels,
     ) -> None:
+        self._models = models
         self._experiment, self._tracker = experiment, tracker
         self._parent, self._narrator = parent, narrator
         self._config = experiment.config
@@ -247,7 +249,8 @@ class Recorder:
         )
         run.metrics(numbers, step=trained.iteration)
         run.json(trained.scored.counts(), "counts.json")
-        run.binary(
+        self._models.keep(
+            run,
             exported(
                 self._experiment,
                 trained.model,
@@ -259,9 +262,10 @@ class Recorder:
                     "iteration": trained.iteration,
                     "code_digest": self._tags["cryossl.code_digest"],
                 },
-            ).to_bytes(),
-            MODEL_FILE,
+            ),
         )
+        if strategy == BASELINE:
+            self._log_model(trained, strategy)
         if not run.finished:
             for place, picture in pictures.prediction_pictures(
                 self._experiment, trained.model, trained.scored
@@ -297,12 +301,18 @@ class Recorder:
             arm.metrics(self._numbers[model.run.key], step=model.iteration)
         arm.metrics(accepted_numbers(self._numbers[best.run.key]), step=best.iteration)
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason})
+        if best.iteration:
+            self._log_model(best, strategy)
         self._baselines.setdefault(BASELINE, self._numbers[models[0].run.key])
         if strategy in BASELINES:
             self._baselines[strategy] = self._numbers[best.run.key]
         self._unjudged.append(_ClosedArm(arm, strategy, tuple(models), best, stop_reason, empty))
         if self._all_baselines <= self._baselines.keys():
             self.judge_arms()
+
+    def _log_model(self, trained: Trained, strategy: str) -> None:
+        numbers = self._numbers[trained.run.key]
+        self._models.log(trained.run, strategy, numbers, iteration=trained.iteration)
 
     def judge_arms(self) -> None:
         """Record the verdict on every arm that has none yet, and write its result files.

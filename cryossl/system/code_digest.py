@@ -7,6 +7,7 @@ through their imports within the wings that compute numbers.
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -50,7 +51,7 @@ def code_digest(modules: Iterable[str]) -> str:
 
 @cache
 def _code_digest(modules: tuple[str, ...]) -> str:
-    sources = {name: _parsed(_path(name)) for name in _closure(modules)}
+    sources = {name: _parsed(module_path(name)) for name in _closure(modules)}
     used = {name.split(".")[0] for tree in sources.values() for name in _imported(tree)}
     versions = {
         distribution: metadata.version(distribution)
@@ -63,6 +64,23 @@ def _code_digest(modules: tuple[str, ...]) -> str:
             "versions": versions,
         }
     )[:16]
+
+
+def needed_by(module: str) -> tuple[list[str], list[str]]:
+    """What a module needs: modules of cryossl, itself included, and packages of others; sorted."""
+    own: set[str] = set()
+    foreign: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        own.add(name)
+        for other in _imported(_parsed(module_path(name))):
+            package = other.partition(".")[0]
+            if package != "cryossl":
+                foreign.add(package)
+            elif other not in own and module_path(other).is_file():
+                waiting.append(other)
+    return sorted(own), sorted(foreign - sys.stdlib_module_names)
 
 
 def structure(tree: object) -> object:
@@ -111,7 +129,7 @@ def _closure(modules: Sequence[str]) -> list[str]:
         if name.split(".")[1] in NUMERIC_WINGS:
             waiting += [
                 other
-                for other in _imported(_parsed(_path(name)))
+                for other in _imported(_parsed(module_path(name)))
                 if _is_numeric(other) and not f"{other}.".startswith(keyed)
             ]
     return sorted(found)
@@ -120,7 +138,7 @@ def _closure(modules: Sequence[str]) -> list[str]:
 def _is_numeric(name: str) -> bool:
     parts = name.split(".")
     numeric = parts[0] == "cryossl" and len(parts) > 1 and parts[1] in NUMERIC_WINGS
-    return numeric and _path(name).is_file()
+    return numeric and module_path(name).is_file()
 
 
 def _imported(tree: ast.Module) -> Iterator[str]:
@@ -133,7 +151,8 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _path(module: str) -> Path:
+def module_path(module: str) -> Path:
+    """The file of a module of cryossl; there may be none."""
     return ROOT / (module.replace(".", "/") + ".py")
 
 

@@ -41,9 +41,15 @@ def lost_values(lines: Sequence[Line], holdings: Holdings, *, status: str) -> li
         if entry.kind == "dataset":
             record = json.loads(str(entry.value))
             return (record["name"], record["digest"]) in holdings.datasets
-        return entry.kind != "status" or entry.value in ("RUNNING", status)
+        return _is_other_held(entry, holdings, status)
 
     return [end for end, entry in newest.values() if not is_held(entry)]
+
+
+def _is_other_held(entry: Entry, holdings: Holdings, status: str) -> bool:
+    if entry.kind in ("model", "version"):
+        return bool(holdings.models)
+    return entry.kind != "status" or entry.value in ("RUNNING", status)
 
 
 def steps_sent(lines: Sequence[Line]) -> dict[str, set[int]]:

@@ -24,7 +24,18 @@ from cryossl.errors import BusyError, StorageError
 from cryossl.system.file_lock import FileLock
 from cryossl.system.files import sync_folder, write_durably
 
-Kind = Literal["start", "parent", "status", "tag", "param", "metric", "artifact", "dataset"]
+Kind = Literal[
+    "start",
+    "parent",
+    "status",
+    "tag",
+    "param",
+    "metric",
+    "artifact",
+    "dataset",
+    "model",
+    "version",
+]
 LOCK_SECONDS = 120.0
 _TEMPORARY = ".*.tmp"
 
@@ -99,10 +110,10 @@ class Journal:
     def append(self, candidates: Iterable[Entry]) -> tuple[Entry, ...]:
         """Write down what is new and make it durable; returns what was new.
 
-        Metrics, params and datasets: the first writing wins, later ones are dropped, also with
-        another value. Tags, files, status and parent: one with the value that holds already is
-        dropped. A timestamp of 0 becomes the present. Raises StorageError if it cannot be written;
-        the journal is then as it was.
+        Tags, files, status and parent: one with the value that holds already is dropped. All else:
+        the first writing wins, later ones are dropped, also with another value. A timestamp
+        of 0 becomes the present. Raises StorageError if it cannot be written; the journal is then
+        as it was.
         """
         with self._holding(self._lock):
             self._refresh()

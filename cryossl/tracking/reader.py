@@ -19,14 +19,18 @@ from cryossl.redaction import redacted, shown
 from cryossl.system.files import write_durably
 from cryossl.system.pillow import opened
 from cryossl.system.user_files import read_json
-from cryossl.tracking.address import experiment_choice, store_uri
+from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
+from cryossl.tracking.store.artifact_places import model_places
 from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
 from cryossl.tracking.store.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
+from cryossl.tracking.store.model_folder import WEIGHTS
+from cryossl.tracking.store.models import Models
 
 MAX_JSON_BYTES = 32 * 2**20
 MAX_PICTURE_BYTES = 16 * 2**20
 MAX_PICTURE_PIXELS = 16_000_000
 _AT_ONCE = 8
+_PROBE_SECONDS = 10.0
 _BASE_COLUMNS = ("run_id", "parent_id", "status", "start_time")
 _PICTURE = re.compile(
     r"images/(?P<key>[A-Za-z0-9_.~ -]+?)\+step\+(?P<step>\d+)\+timestamp\+\d+\+[0-9a-f-]+\.png"
@@ -80,8 +84,6 @@ class Artifacts:
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
-        # It would be drawn for each file, on the terminal.
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment), reads_only=True)
         self.unreachable: dict[str, str] = {}
         self._away = ""
@@ -133,6 +135,35 @@ class Artifacts:
                 return False
             write_durably(target, path.read_bytes())
             return True
+
+    def copy_model(self, address: str, target: Path) -> bool:
+        """Copy the file of `models:/NAME/3`, `models:/NAME@best` or `models:/m-ID`.
+
+        False if there is no such model, or none with the file of `WEIGHTS` that can be reached.
+
+        Raises OSError if the copy cannot be written, TrackingError if the store does not answer.
+        """
+        models = Models(self._store)
+        try:
+            self._store.probe(seconds=_PROBE_SECONDS)
+            location = models.location_of(address)
+            places = model_places(sqlite_path(self._store.uri), location)
+            with tempfile.TemporaryDirectory(prefix="cryossl-") as folder:
+                local = [place / WEIGHTS for place in places if (place / WEIGHTS).is_file()]
+                if places and not local:
+                    self.unreachable[address] = f"not in {', '.join(map(str, places))}"
+                    return False
+                path = local[0] if local else models.download(location, WEIGHTS, Path(folder))
+                write_durably(target, path.read_bytes())
+        except RefusedError as error:
+            self.unreachable[address] = str(error)
+            return False
+        except StoreAwayError as error:
+            raise TrackingError(
+                f"tracking store {shown(self._store.uri)} cannot be read ({error})",
+                cure=error.cure,
+            ) from None
+        return True
 
     def _json(self, run_id: str, name: str, folder: Path) -> Any:
         files = self._files(run_id, "", folder)

@@ -22,6 +22,7 @@ from cryossl.tracking.holdings import (
     steps_sent,
 )
 from cryossl.tracking.journal import Entry, Journal, Sent, now_ms
+from cryossl.tracking.model_replay import ModelReplay
 from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
 from cryossl.tracking.store.mlflow_store import FINGERPRINT, PARENT, MlflowStore, StoredRun
 
@@ -64,6 +65,7 @@ class Replay:
         self._files_wait_until = 0.0
         self._has_warned = False
         self.files_fault = ""
+        self.models = ModelReplay(store, self._with_files)
 
     def try_files_again(self) -> None:
         """Let the next sending try the files that were not taken."""
@@ -118,7 +120,10 @@ class Replay:
             attached = self._set_status(attached, "RUNNING", timestamp_ms=0)
         attached = self._send_parent(attached, entries)
         self._send_values(attached, entries, extra_tags)
-        owed = self._send_files(attached, journal, lines)
+        owed = (
+            *self._send_files(attached, journal, lines),
+            *self._send_models(attached, journal, lines),
+        )
         if status is not None and not live and status.value not in ("RUNNING", attached.status):
             attached = self._set_status(
                 attached, str(status.value), timestamp_ms=status.timestamp_ms
@@ -170,6 +175,7 @@ class Replay:
         holdings = self._store.holdings(run.run_id, steps_sent(lines))
         lost = {*sent.owed, *lost_values(lines, holdings, status=run.status)}
         lost.update(self._lost_files(journal, run.run_id, lines))
+        lost.update(self.models.lost(journal, lines, holdings.models))
         parent = journal.newest("parent", "parent")
         if parent is not None and self._parent_is_lost(str(parent.value), run):
             lost.update(end for end, entry in lines if entry == parent)
@@ -287,6 +293,19 @@ class Replay:
                     attached.run_id, json.loads(str(entry.value)), context=entry.key.split("/")[0]
                 )
         return tuple(owed)
+
+    def _send_models(
+        self, attached: _Attached, journal: Journal, lines: Sequence[Line]
+    ) -> tuple[int, ...]:
+        """Send the models, as files are sent."""
+        owed = self.models.send(
+            attached.run_id,
+            journal,
+            lines,
+            tried=lambda end: (journal.folder, end) in self._tried,
+        )
+        self._tried |= {(journal.folder, end) for end in owed}
+        return owed
 
     def _with_files(self, what: str, action: Callable[[], None]) -> bool:
         """Whether an action on the store's files succeeded.

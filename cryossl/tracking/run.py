@@ -20,13 +20,28 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from cryossl.errors import TrackingError
+from cryossl.errors import StorageError, TrackingError
 from cryossl.system.files import file_sha256
 from cryossl.system.process import process_tags
 from cryossl.tracking.journal import Entry, Journal
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
+MODEL_PACKAGE = "model/package.zip"
+"""What MLflow needs to load a run's model, but for its file; kept beside the run's files."""
 
+_MODEL_TAGS = frozenset(
+    f"cryossl.{name}"
+    for name in (
+        "strategy",
+        "iteration",
+        "ratio_percent",
+        "seed",
+        "dataset",
+        "data_digest",
+        "code_digest",
+        "experiment_fingerprint",
+    )
+)
 _THUMBNAIL_PX = 256  # what MLflow's own log_image makes
 _NOTE_LETTERS = 8000  # MLflow's limit for the value of a tag
 _SIGNAL_EXITS = frozenset({130, 143})  # 128 + SIGINT, 128 + SIGTERM
@@ -179,6 +194,70 @@ class TrackedRun:
         }
         self.table(listed, file)
         self._record([Entry("dataset", f"{context}/{name}/{record['digest']}", json.dumps(record))])
+
+    def model(
+        self,
+        name: str,
+        file: str,
+        package: Callable[[], bytes],
+        *,
+        facts: Mapping[str, object],
+        dataset: tuple[str, str],
+        step: int,
+    ) -> None:
+        """The model that this run made, as MLflow loads and serves it; the first one stays.
+
+        Args:
+            name: shown in the UI.
+            file: the run's file that holds it.
+            package: gives what `tracking.store.model_folder` packs.
+            facts: its params; the run's own tags are its tags.
+            dataset: name and digest of the data that its scores are of.
+            step: at which it was made.
+        """
+        if self._journal.newest("model", "model") is not None:
+            return
+        try:
+            content = package()
+        except OSError as error:
+            raise StorageError(
+                f"the model cannot be packed: {error}", cure="free space in the temporary folder"
+            ) from None
+        self._journal.keep_file(MODEL_PACKAGE, content)
+        tags = {
+            entry.key: entry.value
+            for entry in self._journal.entries
+            if entry.kind == "tag" and entry.key in _MODEL_TAGS
+        }
+        used = {"name": dataset[0], "digest": dataset[1][:36]}
+        record = {
+            "name": _slug(name).replace(".", "_"),
+            "weights": file,
+            "tags": {**tags, "cryossl.fingerprint": self.key},
+            "params": {key: _text(value) for key, value in facts.items()},
+            "dataset": used,
+            "step": step,
+        }
+        source = {"source_type": "local", "source": json.dumps({"uri": dataset[0]})}
+        self._record(
+            [
+                Entry(
+                    "dataset", f"evaluation/{'/'.join(used.values())}", json.dumps(used | source)
+                ),
+                Entry("model", "model", json.dumps(record)),
+            ]
+        )
+
+    def register(self, name: str, *, score: float, scored_on: str) -> None:
+        """Make the run's model the next version of a registered name, once.
+
+        Args:
+            name: of the registered model.
+            score: decides whether the alias `best` moves to it: only from a lower one.
+            scored_on: digest of what the score is of; others are not compared with it.
+        """
+        record = {"score": score, "scored_on": scored_on}
+        self._record([Entry("version", name, json.dumps(record))])
 
     def finish(self, status: Status = "FINISHED") -> None:
         """End the run, unless it has finished before and recorded nothing since."""

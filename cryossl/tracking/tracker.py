@@ -112,6 +112,11 @@ class Tracker:
         """Why the last call of the store, or the last one for its files, failed; empty if none."""
         return self._breaker.fault or self._replay.files_fault
 
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """What has been done to register models, in words."""
+        return tuple(self._replay.models.registered.values())
+
     def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
         """The parent run of this invocation: the one that `mlflow run` made, else a new one.
 

@@ -52,6 +52,19 @@ def places_to_look(database: Path | None, artifact_uri: str, former: str) -> tup
     return tuple(dict.fromkeys(places))
 
 
+def model_places(database: Path | None, location: str) -> tuple[Path, ...]:
+    """The folders in which the files of a logged model may be, as `places_to_look` for a run.
+
+    `location`: of the model's files, as the store has it: EXPERIMENT/models/ID/artifacts.
+    """
+    said = local_path(location)
+    if said is None:
+        return ()
+    beside = None if database is None else _beside(database, said.parents[2])
+    places = [] if beside is None else [beside.joinpath(*said.parts[-3:])]
+    return (*places, said)
+
+
 def mend_places(database: Path) -> list[Path]:
     """Let a database that was moved or copied name the places beside it.
 
@@ -97,6 +110,17 @@ def _move(
         "WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
         (uri, len(location) + 1, experiment, len(location) + 1, f"{location}/"),
     )
+    models = (
+        ("logged_models", "artifact_location"),
+        ("model_versions", "source"),
+        ("model_versions", "storage_location"),
+    )
+    for table, column in models:
+        store.execute(
+            f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+            f"WHERE substr({column}, 1, ?) = ?",
+            (uri, len(location) + 1, len(location) + 8, f"{location}/models/"),
+        )
     tag = store.execute(
         "SELECT value FROM experiment_tags WHERE key = ? AND experiment_id = ?",
         (FORMER, experiment),

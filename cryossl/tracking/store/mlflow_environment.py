@@ -17,6 +17,8 @@ _DEFAULTS = {
     "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # They would be drawn for each file, on the terminal.
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # A server may name an hour, and the client would sleep for it.
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     # For files in S3: two tries, and three seconds for a connection.

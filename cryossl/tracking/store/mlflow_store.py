@@ -60,12 +60,16 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a run has in the store: points by (metric, step), data sets by (name, digest)."""
+    """What a run has in the store: points by (metric, step), data sets by (name, digest).
+
+    `models` are the ids of the models that are linked to it.
+    """
 
     params: frozenset[str]
     tags: Mapping[str, str]
     points: frozenset[tuple[str, int]]
     datasets: frozenset[tuple[str, str]]
+    models: tuple[str, ...] = ()
 
 
 class MlflowStore(StoreClient):
@@ -242,7 +246,12 @@ class MlflowStore(StoreClient):
             tags=dict(run.data.tags),
             points=frozenset(points),
             datasets=frozenset((one.dataset.name, one.dataset.digest) for one in inputs),
+            models=_models(run),
         )
+
+    def model_ids(self, run_id: str) -> tuple[str, ...]:
+        """Ids of the models that are linked to a run as what it made."""
+        return _models(self.call(lambda client: client.get_run(run_id)))
 
     def log(
         self,
@@ -438,6 +447,10 @@ class MlflowStore(StoreClient):
                 cure="restore it in MLflow, or choose another name",
             )
         return experiment.experiment_id
+
+
+def _models(run: Run) -> tuple[str, ...]:
+    return tuple(one.model_id for one in run.outputs.model_outputs) if run.outputs else ()
 
 
 def _stored(run: Run) -> StoredRun:
