@@ -344,7 +344,9 @@ class MlflowStore(StoreClient):
 
         make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
         monitor = self.call(
-            lambda _: make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
+            lambda client: make_monitor(
+                run_id, resume_logging=True, tracking_uri=client.tracking_uri
+            )
         )
         monitor.start()
 
