@@ -15,7 +15,7 @@ from cryossl.errors import NoExperimentError, TrackingError, nearest
 from cryossl.redaction import shown
 from cryossl.tracking.address import artifact_folder, sqlite_path, store_name
 from cryossl.tracking.journal import Entry
-from cryossl.tracking.store.artifact_places import FORMER, mend_places, places_to_look
+from cryossl.tracking.store.artifact_places import FORMER, local_path, mend_places, places_to_look
 from cryossl.tracking.store.client import StoreClient
 from cryossl.tracking.store.mlflow_environment import (
     without_retries,
@@ -60,11 +60,15 @@ class StoredRun:
 
 @dataclass(frozen=True)
 class Holdings:
-    """What a run has in the store: points by (metric, step), data sets by (name, digest)."""
+    """What a run has in the store: points by (metric, step), data sets by (name, digest).
+
+    `newest`: metric -> the value that the store shows as the newest.
+    """
 
     params: frozenset[str]
     tags: Mapping[str, str]
     points: frozenset[tuple[str, int]]
+    newest: Mapping[str, float]
     datasets: frozenset[tuple[str, str]]
 
 
@@ -241,6 +245,7 @@ class MlflowStore(StoreClient):
             params=frozenset(run.data.params),
             tags=dict(run.data.tags),
             points=frozenset(points),
+            newest=dict(run.data.metrics),
             datasets=frozenset((one.dataset.name, one.dataset.digest) for one in inputs),
         )
 
@@ -303,6 +308,10 @@ class MlflowStore(StoreClient):
             self.run(run_id)  # refused too if it is the run that is not there
             raise StoreAwayError(str(error)) from error
         return {one.path: one.file_size or 0 for one in listed}
+
+    def local_folder(self, run_id: str) -> Path | None:
+        """Where the store keeps a run's files; None if that is not on this machine."""
+        return local_path(self.call(lambda client: client.get_run(run_id)).info.artifact_uri)
 
     def download(self, run_id: str, name: str, folder: Path, *, size_bytes: int) -> Path:
         """Copy a file of a run, of this size, into a folder.
