@@ -98,6 +98,7 @@ class MlflowStore(StoreClient):
         self._experiment = experiment
         self._given_id = experiment_id
         self._former_places: dict[str, str] = {}
+        self._places_of_files: dict[str, str] = {}
         self.experiment_id = ""
 
     @property
@@ -329,6 +330,7 @@ class MlflowStore(StoreClient):
     def places_to_look(self, run_id: str) -> tuple[Path, ...]:
         """The local folders in which a run's files may be, the likeliest first; else none."""
         info = self.call(lambda client: client.get_run(run_id)).info
+        self._places_of_files[run_id] = info.artifact_uri.partition(f"/{run_id}")[0]
         experiment = info.experiment_id
         if experiment not in self._former_places:
             tags = self.call(lambda client: client.get_experiment(experiment)).tags
@@ -336,6 +338,10 @@ class MlflowStore(StoreClient):
         return places_to_look(
             sqlite_path(self.uri), info.artifact_uri, self._former_places[experiment]
         )
+
+    def place_of_files(self, run_id: str) -> str:
+        """The address under which the files of a run and its like are, as `places_to_look` saw."""
+        return self._places_of_files[run_id]
 
     def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
         """Note a data set that a run read; the same name and digest are noted once."""
