@@ -15,6 +15,8 @@ from cryossl.tracking.journal import Journal
 from cryossl.tracking.store.mlflow_store import MlflowStore
 from cryossl.tracking.tracker import Tracker
 
+_NAMES_SHOWN = 5
+
 
 def sync(config: Config) -> None:
     """Send all that the journals of the work folder hold for the tracking store, or that it lost.
@@ -37,6 +39,14 @@ def sync(config: Config) -> None:
         raise TrackingError(
             f"{where} does not answer ({tracker.away}); {journals} holds nothing for it",
             cure="check the tracking URI and the experiment's name, or start the store",
+        )
+    if tracker.not_newest:
+        run_id, keys = next(iter(tracker.not_newest.items()))
+        names = ", ".join(keys[:_NAMES_SHOWN]) + (", ..." if keys[_NAMES_SHOWN:] else "")
+        raise TrackingError(
+            f"{where} shows other newest values than recorded in {len(tracker.not_newest)} runs, "
+            f"as in {run_id} ({names}); sending them again cannot mend that",
+            cure="restore the store, or delete these runs in MLflow and start their command again",
         )
     click.echo(
         f"sent {waiting} entries to {where}"

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from cryossl.errors import ConfigError
 from cryossl.redaction import remember, shown
@@ -44,7 +44,7 @@ def store_uri(configured: str) -> str:
     _check_address(uri, name="MLFLOW_TRACKING_URI" if given else "the setting tracking_uri")
     path = sqlite_path(uri)
     if path is not None and not path.is_absolute():
-        return f"sqlite:///{base / path}"
+        return sqlite_uri(base / path)
     for scheme in ("postgresql://", "postgres://"):
         if uri.startswith(scheme):
             return f"postgresql+psycopg://{uri.removeprefix(scheme)}"
@@ -62,8 +62,13 @@ def store_name(uri: str) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a sqlite store, None for any other."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    """The file of a sqlite store, None for any other. `%23` is a `#`, as SQLAlchemy reads it."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a sqlite file, as `sqlite_path` reads it."""
+    return f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}"
 
 
 def artifact_folder(uri: str, experiment: str) -> str | None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from cryossl.system.files import file_sha256
 from cryossl.tracking.journal import Entry
 from cryossl.tracking.store.mlflow_store import Holdings
 
@@ -72,18 +73,62 @@ def folders_sent(lines: Sequence[Line]) -> list[str]:
     )
 
 
-def lost_files(lines: Sequence[Line], sizes: Mapping[str, int], kept: Path) -> list[int]:
-    """The ends of the lines of files that were sent and are gone, or have another size.
+def lost_files(
+    lines: Sequence[Line],
+    sizes: Mapping[str, int],
+    kept: Path,
+    local: Path | None,
+) -> list[int]:
+    """The ends of the lines of files that were sent and are gone or changed.
 
     Args:
         lines: as for `lost_values`.
         sizes: path -> bytes of what the store has.
         kept: the folder of the journal's own copies; a file that is gone there too is no loss that
             could be mended.
+        local: the run's folder in the store, to compare SHA-256; None for one that is not on this
+            machine: then the size has to do.
     """
-    newest = {entry.key: end for end, entry in lines if entry.kind == "artifact"}
+    newest = {entry.key: (end, entry.value) for end, entry in lines if entry.kind == "artifact"}
     return [
         end
-        for name, end in newest.items()
-        if (kept / name).is_file() and sizes.get(name) != (kept / name).stat().st_size
+        for name, (end, digest) in newest.items()
+        if (kept / name).is_file()
+        and (
+            sizes.get(name) != (kept / name).stat().st_size
+            or (
+                local is not None
+                and _digest(local / name) not in (None, digest)
+                and _digest(kept / name) == digest
+            )
+        )
+    ]
+
+
+def _digest(path: Path) -> str | None:
+    """None for a file that cannot be read: nobody knows what is in it."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return None
+
+
+def not_newest(lines: Sequence[Line], holdings: Holdings) -> list[str]:
+    """The metrics whose newest point is there, while the store shows another value as the newest.
+
+    MLflow keeps the newest values in a table of their own, which `compare` reads. It is written
+    with a new point only, so that to send one that is there does not mend it.
+    """
+    newest: dict[str, tuple[int, int, float]] = {}
+    for _, entry in lines:
+        if entry.kind == "metric":
+            point = (entry.step, entry.timestamp_ms, float(entry.value))
+            newest[entry.key] = max(newest.get(entry.key, point), point)
+    last_step: dict[str, int] = {}
+    for key, step in holdings.points:
+        last_step[key] = max(last_step.get(key, step), step)
+    return [
+        key
+        for key, (step, _, value) in newest.items()
+        if last_step.get(key) == step and holdings.newest.get(key) != value
     ]

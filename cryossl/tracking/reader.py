@@ -14,14 +14,14 @@ from typing import Any
 
 import pandas as pd
 
-from cryossl.errors import DataError, TrackingError, one_line
-from cryossl.redaction import redacted, shown
+from cryossl.errors import DataError, TrackingError
+from cryossl.redaction import shown
 from cryossl.system.files import write_durably
 from cryossl.system.pillow import opened
 from cryossl.system.user_files import read_json
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.store.artifact_places import model_places
-from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError, said
 from cryossl.tracking.store.mlflow_store import FINGERPRINT, PARENT, MlflowStore, tag_filter
 from cryossl.tracking.store.model_folder import WEIGHTS
 from cryossl.tracking.store.models import Models
@@ -86,7 +86,7 @@ class Artifacts:
     def __init__(self, uri: str, experiment: str) -> None:
         self._store = MlflowStore(store_uri(uri), *experiment_choice(experiment), reads_only=True)
         self.unreachable: dict[str, str] = {}
-        self._away = ""
+        self._away: dict[str, str] = {}  # place of files that did not answer -> why
 
     def json(self, run_ids: Sequence[str], name: str) -> dict[str, Any]:
         """Run id -> the JSON document of this name; None where there is none, or a broken one.
@@ -188,13 +188,14 @@ class Artifacts:
             ) from None
         if places:
             return self._local(run_id, folder, places)
-        if self._away:
-            return self._lost(run_id, self._away)
+        root = self._store.place_of_files(run_id)
+        if root in self._away:
+            return self._lost(run_id, self._away[root])
         try:
             sizes = self._store.files(run_id, folder)
         except Exception as error:  # an artifact store's own library may raise anything
-            self._away = f"{type(error).__name__}: {one_line(redacted(str(error))):.200}"
-            return self._lost(run_id, self._away)
+            self._away[root] = said(error)
+            return self._lost(run_id, said(error))
         return _Files(
             sizes, lambda name: self._fetched(run_id, name, aside, size_bytes=sizes[name])
         )
@@ -234,7 +235,7 @@ class Artifacts:
         try:
             path = self._store.download(run_id, name, own, size_bytes=size_bytes)
         except Exception as error:  # as in `_files`
-            self._lost(run_id, f"{type(error).__name__}: {one_line(redacted(str(error))):.200}")
+            self._lost(run_id, said(error))
             return None
         return path if path.is_file() and path.resolve().is_relative_to(own.resolve()) else None
 

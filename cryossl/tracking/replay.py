@@ -19,6 +19,7 @@ from cryossl.tracking.holdings import (
     folders_sent,
     lost_files,
     lost_values,
+    not_newest,
     steps_sent,
 )
 from cryossl.tracking.journal import Entry, Journal, Sent, now_ms
@@ -66,6 +67,7 @@ class Replay:
         self._has_warned = False
         self.files_fault = ""
         self.models = ModelReplay(store, self._with_files)
+        self.not_newest: dict[str, list[str]] = {}
 
     def try_files_again(self) -> None:
         """Let the next sending try the files that were not taken."""
@@ -176,6 +178,9 @@ class Replay:
         lost = {*sent.owed, *lost_values(lines, holdings, status=run.status)}
         lost.update(self._lost_files(journal, run.run_id, lines))
         lost.update(self.models.lost(journal, lines, holdings.models))
+        wrong = not_newest(lines, holdings)
+        if wrong:
+            self.not_newest[run.run_id] = wrong
         parent = journal.newest("parent", "parent")
         if parent is not None and self._parent_is_lost(str(parent.value), run):
             lost.update(end for end, entry in lines if entry == parent)
@@ -189,7 +194,8 @@ class Replay:
             listed = partial(self._store.files, run_id, folder)
             if not self._with_files(folder or "all", lambda: sizes.update(listed())):  # noqa: B023 (called at once)
                 return []
-        return lost_files(lines, sizes, journal.folder / "artifacts")
+        local = self._store.local_folder(run_id) if sizes else None
+        return lost_files(lines, sizes, journal.folder / "artifacts", local)
 
     def _parent_is_lost(self, key: str, run: StoredRun) -> bool:
         """Whether the run is shown below no run, or one that is not there."""

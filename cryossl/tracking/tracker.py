@@ -196,6 +196,14 @@ class Tracker:
         """
         self._check_all(everything=True)
 
+    @property
+    def not_newest(self) -> dict[str, list[str]]:
+        """Run id -> the metrics whose newest value in the store is none of ours: not to be mended.
+
+        As the last `mend` found them.
+        """
+        return self._replay.not_newest
+
     def backlog(self, *, everything: bool = False) -> int:
         """How many entries the store has not got. Arguments as for `sync`."""
         return sum(

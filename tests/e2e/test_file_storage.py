@@ -143,6 +143,26 @@ def test_what_keeps_files_from_s3_can_be_mended_and_sync_completes_it(
     )
 
 
+def test_files_that_are_away_hide_none_that_lie_elsewhere(sqlite_uri, s3, tmp_path):
+    client = MlflowClient(stored_at(sqlite_uri, "s3://lab/two"))
+    near = client.create_run(client.get_experiment_by_name("cryossl").experiment_id).info.run_id
+    client.log_dict(near, {"best": 1}, "result.json")
+    lost = {}
+    for name, place in {"far": "nobody-knows-this://a/b", "further": "gs://nobody/b"}.items():
+        experiment = client.create_experiment(name, artifact_location=place)
+        lost[name] = [client.create_run(experiment).info.run_id for _ in range(2)]
+    artifacts = Artifacts(sqlite_uri, "cryossl")
+    found = artifacts.json([*lost["far"], *lost["further"], near], "result.json")
+    assert found[near] == {"best": 1}
+    assert set(artifacts.unreachable) == {*lost["far"], *lost["further"]}
+    for run_id in lost["far"]:
+        assert "nobody-knows-this" in artifacts.unreachable[run_id]
+    for run_id in lost["further"]:
+        assert "nobody-knows-this" not in artifacts.unreachable[run_id]
+        assert "pip install google-cloud-storage" in artifacts.unreachable[run_id]
+    assert not [why for why in artifacts.unreachable.values() if "AwayError" in why]
+
+
 def test_without_its_package_the_line_says_what_to_install(note, sqlite_uri, tmp_path):
     uri = stored_at(sqlite_uri, "s3://lab/packages")
     code = (

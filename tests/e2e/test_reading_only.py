@@ -18,6 +18,9 @@ from other_user import as_user, needs_another_user
 from recorded_grid import record_grid
 from typed_commands import Done, call
 
+from cryossl.tracking.reader import Artifacts, read_runs
+from cryossl.tracking.tracker import Tracker
+
 PROJECT = Path(__file__).resolve().parents[2]
 ROWS, DOCUMENTS = grid(seeds=[0, 1], micrographs=5)
 PAIR = [row for row in ROWS if row["cryossl.strategy"] in ("supervised", "class_balanced")]
@@ -65,6 +68,32 @@ def test_reading_commands_change_nothing_and_make_nothing(store, tiny_data, tmp_
         assert (done.code, done.err) == (0, "")
     assert call("data", "check", str(tiny_data)).code == 0
     assert (tree(tmp_path), tree(tiny_data)) == (before, data)
+
+
+@pytest.mark.usefixtures("unwatched")
+@pytest.mark.parametrize("name", ["ha#sh", "per%20c", "per%2520c", "ques?tion", "a b&c=d;é"])
+def test_a_folder_with_letters_that_an_address_quotes_is_written_and_read(
+    name, store_template, tmp_path, monkeypatch
+):
+    """The address is relative, as in the config: the folder's name is never written in it."""
+    here = tmp_path / name
+    here.mkdir()
+    shutil.copyfile(store_template, here / "mlflow.db")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+    tracker = Tracker("sqlite:///mlflow.db", "cryossl", here / "journals")
+    with tracker.invocation(name="one", tags={"cryossl.kind": "experiment"}) as run:
+        run.metrics({"test/f1": 0.5}, step=1)
+        run.json({"a": 1}, "config.json")
+    assert tracker.sync() == 0
+    before = tree(tmp_path)
+    rows = read_runs("sqlite:///mlflow.db", "cryossl", kind="experiment", tags={})
+    (run_id,) = rows["run_id"]
+    assert list(rows["test/f1"]) == [0.5]
+    files = Artifacts("sqlite:///mlflow.db", "cryossl")
+    assert files.json([run_id], "config.json") == {run_id: {"a": 1}}
+    assert tree(tmp_path) == before
+    assert list(tmp_path.iterdir()) == [here]
 
 
 @needs_another_user

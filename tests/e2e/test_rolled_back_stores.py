@@ -149,6 +149,55 @@ def test_files_that_are_gone_or_cut_off_are_sent_again(sqlite_uri, tmp_path):
     assert table.read_bytes() == before
 
 
+def test_a_file_with_another_digit_is_sent_again(sqlite_uri, tmp_path):
+    recorded(sqlite_uri, tmp_path)
+    (result,) = (tmp_path / "store" / "mlruns").rglob("result.json")
+    before = result.read_bytes()
+    result.write_bytes(before.replace(b"1", b"2"))
+    assert result.read_bytes() != before
+    done = call("sync", "--tracking-uri", sqlite_uri, "--work", str(tmp_path))
+    assert done.out.startswith("sent 1 entries")
+    assert result.read_bytes() == before
+    again = call("sync", "--tracking-uri", sqlite_uri, "--work", str(tmp_path))
+    assert "has all that" in again.out
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE latest_metrics SET value = 0.99 WHERE key = 'test/f1'",
+        "DELETE FROM latest_metrics WHERE key = 'test/f1'",
+        "UPDATE latest_metrics SET value = 0.99, step = 99 WHERE key = 'test/f1'",
+    ],
+)
+def test_a_newest_value_that_is_not_ours_is_told_until_the_run_is_made_anew(
+    statement, sqlite_uri, tmp_path
+):
+    recorded(sqlite_uri, tmp_path)
+    whole = content(sqlite_uri)
+    changed(sqlite_uri, statement)
+    (model,) = (run for run in runs_of(sqlite_uri) if run.info.run_name == "model")
+    done = call("sync", "--tracking-uri", sqlite_uri, "--work", str(tmp_path))
+    assert (done.code, done.out, done.err.count("\n")) == (3, "", 1)
+    assert f"as in {model.info.run_id} (test/f1); sending them again cannot mend" in done.err
+    MlflowClient(sqlite_uri).delete_run(model.info.run_id)  # the cure
+    tracker = Tracker(sqlite_uri, "cryossl", tmp_path / "journals")
+    tracker.run("fp", name="model", parent=None, tags=TAGS).finish()
+    assert tracker.sync() == 0
+    (model,) = (run for run in runs_of(sqlite_uri) if run.info.run_name == "model")
+    assert model.data.metrics["test/f1"] == 0.5
+    assert content(sqlite_uri)["points"] == whole["points"]
+    assert call("sync", "--tracking-uri", sqlite_uri, "--work", str(tmp_path)).code == 0
+
+
+def test_a_newer_point_of_a_user_is_no_fault(sqlite_uri, tmp_path):
+    recorded(sqlite_uri, tmp_path)
+    (model,) = (run for run in runs_of(sqlite_uri) if run.info.run_name == "model")
+    MlflowClient(sqlite_uri).log_metric(model.info.run_id, "test/f1", 0.9, step=50)
+    done = call("sync", "--tracking-uri", sqlite_uri, "--work", str(tmp_path))
+    assert "has all that" in done.out
+
+
 def sync_elsewhere(uri: str, folder: Path) -> str:
     """What `sync` prints in a process of its own: MLflow keeps the database open in this one."""
     words = ("sync", "--tracking-uri", uri, "--work", str(folder))

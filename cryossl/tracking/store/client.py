@@ -22,7 +22,7 @@ from cryossl.tracking.store.deadline import limit_answers, within
 from cryossl.tracking.store.mlflow_environment import call_seconds, set_mlflow_environment
 from cryossl.tracking.store.mlflow_errors import translated
 from cryossl.tracking.store.probe import probe
-from cryossl.tracking.store.sqlite_file import readable_uri, refuse_other_files
+from cryossl.tracking.store.sqlite_file import mlflow_uri, readable_uri, refuse_other_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -84,8 +84,8 @@ class StoreClient:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         limit_answers()
         uri, path = self.uri, sqlite_path(self.uri)
-        if self._reads_only and path is not None:
-            uri = readable_uri(path)
+        if path is not None:
+            uri = readable_uri(path) if self._reads_only else mlflow_uri(str(path))
         return MlflowClient(uri, registry_uri=uri)
 
     @contextmanager
@@ -116,5 +116,5 @@ def _make_database(path: Path) -> None:
     half = path.with_name(f".{path.name}.half")
     for left in path.parent.glob(f"{half.name}*"):
         left.unlink()
-    make_store(f"sqlite:///{half}", (path.parent / "mlruns").as_uri()).engine.dispose()
+    make_store(mlflow_uri(str(half)), (path.parent / "mlruns").as_uri()).engine.dispose()
     publish(half, path)

@@ -66,7 +66,7 @@ def translated() -> Iterator[None]:
     except (CryosslError, StoreAwayError, RefusedError):
         raise
     except Exception as error:
-        raise _kind(error)(_said(error)) from error
+        raise _kind(error)(said(error)) from error
 
 
 @contextmanager
@@ -85,10 +85,12 @@ def translated_for_files() -> Iterator[None]:
         raise
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """One line, without the secrets of an address in it."""
     text = one_line(error)
-    if isinstance(error, ImportError) and error.name:
+    if isinstance(error, (CryosslError, StoreAwayError, RefusedError)):
+        pass  # said by us already
+    elif isinstance(error, ImportError) and error.name:
         package = error.name.partition(".")[0]
         text += f"; `pip install {_PACKAGES.get(package, package)}`"
     elif not _is_of("mlflow", error) and not isinstance(error, OSError):

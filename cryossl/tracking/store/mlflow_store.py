@@ -15,7 +15,7 @@ from cryossl.errors import NoExperimentError, TrackingError, nearest
 from cryossl.redaction import shown
 from cryossl.tracking.address import artifact_folder, sqlite_path, store_name
 from cryossl.tracking.journal import Entry
-from cryossl.tracking.store.artifact_places import FORMER, mend_places, places_to_look
+from cryossl.tracking.store.artifact_places import FORMER, local_path, mend_places, places_to_look
 from cryossl.tracking.store.client import StoreClient
 from cryossl.tracking.store.mlflow_environment import (
     without_retries,
@@ -62,12 +62,14 @@ class StoredRun:
 class Holdings:
     """What a run has in the store: points by (metric, step), data sets by (name, digest).
 
-    `models` are the ids of the models that are linked to it.
+    `newest`: metric -> the value that the store shows as the newest. `models` are the ids of the
+    models that are linked to it.
     """
 
     params: frozenset[str]
     tags: Mapping[str, str]
     points: frozenset[tuple[str, int]]
+    newest: Mapping[str, float]
     datasets: frozenset[tuple[str, str]]
     models: tuple[str, ...] = ()
 
@@ -98,6 +100,7 @@ class MlflowStore(StoreClient):
         self._experiment = experiment
         self._given_id = experiment_id
         self._former_places: dict[str, str] = {}
+        self._places_of_files: dict[str, str] = {}
         self.experiment_id = ""
 
     @property
@@ -245,6 +248,7 @@ class MlflowStore(StoreClient):
             params=frozenset(run.data.params),
             tags=dict(run.data.tags),
             points=frozenset(points),
+            newest=dict(run.data.metrics),
             datasets=frozenset((one.dataset.name, one.dataset.digest) for one in inputs),
             models=_models(run),
         )
@@ -313,6 +317,10 @@ class MlflowStore(StoreClient):
             raise StoreAwayError(str(error)) from error
         return {one.path: one.file_size or 0 for one in listed}
 
+    def local_folder(self, run_id: str) -> Path | None:
+        """Where the store keeps a run's files; None if that is not on this machine."""
+        return local_path(self.call(lambda client: client.get_run(run_id)).info.artifact_uri)
+
     def download(self, run_id: str, name: str, folder: Path, *, size_bytes: int) -> Path:
         """Copy a file of a run, of this size, into a folder.
 
@@ -329,6 +337,7 @@ class MlflowStore(StoreClient):
     def places_to_look(self, run_id: str) -> tuple[Path, ...]:
         """The local folders in which a run's files may be, the likeliest first; else none."""
         info = self.call(lambda client: client.get_run(run_id)).info
+        self._places_of_files[run_id] = info.artifact_uri.partition(f"/{run_id}")[0]
         experiment = info.experiment_id
         if experiment not in self._former_places:
             tags = self.call(lambda client: client.get_experiment(experiment)).tags
@@ -336,6 +345,10 @@ class MlflowStore(StoreClient):
         return places_to_look(
             sqlite_path(self.uri), info.artifact_uri, self._former_places[experiment]
         )
+
+    def place_of_files(self, run_id: str) -> str:
+        """The address under which the files of a run and its like are, as `places_to_look` saw."""
+        return self._places_of_files[run_id]
 
     def add_dataset(self, run_id: str, dataset: Mapping[str, str], *, context: str) -> None:
         """Note a data set that a run read; the same name and digest are noted once."""
@@ -353,7 +366,9 @@ class MlflowStore(StoreClient):
 
         make_monitor: Any = system_metrics_monitor.SystemMetricsMonitor
         monitor = self.call(
-            lambda _: make_monitor(run_id, resume_logging=True, tracking_uri=self.uri)
+            lambda client: make_monitor(
+                run_id, resume_logging=True, tracking_uri=client.tracking_uri
+            )
         )
         monitor.start()
 

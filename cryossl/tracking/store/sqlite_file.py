@@ -7,12 +7,14 @@ import re
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Mapping
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 from cryossl.errors import ConfigError, NoExperimentError, TrackingError, one_line
-from cryossl.tracking.address import sqlite_path
+from cryossl.tracking.address import sqlite_path, sqlite_uri
 
 _MAGIC = b"SQLite format 3\0"
 _WAL_MODE = 2  # of the two version bytes behind the magic text
@@ -68,10 +70,6 @@ def readable_uri(path: Path) -> str:
     A database that cannot be read where it is, because a writer left it half-way and it may not be
     written here, is copied.
 
-    Args:
-        path: of the database.
-        aside: a folder for the copy.
-
     Raises:
         TrackingError: it is damaged, locked, or of another version of MLflow.
         NoExperimentError: there is none, or nothing is in it.
@@ -101,8 +99,19 @@ def readable_uri(path: Path) -> str:
     fault, cure = schema_fault(place, made_by)
     if fault:
         raise TrackingError(f"tracking store {path} {fault}", cure=cure)
-    # With the driver in it: without, MLflow would make a folder of the name `file:`.
-    return f"sqlite+pysqlite:///{_read_only_uri(place).replace('file://', 'file:', 1)}&uri=true"
+    file, _, options = _read_only_uri(place).replace("file://", "file:", 1).partition("?")
+    # SQLite decodes the path once, and SQLAlchemy before it decodes what it is given here.
+    return mlflow_uri(file, {**dict(parse_qsl(options)), "uri": "true"})
+
+
+def mlflow_uri(database: str, query: Mapping[str, str] | None = None) -> str:
+    """An address that SQLAlchemy reads as this database, whatever letters are in its path.
+
+    With the driver in it: without, MLflow would make a folder of the name that is written here.
+    """
+    from sqlalchemy import URL
+
+    return URL.create("sqlite+pysqlite", database=database, query=query or {}).render_as_string()
 
 
 def _can_be_read_there(path: Path) -> bool:
@@ -191,7 +200,7 @@ def schema_fault(path: Path, made_by: str | None) -> tuple[str, str]:
             "if it holds nothing yet, remove it: a run makes it anew",
         )
     cure = (
-        f"back it up, then `mlflow db upgrade sqlite:///{path}`"
+        f"back it up, then `mlflow db upgrade {sqlite_uri(path)}`"
         if made_by in known
         else "install the MLflow that made it"
     )
