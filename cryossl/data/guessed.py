@@ -104,7 +104,8 @@ def _is_series(entries: Iterable[str]) -> bool:
     numbers = sorted({int(entry) for entry in entries})
     span = numbers[-1] - numbers[0] if numbers else 0
     step = math.gcd(*(number - numbers[0] for number in numbers))
-    return len(numbers) > 3 and span < 2 * step * len(numbers)
+    # Three neighbours may be entries by chance.
+    return len(numbers) > (3 if step == 1 else 2) and span < 2 * step * len(numbers)
 
 
 def _words(words: Mapping[str, str]) -> dict[str, str]:

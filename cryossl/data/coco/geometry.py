@@ -79,7 +79,7 @@ def is_fractional(annotation: Mapping[str, Any]) -> bool:
     lists = polygons or ([] if drawn else [box])
     values = [number(value) for one in lists if isinstance(one, list) for value in one]
     found = [value for value in values if value is not None and 0 <= value <= 1]
-    return len(found) == len(values) and not all(map(float.is_integer, found))
+    return len(found) == len(values) >= 4 and not all(map(float.is_integer, found))
 
 
 def is_int(value: object) -> TypeGuard[int]:

@@ -116,5 +116,6 @@ def _make_database(path: Path) -> None:
     half = path.with_name(f".{path.name}.half")
     for left in path.parent.glob(f"{half.name}*"):
         left.unlink()
+    half.touch()  # SQLite would close a new file to a group, whatever the umask leaves
     make_store(mlflow_uri(str(half)), (path.parent / "mlruns").as_uri()).engine.dispose()
     publish(half, path)

@@ -57,6 +57,7 @@ ONE_FOR_EACH_FILE = {
     "two files of each number": lambda i: f"{10000 + i // 2}_{i % 2}.png",
     "holes with two files": lambda i: f"{10000 + 37 * (i // 2)}_{i % 2}.png",
     "a series with a step": lambda i: f"{12000 + 50 * (i // 4)}_{i % 4}.png",
+    "a short series with a step": lambda i: f"{12000 + 50 * (i // 14)}_{i}.png",
     "a series with gaps": lambda i: f"{12000 + 25 * (i // 4 * 3 // 2)}_{i % 4}.png",
     "a date with a month's name": lambda i: f"05-Jan-2021_{i}_x.png",
     "a date that begins with the year": lambda i: f"2021-Jan-05_{i}_x.png",

@@ -419,16 +419,13 @@ def test_an_outline_that_is_there_twice_counts_once_however_it_is_written(drawn)
     ],
 )
 def test_coordinates_in_fractions_of_the_picture_are_one_fault_with_its_cure(fractions):
-    names = {0: "a.jpg", 1: "b.jpg"}
     images = [
-        {"id": key, "file_name": name, "height": HEIGHT, "width": WIDTH}
-        for key, name in names.items()
+        {"id": key, "file_name": f"{key}.jpg", "height": HEIGHT, "width": WIDTH} for key in (0, 1)
     ]
     rows = [
         box(number, [0.5, 0.5, 0.2, 0.2], image_id=number % 2) | fractions for number in range(6)
     ]
-    _, faults = read(document(*rows, images=images))
-    (fault,) = faults
+    (fault,) = read(document(*rows, images=images))[1]
     assert "within 0 and 1" in fault.problem
     assert "1 more like it" in fault.problem
     assert "multiply by its sides" in fault.cure
