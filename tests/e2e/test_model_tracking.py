@@ -128,6 +128,8 @@ def test_weights_that_are_gone_are_sent_again_and_a_model_that_a_user_deleted_is
     MlflowClient(sqlite_uri).delete_logged_model(models(sqlite_uri)[0].model_id)
     assert "has all that" in sync(sqlite_uri, tmp_path)
     assert models(sqlite_uri) == []
+    tracker = recorded(sqlite_uri, tmp_path, score=0.5)
+    assert (tracker.sync(), tracker.registered) == (0, ())
 
 
 def test_a_server_that_is_away_gets_model_and_version_from_sync(server, tmp_path):
@@ -193,10 +195,12 @@ def test_the_alias_moves_to_a_higher_score_on_the_same_data_only(sqlite_uri, tmp
     assert best() == "1"
     assert "alias best, which version 1 had with 0.5000, now 0.6000" in registered("e", 0.6)
     assert best() == "5"
+    client.set_model_version_tag("picker", "5", "cryossl.score", "my best")
+    assert "stays at 5, whose score is not of the same" in registered("x", 0.9)
     client.delete_model_version("picker", "5")
-    assert "version 6, alias best" in registered("f", 0.1)
+    assert "version 7, alias best" in registered("f", 0.1)
     versions = client.search_model_versions("name = 'picker'")
-    assert sorted(int(one.version) for one in versions) == [1, 2, 3, 4, 6]
+    assert sorted(int(one.version) for one in versions) == [1, 2, 3, 4, 6, 7]
 
 
 def test_the_folder_of_a_model_names_no_place_of_this_machine_and_holds_no_pickle(

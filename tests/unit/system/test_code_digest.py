@@ -89,7 +89,9 @@ def test_the_order_of_modules_does_not_matter() -> None:
 
 
 def test_the_sources_are_those_that_run() -> None:
-    assert module.module_path("cryossl.system.code_digest") == Path(inspect.getfile(module)).resolve()
+    assert (
+        module.module_path("cryossl.system.code_digest") == Path(inspect.getfile(module)).resolve()
+    )
 
 
 def test_what_a_module_needs_is_followed_through_all_its_imports() -> None:
