@@ -46,7 +46,7 @@ class ModelReplay:
         What the store refuses for good is left out with a warning, as a single value is. `tried`:
         whether the files of the line with this end have been tried in vain.
         """
-        owed = []
+        owed: list[int] = []
         for end, entry in lines:
             if entry.kind not in ("model", "version"):
                 continue
@@ -54,7 +54,7 @@ class ModelReplay:
                 taken = (
                     self._send_model(run_id, journal, entry, tried=tried(end))
                     if entry.kind == "model"
-                    else self._register(run_id, journal, entry)
+                    else self._register(run_id, journal, entry, waits=bool(owed))
                 )
             except NotAuthorisedError:
                 raise
@@ -131,12 +131,14 @@ class ModelReplay:
         except (OSError, zipfile.BadZipFile) as error:
             raise StoreAwayError(f"{package}: {error}") from None
 
-    def _register(self, run_id: str, journal: Journal, entry: Entry) -> bool:
-        """Register the run's model; False while it is not there."""
+    def _register(self, run_id: str, journal: Journal, entry: Entry, *, waits: bool) -> bool:
+        """Register the run's model; False while it `waits` to be sent."""
         logged = journal.newest("model", "model")
         model = logged and self._models.found(run_id, _record(logged)["tags"][FINGERPRINT])
         if logged is None or not model or not model.ready:
-            return False
+            if not waits:
+                _LOG.warning("%s gets no version: its model is no longer there", entry.key)
+            return not waits
         record = _record(entry)
         self.registered[run_id, entry.key] = self._models.register(
             run_id,

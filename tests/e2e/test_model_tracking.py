@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
+from importlib import metadata
 
 import pytest
+import yaml
 from faults.fault_proxy import proxied
 from mlflow import MlflowClient
-from recorded_runs import TAGS, runs_of
+from recorded_runs import PROJECT, TAGS, runs_of
 from typed_commands import call
 
 from cryossl.network.picking_model import MODEL_FILE
@@ -125,6 +128,8 @@ def test_weights_that_are_gone_are_sent_again_and_a_model_that_a_user_deleted_is
     MlflowClient(sqlite_uri).delete_logged_model(models(sqlite_uri)[0].model_id)
     assert "has all that" in sync(sqlite_uri, tmp_path)
     assert models(sqlite_uri) == []
+    tracker = recorded(sqlite_uri, tmp_path, score=0.5)
+    assert (tracker.sync(), tracker.registered) == (0, ())
 
 
 def test_a_server_that_is_away_gets_model_and_version_from_sync(server, tmp_path):
@@ -160,6 +165,14 @@ def test_a_server_that_is_away_gets_model_and_version_from_sync(server, tmp_path
     assert {str(one.status) for one in models(server.uri)} == {"READY"}
     assert [len(run.outputs.model_outputs) for run in runs_of(server.uri)] == [1] * 5
     assert len(client.search_model_versions("name = 'picker'")) == 5
+    # A server that has no models, as MLflow 2 has none, is sent everything else.
+    with proxied(server.port) as proxy:
+        proxy.share, proxy.kinds, proxy.only = 1.0, ("404",), "logged-models/search"
+        tracker = recorded(proxy.uri, tmp_path / "old", key="old", score=0.9)
+        assert (tracker.sync(), tracker.registered) == (0, ())
+    (old,) = [run for run in runs_of(server.uri) if run.info.run_name == "old"]
+    assert (old.info.status, old.data.metrics["test/f1"]) == ("FINISHED", SCORES["test/f1"])
+    assert len(client.search_model_versions("name = 'picker'")) == 5
 
 
 def test_the_alias_moves_to_a_higher_score_on_the_same_data_only(sqlite_uri, tmp_path):
@@ -182,7 +195,31 @@ def test_the_alias_moves_to_a_higher_score_on_the_same_data_only(sqlite_uri, tmp
     assert best() == "1"
     assert "alias best, which version 1 had with 0.5000, now 0.6000" in registered("e", 0.6)
     assert best() == "5"
+    client.set_model_version_tag("picker", "5", "cryossl.score", "my best")
+    assert "stays at 5, whose score is not of the same" in registered("x", 0.9)
     client.delete_model_version("picker", "5")
-    assert "version 6, alias best" in registered("f", 0.1)
+    assert "version 7, alias best" in registered("f", 0.1)
     versions = client.search_model_versions("name = 'picker'")
-    assert sorted(int(one.version) for one in versions) == [1, 2, 3, 4, 6]
+    assert sorted(int(one.version) for one in versions) == [1, 2, 3, 4, 6, 7]
+
+
+def test_the_folder_of_a_model_names_no_place_of_this_machine_and_holds_no_pickle(
+    sqlite_uri, tmp_path
+):
+    recorded(sqlite_uri, tmp_path)
+    (root,) = (tmp_path / "store" / "mlruns").rglob("models/m-*/artifacts")
+    texts = {path.name: path.read_text() for path in root.iterdir() if path.is_file()}
+    (model,) = models(sqlite_uri)
+    described = yaml.safe_load(texts["MLmodel"])
+    assert (described["model_id"], described["run_id"]) == (model.model_id, model.source_run_id)
+    described.pop("artifact_path")  # where the store keeps it
+    assert not [text for text in (str(described), *texts.values()) if str(PROJECT) in text]
+    assert not re.search(r"/(tmp|dev/shm)/", str(described))
+    suffixes = {path.suffix for path in root.rglob("*") if path.is_file()}
+    assert suffixes == {"", ".yaml", ".txt", ".json", ".py", ".safetensors"}
+    required = dict(line.split("==") for line in texts["requirements.txt"].split())
+    assert {"torch", "segmentation-models-pytorch", "mrcfile", "mlflow", "pillow"} < required.keys()
+    assert not {"click", "matplotlib", "pycocotools", "rich", "psutil"} & required.keys()
+    assert required["numpy"] == metadata.version("numpy")
+    assert (root / "code" / "cryossl" / "picking" / "coordinates.py").is_file()
+    assert not (root / "code" / "cryossl" / "selftraining").exists()

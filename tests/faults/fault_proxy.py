@@ -23,7 +23,7 @@ class FaultProxy(ThreadingHTTPServer):
 
     `share` of them, chosen by the seed, meet a fault of one of the `KINDS`.
 
-    `500` and `429` never reach the server; `reset` breaks the connection before it does, `reset
+    `500`, `429` and `404` never reach the server; `reset` breaks the connection before it does, `reset
     after the work` when the server has done it, `cut` in the middle of the answer; `stall` holds
     the answer back for some seconds. `only` names the end of the paths that are meant, `most` how
     many requests.
@@ -95,10 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind = self.server.fault(self.path)
-        if kind in ("500", "429"):
-            self._answer(
-                int(kind), b'{"error_code": "INTERNAL_ERROR", "message": "a fault of the test"}', {}
-            )
+        if kind in ("500", "429", "404"):
+            code = b"ENDPOINT_NOT_FOUND" if kind == "404" else b"INTERNAL_ERROR"
+            said = b'{"error_code": "%s", "message": "a fault of the test"}' % code
+            self._answer(int(kind), said, {})
             return
         if kind == "reset":
             self._break()

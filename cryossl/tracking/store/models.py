@@ -214,12 +214,12 @@ class Models:
             tags = self._store.call(lambda client: client.get_model_version(name, holder)).tags
         except RefusedError:  # the version was deleted
             return None, ""
-        before = tags.get(SCORE)
+        before = _number(tags.get(SCORE))
         if before is None or tags.get(SCORED_ON) != scored_on:
             return str(holder), ", whose score is not of the same validation data"
-        if score <= float(before):
-            return str(holder), f", whose score is {float(before):.4f}, not below {score:.4f}"
-        return None, f", which version {holder} had with {float(before):.4f}, now {score:.4f}"
+        if score <= before:
+            return str(holder), f", whose score is {before:.4f}, not below {score:.4f}"
+        return None, f", which version {holder} had with {before:.4f}, now {score:.4f}"
 
     def location_of(self, address: str) -> str:
         """Where the files of `models:/NAME/3`, `models:/NAME@best` or `models:/m-ID` are.
@@ -256,6 +256,14 @@ class Models:
                     size_bytes=2**30,
                 )
             )
+
+
+def _number(text: str | None) -> float | None:
+    """A score as a version has it; a user may have changed it."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
 
 
 def _stored(model: LoggedModel) -> StoredModel:

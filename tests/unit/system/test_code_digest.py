@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cryossl.system import code_digest as module
-from cryossl.system.code_digest import ROOT, code_digest, structure
+from cryossl.system.code_digest import ROOT, code_digest, needed_by, structure
 
 CODE = '''
 """A module."""
@@ -89,4 +89,12 @@ def test_the_order_of_modules_does_not_matter() -> None:
 
 
 def test_the_sources_are_those_that_run() -> None:
-    assert module._path("cryossl.system.code_digest") == Path(inspect.getfile(module)).resolve()
+    assert (
+        module.module_path("cryossl.system.code_digest") == Path(inspect.getfile(module)).resolve()
+    )
+
+
+def test_what_a_module_needs_is_followed_through_all_its_imports() -> None:
+    own, foreign = needed_by("cryossl.picking.choice")
+    assert own == ["cryossl.evaluation.picking", "cryossl.picking.choice"]
+    assert foreign == ["jaxtyping", "numpy", "scipy"]
