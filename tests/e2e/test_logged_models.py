@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -150,6 +151,21 @@ def test_a_moved_project_still_picks_with_its_registered_model(registered, pictu
     finally:
         moved.rename(registered.folder)
     assert done.code == 0, done.err
+
+
+def test_a_copied_project_names_its_own_models_after_the_first_writing(registered):
+    copy = registered.folder.with_name("copy")
+    shutil.copytree(registered.folder, copy)
+    uri = f"sqlite:///{copy / 'mlflow.db'}"
+    assert registered.call("sync", "--tracking-uri", uri, "--work", str(copy / "work")).code == 0
+    client = MlflowClient(uri)
+    version = client.get_model_version("picker", "1")
+    places = [one.artifact_location for one in client.search_logged_models(["1"])]
+    places += [version.source, client.get_model_version_download_uri("picker", "1")]
+    assert len(places) == 4
+    for place in places:
+        assert place.startswith((copy / "mlruns").as_uri())
+        assert Path(place.removeprefix("file://"), "MLmodel").is_file()
 
 
 @pytest.mark.parametrize(
