@@ -37,14 +37,14 @@ class Row:
     name: str
     picks: int
     score: float
-    contrast: float
+    contrast: float | None
 
     @property
     def doubt(self) -> str:
         """Why a person should look at the micrograph; "" if nothing speaks against it."""
         if not self.picks:
             return "no pick"
-        if abs(self.contrast) < CLEAR:
+        if self.contrast is not None and abs(self.contrast) < CLEAR:
             return "the picture shows nothing at its picks"
         return ""
 
@@ -65,7 +65,7 @@ def shown(rows: Sequence[Row]) -> dict[str, list[Row]]:
         "Median": ranked[SHOWN:-SHOWN][max(0, middle - SHOWN) :][:SHOWN],
         "Worst": ranked[SHOWN:][-SHOWN:],
         "Look at these": sorted(
-            (row for row in rows if row.doubt), key=lambda row: (row.contrast, row.name)
+            (row for row in rows if row.doubt), key=lambda row: (row.contrast or 0.0, row.name)
         )[:SHOWN],
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Result:
 
     `state` and `sha256` are those of the file when it was read. `diameter_px` is that of a
     particle, in px of the file. `contrast` is the mean contrast of the picture at the picks of the
-    model's threshold, in standard errors (see `readings`); 0 with fewer than 16.
+    model's threshold, in standard errors (see `readings`); None with too few of them to tell.
     """
 
     path: Path
@@ -38,7 +39,7 @@ class Result:
     sha256: str
     picks: Picks
     diameter_px: float
-    contrast: float
+    contrast: float | None
 
 
 class Results:
@@ -68,7 +69,7 @@ class Results:
                 np.int64,
             ),
             sha256=np.array(result.sha256),
-            seen=np.array([result.diameter_px, result.contrast]),
+            seen=np.array([result.diameter_px, result.contrast], np.float64),  # None is NaN
         )
         self._folder.mkdir(parents=True, exist_ok=True)
         body = content.getvalue()
@@ -98,7 +99,7 @@ class Results:
             sha256=str(found["sha256"]),
             picks=Picks(found["centres"], found["scores"]),
             diameter_px=diameter_px,
-            contrast=contrast,
+            contrast=None if math.isnan(contrast) else contrast,
         )
 
     def _place(self, path: Path) -> Path:

@@ -18,7 +18,7 @@ from cryossl.data.images import read_picture
 from cryossl.data.store.file_hashes import FileState, file_state
 from cryossl.errors import ChangedDataError, DataError
 from cryossl.network.picking_model import Description, Scale, picks_of, seen
-from cryossl.picking.importing.readings import Contrast, Fit
+from cryossl.picking.importing.readings import FEWEST, Contrast, Fit
 from cryossl.picking.results import Result, Results
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import file_sha256
@@ -133,7 +133,7 @@ class Stream:
                 one.sha256,
                 picks,
                 diameter_px=one.scale.diameter_px / one.scale.scale,
-                contrast=contrast.errors,
+                contrast=contrast.errors if contrast.count >= FEWEST else None,
             )
         )
 
