@@ -38,7 +38,9 @@ def recorded(tmp_path_factory, store_template) -> Path:
     before.rename(root / "kept")
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    SqlAlchemyStore._engine_map[f"sqlite:///{before}/mlflow.db"].dispose()
+    for address, engine in SqlAlchemyStore._engine_map.items():
+        if str(before) in address:
+            engine.dispose()
     return root
 
 
