@@ -14,7 +14,9 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    ValidationInfo,
     field_serializer,
+    field_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -306,6 +308,25 @@ class EvaluationSettings(Section):
         description="orientations of a tile whose mean probability is scored: as it is, under "
         "flips, or also transposed",
     )
+    eight_views: Record[bool] = Field(
+        True,
+        description="score each model a second time, by its mean over eight views (`test/f1_views8`"
+        "), with thresholds of its own",
+    )
+    headline_views: Record[Annotated[Literal[1, 8], BeforeValidator(_whole)]] = Field(
+        1,
+        description="scoring that verdicts and tables are by: 1, that by `views`; 8, that by eight "
+        "views",
+    )
+
+    @field_validator("headline_views")
+    @classmethod
+    def _headline_is_scored(cls, views: int, known: ValidationInfo) -> int:
+        """A verdict by eight views needs scores by eight views."""
+        if views == 8 and not known.data.get("eight_views", True):
+            raise ValueError("a headline by eight views needs eight_views to be true")
+        return views
+
     match_distance: Result[float] = Field(
         0.3,
         gt=0,
