@@ -14,9 +14,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    ValidationInfo,
     field_serializer,
-    field_validator,
 )
 from pydantic.fields import FieldInfo
 
@@ -318,14 +316,6 @@ class EvaluationSettings(Section):
         description="scoring that verdicts and tables are by: 1, that by `views`; 8, that by eight "
         "views",
     )
-
-    @field_validator("headline_views")
-    @classmethod
-    def _headline_is_scored(cls, views: int, known: ValidationInfo) -> int:
-        """A verdict by eight views needs scores by eight views."""
-        if views == 8 and not known.data.get("eight_views", True):
-            raise ValueError("a headline by eight views needs eight_views to be true")
-        return views
 
     match_distance: Result[float] = Field(
         0.3,

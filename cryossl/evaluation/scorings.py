@@ -18,7 +18,8 @@ from cryossl.evaluation.verdict import Verdict, judge, measures_of, reference_of
 EIGHT: Literal[8] = 8
 Views = Literal[1, 8]
 """Names a scoring: 1, that of the plain names; 8, that by eight views."""
-WORDS: Mapping[Views, str] = {1: "one view", EIGHT: "eight views"}
+WORDS: Mapping[int, str] = {1: "one view", 4: "four views", EIGHT: "eight views"}
+"""Number of views -> its name."""
 
 EIGHT_VIEWS_KEY = "views8"
 """Where a document of counts holds those by eight views."""

@@ -337,7 +337,8 @@ class Recorder:
         verdict, reference = self._verdict(closed, headline)
         tags = {"cryossl.verdict": verdict.outcome, "cryossl.verdict_reference": reference}
         beside = ""
-        if settings.eight_views:
+        if settings.eight_views and settings.views != EIGHT:
+            words: Mapping[Views, str] = {1: WORDS[settings.views], EIGHT: WORDS[EIGHT]}
             other: Views = 1 if headline == EIGHT else EIGHT
             second, over = self._verdict(closed, other)
             tags |= {
@@ -345,7 +346,7 @@ class Recorder:
                 f"cryossl.verdict_reference_views{other}": over,
             }
             beside = (
-                f"The verdict is by {WORDS[headline]}. By {WORDS[other]}, against {over}, it is "
+                f"The verdict is by {words[headline]}. By {words[other]}, against {over}, it is "
                 f"{second.outcome}: {second.sentence}\n\n"
             )
         closed.arm.tags(tags)
