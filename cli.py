@@ -130,6 +130,11 @@ def place_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def choice_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what is compared."""
+    command = option(
+        "--views",
+        type=click.Choice((1, 8)),
+        help="scoring that all is by: one view or the mean over eight  [the runs' headline]",
+    )(command)
     command = option("--metric", default="test/f1", help="metric of the comparison")(command)
     return option("--ratio", type=float, help="only this labelled part, in percent")(command)
 
@@ -152,7 +157,7 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
     help="counts of another method, CSV or JSON, beside ours (docs/report.md)",
 )
 @store_options
-def compare(**options: Any) -> None:
+def compare(ratio: float | None, metric: str, views: Any, **options: Any) -> None:
     """Compare the strategies in the tracking store: naive-vs-balanced tables and the verdict."""
     from analysis import commands as reporting
 
@@ -165,7 +170,7 @@ def compare(**options: Any) -> None:
             and (context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)
         }
     )
-    reporting.compare(**options)
+    reporting.compare(reporting.Choice(ratio, metric, views), **options)
 
 
 @cli.command()
@@ -181,11 +186,11 @@ def compare(**options: Any) -> None:
 @option("--figures", type=PATH, help="folder for the figures as PNG and SVG")
 @option("--log", is_flag=True, help="keep the report and its tables in the tracking store too")
 @store_options
-def report(**options: Any) -> None:
+def report(ratio: float | None, metric: str, views: Any, **options: Any) -> None:
     """Write the report as one file: verdict, tables, figures, micrographs, method and origin."""
     from analysis import commands as reporting
 
-    reporting.report(**options)
+    reporting.report(reporting.Choice(ratio, metric, views), **options)
 
 
 @cli.command()

@@ -9,6 +9,7 @@ import os
 import shlex
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,16 +31,28 @@ from cryossl.redaction import redacted
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report
     from analysis.tables.comparison import Comparison
+    from cryossl.evaluation.scorings import Views
 
 OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
 MAX_EXTERNAL_BYTES = 16 * 2**20
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is compared.
+
+    A labelled part in percent (None: all), a metric, and a scoring (None: the runs' headline).
+    """
+
+    ratio: float | None
+    metric: str
+    views: Views | None
+
+
 def compare(
+    choice: Choice,
     *,
-    ratio: float | None,
-    metric: str,
     form: str,
     tracking_uri: str | None,
     experiment: str | None,
@@ -60,10 +73,11 @@ def compare(
         )
     tracked = TrackedRuns(tracking_uri, experiment)
     if explain is not None and arm is not None:
-        found = _compared(tracked, ratio=None, metric=explanation.metric_called(explain))
-        click.echo(explanation.explain(found, strategy=arm, ratio=ratio), nl=False)
+        named = replace(choice, ratio=None, metric=explanation.metric_called(explain))
+        found = _compared(tracked, named)
+        click.echo(explanation.explain(found, strategy=arm, ratio=choice.ratio), nl=False)
         return
-    found = _compared(tracked, ratio=ratio, metric=metric)
+    found = _compared(tracked, choice)
     if external is not None:
         from analysis.tables.external import beside, parse_external
         from cryossl.system.user_files import read_text
@@ -165,11 +179,10 @@ def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> 
 
 
 def report(
+    choice: Choice,
     *,
     output: Path | None,
     form: str,
-    ratio: float | None,
-    metric: str,
     figures: Path | None,
     log: bool,
     tracking_uri: str | None,
@@ -190,12 +203,13 @@ def report(
         raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
     tracked = TrackedRuns(tracking_uri, experiment)
-    found = _compared(tracked, ratio=ratio, metric=metric)
+    found = _compared(tracked, choice)
     options = {
         "--output": str(path),
         "--format": form,
-        "--ratio": None if ratio is None else f"{ratio:g}",
-        "--metric": metric,
+        "--ratio": None if choice.ratio is None else f"{choice.ratio:g}",
+        "--metric": choice.metric,
+        "--views": None if choice.views is None else str(choice.views),
         "--tracking-uri": tracked.shown_uri,
         "--experiment": tracked.experiment,
     }
@@ -236,14 +250,18 @@ def report(
         click.echo(f"logged as run {_log(tracked, made, found, path)}")
 
 
-def _compared(tracked: TrackedRuns, *, ratio: float | None, metric: str) -> Comparison:
+def _compared(tracked: TrackedRuns, choice: Choice) -> Comparison:
     """The comparison of all runs, with their counts; for one ratio only its runs are read."""
     from analysis.tables.comparison import compare as compared
 
-    if ratio is not None:
-        tracked.narrow({"cryossl.ratio_percent": f"{ratio:g}"})
+    if choice.ratio is not None:
+        tracked.narrow({"cryossl.ratio_percent": f"{choice.ratio:g}"})
     return compared(
-        tracked.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=tracked.counts
+        tracked.frame("iteration", "arm"),
+        ratio=choice.ratio,
+        metric=choice.metric,
+        views=choice.views,
+        read_counts=tracked.counts,
     )
 
 

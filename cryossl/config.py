@@ -306,6 +306,17 @@ class EvaluationSettings(Section):
         description="orientations of a tile whose mean probability is scored: as it is, under "
         "flips, or also transposed",
     )
+    eight_views: Record[bool] = Field(
+        True,
+        description="score each model a second time, by its mean over eight views (`test/f1_views8`"
+        "), with thresholds of its own",
+    )
+    headline_views: Record[Annotated[Literal[1, 8], BeforeValidator(_whole)]] = Field(
+        1,
+        description="scoring that verdicts and tables are by: 1, that by `views`; 8, that by eight "
+        "views",
+    )
+
     match_distance: Result[float] = Field(
         0.3,
         gt=0,

@@ -68,6 +68,8 @@ def start(folder: Path, *options: str) -> str:
         "experiments",
         "--tracking-uri",
         f"sqlite:///{folder / 'mlflow.db'}",
+        "--eight-views",
+        "false",  # what it recorded has one scoring
         *options,
     ]
     code = (

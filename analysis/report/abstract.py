@@ -16,9 +16,10 @@ from analysis.runs.arms import (
 )
 from analysis.stats.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
 from analysis.stats.statistics import Interval, grade, seeds_text
-from analysis.tables.comparison import HEADLINE, Comparison
+from analysis.tables.comparison import Comparison
 from analysis.tables.summary import reference_notes
 from cryossl.data.splits import chosen_on
+from cryossl.evaluation.scorings import scored_by
 from cryossl.evaluation.verdict import mean_of
 
 
@@ -31,19 +32,20 @@ def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
     arms, methods = comparison.arms, set()
     paragraphs = []
     for ratio in ratios_of(arms):
-        sentences = [_baseline(arms, ratio)]
+        sentences = [_baseline(comparison, ratio)]
         for strategy, group in at_ratio(arms, ratio):
             if strategy == "supervised":
                 continue
-            contrast = against_baseline(group, metric=HEADLINE)
+            contrast = against_baseline(group, metric=comparison.headline)
             guess = None
             if contrast.pairs:
-                guess = estimate(contrast, comparison.counts, metric=HEADLINE)
+                guess = estimate(contrast, comparison.counts, metric=comparison.headline)
                 methods |= {_scope(guess)} if guess.interval else set()
             sentences.append(_gain(strategy, contrast, guess, group))
         over = reference_notes(arms).get(ratio)
         sentences += [
             _against_naive(comparison, ratio),
+            _by_second(comparison, ratio),
             f"Here {over}; its own is over supervised." if over else "",
         ]
         paragraphs.append(tuple(sentence for sentence in sentences if sentence))
@@ -113,6 +115,7 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
         "threshold chosen on "
         f"{chosen_on(settings)}; "
         + _particles(comparison)
+        + _views(comparison)
         + "the unlabelled border is left out. The test part decides nothing. Reported is the last "
         "accepted model of each seed, the baseline where none was accepted.",
     ]
@@ -121,7 +124,8 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
 
 def _particles(comparison: Comparison) -> str:
     """How particles are counted, or "" if no run counted any."""
-    if not any(PARTICLE_F1 in model.metrics for arm in comparison.arms for model in arm.iterations):
+    particle_f1 = scored_by(PARTICLE_F1, comparison.views)
+    if not any(particle_f1 in model.metrics for arm in comparison.arms for model in arm.iterations):
         return ""
     distance = settings_of(comparison.arms).get("evaluation.match_distance", "the stated fraction")
     return (
@@ -131,22 +135,53 @@ def _particles(comparison: Comparison) -> str:
     )
 
 
+def _views(comparison: Comparison) -> str:
+    """What a probability is the mean of, or "" for one view without another scoring beside it."""
+    second = comparison.second
+    if second is None and comparison.views == 1:
+        return ""
+    beside = f" (and by {second.words}, with thresholds of their own)" if second else ""
+    return (
+        f"probabilities are the mean over {comparison.words} of a tile, its orientations{beside}; "
+    )
+
+
 def span(interval: Interval) -> str:
     """An interval of fractions in points: `+2.10 points [+0.40, +3.60]`."""
     middle, low, high = interval.points
     return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
-def _baseline(arms: Sequence[Arm], ratio: float) -> str:
+def _baseline(comparison: Comparison, ratio: float) -> str:
+    arms = comparison.arms
     done = finished(arms, ratio_percent=ratio, strategy="supervised").values()
-    score = mean_of(arm.value(HEADLINE) for arm in done)
+    score = mean_of(arm.value(comparison.headline) for arm in done)
     start = f"With {labelled_text(arms, ratio)} of the training data labelled, "
     if score is None:
         return f"{start}no supervised baseline has finished."
     return (
         f"{start}the supervised baseline reached a test F1 of {100 * score:.2f}% "
-        f"({seeds_text(len(done))})."
+        f"({seeds_text(len(done))}{f', {comparison.words}' if comparison.second else ''})."
     )
+
+
+def _by_second(comparison: Comparison, ratio: float) -> str:
+    """The gains by the second scoring, or "" where there is none."""
+    second = comparison.second
+    if second is None:
+        return ""
+    found = [
+        (strategy, against_baseline(group, metric=second.metric))
+        for strategy, group in at_ratio(second.arms, ratio)
+        if strategy != "supervised"
+    ]
+    texts = [
+        f"{strategy} {_change(contrast, guess.interval)[0]}"
+        for strategy, contrast in found
+        if contrast.pairs
+        for guess in [estimate(contrast, second.counts, metric=second.metric)]
+    ]
+    return f"By {second.words}: {', '.join(texts)}." if texts else ""
 
 
 def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequence[Arm]) -> str:
@@ -179,10 +214,10 @@ def _change(contrast: Contrast, interval: Interval | None) -> tuple[str, str]:
 
 
 def _against_naive(comparison: Comparison, ratio: float) -> str:
-    *_, last = contrasts(comparison.arms, ratio=ratio, metric=HEADLINE)
+    *_, last = contrasts(comparison.arms, ratio=ratio, metric=comparison.headline)
     if len(last.pairs) == 0:
         return ""
-    interval = estimate(last, comparison.counts, metric=HEADLINE).interval
+    interval = estimate(last, comparison.counts, metric=comparison.headline).interval
     change, zero = _change(last, interval)
     if interval is None:
         return f"class_balanced is {change} from naive."

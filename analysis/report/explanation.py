@@ -13,6 +13,7 @@ from analysis.stats.bootstrap import FORMULA
 from analysis.stats.contrasts import SCORES, against_baseline, counts_behind, estimate
 from analysis.tables.comparison import Comparison
 from cryossl.errors import ConfigError
+from cryossl.evaluation.scorings import plain
 from cryossl.strategy_names import BASELINE, without_pseudo_labels
 
 FORMULAS = {
@@ -53,11 +54,11 @@ def explain(comparison: Comparison, *, strategy: str, ratio: float | None) -> st
 def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequence[Arm]) -> str:
     metric = comparison.metric
     lines = [f"{metric} of {strategy} at {ratio:g}% labelled", ""]
-    if metric in FORMULAS:
+    if plain(metric) in FORMULAS:
         counted = "particles" if metric.startswith("test/particle_") else "pixels"
         lines += [
-            f"{FORMULAS[metric]}, {counted} of all test micrographs summed first (tp found, fp "
-            "invented, fn missed)",
+            f"{FORMULAS[plain(metric)]}, {counted} of all test micrographs summed first (tp found, "
+            "fp invented, fn missed)",
             "",
         ]
     for arm in arms:
@@ -112,12 +113,12 @@ def _base(arms: Sequence[Arm], comparison: Comparison) -> str:
 
 
 def _counted(counts: ModelCounts | None, metric: str) -> str:
-    rows = None if counts is None or metric not in SCORES else counts_behind(counts, metric)
+    rows = None if counts is None or plain(metric) not in SCORES else counts_behind(counts, metric)
     if counts is None or rows is None:
         return ""
     summed = rows.sum(axis=0)
     tp, fp, fn = (int(number) for number in summed)
-    above, below = (int(summed @ np.array(weights)) for weights in FORMULA[SCORES[metric]])
+    above, below = (int(summed @ np.array(weights)) for weights in FORMULA[SCORES[plain(metric)]])
     result = f"{above / below:.6f}" if below else "undefined"
     return (
         f"; tp {tp}, fp {fp}, fn {fn} in {len(counts.ids)} micrographs: {above} / {below} = "

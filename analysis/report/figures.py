@@ -13,6 +13,7 @@ from analysis.runs.arms import Arm, at_ratio, by_arm, ratios_of, strategies_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import seed_interval
+from cryossl.evaluation.scorings import plain
 from cryossl.evaluation.verdict import SUCCESS_GAIN_POINTS, mean_of
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
@@ -328,6 +329,6 @@ def _short(text: str) -> str:
 
 
 def _word(metric: str) -> str:
-    return {"test/f1": "F1", "test/recall": "recall", "test/precision": "precision"}.get(
-        metric, metric
-    )
+    words = {"test/f1": "F1", "test/recall": "recall", "test/precision": "precision"}
+    word = words.get(plain(metric))
+    return metric if word is None else word + " by eight views" * (metric != plain(metric))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.runs.tidy import is_absent, metric_names, number_in, setting_names
 from cryossl.data.splits import chosen_on, share_text
+from cryossl.evaluation.scorings import Views, of_scoring, scored_by
 from cryossl.evaluation.verdict import Measures, mean_of, measures_of, reference_of
 from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
 
@@ -46,9 +47,10 @@ class Arm:
     """One strategy at one ratio and seed.
 
     `final` is the model that stays: the last accepted student, or the baseline where none was; None
-    unless the arm is finished. Gains are counted from `reference`; `baseline` is the supervised
-    model that labelled for the first student. `empty` is set if the first selection kept nothing:
-    there is no model then, but the metrics of the selection are known.
+    unless the arm is finished. Gains are counted from `reference`, the best baseline by the scoring
+    `views`; `baseline` is the supervised model that labelled for the first student. `empty` is set
+    if the first selection kept nothing: there is no model then, but the metrics of the selection
+    are known.
     """
 
     ratio_percent: float
@@ -62,6 +64,7 @@ class Arm:
     stop_reason: str
     empty: TrackedModel | None
     baseline: TrackedModel | None
+    views: Views = 1
 
     def value(self, metric: str) -> float | None:
         """A metric of the final model."""
@@ -95,9 +98,10 @@ class Arm:
         return self.pseudo_labelled.metrics.get(metric) if self.pseudo_labelled else None
 
     def measures(self) -> Measures:
-        """The input of the verdict; always by test F1 and recall."""
-        final, reference, tried = (
-            model.metrics if model else {}
+        """The input of the verdict; always by test F1 and recall, of the scoring `views`."""
+        tried = self.pseudo_labelled.metrics if self.pseudo_labelled else {}
+        final, reference, last = (
+            of_scoring(model.metrics if model else {}, self.views)
             for model in (self.final, self.reference, self.pseudo_labelled)
         )
         return measures_of(
@@ -105,7 +109,7 @@ class Arm:
             reference,
             pseudo=tried,
             accepted_iteration=self.final.iteration if self.final else 0,
-            last_student=None if self.pseudo_labelled is self.final else tried,
+            last_student=None if self.pseudo_labelled is self.final else last,
         )
 
     def gap(self, ceiling: Arm, metric: str) -> float | None:
@@ -122,13 +126,13 @@ class Arm:
         return tuple(model.run_id for model in (self.final, self.reference) if model is not None)
 
 
-def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
+def build_arms(tidy: pd.DataFrame, *, views: Views = 1) -> tuple[Arm, ...]:
     """Every arm of a tidy table of one data set and setting, in the order ratio, strategy, seed.
 
     The baseline is an arm too, `supervised`. An arm is finished if none of its runs failed or is
     still to come. The reference of gains is the best baseline, chosen without the test part: of
     `supervised`, `supervised_long` and `supervised_noise`, those that all seeds of the ratio have,
-    the one with the highest mean validation F1.
+    the one with the highest mean validation F1 by the scoring `views`.
     """
     cells: defaultdict[tuple[float, str, int], list[dict[Any, Any]]] = defaultdict(list)
     names = metric_names(tidy.columns), setting_names(tidy.columns)
@@ -142,7 +146,7 @@ def build_arms(tidy: pd.DataFrame) -> tuple[Arm, ...]:
     }
     arms = [_arm(key, rows, baselines.get((key[0], key[2])), names) for key, rows in cells.items()]
     arms.sort(key=lambda arm: (arm.ratio_percent, strategy_order(arm.strategy), arm.seed))
-    return tuple(_with_reference(arms))
+    return tuple(_with_reference([replace(arm, views=views) for arm in arms], views))
 
 
 def strategy_order(strategy: str) -> tuple[int, str]:
@@ -249,12 +253,13 @@ def _why_stopped(models: Sequence[TrackedModel], rows: Sequence[Mapping[Any, Any
     )
 
 
-def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
+def _with_reference(arms: Sequence[Arm], views: Views) -> list[Arm]:
     """The arms with the best baseline of their ratio as reference.
 
-    The best on validation, among those of the BASELINES that all seeds of the ratio have.
+    The best on validation by a scoring, among those of the BASELINES that all seeds of the ratio
+    have.
     """
-    found = []
+    found, validation = [], scored_by("validation/f1", views)
     for arm in arms:
         finals = {
             name: {
@@ -268,7 +273,7 @@ def _with_reference(arms: Sequence[Arm]) -> list[Arm]:
         }
         base = finals[BASELINE]
         means = {
-            name: mean_of(models[seed].metrics.get("validation/f1") for seed in base)
+            name: mean_of(models[seed].metrics.get(validation) for seed in base)
             for name, models in finals.items()
             if base.keys() <= models.keys()
         }

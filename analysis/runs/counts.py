@@ -9,6 +9,8 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Int64
 
+from cryossl.evaluation.scorings import EIGHT_VIEWS_KEY, Views
+
 NAME = "counts.json"
 SCHEMA = "cryossl-counts/1"
 _PLACES_SHOWN = 3
@@ -21,7 +23,7 @@ class ModelCounts:
     `counts` are (tp, fp, fn) in px per micrograph; `histogram` counts the valid pixels by true
     class (row 0 background, row 1 particle) and predicted probability x 255. `particles` are (tp,
     fp, fn) in particles per micrograph, at the threshold of picks; None where the run did not count
-    them.
+    them. `eight` are those of the same model by eight views, None where it was not scored so.
     """
 
     ids: tuple[str, ...]
@@ -29,6 +31,7 @@ class ModelCounts:
     counts: Int64[np.ndarray, "micrographs 3"]
     histogram: Int64[np.ndarray, "2 256"]
     particles: Int64[np.ndarray, "micrographs 3"] | None = None
+    eight: ModelCounts | None = None
 
 
 class Counts(dict[str, ModelCounts]):
@@ -117,7 +120,16 @@ def parse_counts(document: object) -> ModelCounts | None:
         np.array(counts, np.int64),
         np.array(histogram, np.int64),
         None if particles is None else np.array(particles, np.int64),
+        parse_counts(document.get(EIGHT_VIEWS_KEY)),
     )
+
+
+def by_scoring(counts: Mapping[str, ModelCounts], views: Views) -> Mapping[str, ModelCounts]:
+    """The counts by one scoring; those by eight views of the models that were scored so."""
+    if views == 1:
+        return counts
+    found = {run: model.eight for run, model in counts.items() if model.eight is not None}
+    return Counts(found, unreachable=counts.unreachable if isinstance(counts, Counts) else {})
 
 
 def _count(value: object) -> int:

@@ -42,6 +42,7 @@ COLUMNS = (
     "arm_status",
     "code_digest",
     "kept_stages",
+    "headline_views",
 )
 STATES = {
     "FINISHED": "finished",
@@ -162,6 +163,7 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "fingerprint": record.get("cryossl.experiment_fingerprint", ""),
         "code_digest": str(record.get("cryossl.code_digest", "")),
         "kept_stages": _truth(record.get("cryossl.kept_stages")) is True,
+        "headline_views": number_in(record.get("cryossl.headline_views")),
     }
     row |= {name: record[name] for name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)

@@ -15,6 +15,7 @@ from analysis.runs.arms import Arm, TrackedModel, at_ratio, finished, run_ids_of
 from analysis.runs.counts import ModelCounts, lacking_text
 from analysis.stats.bootstrap import CountsArray, Level, Score, mean_score, paired_bootstrap
 from analysis.stats.statistics import Differences, Interval, seed_interval
+from cryossl.evaluation.scorings import plain
 
 SCORES: Mapping[str, Score] = {
     "test/f1": "f1",
@@ -95,11 +96,12 @@ def estimate(contrast: Contrast, counts: Mapping[str, ModelCounts], *, metric: s
     """The estimate and its interval.
 
     Paired bootstrap if all models have counts of the same micrographs, else Student's t over seeds.
+    `counts` are those by the scoring that the metric is of.
     """
     try:
         first, second, sources = _paired(contrast, counts, metric)
         _, codes = np.unique(np.array(sources), return_inverse=True)
-        score = SCORES[metric]
+        score = SCORES[plain(metric)]
         # A fixed seed: the same runs give the same table.
         found = paired_bootstrap(
             first,
@@ -160,7 +162,7 @@ def _paired(
     contrast: Contrast, counts: Mapping[str, ModelCounts], metric: str
 ) -> tuple[CountsArray, CountsArray, tuple[str, ...]]:
     """Both arms' counts, seeds by micrographs, and the sources. Raises ValueError with why not."""
-    if metric not in SCORES:
+    if plain(metric) not in SCORES:
         raise ValueError(f"{metric} is no ratio of the counts")
     runs = dict.fromkeys(model.run_id for _, *models in contrast.pairs for model in models)
     if not runs:

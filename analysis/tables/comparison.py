@@ -13,14 +13,39 @@ import numpy as np
 import pandas as pd
 
 from analysis.runs.arms import Arm, build_arms
-from analysis.runs.counts import Counts, ModelCounts, ReadCounts, no_counts, unreachable_text
-from analysis.runs.tidy import GROUP, data_name, metric_names, setting_names, started, tidy
+from analysis.runs.counts import (
+    Counts,
+    ModelCounts,
+    ReadCounts,
+    by_scoring,
+    no_counts,
+    unreachable_text,
+)
+from analysis.runs.tidy import (
+    GROUP,
+    data_name,
+    is_absent,
+    metric_names,
+    setting_names,
+    started,
+    tidy,
+)
 from analysis.stats.contrasts import run_ids_to_count
 from analysis.tables.details import aspects, iterations, sources
 from analysis.tables.evidence import evidence
+from analysis.tables.second import (
+    SecondScoring,
+    has_values,
+    note_with_second,
+    second_evidence,
+    second_scoring,
+    strategies_with_second,
+    views_behind,
+)
 from analysis.tables.summary import Judged, by_ratio, judge_arms, note_table
 from analysis.tables.table import Table
 from cryossl.errors import ConfigError, DataError, nearest
+from cryossl.evaluation.scorings import EIGHT, WORDS, Views, scored_by, views_of
 
 HEADLINE = "test/f1"
 _WITHOUT_COUNTS = "intervals that need them are Student's t over seeds, on these test micrographs"
@@ -30,7 +55,9 @@ _WITHOUT_COUNTS = "intervals that need them are Student's t over seeds, on these
 class Comparison:
     """All tables and verdicts of one data set, one group of settings and one version of the code.
 
-    `others` are the other groups in the store; they are never mixed into these tables. `settings`
+    `metric` is under the scoring `views`, the headline; `second` is the other scoring, None where
+    the runs have one alone. `others` are the other groups in the store; they are never mixed into
+    these tables. `settings`
     says how this group differs from those with data of the same name. `faults` lists in words the
     runs that are in no mean. The tables were computed from `arms` and `counts` (run id -> counts);
     figures need them.
@@ -49,13 +76,26 @@ class Comparison:
     faults: tuple[str, ...]
     others: tuple[Comparison, ...] = ()
     external: Table | None = None
+    views: Views = 1
+    second_evidence: Table | None = None
+    second: SecondScoring | None = field(default=None, compare=False, repr=False)
     arms: tuple[Arm, ...] = field(default=(), compare=False, repr=False)
     counts: Mapping[str, ModelCounts] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def headline(self) -> str:
+        """Test F1 under the scoring of the comparison."""
+        return scored_by(HEADLINE, self.views)
+
+    @property
+    def words(self) -> str:
+        """The scoring of the comparison: `one view` or `eight views`."""
+        return WORDS[views_behind(self.arms, self.views)]
+
+    @property
     def tables(self) -> tuple[Table, ...]:
         """The tables that have rows, the short ones first."""
-        short = self.note, self.by_ratio, self.evidence, self.aspects
+        short = self.note, self.by_ratio, self.evidence, self.second_evidence, self.aspects
         every = (*short, self.iterations, self.sources, self.external)
         return tuple(table for table in every if table is not None and table.rows)
 
@@ -65,6 +105,7 @@ def compare(
     *,
     ratio: float | None = None,
     metric: str = HEADLINE,
+    views: Views | None = None,
     read_counts: ReadCounts = no_counts,
 ) -> Comparison:
     """The comparison of the runs in `frame`.
@@ -77,6 +118,7 @@ def compare(
             `cryossl.tracking.reader.read_runs` gives them.
         ratio: only this labelled part, in percent.
         metric: shown in the score columns. The verdict is always by test F1.
+        views: the scoring that all is by, 8 if the metric says so; None: the runs' own headline.
         read_counts: returns the counts of runs. With counts, intervals cover sources and
             micrographs as well as seeds.
 
@@ -91,14 +133,15 @@ def compare(
             "way",
         )
     ours = _at_ratio(ours, ratio)
-    _check_metric(ours, metric)
+    views = EIGHT if views_of(metric) == EIGHT else views
+    _check_metric(ours, metric if views is None else scored_by(metric, views))
     groups = [group for _, group in ours.groupby(list(GROUP), sort=False)]
     groups.sort(
         key=lambda group: (bool(group["used"].any()), max(map(started, group["start_time"]))),
         reverse=True,
     )
     compared = [
-        _compare_group(group, _settings_text(group, groups), metric, read_counts)
+        _compare_group(group, _settings_text(group, groups), metric, views, read_counts)
         for group in groups
     ]
     foreign = int((runs["state"] == "foreign").sum())
@@ -112,21 +155,36 @@ def compare(
 
 
 def _compare_group(
-    group: pd.DataFrame, settings: str, metric: str, read_counts: ReadCounts
+    group: pd.DataFrame,
+    settings: str,
+    metric: str,
+    asked: Views | None,
+    read_counts: ReadCounts,
 ) -> Comparison:
-    arms = build_arms(group)
-    wanted = run_ids_to_count(arms)
-    counts = read_counts(wanted)
+    views = asked or _headline(group)
+    metric = scored_by(metric, views)
+    arms = build_arms(group, views=views)
+    # The reference of gains may be another model by each scoring.
+    both = [*arms, *build_arms(group, views=1 if views == EIGHT else EIGHT)]
+    wanted = run_ids_to_count(both)
+    recorded = read_counts(wanted)
     lost = unreachable_text(
-        counts.unreachable if isinstance(counts, Counts) else {}, runs=len(wanted)
+        recorded.unreachable if isinstance(recorded, Counts) else {}, runs=len(wanted)
     )
+    counts = by_scoring(recorded, views)
     verdicts = judge_arms(arms, counts)
+    second = second_scoring(group, recorded, metric=metric, headline=views)
     return Comparison(
+        views=views,
+        second=second,
+        second_evidence=second_evidence(second),
         dataset=data_name(group),
         settings=settings,
         metric=metric,
-        note=note_table(arms, verdicts, metric=metric),
-        by_ratio=by_ratio(arms, verdicts, metric=metric),
+        note=note_with_second(
+            note_table(arms, verdicts, metric=metric), second, views=views_behind(arms, views)
+        ),
+        by_ratio=strategies_with_second(by_ratio(arms, verdicts, metric=metric), second),
         evidence=evidence(arms, counts, metric=metric),
         aspects=aspects(arms),
         iterations=iterations(arms, metric=metric),
@@ -136,6 +194,14 @@ def _compare_group(
         arms=arms,
         counts=counts,
     )
+
+
+def _headline(group: pd.DataFrame) -> Views:
+    """The scoring that the newest run of a group says it is by; 1 where none was scored so."""
+    named = [row for row in group.to_dict("records") if not is_absent(row["headline_views"])]
+    newest = max(named, key=lambda row: started(row["start_time"]), default=None)
+    eight = newest is not None and newest["headline_views"] == EIGHT
+    return EIGHT if eight and has_values(group, scored_by(HEADLINE, EIGHT)) else 1
 
 
 def _at_ratio(runs: pd.DataFrame, ratio: float | None) -> pd.DataFrame:
@@ -194,7 +260,7 @@ def _faults(group: pd.DataFrame, arms: Sequence[Arm]) -> tuple[str, ...]:
     """The runs in no mean: unfinished arms by seed, then the number of runs that were replaced."""
     seeds: defaultdict[str, list[int]] = defaultdict(list)
     for arm in arms:
-        if arm.value(HEADLINE) is None:
+        if arm.value(scored_by(HEADLINE, arm.views)) is None:
             why = (
                 "finished without a finite test F1"
                 if arm.state == "finished"

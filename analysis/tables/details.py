@@ -17,6 +17,7 @@ from analysis.runs.arms import (
     settings_of,
     strategy_order,
 )
+from analysis.tables.summary import score_column
 from analysis.tables.table import (
     Cell,
     Column,
@@ -27,6 +28,7 @@ from analysis.tables.table import (
     row_of,
     without_empty,
 )
+from cryossl.evaluation.scorings import plain, scored_by
 from cryossl.strategy_names import parse_strategy, without_pseudo_labels
 
 # (aspect, metric of `Arm.pseudo`, unit, decimals)
@@ -83,7 +85,9 @@ def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
         Column("pseudo_count", "Pseudo", "", 0),
         Column("per_labelled", "Per label", "", 2),
         Column("particle_ratio", "Particles", "%", 2),
-        Column("score", "F1" if metric == "test/f1" else metric, "%", 2),
+        score_column("score", metric)
+        if plain(metric) == "test/f1"
+        else Column("score", metric, "%", 2),
         Column("gain", "Gain", "points", 2, signed=True),
         Column("particle_f1", "Particle F1", "%", 2),
         Column("accepted", "Accepted"),
@@ -193,6 +197,7 @@ def _iteration(arm: Arm, model: TrackedModel, metric: str) -> tuple[Value, ...]:
     get = model.metrics.get
     score = get(metric)
     base = None if arm.strategy == "supervised" else arm.reference_value(metric)
+    particle_f1 = scored_by(PARTICLE_F1, arm.views)
     last = model is arm.iterations[-1]
     after = (
         model.note if model.state != "finished" else (arm.stop_reason or arm.note) if last else ""
@@ -204,7 +209,7 @@ def _iteration(arm: Arm, model: TrackedModel, metric: str) -> tuple[Value, ...]:
         percent(get("pseudo/particle_ratio")),
         percent(score),
         percent(difference(score, base)),
-        percent(None if metric == PARTICLE_F1 else get(PARTICLE_F1)),
+        percent(None if metric == particle_f1 else get(particle_f1)),
         "baseline"
         if arm.strategy == "supervised"
         else {True: "yes", False: "no", None: None}[model.accepted],

@@ -57,7 +57,8 @@ def _terminal(comparison: Comparison) -> str:
         for table in (comparison.note, comparison.by_ratio, comparison.external)
         if table is not None and table.rows
     ]
-    words = [_verdict_lines(comparison.verdicts), _faults(comparison), _next(comparison)]
+    by = f" by {comparison.words}" if comparison.second else ""
+    words = [_verdict_lines(comparison.verdicts, by), _faults(comparison), _next(comparison)]
     return "\n".join(block for block in (_subject(comparison), *tables, *words) if block)
 
 
@@ -66,13 +67,16 @@ def _subject(comparison: Comparison) -> str:
     return f"Data: {comparison.dataset or 'unnamed'}{settings}\n"
 
 
-def _verdict_lines(verdicts: Sequence[Judged]) -> str:
-    """A line per strategy: outcome, then each criterion with its mark; last, the criteria."""
+def _verdict_lines(verdicts: Sequence[Judged], by: str) -> str:
+    """A line per strategy: outcome, then each criterion with its mark; last, the criteria.
+
+    `by` names the scoring, if there are two.
+    """
     if not verdicts:
         return ""
     seeds = {seed_words(judged) for judged in verdicts}
     names = [f"{judged.ratio_percent:g}% {judged.strategy}" for judged in verdicts]
-    lines = [f"Verdict, {seeds.pop()}" if len(seeds) == 1 else "Verdict", ""]
+    lines = [f"Verdict{by}, {seeds.pop()}" if len(seeds) == 1 else f"Verdict{by}", ""]
     width = max(map(len, names))
     most = max((judged.verdict.criteria for judged in verdicts), key=len)
     shorts = [[one.short for one in judged.verdict.criteria] for judged in verdicts]
@@ -134,7 +138,10 @@ def _markdown(comparison: Comparison) -> str:
         *(table_markdown(table) for table in comparison.tables),
     ]
     for title, items in (
-        ("Verdict", list(map(verdict_markdown, comparison.verdicts))),
+        (
+            f"Verdict by {comparison.words}" if comparison.second else "Verdict",
+            list(map(verdict_markdown, comparison.verdicts)),
+        ),
         ("Not in any mean", [f"- {markdown_text(fault)}" for fault in comparison.faults]),
     ):
         if items:

@@ -21,6 +21,7 @@ from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import Grade, grade, seeds_text
 from analysis.tables.table import Cell, Column, Table, mean_cell, row_of, spread_cell, without_empty
+from cryossl.evaluation.scorings import EIGHT, plain, scored_by, views_of
 from cryossl.evaluation.verdict import Verdict, judge
 from cryossl.strategy_names import FULL, without_pseudo_labels
 
@@ -47,21 +48,21 @@ class Judged:
 def judge_arms(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> tuple[Judged, ...]:
     """A verdict on each strategy at each ratio but the baseline, by test F1 and recall.
 
-    The lower bounds are those of the table of evidence: from counts if there are any, else over
-    seeds.
+    Arms and counts are of one scoring. The lower bounds are those of the table of evidence: from
+    counts if there are any, else over seeds.
     """
     judged = []
     for ratio, strategy, group in by_arm(arms):
         if strategy == "supervised":
             continue
-        done = [arm for arm in group if arm.state == "finished" and arm.gain("test/f1") is not None]
-        gain, recall = (_lower(done, counts, name) for name in ("test/f1", "test/recall"))
+        f1, recall = (scored_by(name, group[0].views) for name in ("test/f1", "test/recall"))
+        done = [arm for arm in group if arm.state == "finished" and arm.gain(f1) is not None]
         verdict = judge(
             [arm.measures() for arm in done],
             strategy=strategy,
             ratio_percent=ratio,
-            gain_lower=gain,
-            recall_lower=recall,
+            gain_lower=_lower(done, counts, f1),
+            recall_lower=_lower(done, counts, recall),
         )
         missing = tuple(
             f"seed {arm.seed}: {arm.note or 'no test F1'}" for arm in group if arm not in done
@@ -85,7 +86,9 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
     outcomes = {
         (judged.ratio_percent, judged.strategy): judged.verdict.outcome for judged in verdicts
     }
+    views = views_of(metric)
     recall = "test/particle_recall" if metric.startswith("test/particle_") else "test/recall"
+    recall, particle_f1 = scored_by(recall, views), scored_by(PARTICLE_F1, views)
     columns = (
         Column("labelled", "Labelled"),
         Column("strategy", "Strategy"),
@@ -110,7 +113,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             (spread_cell, [arm.value(metric) for arm in done], ids),
             (spread_cell, gains, ids),
             (mean_cell, [arm.value(recall) for arm in done], ids),
-            (mean_cell, [arm.value(PARTICLE_F1) for arm in done if metric != PARTICLE_F1], ids),
+            (mean_cell, [arm.value(particle_f1) for arm in done if metric != particle_f1], ids),
             *((mean_cell, [arm.pseudo(name) for arm in done], pseudo_ids) for name in _PSEUDO),
         )
         rows.append(
@@ -213,7 +216,8 @@ def score_column(name: str, metric: str, title: str = "") -> Column:
         "test/particle_recall": "Particle recall",
         "test/particle_precision": "Particle precision",
     }
-    return Column(name, f"{title} {words.get(metric, metric)}".strip(), "%", 2)
+    word = words.get(plain(metric), plain(metric)) + ", 8 views" * (views_of(metric) == EIGHT)
+    return Column(name, f"{title} {word}".strip(), "%", 2)
 
 
 def _lower(done: Sequence[Arm], counts: Mapping[str, ModelCounts], metric: str) -> float | None:

@@ -24,7 +24,7 @@ from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.arms import Arms, plan
+from cryossl.selftraining.arms import Arms, Scoring, experiment_of, plan
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.logged_models import LoggedModels
 from cryossl.selftraining.preflight import require_fit_machine
@@ -34,7 +34,6 @@ from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.file_lock import shared_as
 from cryossl.system.folder_lock import one_at_a_time
-from cryossl.system.stages import Stages
 from cryossl.tracking.address import store_uri
 from cryossl.tracking.tracker import Tracker
 
@@ -80,19 +79,15 @@ def run(config: Config) -> tuple[str, int]:
         for note in store.notes:
             narrator.say(f"   {note}")
         narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
-        experiment = Experiment(
+        experiment, scoring = experiment_of(
             config,
             store,
             split,
-            Stages(
-                config.run.stages,
-                code=code.present,
-                kept=code.kept,
-                notice=lambda line: narrator.say(f"⚠ {line}"),
-            ),
+            code,
             device=device,
             precision=precision,
             report=report,
+            notice=lambda line: narrator.say(f"⚠ {line}"),
         )
         narrator.say(
             "Particle ratio of the labelled part: "
@@ -101,7 +96,7 @@ def run(config: Config) -> tuple[str, int]:
         )
         source = made_from(data=store.key, code=code.present)
         try:
-            missing = _track(config, experiment, narrator, code=code)
+            missing = _track(config, experiment, scoring, narrator, code=code)
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
             write_outcome(folder, fingerprint=fault.experiment, made_from=source)
             raise
@@ -181,7 +176,9 @@ def _prepare(config: Config, report: OnProgress, *, on_note: Callable[[str], Non
     return _Prepared(config, dataset, store_plan, split, code)
 
 
-def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: StageCode) -> int:
+def _track(
+    config: Config, experiment: Experiment, scoring: Scoring, narrator: Narrator, *, code: StageCode
+) -> int:
     """Run the arms below one tracked run; return how many entries the tracking store lacks."""
     tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
     split = experiment.split
@@ -194,6 +191,7 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: 
         "cryossl.experiment_fingerprint": experiment.fingerprint(),
         "cryossl.data_digest": experiment.data_digest(),
         "cryossl.code_digest": code.name,
+        "cryossl.headline_views": str(config.evaluation.headline_views),
     }
     name = f"{config.run.name} {config.split.ratio:g}% seed {config.split.seed}"
     with tracker.invocation(name=name, tags={**tags, "cryossl.kind": "experiment"}) as parent:
@@ -212,7 +210,7 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: 
         models = LoggedModels(experiment, package)
         recorder = Recorder(experiment, tracker, parent, narrator, tags=tags, models=models)
         try:
-            Arms(experiment, recorder, narrator).run()
+            Arms(experiment, scoring, recorder, narrator).run()
         except FailedArmsError:
             models.register()
             raise

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cryossl.errors import ConfigError, DataError, StorageError
+from cryossl.evaluation.scorings import RANKING
 from cryossl.network.picking_model import MODEL_FILE
 from cryossl.tracking.reader import Artifacts, read_runs
 
@@ -65,7 +66,7 @@ def _best_of_newest(uri: str, experiment: str) -> str:
 
 def _score(row: dict[Any, Any]) -> tuple[float, Any]:
     """The score on validation; of equals the oldest model, which took the least."""
-    for name in ("validation/particle_f1", "validation/f1"):
+    for name in RANKING:
         value = row.get(name)
         if isinstance(value, float) and value == value:
             return value, -row["start_time"].timestamp()

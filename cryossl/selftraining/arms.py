@@ -5,14 +5,22 @@ The method is `loop.self_train`. Here its steps get their names, and every resul
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import torch
+
+from cryossl.config import Config
+from cryossl.data.splits import Split
+from cryossl.data.store.store import Store
 from cryossl.errors import FailedArmsError, NumericError
 from cryossl.evaluation.metrics import Counts
 from cryossl.evaluation.scores import Evaluation, Scored
+from cryossl.evaluation.scorings import EIGHT, Scorings
+from cryossl.network.device import Precision
 from cryossl.progress.eta import PlannedPhase
+from cryossl.progress.events import OnProgress
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.recipe import Learning
@@ -20,11 +28,15 @@ from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
 from cryossl.randomness import generator
 from cryossl.selftraining import acceptance
 from cryossl.selftraining.loop import IterationResult, self_train
-from cryossl.selftraining.models import Model
+from cryossl.selftraining.models import Evaluator, Inference, Model
 from cryossl.selftraining.recorder import Recorder, Trained
-from cryossl.selftraining.steps import Experiment
+from cryossl.selftraining.stage_code import StageCode
+from cryossl.selftraining.steps import Experiment, Part
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
+from cryossl.system.stages import Stages
 from cryossl.tracking.run import TrackedRun
+
+_PARTS: tuple[Part, Part] = ("validation", "test")
 
 
 def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
@@ -41,11 +53,81 @@ def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
     return phases
 
 
+class Scoring:
+    """Scores the trained models of one experiment, by the setting `views` and by eight views.
+
+    The gate and the choice of a training's best step do not see the second scoring, which reports
+    alone. Its stages are those that `views=8` would make.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        stages: Stages,
+        *,
+        device: torch.device,
+        precision: Precision,
+        report: OnProgress,
+    ) -> None:
+        self._experiment, self._eight = experiment, None
+        config, store = experiment.config, experiment.store
+        if config.evaluation.eight_views:
+            evaluation = config.evaluation.model_copy(update={"views": EIGHT})
+            averaging = config.model_copy(update={"evaluation": evaluation})
+            inference = Inference(averaging, store, stages, device=device, precision=precision)
+            self._eight = Evaluator(averaging, store, stages, inference, report)
+
+    def score(self, model: Model) -> Scorings:
+        """Both scorings of a model, each with thresholds of its own, chosen on validation."""
+        single = _scored(*(self._experiment.evaluate(model, part) for part in _PARTS))
+        if self._eight is None:
+            return Scorings(single)
+        split, weights = self._experiment.split, self._experiment.config.training.model
+        ids = {"validation": split.validation, "test": split.test}
+        return Scorings(
+            single,
+            _scored(
+                *(
+                    self._eight.evaluate(
+                        model, ids[part], weights=weights, phase=f"{part}, eight views"
+                    )
+                    for part in _PARTS
+                )
+            ),
+        )
+
+
+def experiment_of(
+    config: Config,
+    store: Store,
+    split: Split,
+    code: StageCode,
+    *,
+    device: torch.device,
+    precision: Precision,
+    report: OnProgress,
+    notice: Callable[[str], None],
+) -> tuple[Experiment, Scoring]:
+    """The experiment of a config, and the scoring of its models, on the same stages.
+
+    `notice` is called with a line for each damaged stage.
+    """
+    stages = Stages(config.run.stages, code=code.present, kept=code.kept, notice=notice)
+    experiment = Experiment(
+        config, store, split, stages, device=device, precision=precision, report=report
+    )
+    scoring = Scoring(experiment, stages, device=device, precision=precision, report=report)
+    return experiment, scoring
+
+
 class Arms:
     """Runs the arms of one experiment."""
 
-    def __init__(self, experiment: Experiment, recorder: Recorder, narrator: Narrator) -> None:
+    def __init__(
+        self, experiment: Experiment, scoring: Scoring, recorder: Recorder, narrator: Narrator
+    ) -> None:
         self._experiment, self._recorder, self._narrator = experiment, recorder, narrator
+        self._scoring = scoring
         self._settings = experiment.config
         self._longest_steps = 0
 
@@ -64,7 +146,7 @@ class Arms:
                 iteration=0,
                 on_epoch=self._recorder.epochs(run),
             )
-            baseline = Trained(0, model, self._scored(model), None, run, accepted=True)
+            baseline = Trained(0, model, self._scoring.score(model), None, run, accepted=True)
             self._recorder.record(baseline, strategy=BASELINE, baseline=None)
         faults: dict[str, NumericError] = {}
         for strategy in _ordered(
@@ -108,7 +190,7 @@ class Arms:
                     Trained(
                         result.iteration,
                         student.model,
-                        self._scored(student.model),
+                        self._scoring.score(student.model),
                         learned.selected if learned else None,
                         student.run,
                         accepted=result.accepted,
@@ -149,15 +231,9 @@ class Arms:
                 on_epoch=self._recorder.epochs(run),
                 learning=Learning(noised=strategy == NOISED),
             )
-            trained = Trained(1, model, self._scored(model), None, run, accepted=True)
+            trained = Trained(1, model, self._scoring.score(model), None, run, accepted=True)
             self._recorder.record(trained, strategy=strategy, baseline=baseline)
             self._recorder.close_arm(arm, strategy, [baseline, trained], "iterations done", None)
-
-    def _scored(self, model: Model) -> Scored:
-        validation = self._experiment.evaluate(model, "validation")
-        return Scored(
-            validation, self._experiment.evaluate(model, "test"), validation.decision_threshold()
-        )
 
 
 @dataclass(frozen=True)
@@ -272,3 +348,7 @@ def _ordered(strategies: Sequence[str], iterations: int) -> list[str]:
 
 def _title(strategy: str, iteration: int) -> str:
     return f"{strategy}: iteration {iteration}"
+
+
+def _scored(validation: Evaluation, test: Evaluation) -> Scored:
+    return Scored(validation, test, validation.decision_threshold())

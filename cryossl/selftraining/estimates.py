@@ -11,6 +11,7 @@ from cryossl.config import Config
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.data.tiling import micrograph_of, tile_grid
+from cryossl.evaluation.scorings import EIGHT
 from cryossl.network import architecture as networks
 from cryossl.network.training import steps_for
 from cryossl.pseudolabels.keep_rules import BestPerLabelled
@@ -84,15 +85,18 @@ def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> int:
     """Tiles that are predicted for the scores of one training.
 
     Validation is predicted several times during the training. Then validation and test are
-    predicted with the last and with the best weights.
+    predicted with the last and with the best weights, and with the weights that are the model once
+    more by eight views.
     """
     tiles = {one.id: _tiles(one, store_plan) for one in store_plan.micrographs}
     validation, test = (
         sum(tiles[item] for item in part) for part in (split.validation, split.test)
     )
-    return config.training.validations * validation + 2 * config.evaluation.views * (
-        validation + test
-    )
+    settings = config.evaluation
+    passes = 2 * settings.views
+    if settings.eight_views and settings.views != EIGHT:
+        passes += EIGHT  # of the last weights alone
+    return config.training.validations * validation + passes * (validation + test)
 
 
 def _tiles(micrograph: StoredMicrograph, store_plan: StorePlan) -> int:

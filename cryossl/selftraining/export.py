@@ -8,7 +8,7 @@ from typing import Any
 from cryossl.data.splits import chosen_on
 from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import Numbers
-from cryossl.evaluation.scores import Scored
+from cryossl.evaluation.scorings import EIGHT, Scorings, scored_by
 from cryossl.network.checkpoints import load_weights
 from cryossl.network.picking_model import (
     SCHEMA,
@@ -22,27 +22,30 @@ from cryossl.selftraining.models import Model
 from cryossl.selftraining.steps import Experiment
 
 _SCORES = ("validation/f1", "validation/particle_f1", "test/f1", "test/particle_f1")
+_SCORES_BY_EIGHT = tuple(scored_by(name, EIGHT) for name in _SCORES)
 
 
 def exported(
     experiment: Experiment,
     model: Model,
-    scored: Scored,
+    scorings: Scorings,
     *,
     numbers: Numbers,
     facts: Mapping[str, Any],
 ) -> PickingModel:
     """A trained model with its thresholds, scales and origin.
 
+    It picks by eight views where it was scored so, else by the setting `views`.
+
     Args:
         experiment: that trained it.
         model: the weights that are scored.
-        scored: its scores, which hold the thresholds.
+        scorings: its scores, which hold the thresholds.
         numbers: its scores by their tracked names.
         facts: the other fields of `Origin`.
     """
     config, store = experiment.config, experiment.store
-    known = {name: numbers.get(name) for name in _SCORES}
+    known = {name: numbers.get(name) for name in (*_SCORES, *_SCORES_BY_EIGHT)}
     origin = Origin(
         ratio_percent=config.split.ratio,
         seed=config.split.seed,
@@ -56,11 +59,11 @@ def exported(
         format=SCHEMA,
         network=config.network,
         tile_px=store.tile_px,
-        views=config.evaluation.views,
+        views=EIGHT if scorings.eight else config.evaluation.views,
         particle_radius_fraction=config.input.particle_radius_fraction,
         sources=_sources(store),
-        pixel_threshold8=scored.threshold8,
-        pick_threshold16=scored.pick_threshold16,
+        pixel_threshold8=scorings.widest.threshold8,
+        pick_threshold16=scorings.widest.pick_threshold16,
         origin=origin,
     )
     weights = load_weights(model.stage.folder / f"{config.training.model}.safetensors")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryossl.evaluation.metrics import Numbers
+from cryossl.evaluation.scorings import RANKING
 from cryossl.network.picking_model import MODEL_FILE, PickingModel
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.digest import digest
@@ -56,12 +57,13 @@ class LoggedModels:
     def register(self) -> None:
         """Register the logged model that is best on validation, if the settings name it.
 
-        Particles decide where all models were scored by them, else pixels. Of equals it is the
-        first one, which took the least. The data, the validation part and the metric are in the
-        digest with which a version says what its score is of.
+        Particles decide where all models were scored by them, else pixels; eight views where all
+        were scored so, else one. Of equals it is the first one, which took the least. The data, the
+        validation part and the metric are in the digest with which a version says what its score is
+        of.
         """
         config = self._experiment.config
-        for metric in ("validation/particle_f1", "validation/f1"):
+        for metric in RANKING:
             scored = [
                 (score, run)
                 for run, numbers in self._accepted

@@ -13,6 +13,7 @@ from cryossl.data.store.store import Store, build, is_built
 from cryossl.data.synthetic.dataset import VERSION, synthesise
 from cryossl.data.tiling import tile_grid
 from cryossl.errors import ConfigError
+from cryossl.evaluation.scorings import EIGHT
 from cryossl.network import architecture as networks
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
@@ -191,6 +192,11 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
 def check(config: Config, split: Split, *, tile_px: int) -> None:
     """Refuse now what would fail, or could say nothing, after hours. Raises ConfigError."""
     _require_pool(config, split)
+    if config.evaluation.headline_views == EIGHT and not config.evaluation.eight_views:
+        raise ConfigError(
+            "headline_views=8 needs scores by eight views, and eight_views is false",
+            cure="set eight_views to true, or headline_views to 1",
+        )
     if config.training.batch_size * (tile_px // networks.multiple(config.network)) ** 2 < 2:
         raise ConfigError(
             f"one tile of {tile_px} px a step leaves a single value to normalise by",

@@ -9,8 +9,18 @@ from dataclasses import asdict, dataclass
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
 from cryossl.evaluation.metrics import Counts, Numbers, pooled
-from cryossl.evaluation.scores import Scored, accepted_numbers, checkpoint_numbers, gains
-from cryossl.evaluation.verdict import Verdict, health, judge, measures_of, reference_of
+from cryossl.evaluation.scores import checkpoint_numbers
+from cryossl.evaluation.scorings import (
+    EIGHT,
+    WORDS,
+    Scorings,
+    Views,
+    accepted_by_scoring,
+    f1_text,
+    gains_by_scoring,
+    judged_by,
+)
+from cryossl.evaluation.verdict import Verdict, health
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
@@ -40,7 +50,7 @@ class Trained:
 
     iteration: int
     model: Model
-    scored: Scored
+    scorings: Scorings
     selected: Selected | None
     run: TrackedRun
     accepted: bool
@@ -233,12 +243,12 @@ class Recorder:
 
         The numbers of its pseudo-labels are those that `selection` has recorded.
         """
-        numbers = self._numbers_of(trained.model, trained.scored) | self._numbers.get(
+        numbers = self._numbers_of(trained.model, trained.scorings) | self._numbers.get(
             trained.run.key, {}
         )
         self._numbers[trained.run.key] = numbers
         if baseline is not None:
-            numbers |= gains(numbers, self._numbers[baseline.run.key])
+            numbers |= gains_by_scoring(numbers, self._numbers[baseline.run.key])
         run = trained.run
         run.tags(
             {
@@ -248,13 +258,13 @@ class Recorder:
             }
         )
         run.metrics(numbers, step=trained.iteration)
-        run.json(trained.scored.counts(), "counts.json")
+        run.json(trained.scorings.counts(), "counts.json")
         self._models.keep(
             run,
             exported(
                 self._experiment,
                 trained.model,
-                trained.scored,
+                trained.scorings,
                 numbers=numbers,
                 facts={
                     "run_key": run.key,
@@ -268,14 +278,12 @@ class Recorder:
             self._log_model(trained, strategy)
         if not run.finished:
             for place, picture in pictures.prediction_pictures(
-                self._experiment, trained.model, trained.scored
+                self._experiment, trained.model, trained.scorings.single
             ).items():
                 run.image(picture, key=f"validation_{place}", step=trained.iteration)
-        f1, gain = numbers["test/f1"], numbers.get("gain/f1")
-        change = "" if gain is None else f" ({100 * gain:+.2f} over the baseline)"
         self._narrator.say(
             f"   {strategy}{f' iteration {trained.iteration}' if trained.iteration else ''}: "
-            f"test F1 {_percent(f1)}{change}"
+            f"{f1_text(numbers)}"
         )
         run.describe(self._description(trained, strategy, numbers))
 
@@ -299,7 +307,7 @@ class Recorder:
         best = [model for model in models if model.accepted][-1]
         for model in models:
             arm.metrics(self._numbers[model.run.key], step=model.iteration)
-        arm.metrics(accepted_numbers(self._numbers[best.run.key]), step=best.iteration)
+        arm.metrics(accepted_by_scoring(self._numbers[best.run.key]), step=best.iteration)
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason})
         if best.iteration:
             self._log_model(best, strategy)
@@ -324,32 +332,42 @@ class Recorder:
             self._judge(self._unjudged.pop(0))
 
     def _judge(self, closed: _ClosedArm) -> None:
-        reference = reference_of(
-            closed.strategy,
-            {name: numbers.get("validation/f1") for name, numbers in self._baselines.items()},
-        )
-        final = self._numbers[closed.best.run.key]
-        last = self._numbers[closed.models[-1].run.key]
-        tried = last if closed.models[-1].iteration else self._numbers.get(closed.arm.key, {})
-        measures = measures_of(
-            final,
-            self._baselines[reference],
-            pseudo=final if closed.best.iteration else tried,
-            accepted_iteration=closed.best.iteration,
-            last_student=None if closed.best.iteration else tried,
-        )
-        verdict = judge(
-            [measures], strategy=closed.strategy, ratio_percent=self._config.split.ratio
-        )
-        closed.arm.tags(
-            {"cryossl.verdict": verdict.outcome, "cryossl.verdict_reference": reference}
-        )
+        settings = self._config.evaluation
+        headline: Views = settings.headline_views
+        verdict, reference = self._verdict(closed, headline)
+        tags = {"cryossl.verdict": verdict.outcome, "cryossl.verdict_reference": reference}
+        beside = ""
+        if settings.eight_views and settings.views != EIGHT:
+            words: Mapping[Views, str] = {1: WORDS[settings.views], EIGHT: WORDS[EIGHT]}
+            other: Views = 1 if headline == EIGHT else EIGHT
+            second, over = self._verdict(closed, other)
+            tags |= {
+                f"cryossl.verdict_views{other}": second.outcome,
+                f"cryossl.verdict_reference_views{other}": over,
+            }
+            beside = (
+                f"The verdict is by {words[headline]}. By {words[other]}, against {over}, it is "
+                f"{second.outcome}: {second.sentence}\n\n"
+            )
+        closed.arm.tags(tags)
         closed.arm.describe(
             f"**{closed.strategy}**, {self._where()}, against {reference}: {verdict.sentence}\n\n"
-            f"{self._rules(closed.strategy)}"
+            f"{beside}{self._rules(closed.strategy)}"
             f"The loop stopped: {closed.stop_reason}.\n\n{verdict.next_steps}"
         )
         self._file(closed, verdict, reference)
+
+    def _verdict(self, closed: _ClosedArm, views: Views) -> tuple[Verdict, str]:
+        last = self._numbers[closed.models[-1].run.key]
+        return judged_by(
+            views,
+            strategy=closed.strategy,
+            ratio_percent=self._config.split.ratio,
+            final=self._numbers[closed.best.run.key],
+            accepted_iteration=closed.best.iteration,
+            tried=last if closed.models[-1].iteration else self._numbers.get(closed.arm.key, {}),
+            baselines=self._baselines,
+        )
 
     def _rules(self, strategy: str) -> str:
         if strategy in CONTROLS:
@@ -398,9 +416,9 @@ class Recorder:
         )
         write_summary(folder, strategy=closed.strategy)
 
-    def _numbers_of(self, model: Model, scored: Scored) -> Numbers:
+    def _numbers_of(self, model: Model, scorings: Scorings) -> Numbers:
         return {
-            **scored.numbers(),
+            **scorings.numbers(),
             "train/steps": model.steps,
             "time/seconds": model.seconds,
             **checkpoint_numbers(
@@ -421,8 +439,6 @@ class Recorder:
                 f"(particle ratio {_percent(summary.particle_ratio)}%, target "
                 f"{_percent(summary.target_ratio)}%)"
             )
-        gain = numbers.get("gain/f1")
-        change = "" if gain is None else f", {100 * gain:+.2f} points over the supervised baseline"
         decided = ""
         if not without_pseudo_labels(strategy):
             accepted = "accepted" if trained.accepted else "not accepted"
@@ -430,7 +446,7 @@ class Recorder:
         return (
             f"**{strategy}**, {self._where()}, iteration {trained.iteration}: trained for "
             f"{trained.model.steps} steps on "
-            f"{learned}. Test F1 **{_percent(numbers['test/f1'])}**{change}.{decided}"
+            f"{learned}. **{f1_text(numbers)}**.{decided}"
         )
 
     def _run(

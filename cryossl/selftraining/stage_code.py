@@ -42,6 +42,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "result": (
         "cryossl.data.splits",
         "cryossl.evaluation.scores",
+        "cryossl.evaluation.scorings",
         "cryossl.evaluation.verdict",
         "cryossl.pseudolabels.strategies",
         "cryossl.selftraining.acceptance",

@@ -110,8 +110,22 @@ def test_zero_iterations_cost_the_baseline_alone():
 
 
 def test_every_view_of_a_scored_model_is_counted():
-    one, eight = (estimated(40, max_iterations=0, views=views).predicted_tiles for views in (1, 8))
+    one, eight = (
+        estimated(40, max_iterations=0, views=views, eight_views=False).predicted_tiles
+        for views in (1, 8)
+    )
     assert eight - one == 7 * 2 * 20 * 4
+
+
+def test_the_second_scoring_predicts_eight_views_once_and_is_free_where_they_are_the_first():
+    one, both = (
+        estimated(40, max_iterations=0, eight_views=eight).predicted_tiles
+        for eight in (False, True)
+    )
+    assert both - one == 8 * 20 * 4
+    assert estimated(40, max_iterations=0, views=8, eight_views=True) == estimated(
+        40, max_iterations=0, views=8, eight_views=False
+    )
 
 
 def test_the_control_predicts_nothing_of_the_pool_and_trains_once():

@@ -18,6 +18,7 @@ from cryossl.data.images import read_picture
 from cryossl.data.splits import Split
 from cryossl.errors import DataError
 from cryossl.evaluation.scores import Scored
+from cryossl.evaluation.scorings import Scorings
 from cryossl.network.picking_model import PickingModel, Scale, picks_of, probabilities, read, seen
 from cryossl.progress.events import silent
 from cryossl.selftraining.export import exported
@@ -38,6 +39,7 @@ def trained(dataset, tmp_path, request) -> tuple[Experiment, Scored, PickingMode
             "validations": 1,
             "target_particle_ratio": 0.1,
             "views": request.param,
+            "eight_views": False,
         }
     )
     split = Split(("train/a_1.png",), ("train/b_2.png",), ("val/a_3.png",), ("test/b_3.png",))
@@ -56,7 +58,7 @@ def trained(dataset, tmp_path, request) -> tuple[Experiment, Scored, PickingMode
     return (
         experiment,
         scored,
-        exported(experiment, model, scored, numbers=scored.numbers(), facts=FACTS),
+        exported(experiment, model, Scorings(scored), numbers=scored.numbers(), facts=FACTS),
     )
 
 
