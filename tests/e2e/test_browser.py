@@ -150,6 +150,7 @@ def test_the_tables_on_the_page_are_those_of_compare(scene, page):
 
 def test_every_figure_of_the_report_is_drawn(scene, page):
     page.open(scene.report.as_uri())
+    page.ask("document.querySelectorAll('details').forEach(one => { one.open = true })")
     page.ask(
         "[...document.images].forEach(one => one.scrollIntoView())"
     )  # those far below load when they are come near
