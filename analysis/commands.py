@@ -284,14 +284,18 @@ def _pictures(tracked: TrackedRuns, comparison: Comparison) -> tuple[list[Pictur
     from analysis.report.report import Picture, pictured_runs
 
     found = [
-        (run_id, f"{title}, {place} micrograph", jpeg)
+        (run_id, f"{title}, {place} micrograph", jpeg, place == "median")
         for run_id, title in pictured_runs(comparison)
         for place in ("worst", "median", "best")
         for jpeg in tracked.artifacts.pictures(run_id, [f"validation_{place}"]).values()
     ]
     return (
-        [Picture(run_id, title, jpeg) for run_id, title, jpeg in found if jpeg is not None],
-        [f"{title}, run {run_id}" for run_id, title, jpeg in found if jpeg is None],
+        [
+            Picture(run_id, title, jpeg, typical)
+            for run_id, title, jpeg, typical in found
+            if jpeg is not None
+        ],
+        [f"{title}, run {run_id}" for run_id, title, jpeg, _ in found if jpeg is None],
     )
 
 
@@ -300,7 +304,7 @@ def _log(tracked: TrackedRuns, report: Report, comparison: Comparison, path: Pat
 
     Returns the id of the run, or, where the store is unreachable, a note that it is not sent yet.
     """
-    from analysis.report.document import tables_of
+    from analysis.report.document import figure_files, tables_of
     from analysis.tables.formats import table_csv, table_latex
     from analysis.tables.rendering import render
     from cryossl.tracking.tracker import Tracker
@@ -310,12 +314,14 @@ def _log(tracked: TrackedRuns, report: Report, comparison: Comparison, path: Pat
     with tracker.run(
         f"report-{uuid.uuid4().hex}", name=f"report {report.origin.made}", parent=None, tags=tags
     ) as run:
-        run.describe("\n\n".join("\n- ".join(paragraph) for paragraph in report.abstract))
+        run.describe(" ".join(report.abstract))
         run.file(path)
         run.text(render(comparison, "json"), "comparison.json")
         for table in tables_of(report):
             run.text(table_csv(table), f"tables/{table.name}.csv")
             run.text(table_latex(table), f"tables/{table.name}.tex")
+        for name, content in figure_files(report).items():
+            run.binary(content, f"figures/{name}")
     tracker.sync()
     return run.run_id or f"(not sent yet: {tracker.away})"
 

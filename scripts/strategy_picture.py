@@ -15,16 +15,18 @@ from textwrap import fill
 from typing import Literal
 
 import click
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from analysis.report.plotting import BLUE, ORANGE
+from analysis.report.plotting import STYLE, image
 from cryossl.config import Config, RunSettings, SelectionSettings
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.network import device as devices
+from cryossl.pages.palette import BLACK, BLUE, ORANGE
 from cryossl.progress.events import OnProgress, silent
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
@@ -39,14 +41,13 @@ PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "strategies.
 COLUMNS = 4
 WIDTH_INCHES = 7.2
 PAPER = "#f4f4f4"
-OUTLINE = "#000000"
+OUTLINE = BLACK
 # BACKGROUND, PARTICLE, and IGNORE, which is drawn as 2.
 LABELS = ListedColormap([PAPER, BLUE, ORANGE])
 PROBABILITIES = LinearSegmentedColormap.from_list("probabilities", [PAPER, BLUE])
 # A pixel of weight 0 has the colour of an ignored one.
 WEIGHTS = LinearSegmentedColormap.from_list("weights", [ORANGE, PAPER])
 TITLE_LETTERS = 27
-DPI = 200
 SHOWN = "Strategies"
 """The key of the PNG text chunk that names the strategies shown."""
 
@@ -246,13 +247,9 @@ def main(work: Path, output: Path) -> None:
     selections = select_all(experiment, teacher)
     micrograph = most_kept(experiment, selections)
     shown = panels(experiment, teacher, selections, micrograph)
-    figure = drawn(shown, experiment.store.truth(micrograph, border=True))
-    figure.savefig(
-        output,
-        format="png",
-        dpi=DPI,
-        metadata={"Software": None, SHOWN: ",".join(named(selections))},
-    )
+    with mpl.rc_context(STYLE):
+        figure = drawn(shown, experiment.store.truth(micrograph, border=True))
+    output.write_bytes(image(figure, "png", {SHOWN: ",".join(named(selections))}))
     click.echo(f"{output}: {micrograph} of {len(selections)} selections")
 
 

@@ -9,49 +9,49 @@ from analysis.runs.arms import (
     PARTICLE_F1,
     Arm,
     at_ratio,
+    by_arm,
     finished,
     labelled_text,
     ratios_of,
+    reference_name,
     settings_of,
 )
+from analysis.runs.names import data_text, listed
 from analysis.stats.contrasts import Contrast, Estimate, against_baseline, contrasts, estimate
-from analysis.stats.statistics import Interval, grade, seeds_text
+from analysis.stats.statistics import Interval, seeds_text
 from analysis.tables.comparison import Comparison
-from analysis.tables.summary import reference_notes
 from cryossl.data.splits import chosen_on
 from cryossl.evaluation.scorings import scored_by
 from cryossl.evaluation.verdict import mean_of
+from cryossl.strategy_names import BASELINE, without_pseudo_labels
+
+MOST_NAMED = 4
+"""Strategies of which the abstract gives the gain; of more, the highest and the lowest."""
 
 
-def abstract(comparison: Comparison) -> tuple[tuple[str, ...], ...]:
-    """A paragraph per labelled part, and one on the intervals, each a tuple of sentences.
+def abstract(comparison: Comparison) -> tuple[str, ...]:
+    """The answer in one paragraph of sentences; the numbers are always of test F1.
 
-    A paragraph has a sentence on the baseline, then one on each strategy. The numbers are always
-    of test F1.
+    First whether self-training helps, then a sentence on each labelled part, then one on the
+    intervals.
     """
-    arms, methods = comparison.arms, set()
-    paragraphs = []
+    arms = comparison.arms
+    judged = [
+        (ratio, strategy, group, _guess(comparison, group))
+        for ratio, strategy, group in by_arm(arms)
+        if not without_pseudo_labels(strategy)
+    ]
+    sentences = [_lead([(ratio, name, guess) for ratio, name, _, guess in judged])]
     for ratio in ratios_of(arms):
-        sentences = [_baseline(comparison, ratio)]
-        for strategy, group in at_ratio(arms, ratio):
-            if strategy == "supervised":
-                continue
-            contrast = against_baseline(group, metric=comparison.headline)
-            guess = None
-            if contrast.pairs:
-                guess = estimate(contrast, comparison.counts, metric=comparison.headline)
-                methods |= {_scope(guess)} if guess.interval else set()
-            sentences.append(_gain(strategy, contrast, guess, group))
-        over = reference_notes(arms).get(ratio)
-        sentences += [
-            _against_naive(comparison, ratio),
-            _by_second(comparison, ratio),
-            f"Here {over}; its own is over supervised." if over else "",
-        ]
-        paragraphs.append(tuple(sentence for sentence in sentences if sentence))
-    if methods:
-        paragraphs.append(("In brackets the 95% interval. " + " ".join(sorted(methods)),))
-    return tuple(paragraphs)
+        here = [(name, group, guess) for at, name, group, guess in judged if at == ratio]
+        sentences.append(_at_ratio(comparison, ratio, here))
+    guesses = [guess for *_, guess in judged if guess and guess.interval]
+    if guesses:
+        sentences.append(
+            "Changes are in points over that baseline, with their 95% interval. "
+            + " ".join(sorted({_scope(one) for one in guesses}))
+        )
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def methods(comparison: Comparison) -> tuple[str, ...]:
@@ -64,17 +64,20 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
     seeds = sorted({arm.seed for arm in comparison.arms})
     ratios = ", ".join(f"{ratio:g}%" for ratio in ratios_of(comparison.arms))
     sentences = [
-        f"Particle segmentation on {comparison.dataset or 'an unnamed data set'} with {ratios} of "
-        "the training "
+        f"Particle segmentation on {data_text(comparison.dataset)} with {ratios} of the training "
         f"{get('split.label_unit', 'micrograph')}s labelled, {seeds_text(len(seeds))} "
         f"({', '.join(map(str, seeds))}). A seed draws the labelled part, balanced over sources, "
         "and the initial weights; all "
         "strategies of a seed share split, weights and the supervised baseline, so they are paired "
         "by seed.",
         _sentence(
-            "The network is {network.architecture} with encoder {network.encoder} "
-            "({network.encoder_weights} weights), "
-            "trained with AdamW at learning rate {training.learning_rate}, batches of "
+            "The network is {network.architecture} with encoder {network.encoder}, "
+            + (
+                "with random initial weights, "
+                if get("network.encoder_weights") == "none"
+                else "pretrained on {network.encoder_weights}, "
+            )
+            + "trained with AdamW at learning rate {training.learning_rate}, batches of "
             "{training.batch_size}, for "
             "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs "
             "(students), "
@@ -90,27 +93,15 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
                 else f"it if the gate `{{loop.accept}}` accepts it on {chosen_on(settings)}, and "
                 "ends the loop if not, "
             )
-            + "after at most {loop.max_iterations} iterations.",
+            + "after at most {loop.max_iterations} iteration"
+            + ("." if get("loop.max_iterations") == "1" else "s."),
             settings,
         ),
         "Thresholds and gate are chosen on the labelled micrographs themselves; the validation "
         "part is scored."
         if get("split.validation_from") == "labelled"
         else "",
-        _sentence(
-            "naive keeps every image with mean confidence of {selection.naive_threshold} or more. "
-            "class_balanced calls a "
-            "pixel "
-            "particle from {selection.particle_threshold}, background from "
-            "{selection.background_threshold}, and keeps "
-            "the "
-            "{selection.max_pseudo_per_labelled} best images per labelled one by "
-            "{selection.quality_particle} particle + "
-            "{selection.quality_background} background + {selection.quality_balance} balance "
-            "against the target ratio "
-            "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.",
-            settings,
-        ),
+        *_rules(comparison.arms, settings),
         "F1, precision and recall are of pixels, counts pooled over the test micrographs, at the "
         "threshold chosen on "
         f"{chosen_on(settings)}; "
@@ -152,16 +143,84 @@ def span(interval: Interval) -> str:
     return f"{middle:+.2f} points [{low:+.2f}, {high:+.2f}]"
 
 
-def _baseline(comparison: Comparison, ratio: float) -> str:
+def _guess(comparison: Comparison, group: Sequence[Arm]) -> Estimate | None:
+    contrast = against_baseline(group, metric=comparison.headline)
+    if not contrast.pairs:
+        return None
+    return estimate(contrast, comparison.counts, metric=comparison.headline)
+
+
+def _lead(judged: Sequence[tuple[float, str, Estimate | None]]) -> str:
+    """Which strategies are better than the baseline beyond doubt, and which are worse."""
+    if not judged:
+        return "No strategy with pseudo-labels has run."
+    found: dict[str, dict[float, list[str]]] = {"better": {}, "worse": {}}
+    for ratio, name, guess in judged:
+        if guess and guess.interval and guess.interval.lower > 0:
+            found["better"].setdefault(ratio, []).append(name)
+        if guess and guess.interval and guess.interval.upper < 0:
+            found["worse"].setdefault(ratio, []).append(name)
+    said = [
+        f"{word} with {listed(f'{listed(names)} at {ratio:g}%' for ratio, names in where.items())}"
+        for word, where in found.items()
+        if where
+    ]
+    if not said:
+        return (
+            "These runs do not show that pseudo-labels make the segmentation better or worse than "
+            "labels alone."
+        )
+    return f"Compared with labels alone, the segmentation is {' and '.join(said)}."
+
+
+def _at_ratio(
+    comparison: Comparison,
+    ratio: float,
+    judged: Sequence[tuple[str, Sequence[Arm], Estimate | None]],
+) -> str:
     arms = comparison.arms
-    done = finished(arms, ratio_percent=ratio, strategy="supervised").values()
-    score = mean_of(arm.value(comparison.headline) for arm in done)
     start = f"With {labelled_text(arms, ratio)} of the training data labelled, "
+    name = next(
+        (
+            reference_name(arm, arms)
+            for _, group, _ in judged
+            for arm in group
+            if arm.reference is not None
+        ),
+        BASELINE,
+    )
+    done = finished(arms, ratio_percent=ratio, strategy=name).values()
+    score = mean_of(arm.value(comparison.headline) for arm in done)
     if score is None:
         return f"{start}no supervised baseline has finished."
+    which = (
+        "the supervised baseline"
+        if name == BASELINE
+        else f"{name}, the better baseline on {chosen_on(settings_of(arms))},"
+    )
+    first = f"{start}{which} reached a test F1 of {100 * score:.1f}% ({seeds_text(len(done))}"
+    first += f", by {comparison.words})" if comparison.second else ")"
+    said = [
+        _gain(strategy, group, guess, metric=comparison.headline)
+        for strategy, group, guess in judged
+    ]
+    if len(said) > MOST_NAMED:
+        known = sorted(
+            (float(against_baseline(group, metric=comparison.headline).differences.mean()), place)
+            for place, (_, group, guess) in enumerate(judged)
+            if guess
+        )
+        said = [
+            f"of {len(said)} strategies the {word} is {said[place]}"
+            for word, (_, place) in zip(
+                ("highest", "lowest"), (*known[-1:], *known[:1]), strict=False
+            )
+        ]
+    against = _against_naive(comparison, ratio)
     return (
-        f"{start}the supervised baseline reached a test F1 of {100 * score:.2f}% "
-        f"({seeds_text(len(done))}{f', {comparison.words}' if comparison.second else ''})."
+        "; ".join([first, *said, *([against] if against else [])])
+        + "."
+        + _by_second(comparison, ratio)
     )
 
 
@@ -173,55 +232,62 @@ def _by_second(comparison: Comparison, ratio: float) -> str:
     found = [
         (strategy, against_baseline(group, metric=second.metric))
         for strategy, group in at_ratio(second.arms, ratio)
-        if strategy != "supervised"
+        if not without_pseudo_labels(strategy)
     ]
     texts = [
-        f"{strategy} {_change(contrast, guess.interval)[0]}"
+        f"{strategy} {_change(contrast, guess.interval)}"
         for strategy, contrast in found
         if contrast.pairs
         for guess in [estimate(contrast, second.counts, metric=second.metric)]
     ]
-    return f"By {second.words}: {', '.join(texts)}." if texts else ""
+    return f" By {second.words}: {listed(texts)}." if 0 < len(texts) <= MOST_NAMED else ""
 
 
-def _gain(strategy: str, contrast: Contrast, guess: Estimate | None, group: Sequence[Arm]) -> str:
-    number, every = len(contrast.pairs), seeds_text(len(group))
-    lost = len(group) - number
-    collapsed = sum(arm.collapsed for arm in group)
-    tail = f"; a training collapsed in {collapsed} of {every}" if collapsed else ""
-    tail += f"; {lost} of {every} {'is' if lost == 1 else 'are'} not in it" if lost else ""
+def _gain(strategy: str, group: Sequence[Arm], guess: Estimate | None, *, metric: str) -> str:
+    contrast = against_baseline(group, metric=metric)
     if guess is None:
-        return f"{strategy} has no finished run{tail}."
-    kept = sum(model.iteration == 0 for _, _, model in contrast.pairs)
-    size = f"{seeds_text(number)}, {grade(number)}"
-    if all(base is model for _, base, model in contrast.pairs):
-        return (
-            f"{strategy}: no student was accepted on {chosen_on(settings_of(group))} in any of "
-            f"{seeds_text(number)}, so the "
-            f"baseline stays{tail}."
-        )
-    none = f"; no student was accepted in {kept} of {seeds_text(number)}" if kept else ""
-    gain, zero = _change(contrast, guess.interval)
-    return f"{strategy}: {gain} over the baseline ({size}){zero}{none}{tail}."
+        return f"{strategy} has no finished run"
+    every = seeds_text(len(group))
+    lost = len(group) - len(contrast.pairs)
+    collapsed = sum(arm.collapsed for arm in group)
+    remarks = [f"{lost} of {every} missing"] if lost else []
+    remarks += [f"a training collapsed in {collapsed} of {every}"] if collapsed else []
+    tail = f" ({', '.join(remarks)})" if remarks else ""
+    if not any(model.iteration for _, _, model in contrast.pairs):
+        return f"{strategy}: no student was accepted{tail}"
+    return f"{strategy}: {_change(contrast, guess.interval)}{tail}"
 
 
-def _change(contrast: Contrast, interval: Interval | None) -> tuple[str, str]:
-    """The difference in points, with its interval if known, and a remark if that includes 0."""
+def _change(contrast: Contrast, interval: Interval | None) -> str:
+    """The difference in points, with its interval if known."""
     if interval is None:
-        return f"{100 * float(contrast.differences.mean()):+.2f} points", ""
-    inside = interval.lower <= 0 <= interval.upper
-    return span(interval), "; the interval includes no change" if inside else ""
+        return f"{100 * float(contrast.differences.mean()):+.1f} points"
+    return "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*interval.points)
 
 
 def _against_naive(comparison: Comparison, ratio: float) -> str:
     *_, last = contrasts(comparison.arms, ratio=ratio, metric=comparison.headline)
-    if len(last.pairs) == 0:
+    naive_stayed = all(model.iteration == 0 for _, model, _ in last.pairs)
+    if not last.pairs or naive_stayed:  # then the gain of class_balanced says it already
         return ""
     interval = estimate(last, comparison.counts, metric=comparison.headline).interval
-    change, zero = _change(last, interval)
-    if interval is None:
-        return f"class_balanced is {change} from naive."
-    return f"class_balanced against naive: {change}{zero}."
+    return f"class_balanced against naive: {_change(last, interval)}"
+
+
+def _rules(arms: Sequence[Arm], settings: Mapping[str, str]) -> list[str]:
+    """How the two strategies of the note choose, as far as their kind was run."""
+    names = " ".join(arm.strategy for arm in arms)
+    rules = {
+        "naive": "naive keeps every image with mean confidence of {selection.naive_threshold} or "
+        "more.",
+        "class_balanced": "class_balanced calls a pixel particle from "
+        "{selection.particle_threshold}, background from {selection.background_threshold}, and "
+        "keeps the {selection.max_pseudo_per_labelled} best images per labelled one by "
+        "{selection.quality_particle} particle + {selection.quality_background} background + "
+        "{selection.quality_balance} balance against the target ratio "
+        "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.",
+    }
+    return [_sentence(text, settings) for name, text in rules.items() if name in names]
 
 
 def _scope(guess: Estimate) -> str:

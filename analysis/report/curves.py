@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from analysis.report.plotting import Plot, looks, plotted
 from analysis.runs.arms import Arm, by_arm
 from analysis.runs.counts import ModelCounts, lacking_text
+from cryossl.strategy_names import BASELINE
 
 Histogram = Int64[np.ndarray, "2 256"]
 # Strategy, its (colour, marker), histogram and (tp, fp, fn) in px, both summed over seeds.
@@ -19,6 +21,7 @@ Pooled = tuple[str, tuple[str, str], Histogram, Int64[np.ndarray, "3"]]
 BINS = 10
 LEAST_PIXELS = 100  # a bin with fewer is not drawn
 LINE_LETTERS = 60  # that fit below a panel
+_TOP = 4
 
 
 def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
@@ -28,7 +31,7 @@ def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> 
         least = 1.0
         for strategy, (colour, marker), histogram, (tp, fp, fn) in models:
             recall, precision = _curve(histogram)
-            axes.plot(100 * recall, 100 * precision, color=colour, linewidth=1.5)
+            axes.plot(100 * recall, 100 * precision, color=colour, **_line(strategy))
             if tp:
                 axes.plot(
                     100 * tp / (tp + fn),
@@ -38,6 +41,7 @@ def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> 
                     markersize=8,
                     markeredgecolor="white",
                     label=strategy,
+                    zorder=_TOP,
                 )
                 least = min(least, tp / (tp + fn), tp / (tp + fp))
         low = max(0.0, 100 * np.floor(10 * (least - 0.15)) / 10)
@@ -46,7 +50,7 @@ def precision_recall(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> 
 
     caption = (
         "Test pixels of all seeds together, at every threshold. Dot: the threshold that was "
-        "chosen. Grey: lines of equal F1."
+        "chosen. Dashed: the supervised baseline. Grey: lines of equal F1."
     )
     return _from_counts("precision_recall", "Precision against recall", caption, arms, counts, draw)
 
@@ -55,7 +59,7 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
     """Share of particle pixels among those predicted with a probability, in ten bins."""
 
     def draw(axes: Axes, models: Sequence[Pooled]) -> None:
-        axes.plot([0, 1], [0, 1], color="#555555", linewidth=0.8, linestyle="--")
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
         errors = []
         for strategy, (colour, marker), histogram, _ in models:
             said, found, pixels = reliability(histogram)
@@ -66,9 +70,9 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
                 found[shown],
                 marker=marker,
                 color=colour,
-                linewidth=1.5,
                 markersize=5,
                 label=strategy,
+                **_line(strategy),
             )
             errors.append(f"{strategy} {100 * error:.1f}%")
         # Below the panel, for inside it a list of many strategies would cover the curves.
@@ -82,9 +86,9 @@ def calibration(arms: Sequence[Arm], counts: Mapping[str, ModelCounts]) -> Plot:
 
     caption = (
         "Test pixels of all seeds together: of those predicted with a probability, the share that "
-        f"is particle; on the diagonal the probability is right. Bins under {LEAST_PIXELS} px are "
-        "left out. ECE: mean distance from the diagonal, weighted by pixels, hence ruled by "
-        "background."
+        "is particle; on the dotted diagonal the probability is right. Bins under "
+        f"{LEAST_PIXELS} px are left out. ECE: mean distance from the diagonal, weighted by "
+        "pixels, hence ruled by background."
     )
     return _from_counts("calibration", "Calibration", caption, arms, counts, draw)
 
@@ -115,17 +119,20 @@ def _from_counts(
 ) -> Plot:
     """A figure of the final models of each strategy; `draw` is called with those of one ratio.
 
-    Seeds without counts are left out.
+    Seeds without counts are left out, and strategies whose models are all the baseline.
     """
-    found = [
-        (
-            ratio,
-            strategy,
-            [counts[arm.final.run_id] for arm in group if arm.final and arm.final.run_id in counts],
-        )
-        for ratio, strategy, group in by_arm(arms)
-    ]
-    found = [one for one in found if any(model.histogram.any() for model in one[2])]
+    found, same = [], []
+    for ratio, strategy, group in by_arm(arms):
+        done = [arm.final for arm in group if arm.final]
+        models = [counts[one.run_id] for one in done if one.run_id in counts]
+        if not any(model.histogram.any() for model in models):
+            continue
+        if strategy != BASELINE and not any(one.iteration for one in done):
+            same.append(f"{strategy} at {ratio:g}%")
+        else:
+            found.append((ratio, strategy, models))
+    if same:
+        caption += f" Not drawn, for no student was accepted: {', '.join(same)}."
     styles = looks(list(dict.fromkeys(strategy for _, strategy, _ in found)))
     pooled: dict[float, list[Pooled]] = {}
     for ratio, strategy, models in found:
@@ -141,6 +148,15 @@ def _from_counts(
         lacking=lacking_text([arm.final.run_id for arm in arms if arm.final is not None], counts)
         or "no run has counts",
         height=3.6,
+    )
+
+
+def _line(strategy: str) -> dict[str, Any]:
+    """The baseline is dashed and on top: others that lie on it would hide it."""
+    return (
+        {"linewidth": 1.2, "linestyle": "--", "zorder": _TOP - 1}
+        if strategy == BASELINE
+        else {"linewidth": 1.8}
     )
 
 

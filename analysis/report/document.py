@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from analysis.report.origin import Origin
 from analysis.report.plotting import image
@@ -21,10 +18,18 @@ from analysis.tables.formats import (
     table_latex,
     table_markdown,
 )
-from analysis.tables.rendering import MET_MARKS, seed_words, verdict_latex, verdict_markdown
+from analysis.tables.rendering import verdict_latex, verdict_markdown
 from analysis.tables.table import Cell, Table
+from cryossl.pages.page import data_uri, render
+from cryossl.pages.palette import BLUE, VERMILLION, YELLOW
 
-TEMPLATES = Path(__file__).parent
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+SWATCHES = (
+    ("true positive", BLUE),
+    ("false positive", YELLOW),
+    ("false negative", VERMILLION),
+    ("not scored", "#787878"),
+)
 ROWS_PER_PAGE = 40  # of a LaTeX table
 
 
@@ -33,29 +38,15 @@ def html(report: Report) -> str:
 
     A content security policy in its head makes browsers refuse both.
     """
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    digest = b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return render(
+        TEMPLATE,
+        title=report.title,
         report=report,
-        policy=policy,
-        style=style,
-        drawing=lambda plot: _data_uri("image/svg+xml", image(plot.figure, "svg")),
-        photo=lambda picture: _data_uri("image/jpeg", picture.jpeg),
+        drawing=lambda plot: data_uri("image/svg+xml", image(plot.figure, "svg")),
+        photo=lambda picture: data_uri("image/jpeg", picture.jpeg),
         link=lambda cell: run_link(cell, report.origin),
-        seed_words=seed_words,
         marks=TERMINAL_MARKS,
-        met=MET_MARKS,
+        swatches=SWATCHES,
     )
 
 
@@ -101,16 +92,14 @@ def markdown(report: Report, *, figures: str) -> str:
     words = markdown_text
     blocks = [
         f"# {words(report.title)}",
-        *(
-            words(lead) + "".join(f"\n- {words(point)}" for point in points)
-            for lead, *points in report.abstract
-        ),
+        words(" ".join(report.abstract)),
     ]
     names = _plot_names(report)
     for section in report.sections:
         verdicts = "\n".join(map(verdict_markdown, section.comparison.verdicts))
         blocks += [
-            f"## {words(section.subject)}",
+            f"## {words(section.name)}",
+            words(section.comparison.settings),
             "### Verdict",
             verdicts,
             *(table_markdown(table).rstrip() for table in section.comparison.tables),
@@ -156,7 +145,7 @@ def latex(report: Report, *, figures: str) -> str:
         r"\begin{document}",
         r"\maketitle",
         r"\begin{abstract}",
-        "\n\n".join(words(" ".join(paragraph)) for paragraph in report.abstract),
+        words(" ".join(report.abstract)),
         r"\end{abstract}",
     ]
     names = _plot_names(report)
@@ -178,7 +167,8 @@ def latex(report: Report, *, figures: str) -> str:
 
 def _latex_section(section: Section, names: Mapping[int, str], figures: str) -> list[str]:
     blocks = [
-        rf"\section{{{latex_text(section.subject)}}}",
+        rf"\section{{{latex_text(section.name)}}}",
+        latex_text(section.comparison.settings),
         *map(verdict_latex, section.comparison.verdicts),
     ]
     for table in section.comparison.tables:
@@ -213,17 +203,21 @@ def _plot_names(report: Report) -> dict[int, str]:
 
 
 def _named_pictures(report: Report) -> dict[str, Picture]:
-    return {
-        f"micrographs-{number}": picture for number, picture in enumerate(report.pictures, start=1)
-    }
+    """Name of a picture's file without ending -> the picture; it says what the picture shows."""
+    named: dict[str, Picture] = {}
+    for picture in report.pictures:
+        slug = re.sub(r"[^a-z0-9_+]+", "-", picture.title.lower()).strip("-")[:80]
+        start = f"micrograph-{slug}".strip("-")
+        again = 2
+        name = start
+        while name in named:
+            name, again = f"{start}-{again}", again + 1
+        named[name] = picture
+    return named
 
 
 def _markdown_list(title: str, lines: tuple[str, ...] | list[str]) -> str:
     return "\n".join([title, "", *(f"- {markdown_text(line)}" for line in lines)]) if lines else ""
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{b64encode(content).decode()}"
 
 
 def tables_of(report: Report) -> tuple[Table, ...]:

@@ -1,24 +1,19 @@
-"""The figures of scores, gains and cost of the models. Pure."""
+"""The figures of scores by iteration, of gains by source and of cost. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from analysis.report.plotting import PANEL_INCHES, Plot, Point, looks, plotted, thin_line
-from analysis.runs.arms import Arm, at_ratio, by_arm, ratios_of, strategies_of
-from analysis.runs.counts import ModelCounts
-from analysis.stats.contrasts import against_baseline, estimate
+from analysis.report.plotting import Plot, Point, looks, plotted, short, thin_line, word
+from analysis.runs.arms import Arm, at_ratio, by_arm, none_accepted, ratios_of, strategies_of
 from analysis.stats.statistics import seed_interval
-from cryossl.evaluation.scorings import plain
-from cryossl.evaluation.verdict import SUCCESS_GAIN_POINTS, mean_of
+from cryossl.evaluation.verdict import mean_of
 from cryossl.strategy_names import CONTROLS, without_pseudo_labels
 
-MOST_LEVEL = 4  # names that fit side by side below a panel
-SLANT_INCHES = 0.8  # height that slanted names need below a panel
+LEAST_SEEDS = 3  # of two, Student's t gives a band of no use
 SPREAD_ROWS = 0.3  # how far points of a source lie above and below its line, in rows
 
 
@@ -30,7 +25,8 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
     caption = (
         "Thin: the students of each seed, hollow where the gate did not accept them. Bold: mean "
         "over seeds of the model "
-        "that is kept after each iteration, with the 95% interval of that mean (Student's t)."
+        "that is kept after each iteration; from three seeds on with the 95% interval of that mean "
+        "(Student's t), cut where it leaves the panel."
     )
     dashed = [name for name in CONTROLS if name in strategies_of(arms)]
     if dashed:
@@ -52,94 +48,17 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
                     linewidth=1.2,
                     label=strategy,
                 )
+        _fit_to_lines(axes)
         axes.set_xticks(range(1 + max(model.iteration for arm in arms for model in arm.iterations)))
-        axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"{_word(metric)} (%)")
+        axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"{word(metric)} (%)")
 
     return plotted(
         "f1_by_iteration",
-        f"{_word(metric)} by iteration",
+        f"{word(metric)} by iteration",
         caption,
         ratios_of(arm for arm in arms if _students(arm, metric)),
         draw,
         lacking=f"no finished arm has a student with {metric}",
-    )
-
-
-def gains(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: str) -> Plot:
-    """Gain of each strategy over the baseline.
-
-    A dot per seed, the dots of a seed joined; estimate and interval beside them.
-    """
-    names = [name for name in strategies_of(arms) if name != "supervised"]
-    styles, slanted = looks(names), len(names) > MOST_LEVEL
-
-    def draw(axes: Axes, ratio: float) -> None:
-        groups = [(name, group) for name, group in _groups(arms, ratio) if name != "supervised"]
-        for seed in sorted({arm.seed for _, group in groups for arm in group}):
-            thin_line(
-                axes,
-                [
-                    (place, arm.gain(metric))
-                    for place, (_, group) in enumerate(groups)
-                    for arm in group
-                    if arm.seed == seed
-                ],
-                "#999999",
-            )
-        for place, (name, group) in enumerate(groups):
-            colour, marker = styles[name]
-            values = [gain for arm in group if (gain := arm.gain(metric)) is not None]
-            axes.plot(
-                [place] * len(values),
-                [100 * value for value in values],
-                marker,
-                color=colour,
-                markersize=5,
-                alpha=0.8,
-            )
-            interval = estimate(
-                against_baseline(group, metric=metric), counts, metric=metric
-            ).interval
-            if interval is not None:
-                middle, low, high = interval.points
-                axes.errorbar(
-                    [place + 0.22],
-                    [middle],
-                    yerr=[[middle - low], [high - middle]],
-                    fmt=marker,
-                    color=colour,
-                    markersize=8,
-                    capsize=4,
-                    linewidth=2,
-                    markeredgecolor="white",
-                )
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.axhline(SUCCESS_GAIN_POINTS, color="#555555", linewidth=0.8, linestyle="--")
-        below = [name.replace("_", " ") for name, _ in groups]
-        if not slanted:
-            below = [re.sub("([+-])", r"\n\1", name) for name in below]
-        axes.set_xticks(
-            range(len(groups)),
-            below,
-            rotation=45 * slanted,
-            ha="right" if slanted else "center",
-            rotation_mode="anchor" if slanted else "default",
-        )
-        axes.set(xlim=(-0.5, max(1, len(groups)) - 0.3), ylabel="gain (points)")
-
-    return plotted(
-        "gains",
-        f"Gain in {_word(metric)} over the baseline, paired by seed",
-        "A dot per seed, the dots of a seed joined; beside them estimate and 95% interval, as in "
-        "the table of evidence. "
-        f"Dashed: the +{SUCCESS_GAIN_POINTS:g} points that count as success.",
-        ratios_of(
-            arm for arm in arms if arm.strategy != "supervised" and arm.gain(metric) is not None
-        ),
-        draw,
-        lacking=f"no finished arm has a gain in {metric}",
-        height=PANEL_INCHES + slanted * SLANT_INCHES,
-        legend=False,
     )
 
 
@@ -148,7 +67,7 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
     found = {
         (ratio, strategy): gains
         for ratio, strategy, group in by_arm(arms)
-        if strategy != "supervised"
+        if strategy != "supervised" and not none_accepted([arm for arm in group if arm.final])
         if (gains := _by_source(group, f"{metric}/"))
     }
     styles = looks(strategies_of(arms))
@@ -173,13 +92,13 @@ def source_gains(arms: Sequence[Arm], *, metric: str) -> Plot:
                 *zip(*points, strict=True), marker, color=colour, markersize=5, label=strategy
             )
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(sources[ratio])), [_short(source) for source in sources[ratio]])
+        axes.set_yticks(range(len(sources[ratio])), [short(source) for source in sources[ratio]])
         axes.set(xlabel="gain (points)", ylim=(len(sources[ratio]) - 0.4, -0.6))
 
     row_inches = max(0.24, 0.07 * (len(strategies_of(arms)) - 1))
     return plotted(
         "source_gains",
-        f"Gain in {_word(metric)} by source",
+        f"Gain in {word(metric)} by source",
         "Mean over seeds of the gain on the test micrographs of one source; in the order of "
         "the last strategy's gain.",
         list(sources),
@@ -276,7 +195,7 @@ def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[s
         markersize=6,
         label=group[0].strategy,
     )
-    if all(spread):
+    if len(kept) >= LEAST_SEEDS and all(spread):
         axes.fill_between(
             steps,
             [one.lower for one in spread if one],
@@ -285,6 +204,13 @@ def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[s
             alpha=0.15,
             linewidth=0,
         )
+
+
+def _fit_to_lines(axes: Axes) -> None:
+    """Show all scores with room around them; a band does not decide how large they are drawn."""
+    known = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.lines])
+    room = max(1.0, 0.25 * float(np.ptp(known)))
+    axes.set_ylim(max(0.0, known.min() - room), min(100.0, known.max() + room))
 
 
 def _kept(arm: Arm, metric: str, step: int) -> float:
@@ -322,13 +248,3 @@ def _by_source(group: Sequence[Arm], prefix: str) -> dict[str, float]:
 def _source_order(columns: Sequence[Mapping[str, float]]) -> list[str]:
     every = {source for gains in columns for source in gains}
     return sorted(every, key=lambda source: (-columns[-1].get(source, -np.inf), source))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 24 else f"{text[:23]}…"
-
-
-def _word(metric: str) -> str:
-    words = {"test/f1": "F1", "test/recall": "recall", "test/precision": "precision"}
-    word = words.get(plain(metric))
-    return metric if word is None else word + " by eight views" * (metric != plain(metric))

@@ -1,6 +1,6 @@
 """How figures look: colours and markers, one panel per labelled part, PNG and SVG.
 
-The colours stay distinct for colour-blind readers and in grey print.
+Every figure of the report, of MLflow and of the documentation is made with it.
 """
 
 from __future__ import annotations
@@ -8,23 +8,26 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito (jfly.uni-koeln.de/color), without yellow, which is hard to see on white paper.
-BLACK, ORANGE, SKY, GREEN, BLUE, VERMILLION, PURPLE = (
-    "#000000",
-    "#E69F00",
-    "#56B4E9",
-    "#009E73",
-    "#0072B2",
-    "#D55E00",
-    "#CC79A7",
+from cryossl.evaluation.scorings import plain
+from cryossl.pages.palette import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
 )
-GREY = "#7F7F7F"
+
+# Yellow is missing: it is hard to see on white paper.
 _FIXED = {
     "supervised": (BLACK, "X"),
     "supervised_long": (ORANGE, "D"),
@@ -44,12 +47,13 @@ _OTHERS = (
     (PURPLE, "d"),
 )
 
+FURTHER = ("cost", "calibration", "quality")
 Point = tuple[float, float]
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0
 # SVG holds paths instead of text, so it needs no fonts. With a fixed salt the same data give the
 # same file.
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -74,13 +78,23 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One figure of a report; if `figure` is None, `reason` says what data it lacks."""
+    """One figure of a report; if `figure` is None, `reason` says what data it lacks.
+
+    `alt` says what it shows to a reader who cannot see it. A further one is for readers who ask
+    for more.
+    """
 
     name: str
     title: str
     caption: str
     figure: Figure | None
     reason: str = ""
+    alt: str = ""
+
+    @property
+    def further(self) -> bool:
+        """Whether a page shows it on demand only."""
+        return self.name in FURTHER
 
 
 def looks(strategies: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -114,7 +128,7 @@ def plotted(
     """
     if not keys:
         return Plot(name, title, caption, None, lacking)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         heights = [height[key] if isinstance(height, Mapping) else height for key in keys]
         figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + 0.4), layout="constrained")
         grid = figure.subplots(len(keys), 1, squeeze=False, height_ratios=heights)
@@ -149,11 +163,25 @@ def thin_line(axes: Axes, points: Sequence[tuple[float, float | None]], colour: 
         )
 
 
-def image(figure: Figure, form: str) -> bytes:
-    """The figure as `png` or `svg`, the same bytes for the same data."""
+def short(text: str) -> str:
+    """At most 24 letters of a name."""
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+def word(metric: str) -> str:
+    """The usual name of a metric."""
+    words = {"test/f1": "F1", "test/recall": "recall", "test/precision": "precision"}
+    known = words.get(plain(metric))
+    return metric if known is None else known + " by eight views" * (metric != plain(metric))
+
+
+def image(figure: Figure, form: str, facts: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """The figure as `png` or `svg`, the same bytes for the same data.
+
+    `facts` are words that a PNG carries with it.
+    """
     stream = io.BytesIO()
-    with mpl.rc_context(_STYLE):
-        figure.savefig(
-            stream, format=form, metadata={"Date": None} if form == "svg" else {"Software": None}
-        )
+    nameless: dict[str, str | None] = {"Date": None} if form == "svg" else {"Software": None}
+    with mpl.rc_context(STYLE):
+        figure.savefig(stream, format=form, metadata={**nameless, **facts})
     return stream.getvalue()

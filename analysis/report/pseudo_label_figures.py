@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from analysis.report.plotting import Plot, looks, plotted, thin_line
 from analysis.runs.arms import Arm, at_ratio, by_arm, ratios_of, strategies_of
 from cryossl.evaluation.verdict import BAD_RATIO, GOOD_RATIO, HEALTHY_RATIO, mean_of
+from cryossl.pages.palette import GREEN
 
 
 def particle_ratio(arms: Sequence[Arm]) -> Plot:
@@ -29,8 +30,8 @@ def particle_ratio(arms: Sequence[Arm]) -> Plot:
 
     def draw(axes: Axes, ratio: float) -> None:
         for (low, high), alpha in ((HEALTHY_RATIO, 0.12), (GOOD_RATIO, 0.18)):
-            axes.axhspan(100 * low, 100 * high, color="#009E73", alpha=alpha, linewidth=0)
-        axes.axhline(100, color="#009E73", linewidth=1)
+            axes.axhspan(100 * low, 100 * high, color=GREEN, alpha=alpha, linewidth=0)
+        axes.axhline(100, color=GREEN, linewidth=1)
         axes.axhline(100 * BAD_RATIO[0], color="#555555", linewidth=1, linestyle=":")
         for strategy, group in at_ratio(arms, ratio):
             mine = [tracks[id(arm)] for arm in group if id(arm) in tracks]

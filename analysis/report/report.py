@@ -14,12 +14,16 @@ import pandas as pd
 
 from analysis.report.abstract import abstract, methods
 from analysis.report.curves import calibration, precision_recall
-from analysis.report.figures import cost, f1_by_iteration, gains, source_gains
+from analysis.report.figures import cost, f1_by_iteration, source_gains
+from analysis.report.gains import gain_rows, gains
 from analysis.report.origin import Origin, changes_text
 from analysis.report.plotting import Plot
 from analysis.report.pseudo_label_figures import particle_ratio, quality
+from analysis.report.verdict_table import verdict_table
 from analysis.runs.arms import Arm, ratios_of, settings_of
 from analysis.runs.counts import unreachable_text
+from analysis.runs.names import data_text, listed, short_names
+from analysis.stats.statistics import seeds_text
 from analysis.tables.comparison import Comparison
 from analysis.tables.inventory import inventory
 from analysis.tables.table import Column, Table, Value, row_of
@@ -27,32 +31,44 @@ from analysis.tables.table import Column, Table, Value, row_of
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that a run recorded, as JPEG."""
+    """A picture that a run recorded, as JPEG; a typical one is shown before the others."""
 
     run_id: str
     title: str
     jpeg: bytes
+    typical: bool = True
 
 
 @dataclass(frozen=True)
 class Section:
-    """One data set under one group of settings."""
+    """One data set under one group of settings; the main figure is the first of `plots`."""
 
-    subject: str
+    name: str
     comparison: Comparison
     plots: tuple[Plot, ...]
+    verdicts: Table
+
+    def drawn(self) -> list[Plot]:
+        """The figures but the main one."""
+        return [plot for plot in self.plots[1:] if plot.figure]
+
+    def tables(self, *names: str) -> list[Table]:
+        """The tables of these names that have rows, in this order."""
+        found = {table.name: table for table in self.comparison.tables}
+        return [found[name] for name in names if name in found]
 
 
 @dataclass(frozen=True)
 class Report:
     """The content of a report.
 
-    `abstract` holds paragraphs of sentences; `sections` has the newest first; `facts` are (word,
+    `abstract` is a paragraph of sentences; `sections` has the newest first; `facts` are (word,
     text) about data and code.
     """
 
     title: str
-    abstract: tuple[tuple[str, ...], ...]
+    subtitle: str
+    abstract: tuple[str, ...]
     methods: tuple[str, ...]
     sections: tuple[Section, ...]
     pictures: tuple[Picture, ...]
@@ -84,11 +100,15 @@ def build_report(
         unreachable: run id -> where its pictures were looked for in vain.
     """
     ours = frame[frame["cryossl.kind"] != "experiment"] if "cryossl.kind" in frame else frame
+    every = (comparison, *comparison.others)
+    names = _section_names(every)
     sections = tuple(
-        Section(subject(one), one, _plots(one)) for one in (comparison, *comparison.others)
+        Section(name, one, _plots(one), verdict_table(one.verdicts))
+        for name, one in zip(names, every, strict=True)
     )
     return Report(
-        title=f"Self-training on {comparison.dataset or 'unnamed data'}",
+        title=f"Self-training on {data_text(comparison.dataset)}",
+        subtitle=_subtitle(comparison, origin),
         abstract=abstract(comparison),
         methods=methods(comparison),
         sections=sections,
@@ -96,17 +116,33 @@ def build_report(
         settings=_settings(comparison.arms),
         runs=_runs([arm for section in sections for arm in section.comparison.arms]),
         problems=inventory(ours)[1],
-        facts=_facts(frame, origin),
+        facts=(
+            *((f"Data of {one.name}", one.comparison.dataset) for one in sections),
+            *_facts(frame, origin),
+        ),
         missing=_missing(sections[0], pictures, unreadable, unreachable),
         origin=origin,
     )
 
 
-def subject(comparison: Comparison) -> str:
-    """The data set; with several groups of settings also how this one differs."""
-    return ", ".join(
-        part for part in (comparison.dataset or "unnamed data", comparison.settings) if part
-    )
+def _section_names(comparisons: Sequence[Comparison]) -> list[str]:
+    """The data set of each, with a number where several have the same."""
+    short = short_names({one.dataset for one in comparisons})
+    names = [short[one.dataset] or "unnamed data" for one in comparisons]
+    many = Counter(names)
+    seen: Counter[str] = Counter()
+    for place, name in enumerate(names):
+        if many[name] > 1:
+            seen[name] += 1
+            names[place] = f"{name}, settings {seen[name]} of {many[name]}"
+    return names
+
+
+def _subtitle(comparison: Comparison, origin: Origin) -> str:
+    arms = comparison.arms
+    ratios = listed(f"{ratio:g}%" for ratio in ratios_of(arms))
+    seeds = seeds_text(len({arm.seed for arm in arms}))
+    return f"{ratios} of the training data labelled, {seeds}. Made {origin.made}."
 
 
 def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
@@ -136,8 +172,8 @@ def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
 def _plots(comparison: Comparison) -> tuple[Plot, ...]:
     arms, counts, metric = comparison.arms, comparison.counts, comparison.metric
     return (
+        gains(gain_rows(arms, counts, metric=metric), metric=metric),
         f1_by_iteration(arms, metric=metric),
-        gains(arms, counts, metric=metric),
         particle_ratio(arms),
         precision_recall(arms, counts),
         source_gains(arms, metric=metric),

@@ -337,6 +337,19 @@ def settings_of(arms: Sequence[Arm]) -> Mapping[str, str]:
     return next((model.settings for arm in arms for model in arm.iterations if model.settings), {})
 
 
+def none_accepted(arms: Sequence[Arm]) -> bool:
+    """Whether the arms are finished, learn from pseudo-labels, and all kept their reference.
+
+    Their gain is 0 then by definition.
+    """
+    return bool(arms) and all(
+        arm.final is not None
+        and arm.final is arm.reference
+        and not without_pseudo_labels(arm.strategy)
+        for arm in arms
+    )
+
+
 def run_ids_of(arms: Iterable[Arm]) -> tuple[str, ...]:
     """The runs behind the arms' gains, each once."""
     return tuple(dict.fromkeys(run for arm in arms for run in arm.run_ids))

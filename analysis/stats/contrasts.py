@@ -42,6 +42,11 @@ class Contrast:
     differences: Differences
     run_ids: tuple[str, ...]
 
+    @property
+    def moved(self) -> bool:
+        """Whether any pair has two models; without, no student was accepted in any seed."""
+        return any(one is not other for _, one, other in self.pairs)
+
 
 @dataclass(frozen=True)
 class Estimate:

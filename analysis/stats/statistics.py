@@ -208,23 +208,6 @@ def seeds_needed(effect: float, spread: float, *, power: float = 0.8, level: flo
     return bisect_left(range(most), power, lo=SEEDS_FOR_P, key=power_of)
 
 
-def power_note(differences_points: Differences) -> str:
-    """One sentence: are there enough seeds, and how many would a gain of 1 point need?"""
-    _check(differences_points)
-    n = len(differences_points)
-    start = (
-        f"{seeds_text(n)}: {SEEDS_FOR_P} are needed for p < 0.05"
-        if n < SEEDS_FOR_P
-        else f"{n} seeds: enough for a p-value"
-    )
-    spread = float(differences_points.std(ddof=1)) if n > 1 else 0.0
-    if spread == 0:
-        return start
-    needed = seeds_needed(1.0, spread)
-    doubt = " (a rough figure from so few)" if n < SEEDS_FOR_P else ""
-    return f"{start}; at this spread a gain of +1 point would need about {needed}{doubt}"
-
-
 def _check(differences: Differences) -> None:
     if not np.isfinite(differences).all():
         raise ValueError(

@@ -12,6 +12,7 @@ from analysis.runs.arms import (
     difference,
     finished,
     labelled_text,
+    none_accepted,
     ratios_of,
     run_ids_of,
     settings_of,
@@ -27,6 +28,7 @@ from analysis.tables.table import (
     percent,
     row_of,
     without_empty,
+    zero_cell,
 )
 from cryossl.evaluation.scorings import plain, scored_by
 from cryossl.strategy_names import parse_strategy, without_pseudo_labels
@@ -47,14 +49,17 @@ _MEASURED = (
 
 
 def aspects(arms: Sequence[Arm]) -> Table:
-    """A row per aspect of a strategy: as configured, then as measured at each ratio."""
+    """A row per aspect in which the strategies differ: as configured, then as measured at a ratio.
+
+    What is the same for all stands in a note.
+    """
     names = sorted(
         {arm.strategy for arm in arms if not without_pseudo_labels(arm.strategy)},
         key=strategy_order,
     )
     columns = (
-        Column("aspect", "Aspect"),
         Column("kind", "Kind"),
+        Column("aspect", "Aspect"),
         *(Column(name, name) for name in names),
     )
     configured = [
@@ -62,7 +67,7 @@ def aspects(arms: Sequence[Arm]) -> Table:
         for name in names
     ]
     rows = [
-        row_of(columns, (aspect, "configured", *(words[aspect] for words in configured)))
+        row_of(columns, ("configured", aspect, *(words[aspect] for words in configured)))
         for aspect in (configured[0] if configured else ())
     ]
     for ratio in ratios_of(arms):
@@ -71,8 +76,18 @@ def aspects(arms: Sequence[Arm]) -> Table:
                 _measured(arms, ratio, metric, Column(name, name, unit, decimals)) for name in names
             ]
             if any(cell.value is not None for cell in cells):
-                rows.append((*row_of(columns[:2], (aspect, f"measured at {ratio:g}%")), *cells))
-    return Table("aspects", "What is different", columns, tuple(rows))
+                rows.append((*row_of(columns[:2], (f"measured at {ratio:g}%", aspect)), *cells))
+    same = [row for row in rows if len(names) > 1 and len({cell.text for cell in row[2:]}) == 1]
+    notes = dict.fromkeys(
+        f"{row[1].text}, {row[0].text}: {row[2].text}" for row in same if row[2].value is not None
+    )
+    return Table(
+        "aspects",
+        "What is different",
+        columns,
+        tuple(row for row in rows if row not in same),
+        (f"the same for all: {'; '.join(notes)}",) if notes else (),
+    )
 
 
 def iterations(arms: Sequence[Arm], *, metric: str) -> Table:
@@ -139,7 +154,8 @@ def sources(arms: Sequence[Arm], *, metric: str) -> Table | None:
             group = finished(arms, ratio_percent=ratio, strategy=column.name).values()
             number = Arm.value if column.name == "supervised" else Arm.gain
             values = [number(arm, prefix + source) for arm in group]
-            cells.append(mean_cell(column, values, run_ids=run_ids_of(group)))
+            cell = zero_cell if none_accepted([*group]) else mean_cell
+            cells.append(cell(column, values, run_ids=run_ids_of(group)))
         rows.append(tuple(cells))
     return Table("sources", "Gain by source", columns, tuple(rows))
 

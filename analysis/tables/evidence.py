@@ -10,16 +10,14 @@ from analysis.runs.arms import Arm, labelled_text, ratios_of
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import Contrast, Estimate, contrasts, estimate
 from analysis.stats.statistics import (
-    SEEDS_FOR_P,
     Differences,
     effect_size,
     grade,
     holm,
-    power_note,
     seeds_needed,
     sign_flip_test,
 )
-from analysis.tables.table import Cell, Column, Table, percent, row_of
+from analysis.tables.table import NOT_ACCEPTED, Cell, Column, Table, percent, row_of
 
 _COLUMNS = (
     Column("labelled", "Labelled"),
@@ -67,9 +65,9 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
         )
         for (one, guess), test, p in zip(found, tests, adjusted, strict=True):
             rows.append(_row(labelled_text(arms, ratio), one, guess, p))
-            lack = f"{power_note(100 * one.differences)}; " if len(one.pairs) < SEEDS_FOR_P else ""
-            said.setdefault(f"{lack}{test.reason}", []).append(f"{one.name} at {ratio:g}%")
-            methods.add(_method_note(guess))
+            if one.moved:
+                said.setdefault(test.reason, []).append(f"{one.name} at {ratio:g}%")
+                methods.add(_method_note(guess))
     notes = (
         *sorted(methods),
         "p: sign-flip test over seeds, Holm over the rows of a labelled part; seeds for +1: to "
@@ -81,11 +79,18 @@ def evidence(arms: Sequence[Arm], counts: Mapping[str, ModelCounts], *, metric: 
 
 
 def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) -> tuple[Cell, ...]:
+    seeds = len(contrast.pairs)
+    if not contrast.moved:  # both are the baseline, so there is no difference to judge
+        return row_of(
+            _COLUMNS,
+            (labelled, contrast.name, seeds, *[None] * 3, NOT_ACCEPTED, *[None] * 6, grade(seeds)),
+            run_ids=contrast.run_ids,
+        )
     effect, wins = effect_size(contrast.differences), guess.source_wins
     values = (
         labelled,
         contrast.name,
-        len(contrast.pairs),
+        seeds,
         *(guess.interval.points if guess.interval else (None, None, None)),
         guess.method,
         effect.d_z,
@@ -94,7 +99,7 @@ def _row(labelled: str, contrast: Contrast, guess: Estimate, p: float | None) ->
         f"{wins[0]} of {wins[1]}" if wins else None,
         p,
         _needed(contrast.differences),
-        grade(len(contrast.pairs)),
+        grade(seeds),
     )
     return (
         *row_of(_COLUMNS[:2], values[:2]),

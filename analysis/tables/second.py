@@ -97,7 +97,7 @@ def strategies_with_second(table: Table, second: SecondScoring | None) -> Table:
             mean_cell(columns[1], gains, run_ids=run_ids_of(done)),
         )
         rows.append(_inserted(row, more))
-    notes = [f"by {second.words} {text}" for text in reference_notes(second.arms).values()]
+    notes = [f"by {second.words} {text}" for text in reference_notes(second.arms)]
     return replace(
         table,
         columns=_inserted(table.columns, columns),

@@ -13,14 +13,25 @@ from analysis.runs.arms import (
     difference,
     finished,
     labelled_text,
+    none_accepted,
     ratios_of,
     reference_text,
     run_ids_of,
 )
 from analysis.runs.counts import ModelCounts
+from analysis.runs.names import listed
 from analysis.stats.contrasts import against_baseline, estimate
 from analysis.stats.statistics import Grade, grade, seeds_text
-from analysis.tables.table import Cell, Column, Table, mean_cell, row_of, spread_cell, without_empty
+from analysis.tables.table import (
+    Cell,
+    Column,
+    Table,
+    mean_cell,
+    row_of,
+    spread_cell,
+    without_empty,
+    zero_cell,
+)
 from cryossl.evaluation.scorings import EIGHT, plain, scored_by, views_of
 from cryossl.evaluation.verdict import Verdict, judge
 from cryossl.strategy_names import FULL, without_pseudo_labels
@@ -111,7 +122,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         gains = [arm.gain(metric) for arm in done if strategy != "supervised"]
         measured = (
             (spread_cell, [arm.value(metric) for arm in done], ids),
-            (spread_cell, gains, ids),
+            (zero_cell if none_accepted(done) else spread_cell, gains, ids),
             (mean_cell, [arm.value(recall) for arm in done], ids),
             (mean_cell, [arm.value(particle_f1) for arm in done if metric != particle_f1], ids),
             *((mean_cell, [arm.pseudo(name) for arm in done], pseudo_ids) for name in _PSEUDO),
@@ -135,28 +146,40 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         "Strategies at each labelled part",
         columns,
         tuple(rows),
-        (*reference_notes(arms).values(), *_no_gap_notes(arms, metric), *kept_notes(arms)),
+        (
+            *reference_notes(arms),
+            *_zero_notes(arms),
+            *_no_gap_notes(arms, metric),
+            *kept_notes(arms),
+        ),
     )
     # If all labels were tried, the column of the gap stays even if there is no gap to close.
     gap = () if any(arm.strategy == FULL for arm in arms) else ("gap_closed",)
     return without_empty(table, "particle_f1", *gap)
 
 
+def _zero_notes(arms: Sequence[Arm]) -> list[str]:
+    """A note that names the strategies whose gain is 0 by definition."""
+    names = [
+        f"{strategy} at {ratio:g}%"
+        for ratio, strategy, group in by_arm(arms)
+        if none_accepted([arm for arm in group if arm.state == "finished"])
+    ]
+    return [f"gain 0: no student of {listed(names)} was accepted"] if names else []
+
+
 def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:
-    """A note for each ratio at which all labels are no better than the baseline.
+    """Notes on the ratios at which all labels are no better than the baseline.
 
     No share of the gap can be given there.
     """
-    notes = []
+    said = {}
     for ratio in ratios_of(arms):
         ceilings = finished(arms, ratio_percent=ratio, strategy=FULL).values()
         gaps = [gap for arm in ceilings if (gap := arm.gap(arm, metric)) is not None]
         if gaps and sum(gaps) <= 0:
-            notes.append(
-                f"at {ratio:g}% all labels are no better than the baseline: there is no gap to "
-                "close"
-            )
-    return notes
+            said[ratio] = "all labels are no better than the baseline: there is no gap to close"
+    return _at_ratios(said)
 
 
 def note_table(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) -> Table:
@@ -261,15 +284,23 @@ def _seeds_cell(column: Column, group: Sequence[Arm], done: Sequence[Arm]) -> Ce
     return column.cell(f"{number} ({why})" if why else number)
 
 
-def reference_notes(arms: Sequence[Arm]) -> dict[float, str]:
-    """Ratio in percent -> a note on the reference of its gains, if it is not `supervised`."""
+def reference_notes(arms: Sequence[Arm]) -> list[str]:
+    """Notes on the reference of the gains at each ratio, if it is not `supervised`."""
     found = {arm.ratio_percent: text for arm in arms if (text := reference_text(arm, arms))}
-    return {ratio: f"at {ratio:g}% gains are over {text}" for ratio, text in sorted(found.items())}
+    return _at_ratios({ratio: f"gains are over {found[ratio]}" for ratio in sorted(found)})
+
+
+def _at_ratios(said: Mapping[float, str]) -> list[str]:
+    """Ratio -> what is said of it, as notes; what is said of several is said once."""
+    ratios: dict[str, list[str]] = {}
+    for ratio, text in said.items():
+        ratios.setdefault(text, []).append(f"{ratio:g}%")
+    return [f"at {listed(names)} {text}" for text, names in ratios.items()]
 
 
 def kept_notes(arms: Sequence[Arm]) -> list[str]:
     """A note for each ratio at which models are shown whose training other code had computed."""
-    notes = []
+    said = {}
     for ratio in ratios_of(arms):
         models = {
             arm.final.run_id: arm.final.kept
@@ -278,8 +309,8 @@ def kept_notes(arms: Sequence[Arm]) -> list[str]:
         }
         kept = sum(models.values())
         if kept:
-            notes.append(
-                f"at {ratio:g}% {kept} of {len(models)} models were trained by other code and "
-                "reused (keep_stages)"
+            said[ratio] = (
+                f"{kept} of {len(models)} models were trained by other code and reused "
+                "(keep_stages)"
             )
-    return notes
+    return _at_ratios(said)

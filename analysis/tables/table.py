@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from statistics import stdev
 
 from cryossl.evaluation.verdict import mean_of
 
 Value = str | int | float | bool | None
 NOTHING = "-"
+NOT_ACCEPTED = "no student accepted"
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class Table:
             for row in self.rows
         ]
 
+    def groups(self) -> list[tuple[str, list[tuple[Cell, ...]]]]:
+        """(text of the first cell, the rows that follow each other with it)."""
+        return [(key, list(rows)) for key, rows in groupby(self.rows, lambda row: row[0].text)]
+
 
 def without_empty(table: Table, *names: str) -> Table:
     """The table without those of the named columns in which no cell has a value."""
@@ -125,3 +131,9 @@ def spread_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequ
     if len(known) > 1:
         text = f"{column.show(mean)} ± {stdev(known):.{column.decimals}f}"
     return column.cell(mean, run_ids=run_ids, text=text)
+
+
+def zero_cell(column: Column, values: Iterable[float | None], *, run_ids: Sequence[str]) -> Cell:
+    """The cell of a mean that is 0 by definition: it has no spread and no decimals."""
+    mean = mean_of(values)
+    return column.cell(mean, run_ids=run_ids, text=None if mean is None else "0")

@@ -1,12 +1,12 @@
 """Pictures of predictions with their errors, and of pseudo-labels with their quality.
 
-Colours are from Okabe and Ito's palette (jfly.uni-koeln.de/color): they stay apart for every common
-kind of colour blindness, and differ in lightness, so also in grey print. What is not scored is grey
-and hatched.
+The colours of errors differ in lightness too, so they stay apart in grey print. What is not scored
+is grey and hatched.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Counts, audit
 from cryossl.evaluation.scores import Scored
+from cryossl.pages import palette
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Assessment
 from cryossl.selftraining.models import Model
@@ -28,9 +29,9 @@ Rgb = UInt8[np.ndarray, "rows columns 3"]
 AnyRgb = UInt8[np.ndarray, "_ _ 3"]  # of several, each has a size of its own
 Mask = Bool[np.ndarray, "height width"]
 
-BLUE: Colour = (0, 114, 178)
-YELLOW: Colour = (240, 228, 66)
-VERMILLION: Colour = (213, 94, 0)
+BLUE: Colour = palette.rgb(palette.BLUE)
+YELLOW: Colour = palette.rgb(palette.YELLOW)
+VERMILLION: Colour = palette.rgb(palette.VERMILLION)
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = BLUE, YELLOW, VERMILLION
 MASK = BLUE
 HATCH: Colour = (200, 200, 200)
@@ -43,6 +44,14 @@ HATCH_PERIOD_PX = 8
 LINE_PX = 16
 GAP_PX = 4
 FONT_PX = 12
+LEAST_WIDTH_PX = 480
+"""Of a picture of predictions, so that its legend is whole."""
+ERRORS = (
+    ("true positive", TRUE_POSITIVE),
+    ("false positive", FALSE_POSITIVE),
+    ("false negative", FALSE_NEGATIVE),
+    ("not scored", HATCH),
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,15 @@ def prediction_picture(
     threshold8: int,
     name: str,
     side_px: int,
+    pixel_size_angstrom: float | None = None,
 ) -> Rgb:
-    """Image | truth | prediction | errors, below the name and the pixel scores at p8 >= threshold8.
+    """Image | truth | prediction | errors, between two strips of words.
 
+    Above stand the name and the pixel scores at p8 >= threshold8, below a scale bar and the legend.
     Each panel is `side_px` wide or high, whichever side is longer; pictures are reduced but never
     enlarged. Prediction is shown everywhere; errors only where the truth is valid, its IGNORE
-    pixels are veiled and hatched.
+    pixels are veiled and hatched. The scale bar is in nm if the size of a pixel is known, else in
+    px of the picture.
     """
     predicted, there, ignored = probabilities >= threshold8, truth == PARTICLE, truth == IGNORE
     grey = _contrast(_reduce(picture.astype(np.float32), side_px))
@@ -97,21 +109,37 @@ def prediction_picture(
             ("recall", scores.recall),
         )
     )
-    strip = _Strip(sum(panel.shape[1] for panel in panels) + 3 * GAP_PX, lines=2)
-    strip.text(0, 0, f"{numbers}  at p >= {threshold8 / 255:.3f}   {name}")
+    width = max(LEAST_WIDTH_PX, sum(panel.shape[1] for panel in panels) + 3 * GAP_PX)
+    above, below = _Strip(width, lines=2), _Strip(width, lines=1)
+    above.text(0, 0, f"{numbers}  at p >= {threshold8 / 255:.3f}   {name}")
     step = panels[0].shape[1] + GAP_PX
-    for place, title in enumerate(("image", "truth", "prediction")):
-        strip.text(place * step, 1, title, width_px=step)
-    strip.legend(
-        3 * step,
-        1,
-        (
-            ("true pos.", TRUE_POSITIVE),
-            ("false pos.", FALSE_POSITIVE),
-            ("false neg.", FALSE_NEGATIVE),
-        ),
+    for place, title in enumerate(("image", "truth", "prediction", "errors")):
+        above.text(place * step, 1, title, width_px=step)
+    length, text = scale_bar(
+        picture.shape[1], shown_px=grey.shape[1], pixel_size_angstrom=pixel_size_angstrom
     )
-    return _stack([strip.pixels(), _beside(panels)])
+    below.legend(below.bar(length, text), 0, ERRORS)
+    return _stack([above.pixels(), _beside(panels), below.pixels()])
+
+
+def scale_bar(
+    width_px: int, *, shown_px: int, pixel_size_angstrom: float | None
+) -> tuple[int, str]:
+    """Length in shown px and label of a scale bar.
+
+    It stands for the longest of 1, 2 or 5 times a power of ten that is at most a third of the
+    picture, and for one unit at least.
+
+    Args:
+        width_px: of the picture.
+        shown_px: how wide it is drawn.
+        pixel_size_angstrom: of a pixel of the picture; None: the bar is in px.
+    """
+    unit, per_px = ("px", 1.0) if pixel_size_angstrom is None else ("nm", pixel_size_angstrom / 10)
+    most = max(1.0, width_px * per_px / 3)
+    power = 10.0 ** math.floor(math.log10(most))
+    size = max(step for step in (1, 2, 5) if step * power <= most) * power
+    return max(1, round(size / per_px * shown_px / width_px)), f"{size:g} {unit}"
 
 
 def pseudo_label_sheet(
@@ -164,6 +192,12 @@ class _Strip:
             kept -= 1
             shown = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
         self._draw.text((x_px + 2, line * LINE_PX + 1), shown, fill=INK, font=self._font)
+
+    def bar(self, length_px: int, text: str) -> int:
+        """Draw a scale bar at the left of the first line; returns where its label ends, in px."""
+        self._draw.rectangle((2, 6, 1 + length_px, 9), fill=INK)
+        self._draw.text((6 + length_px, 1), text, fill=INK, font=self._font)
+        return 22 + length_px + int(self._draw.textlength(text, font=self._font))
 
     def legend(self, x_px: int, line: int, entries: Sequence[tuple[str, Colour]]) -> None:
         """A coloured square before each word."""
@@ -309,9 +343,17 @@ def prediction_pictures(
             threshold8=scored.threshold8,
             name=name,
             side_px=SIDE_PX,
+            pixel_size_angstrom=_pixel_size(experiment, name),
         )
         for place, name in places.items()
     }
+
+
+def _pixel_size(experiment: Experiment, name: str) -> float | None:
+    """Of a pixel of the store, in Angstrom, if that of the micrograph is known."""
+    stored = experiment.store.micrographs[name]
+    original = stored.pixel_size_angstrom
+    return original / stored.scale if original else None
 
 
 def selection_sheet(experiment: Experiment, selected: Selected) -> UInt8[np.ndarray, "_ _ 3"]:

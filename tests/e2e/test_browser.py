@@ -24,10 +24,13 @@ from recorded_grid import record_grid
 PROJECT = Path(__file__).resolve().parents[2]
 PHONE_PX, SCREEN_PX = 400, 1280
 EVIL = "<script>alert(1)</script><img src=http://outside.invalid/x onerror=alert(2)>"
+# The rows of a table; where a line heads several rows, what it says is the first cell of each.
 TABLE = """[...document.querySelectorAll('.scroll')].filter(one => one.ariaLabel === %s).map(
-    one => [...one.querySelectorAll('tbody tr')].map(row => [...row.cells].map(cell => cell.textContent)))"""
+    one => [...one.querySelectorAll('tbody tr:not(:has(.group))')].map(row => [
+        ...[...row.parentNode.querySelectorAll('.group')].map(head => head.textContent.replace(/ labelled$/, '')),
+        ...[...row.cells].map(cell => cell.textContent)]))"""
 # Colours of a figure as it is drawn: a blank or broken one has next to none.
-COLOURS = """[...document.querySelectorAll('.figures img')].map(drawn => {
+COLOURS = """[...document.querySelectorAll('.figures img, .main img')].map(drawn => {
     const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
     [canvas.width, canvas.height] = [drawn.naturalWidth, drawn.naturalHeight];
     pen.drawImage(drawn, 0, 0);
@@ -147,6 +150,7 @@ def test_the_tables_on_the_page_are_those_of_compare(scene, page):
 
 def test_every_figure_of_the_report_is_drawn(scene, page):
     page.open(scene.report.as_uri())
+    page.ask("document.querySelectorAll('details').forEach(one => { one.open = true })")
     page.ask(
         "[...document.images].forEach(one => one.scrollIntoView())"
     )  # those far below load when they are come near
@@ -156,6 +160,37 @@ def test_every_figure_of_the_report_is_drawn(scene, page):
         "document.querySelectorAll('.pictures img').length"
     )
     assert min(colours) > 20
+
+
+def test_small_pictures_are_not_enlarged_and_large_ones_are_not_cut(scene, page):
+    page.open(scene.report.as_uri())
+    page.ask("document.querySelectorAll('details').forEach(one => { one.open = true })")
+    page.ask("[...document.images].forEach(one => one.scrollIntoView())")
+    page.wait("[...document.images].every(one => one.complete && one.naturalWidth > 0)")
+    sizes = page.ask(
+        "[...document.querySelectorAll('.pictures img')].map(one => [one.width, one.naturalWidth, "
+        "one.parentNode.clientWidth])"
+    )
+    assert sizes
+    for width, natural, room in sizes:
+        assert width == min(natural, room)
+
+
+@pytest.mark.parametrize("width", [PHONE_PX, SCREEN_PX])
+def test_the_command_that_made_the_report_is_read_to_its_end(scene, page, width):
+    page.resize(width)
+    page.open(scene.report.as_uri())
+    assert page.ask("(one => one.scrollWidth <= one.clientWidth)(document.querySelector('pre'))")
+
+
+def test_the_contents_lead_to_their_headings(scene, page):
+    page.open(scene.report.as_uri())
+    missing = page.ask(
+        "[...document.querySelectorAll('nav a')].filter(one => "
+        "document.querySelector(one.getAttribute('href'))?.tagName !== 'H2').length"
+    )
+    assert missing == 0
+    assert page.ask("document.querySelectorAll('nav a').length") >= 5
 
 
 @pytest.mark.parametrize("width", [PHONE_PX, SCREEN_PX])

@@ -74,7 +74,11 @@ def test_the_commands_over_a_real_store(in_store, tmp_path):
     assert ids["class_balanced-5-0-3"] in page
     client = MlflowClient(in_store)
     (logged,) = client.search_runs(["1"], "tags.`cryossl.kind` = 'report'")
-    assert "report.html" in {one.path for one in client.list_artifacts(logged.info.run_id)}
+    assert {"report.html", "figures/gains.png", "figures/gains.svg"} <= {
+        one.path
+        for folder in (None, "figures")
+        for one in client.list_artifacts(logged.info.run_id, folder)
+    }
     assert f"logged as run {logged.info.run_id}" in made.stdout
 
     explained = call("compare", "--explain", "F1", "--arm", "class_balanced", "--ratio", "5")

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from analysis.report.plotting import BLUE, ORANGE
 from cryossl.config_file import build
 from cryossl.data.labels import IGNORE, PARTICLE
+from cryossl.pages.palette import BLUE, ORANGE
 from cryossl.strategy_names import BASES, CONTROLS
 from scripts import strategy_picture
 

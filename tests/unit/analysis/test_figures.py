@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,15 @@ from sklearn.metrics import precision_recall_curve
 from tracked_frames import frame, run
 
 from analysis.report.curves import _curve, calibration, precision_recall, reliability
-from analysis.report.figures import f1_by_iteration, gains, source_gains
+from analysis.report.figures import f1_by_iteration, source_gains
+from analysis.report.gains import Gain, gain_rows, gains
 from analysis.report.plotting import Plot, image, looks
 from analysis.report.report import _plots
 from analysis.tables.comparison import Comparison, compare
 
 NAMES = [
-    "f1_by_iteration",
     "gains",
+    "f1_by_iteration",
     "particle_ratio",
     "precision_recall",
     "source_gains",
@@ -132,7 +133,7 @@ def test_a_strategy_gets_a_colour_that_no_usual_one_has_while_there_are_any() ->
 
 
 @pytest.mark.parametrize("more", [0, 8])
-def test_the_names_below_the_gains_do_not_cover_each_other(more: int) -> None:
+def test_names_and_numbers_beside_the_gains_cover_nothing(more: int) -> None:
     names = [
         "curriculum",
         "weighted_loss",
@@ -144,19 +145,83 @@ def test_the_names_below_the_gains_do_not_cover_each_other(more: int) -> None:
         "class_balanced-quota",
     ][:more]
     found = counted(*grid(seeds=[0, 1], micrographs=5, more=names))
-    figure = gains(found.arms, found.counts, metric="test/f1").figure
-    figure.canvas.draw()
+    figure = gains(gain_rows(found.arms, found.counts, metric="test/f1"), metric="test/f1").figure
+    figure.draw_without_rendering()
     (axes,) = figure.axes
-    labels = axes.get_xticklabels()
-    assert len(labels) == 2 + more
-    step = axes.transData.transform((1, 0))[0] - axes.transData.transform((0, 0))[0]
-    for label in labels:
-        angle = math.radians(label.get_rotation())
-        label.set_rotation(0)
-        size = label.get_window_extent()
-        # Slanted, neighbours lie side by side as far apart as their baselines are; level, as their
-        # middles are.
-        assert (size.height < step * math.sin(angle)) if angle else (size.width < step)
+    for written in (axes.get_yticklabels(), axes.texts):
+        assert len(written) == 2 + more
+        places = sorted((one.get_window_extent() for one in written), key=lambda box: box.y0)
+        assert all(low.y1 <= high.y0 for low, high in pairwise(places))
+        assert all(figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1 for box in places)
+    panel = axes.get_window_extent()
+    assert all(text.get_window_extent().x0 >= panel.x1 for text in axes.texts)
+
+
+def test_gains_are_drawn_from_plain_rows_where_their_numbers_say() -> None:
+    rows = [
+        Gain(5.0, "naive", (1.0, 3.0), (2.0, 0.5, 3.5)),
+        Gain(5.0, "class_balanced", (0.0, 0.0), None, accepted=False),
+        Gain(10.0, "naive", (1.5,), None),
+    ]
+    plot = gains(rows, metric="test/f1")
+    five, ten = plot.figure.axes
+    assert plot.alt == (
+        "naive at 5%: +2.00 [+0.50, +3.50]; class_balanced at 5%: no student accepted; "
+        "naive at 10%: +1.50"
+    )
+    drawn = [list(map(float, line.get_xdata())) for line in five.lines]
+    assert [1.0, 3.0] in drawn
+    assert [0.5, 3.5] in drawn
+    assert [2.0] in drawn
+    # Of a strategy that accepted nothing there is nothing to draw.
+    assert {round(float(line.get_ydata()[0])) for line in five.lines[2:]} == {0}
+    assert five.get_xlim() == ten.get_xlim()
+
+
+def test_an_interval_much_wider_than_the_seeds_neither_hides_them_nor_ends_unseen() -> None:
+    rows = [Gain(5.0, "naive", (1.0, 2.0), (1.5, -40.0, 43.0))]
+    (axes,) = gains(rows, metric="test/f1").figure.axes
+    low, high = axes.get_xlim()
+    assert (high - low) < 8
+    arrows = {line.get_marker(): float(line.get_xdata()[0]) for line in axes.lines}
+    assert low <= arrows["<"] < 1.0 < 2.0 < arrows[">"] <= high
+    assert "[-40.00, +43.00]" in axes.texts[0].get_text()
+
+
+def test_a_band_of_few_seeds_does_not_decide_how_large_the_scores_are_drawn() -> None:
+    found = counted(*grid(seeds=[0, 1, 2], micrographs=5))
+    (axes,) = f1_by_iteration(found.arms, metric="test/f1").figure.axes
+    scores = [float(value) for line in axes.lines for value in line.get_ydata()]
+    low, high = axes.get_ylim()
+    assert low < min(scores) < max(scores) < high
+    assert high - low < 2.5 * (max(scores) - min(scores))
+    two = counted(*grid(seeds=[0, 1], micrographs=5))
+    (axes,) = f1_by_iteration(two.arms, metric="test/f1").figure.axes
+    assert list(axes.collections) == []
+
+
+def test_the_baseline_lies_above_the_curves_and_a_strategy_that_kept_it_is_named() -> None:
+    rows, documents = grid(seeds=[0, 1], micrographs=5)
+    rows = [
+        row | {"cryossl.accepted": "false"}
+        for row in rows
+        if row["cryossl.strategy"] != "naive" or row["cryossl.iteration"] == "1"
+    ]
+    rows = [
+        row | {"cryossl.accepted": "true"} if row["cryossl.strategy"] == "class_balanced" else row
+        for row in rows
+    ]
+    found = counted(rows, documents)
+    for plot in (
+        precision_recall(found.arms, found.counts),
+        calibration(found.arms, found.counts),
+    ):
+        (axes,) = plot.figure.axes
+        dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+        curves = [line for line in axes.lines if line.get_linewidth() == 1.8]
+        assert len(dashed) == len(curves) == 1  # supervised; class_balanced
+        assert dashed[0].get_zorder() > curves[0].get_zorder()
+        assert "no student was accepted: naive at 5%." in plot.caption
 
 
 def test_each_point_of_a_source_is_nearest_to_its_own_line_however_many_strategies_there_are() -> (
@@ -168,7 +233,8 @@ def test_each_point_of_a_source_is_nearest_to_its_own_line_however_many_strategi
     (axes,) = figure.axes
     points = [line for line in axes.lines if len(line.get_xdata()) == len(SOURCES)]
     drawn = {line.get_label(): np.round(line.get_ydata()).tolist() for line in points}
-    assert drawn == {name: list(range(len(SOURCES))) for name in ("naive", "class_balanced", *more)}
+    # naive accepted no student here, so there is no gain to draw.
+    assert drawn == {name: list(range(len(SOURCES))) for name in ("class_balanced", *more)}
 
 
 def test_calibration_errors_stand_below_the_panel_in_lines_that_fit(comparison: Comparison) -> None:
@@ -176,7 +242,8 @@ def test_calibration_errors_stand_below_the_panel_in_lines_that_fit(comparison: 
     figure.canvas.draw()
     for axes in figure.axes:
         assert list(axes.texts) == []
-        assert axes.get_xlabel().count("%") == len({arm.strategy for arm in comparison.arms})
+        names = {arm.strategy for arm in comparison.arms} - {"naive"}  # which accepted no student
+        assert axes.get_xlabel().count("%") == len(names)
         label = axes.xaxis.label.get_window_extent()
         assert figure.bbox.x0 <= label.x0 < label.x1 <= figure.bbox.x1
 

@@ -155,8 +155,8 @@ def test_the_intervals_by_each_scoring_are_from_its_own_counts() -> None:
     assert by_one.keys() == by_eight_views.keys()
     for contrast, row in by_eight_views.items():
         strategy = contrast.split(" - ")[0]
-        assert row["interval"].text == "seeds, sources"
-        if not contrast.endswith("baseline"):
+        assert row["interval"].text in ("seeds, sources", "no student accepted")
+        if not contrast.endswith("baseline") or row["estimate"].value is None:
             continue
         # The estimate from counts is the gain that the table of strategies shows.
         assert row["estimate"].value == pytest.approx(cells(found, strategy)["gain_views8"])
@@ -171,8 +171,9 @@ def test_the_words_say_by_which_scoring() -> None:
     text = render(found, "table")
     assert "Verdict by one view" in text
     assert "verdicts and all other tables are by one view" in text
-    (first, *_) = abstract(found)
-    assert any(line.startswith("By eight views: supervised_noise") for line in first)
+    assert any(
+        "by one view)" in line and " By eight views: naive" in line for line in abstract(found)
+    )
     assert any("mean over one view of a tile" in line for line in methods(found))
 
 

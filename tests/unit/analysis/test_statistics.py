@@ -12,7 +12,6 @@ from analysis.stats.statistics import (
     effect_size,
     grade,
     holm,
-    power_note,
     seed_interval,
     seeds_needed,
     sign_flip_test,
@@ -61,7 +60,6 @@ def test_a_difference_that_is_not_finite_is_refused() -> None:
         lambda values: sign_flip_test(values, rng=rng()),
         effect_size,
         seed_interval,
-        power_note,
     ):
         with pytest.raises(ValueError, match="finite"):
             function(np.array([0.1, math.nan]))
@@ -110,14 +108,6 @@ def test_the_grade_grows_with_the_seeds(seeds: int, name: str) -> None:
 
 def test_one_seed_has_no_interval() -> None:
     assert seed_interval(np.array([0.1])) is None
-
-
-def test_the_power_note_names_the_seeds_that_are_needed() -> None:
-    assert power_note(np.array([1.0])) == "1 seed: 6 are needed for p < 0.05"
-    note = power_note(np.array([0.0, 2.0, 4.0]))
-    assert note.startswith("3 seeds: 6 are needed")
-    assert str(seeds_needed(1.0, 2.0)) in note
-    assert power_note(np.full(7, 2.0)) == "7 seeds: enough for a p-value"
 
 
 def test_a_smaller_effect_needs_more_seeds() -> None:

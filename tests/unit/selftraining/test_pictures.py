@@ -12,9 +12,12 @@ from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.evaluation.metrics import Counts
 from cryossl.pseudolabels.selection import Assessment
 from cryossl.selftraining.pictures import (
+    ERRORS,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     GAP_PX,
+    INK,
+    LEAST_WIDTH_PX,
     LINE_PX,
     OPACITY,
     PAPER,
@@ -22,6 +25,7 @@ from cryossl.selftraining.pictures import (
     PseudoLabelExample,
     prediction_picture,
     pseudo_label_sheet,
+    scale_bar,
     worst_median_best,
 )
 
@@ -56,7 +60,7 @@ def _quadrants() -> tuple[np.ndarray, np.ndarray]:
 
 def _panels(picture: np.ndarray) -> list[np.ndarray]:
     """Image, truth, prediction and errors, without the caption."""
-    body = picture[2 * LINE_PX :]
+    body = picture[2 * LINE_PX : -LINE_PX]
     return [body[:, place * (SIDE + GAP_PX) : place * (SIDE + GAP_PX) + SIDE] for place in range(4)]
 
 
@@ -86,8 +90,8 @@ def _draw(name: str = "train/one.jpg", threshold8: int = 128) -> np.ndarray:
     )
 
 
-def test_four_panels_stand_side_by_side_under_two_lines() -> None:
-    assert _draw().shape == (SIDE + 2 * LINE_PX, 4 * SIDE + 3 * GAP_PX, 3)
+def test_four_panels_stand_side_by_side_between_lines_of_words() -> None:
+    assert _draw().shape == (SIDE + 3 * LINE_PX, 4 * SIDE + 3 * GAP_PX, 3)
 
 
 def test_errors_have_their_colours_where_they_are() -> None:
@@ -155,8 +159,46 @@ def test_a_picture_of_any_shape_is_reduced_to_the_side_and_never_enlarged(
     picture = rng.integers(0, 256, (height, width), dtype=np.uint8)
     truth = rng.choice([BACKGROUND, PARTICLE, IGNORE], (height, width)).astype(np.uint8)
     drawn = prediction_picture(picture, truth, picture, threshold8=128, name="m", side_px=256)
-    assert drawn.shape[0] == 2 * LINE_PX + max(1, round(height * min(1, 256 / max(height, width))))
-    assert (drawn.shape[1] - 3 * GAP_PX) // 4 == round(width * min(1, 256 / max(height, width)))
+    assert drawn.shape[0] == 3 * LINE_PX + max(1, round(height * min(1, 256 / max(height, width))))
+    side = max(1, round(width * min(1, 256 / max(height, width))))
+    assert drawn.shape[1] == max(LEAST_WIDTH_PX, 4 * side + 3 * GAP_PX)
+
+
+@pytest.mark.parametrize("side", [9, 64, 256])
+def test_the_legend_of_the_errors_is_whole_for_pictures_of_any_size(side: int) -> None:
+    blank = np.zeros((side, side), np.uint8)
+    below = prediction_picture(blank, blank, blank, threshold8=1, name="m", side_px=256)[-LINE_PX:]
+    for _, colour in ERRORS:
+        square = (below == np.array(colour)).all(axis=2)
+        assert (square.sum(axis=0) == 9).sum() >= 9
+    assert (below[:, -2:] == np.array(PAPER)).all()
+
+
+@pytest.mark.parametrize(
+    ("width", "shown", "pixel", "bar"),
+    [
+        (300, 300, None, (100, "100 px")),
+        (1024, 384, None, (75, "200 px")),
+        (1024, 384, 4.0, (94, "100 nm")),
+        (256, 256, 7.5, (67, "50 nm")),
+        (1, 1, None, (1, "1 px")),
+    ],
+)
+def test_the_scale_bar_is_as_long_as_it_says(
+    width: int, shown: int, pixel: float | None, bar: tuple[int, str]
+) -> None:
+    length, text = scale_bar(width, shown_px=shown, pixel_size_angstrom=pixel)
+    assert (length, text) == bar
+    size, unit = text.split()
+    px = float(size) * 10 / pixel if pixel and unit == "nm" else float(size)
+    assert length == pytest.approx(px * shown / width, abs=0.5)
+
+
+def test_the_bar_is_drawn_as_long_as_it_is() -> None:
+    blank = np.zeros((300, 300), np.uint8)
+    below = prediction_picture(blank, blank, blank, threshold8=1, name="m", side_px=300)[-LINE_PX:]
+    assert (below[7] == np.array(INK)).all(axis=1).sum() >= 100
+    assert (below[7, 2:102] == np.array(INK)).all()
 
 
 def test_a_thin_error_survives_reduction() -> None:

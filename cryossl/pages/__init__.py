@@ -1,0 +1,1 @@
+"""How pages and pictures look: `palette` names the colours, `page` makes an HTML file."""
