@@ -1,0 +1,107 @@
+"""What one invocation found: the table and the verdicts on the page of its tracked run.
+
+Pure: no torch, no MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryossl.evaluation.verdict import Verdict
+
+_NUMBERS = {
+    "test/f1": "test F1 (%)",
+    "gain/f1": "gain (points)",
+    "test/precision": "precision (%)",
+    "test/recall": "recall (%)",
+    "test/particle_f1": "particle F1 (%)",
+    "pseudo/count": "pseudo-labels",
+    "pseudo/particle_ratio": "particle ratio (%)",
+}
+_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The accepted model of an arm (or the baseline), its numbers, and the arm's verdict.
+
+    `curve`: iteration -> test F1, of the baseline and every student.
+    """
+
+    strategy: str
+    iteration: int
+    numbers: Mapping[str, float | None]
+    curve: Mapping[int, float | None]
+    verdict: Verdict | None = None
+    reference: str = ""
+
+
+def answer_metrics(found: Sequence[Found]) -> dict[str, float | None]:
+    """`f1/NAME` and `gain/NAME` of each accepted model; the baseline has no gain."""
+    metrics: dict[str, float | None] = {}
+    for one in found:
+        metrics[f"f1/{one.strategy}"] = one.numbers.get("test/f1")
+        if one.verdict is not None:
+            metrics[f"gain/{one.strategy}"] = one.numbers.get("gain/f1", 0.0)
+    return metrics
+
+
+def answer_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """A row per model, in percent and points, as MLflow shows a table."""
+    return [
+        {
+            "strategy": one.strategy,
+            "accepted iteration": one.iteration,
+            **{title: _shown(name, one) for name, title in _NUMBERS.items()},
+            "verdict": one.verdict.outcome if one.verdict is not None else "",
+        }
+        for one in found
+    ]
+
+
+def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] = ()) -> str:
+    """The description of the run, in Markdown: subject, table, a verdict for each strategy.
+
+    `failed`: strategies without a result.
+    """
+    rows = answer_rows(found)
+    columns = list(rows[0]) if rows else []
+    lines = [
+        f"| {' | '.join(columns)} |",
+        f"|{'|'.join('---' for _ in columns)}|",
+        *(f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows),
+    ]
+    verdicts = [
+        f"- {_MARKS[one.verdict.outcome]} **{one.strategy}: {one.verdict.outcome}**, against "
+        f"{one.reference}: {one.verdict.sentence}"
+        for one in found
+        if one.verdict is not None
+    ]
+    lost = [f"- ❌ **{name}** failed; its run says why" for name in failed]
+    steps = dict.fromkeys(
+        one.verdict.next_steps
+        for one in found
+        if one.verdict is not None and one.verdict.next_steps
+    )
+    blocks = [
+        f"**{subject}**",
+        "\n".join(lines) if rows else "",
+        "\n".join([*verdicts, *lost]),
+        *(f"Next: {text}" for text in steps),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _shown(name: str, one: Found) -> float | None:
+    value = one.numbers.get(name)
+    if value is None:
+        return None
+    return value if name == "pseudo/count" else round(100 * value, 2)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) and value == int(value) else str(value)
