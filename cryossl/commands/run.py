@@ -214,7 +214,7 @@ def _track(
     nothing = deciding("nothing")
     flat = {name: value for name, value in config.flat().items() if name not in nothing}
     params = flat | {f"resolved.{name}": value for name, value in resolved.items()}
-    with tracker.invocation(name=name, tags={**tags, "cryossl.kind": "experiment"}) as parent:
+    with tracker.invocation(name=name, tags={"cryossl.kind": "experiment", **tags}) as parent:
         parent.params(params)
         parent.json(split.as_json(), "split.json")
         parent.json(config.model_dump(mode="json"), "config.json")

@@ -13,7 +13,7 @@ from cryossl.evaluation.verdict import Verdict
 
 _NUMBERS = {
     "test/f1": "test F1 (%)",
-    "gain/f1": "gain (points)",
+    "gain/f1": "gain over supervised (points)",
     "test/precision": "precision (%)",
     "test/recall": "recall (%)",
     "test/particle_f1": "particle F1 (%)",
@@ -86,12 +86,22 @@ def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] =
         if one.verdict is not None and one.verdict.next_steps
     )
     blocks = [
-        f"**{subject}**",
+        f"**{subject}.** {', '.join(map(_short, found))}".rstrip(),
         "\n".join(lines) if rows else "",
         "\n".join([*verdicts, *lost]),
         *(f"Next: {text}" for text in steps),
     ]
     return "\n\n".join(block for block in blocks if block)
+
+
+def _short(one: Found) -> str:
+    """What is read at a glance: MLflow shows the first lines of a long description only."""
+    f1, gain = one.numbers.get("test/f1"), one.numbers.get("gain/f1")
+    text = f"{one.strategy} {'undefined' if f1 is None else f'{100 * f1:.2f}%'}"
+    if one.verdict is None:
+        return f"Test F1: {text}"
+    change = "" if gain is None else f" ({100 * gain:+.2f} points)"
+    return f"{text}{change} {_MARKS[one.verdict.outcome]}"
 
 
 def _shown(name: str, one: Found) -> float | None:

@@ -258,7 +258,7 @@ def data_sets(
                 for item in sorted(items)
             ],
             name=f"{name} {context}",
-            digest=digest({"data": store.key, "items": items}),
+            digest=digest({"data": store.key, "items": items})[:16],
             context=context,
             listed=listed,
         )

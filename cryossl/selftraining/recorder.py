@@ -454,15 +454,14 @@ class Recorder:
     def _run(
         self, strategy: str, part: str, kind: str, *, name: str, iteration: int | None = None
     ) -> TrackedRun:
-        tags = {
-            **self._tags,
+        tags = {  # MLflow shows them in this order
             "cryossl.kind": kind,
             "cryossl.strategy": strategy,
+            **({} if iteration is None else {"cryossl.iteration": str(iteration)}),
             "cryossl.arm": f"{strategy} {self._config.split.ratio:g}%",
+            **self._tags,
             "cryossl.experiment_fingerprint": self._fingerprint,
         }
-        if iteration is not None:
-            tags["cryossl.iteration"] = str(iteration)
         run = self._tracker.run(
             f"{self._fingerprint}-{strategy}-{part}", name=name, parent=self._parent, tags=tags
         )

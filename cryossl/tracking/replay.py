@@ -226,7 +226,10 @@ class Replay:
         If this process is killed right after, the run is found again by them, or ended.
         """
         recorded = {entry.key: str(entry.value) for entry in journal.entries if entry.kind == "tag"}
-        tags = {**code_tags(), **process_tags(), **recorded, FINGERPRINT: key}
+        # MLflow shows tags in the order of their making: those of the process come last.
+        others = {**code_tags(), **process_tags()}
+        tags = {**recorded, FINGERPRINT: key}
+        tags |= {name: value for name, value in others.items() if name not in recorded}
         parent = journal.newest("parent", "parent")
         if parent is not None:
             tags[PARENT] = self._run_id_of(str(parent.value))

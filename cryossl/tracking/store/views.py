@@ -174,7 +174,7 @@ def _curves(tags: Sequence[str]) -> dict[str, Any]:
     return {
         "groupBy": {"aggregateFunction": "average", "groupByKeys": groups},
         "compareRunCharts": charts,
-        "compareRunSections": _sections(*_CURVES),
+        "compareRunSections": _sections({name: len(of) for name, of in _CURVES.items()}),
     }
 
 
@@ -186,7 +186,7 @@ def _axes() -> dict[str, Any]:
         "selectedMetrics": list(_SCORES),
         "showAllRuns": True,
     }
-    return {"compareRunCharts": [chart], "compareRunSections": _sections(section)}
+    return {"compareRunCharts": [chart], "compareRunSections": _sections({section: 1})}
 
 
 def _card(kind: str, section: str) -> dict[str, Any]:
@@ -199,12 +199,14 @@ def _card(kind: str, section: str) -> dict[str, Any]:
     }
 
 
-def _sections(*first: str) -> list[dict[str, Any]]:
+def _sections(first: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The sections of a page; `first`: the open ones, each with its charts in a row."""
     return [
         {
             "uuid": name,
             "name": name,
             "display": name in first,
+            "columns": first.get(name, 3),
             "isReordered": True,
             "deleted": False,
             "isGenerated": False,
