@@ -6,6 +6,7 @@ There is no logic here. Importing this file loads neither torch nor mlflow.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,8 +26,10 @@ from cryossl.commands.options import (
     dashes,
     json_option,
     option,
+    place_options,
     setting_option,
     settings_options,
+    store_options,
 )
 from cryossl.config import Config
 from cryossl.errors import CryosslError, lacks_memory
@@ -44,11 +47,17 @@ FORMATS = ("table", "markdown", "csv", "json", "latex")
     }
 )
 @click.version_option(package_name="cryossl")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Does self-training improve particle segmentation when few micrographs are labelled?
 
     Run the experiment and see.
     """
+    command = context.invoked_subcommand
+    if "MLFLOW_RUN_ID" in os.environ and command in ("compare", "report", "data"):
+        from cryossl.tracking.project_runs import tag_adopted
+
+        tag_adopted(command)
 
 
 @cli.command()
@@ -112,20 +121,6 @@ def sweep(config: Config, *, ratios: str | None, **options: Any) -> int:
         config, ratio=typed["ratio"], ratios=ratios, default_yields=typed["defaults_yield"]
     )
     return sweeping.sweep(config, ratios=ratios, conclude=reporting.conclude_sweep, **options)
-
-
-def store_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the two options that say which tracked runs are meant."""
-    command = option("--experiment", help="MLflow experiment  [cryossl]")(command)
-    return option("--tracking-uri", help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
-
-
-def place_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say which tracking store and which work folder are meant."""
-    command = option("--work", help="work folder, whose journals hold what was recorded  [work]")(
-        command
-    )
-    return store_options(command)
 
 
 def choice_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -201,6 +196,17 @@ def runs(**options: Any) -> None:
     from analysis import commands as reporting
 
     reporting.runs(**options)
+
+
+@cli.command()
+@option("--port", type=click.IntRange(1, 65535), default=5000, help="port on 127.0.0.1")
+@option("--open", "opens", is_flag=True, help="open the page in a browser")
+@store_options
+def ui(*, port: int, opens: bool, **options: Any) -> None:
+    """Serve MLflow's pages on this machine; print the link of the one that compares strategies."""
+    from cryossl.commands import ui as serving
+
+    serving.ui(config_of(None, defaults_yield=False, options=options), port=port, opens=opens)
 
 
 @cli.command()

@@ -19,6 +19,11 @@ _SECRET_NAMES = re.compile(
     r"TOKEN|SECRET|PASSWORD|PASSWD|PGPASS|CREDENTIAL|_KEY$|CONNECTION_STRING"
 )
 _PLAIN_QUERY = frozenset({"sslmode", "charset", "driver", "connect_timeout"})
+# the pages that `cryossl ui` names: nothing in their queries is a secret
+_PAGE = re.compile(
+    r"/#/experiments/\d+/runs\?viewStateShareKey=cryossl-[a-z]+"
+    r"&compareRunsMode=CHART&workflowType=machine_learning"
+)
 _LEAST_LETTERS = 4  # a shorter text is part of too many words
 _known: set[str] = set()
 
@@ -99,7 +104,8 @@ def _with_path(uri: str) -> str:
     place, path = _parted(rest)
     if "@" in path:
         return shown(uri)
-    return f"{scheme}://{place.rpartition('@')[2]}{path.partition('?')[0]}"
+    seen = path if _PAGE.fullmatch(path) else path.partition("?")[0]
+    return f"{scheme}://{place.rpartition('@')[2]}{seen}"
 
 
 def _secrets_of_environment() -> set[str]:

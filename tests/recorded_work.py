@@ -121,6 +121,13 @@ def points(folder: Path) -> set[tuple[object, ...]]:
         return set(database.execute("SELECT run_uuid, key, step, value, timestamp FROM metrics"))
 
 
+def kinds(folder: Path) -> dict[str, str]:
+    """Run of the tracking database -> its kind."""
+    with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        rows = database.execute("SELECT run_uuid, value FROM tags WHERE key = 'cryossl.kind'")
+        return {str(run): str(kind) for run, kind in rows}
+
+
 def _move_addresses(folder: Path, old: str, new: str) -> None:
     """Replace a folder's path where a tracking database and the journals hold it."""
     with contextlib.closing(sqlite3.connect(folder / "mlflow.db")) as database, database:

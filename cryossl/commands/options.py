@@ -60,6 +60,20 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
     )(configured)
 
 
+def store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the two options that say which tracked runs are meant."""
+    command = option("--experiment", help="MLflow experiment  [cryossl]")(command)
+    return option("--tracking-uri", help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
+
+
+def place_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which tracking store and which work folder are meant."""
+    command = option("--work", help="work folder, whose journals hold what was recorded  [work]")(
+        command
+    )
+    return store_options(command)
+
+
 def config_of(
     config_file: Path | None, *, defaults_yield: bool, options: dict[str, str | None]
 ) -> Config:

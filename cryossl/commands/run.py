@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 import yaml
 
-from cryossl.config import Config
+from cryossl.config import Config, deciding
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import StorePlan
@@ -96,7 +95,14 @@ def run(config: Config) -> tuple[str, int]:
         )
         source = made_from(data=store.key, code=code.present)
         try:
-            missing = _track(config, experiment, scoring, narrator, code=code)
+            missing = _track(
+                config,
+                experiment,
+                scoring,
+                narrator,
+                code=code,
+                resolved={"device": str(device), "precision": precision, "threads": threads},
+            )
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
             write_outcome(folder, fingerprint=fault.experiment, made_from=source)
             raise
@@ -177,9 +183,18 @@ def _prepare(config: Config, report: OnProgress, *, on_note: Callable[[str], Non
 
 
 def _track(
-    config: Config, experiment: Experiment, scoring: Scoring, narrator: Narrator, *, code: StageCode
+    config: Config,
+    experiment: Experiment,
+    scoring: Scoring,
+    narrator: Narrator,
+    *,
+    code: StageCode,
+    resolved: Mapping[str, object],
 ) -> int:
-    """Run the arms below one tracked run; return how many entries the tracking store lacks."""
+    """Run the arms below one tracked run; return how many entries the tracking store lacks.
+
+    `resolved`: what the automatic settings of this machine came to.
+    """
     tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
     split = experiment.split
     tags = {
@@ -193,31 +208,33 @@ def _track(
         "cryossl.code_digest": code.name,
         "cryossl.headline_views": str(config.evaluation.headline_views),
     }
-    name = f"{config.run.name} {config.split.ratio:g}% seed {config.split.seed}"
-    with tracker.invocation(name=name, tags={**tags, "cryossl.kind": "experiment"}) as parent:
-        parent.params(config.flat())
+    name = f"{config.run.name} {config.split.ratio:g}% s{config.split.seed}"
+    nothing = deciding("nothing")
+    flat = {name: value for name, value in config.flat().items() if name not in nothing}
+    params = flat | {f"resolved.{name}": value for name, value in resolved.items()}
+    with tracker.invocation(name=name, tags={"cryossl.kind": "experiment", **tags}) as parent:
+        parent.params(params)
         parent.json(split.as_json(), "split.json")
         parent.json(config.model_dump(mode="json"), "config.json")
-        parent.dataset(
-            [
-                {"micrograph": stored.id, "part": stored.part, "source": stored.source}
-                for stored in experiment.store.micrographs.values()
-            ],
-            name=Path(config.input.data).name or "data",
-            digest=experiment.store.key,
-            context="training",
-        )
+        preparation.data_sets(parent, config, experiment.store, split, listed=True)
         models = LoggedModels(experiment, package)
-        recorder = Recorder(experiment, tracker, parent, narrator, tags=tags, models=models)
+        recorder = Recorder(
+            experiment, tracker, parent, narrator, tags=tags, models=models, params=params
+        )
         try:
             Arms(experiment, scoring, recorder, narrator).run()
         except FailedArmsError:
             models.register()
+            recorder.answer()
             raise
         models.register()
+        recorder.answer()
     missing = tracker.sync()
     for line in tracker.registered:
         narrator.say(f"✅ {line}")
+    if link := tracker.keep_views(tags):
+        served = "" if link.startswith(config.run.tracking_uri) else "`cryossl ui` serves "
+        narrator.say(f"Curves by iteration and strategy: {served}{link}")
     if missing:
         narrator.say(
             f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends "

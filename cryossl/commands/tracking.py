@@ -10,9 +10,12 @@ import click
 from cryossl.config import Config
 from cryossl.errors import NoExperimentError, TrackingError
 from cryossl.redaction import shown
+from cryossl.system.process import process_in
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.journal import Journal
-from cryossl.tracking.store.mlflow_store import MlflowStore
+from cryossl.tracking.project_runs import end_unstarted
+from cryossl.tracking.store.mlflow_errors import RefusedError, StoreAwayError
+from cryossl.tracking.store.mlflow_store import MlflowStore, StoredRun
 from cryossl.tracking.tracker import Tracker
 
 _NAMES_SHOWN = 5
@@ -60,26 +63,38 @@ def reap(config: Config, *, aside: bool = False) -> None:
 
     `aside`: print to standard error, for standard output belongs to something else.
     """
+    missing: NoExperimentError | None = None
+    found = []
     try:
         found = _tracker(config, makes_experiment="never").reap()
     except NoExperimentError as error:
+        missing = error
+    unstarted = _end_unstarted(config)
+    if missing is not None and not unstarted:
         if not _journals(config):
-            raise
+            raise missing
         raise NoExperimentError(
-            error.cause, cure="`cryossl sync` makes it and sends what the journals hold for it"
+            missing.cause, cure="`cryossl sync` makes it and sends what the journals hold for it"
         ) from None
-    for run, ended in found:
-        name, host, process = (
-            run.tags.get(tag, "unknown")
-            for tag in ("mlflow.runName", "cryossl.host", "cryossl.pid")
+    for run, ended in unstarted:
+        name = run.tags.get("mlflow.runName", "unknown")
+        click.echo(
+            f"ended {name} ({run.run_id}): `mlflow run` never started its command"
+            if ended
+            else f"left {name} ({run.run_id}): `mlflow run` may still make its environment",
+            err=aside,
         )
+    never = {run.run_id for run, _ in unstarted}
+    for run, ended in (one for one in found if one[0].run_id not in never):
+        name = run.tags.get("mlflow.runName", "unknown")
+        host, process = (text or "unknown" for text in process_in(run.tags)[:2])
         click.echo(
             f"ended {name} ({run.run_id}): its process {process} is gone"
             if ended
             else f"left {name} ({run.run_id}): process {process} on host {host} may be at work",
             err=aside,
         )
-    if not found:
+    if not found and not unstarted:
         click.echo("no run is shown as RUNNING", err=aside)
 
 
@@ -93,6 +108,21 @@ def reap_what_there_is(config: Config, *, aside: bool) -> None:
         reap(config, aside=aside)
     except NoExperimentError as error:
         click.echo(f"nothing to end: {error}", err=aside)
+
+
+def _end_unstarted(config: Config) -> list[tuple[StoredRun, bool]]:
+    """What `project_runs.end_unstarted` does; nothing where there is no experiment."""
+    store = MlflowStore(
+        store_uri(config.run.tracking_uri), *experiment_choice(config.run.experiment)
+    )
+    try:
+        return end_unstarted(store)
+    except NoExperimentError:
+        return []
+    except (StoreAwayError, RefusedError) as error:
+        raise TrackingError(
+            f"tracking store {shown(store.uri)} cannot be read ({error})", cure=error.cure
+        ) from None
 
 
 def _journals(config: Config) -> list[Journal]:

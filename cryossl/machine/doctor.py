@@ -31,6 +31,7 @@ SPARE_FACTOR = 1.2
 GPU_TIMEOUT_SECONDS = 180.0
 
 _gpu_ok, _gpu_warn, _gpu_fail = named_checks("gpu")
+_mlflow_ok, _mlflow_warn, _ = named_checks("mlflow run")
 _disk_ok, _, _disk_fail = named_checks("disk")
 
 # In its own process: a pair of torch and torchvision that does not match, or a driver that crashes,
@@ -63,7 +64,8 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
     installation = check_installation()
     broken = any(check.state == "fail" for check in installation)
     gpu = _gpu_warn("not tried before the packages are well") if broken else check_gpu(device)
-    return (check_machine(), *installation, gpu, *surroundings)
+    forms = check_mlflow_run(shutil.which("conda"), shutil.which("uv"))
+    return (check_machine(), *installation, gpu, forms, *surroundings)
 
 
 def preflight(*, tracking_uri: str, work: Path, needed_bytes: int) -> tuple[Check, ...]:
@@ -87,6 +89,22 @@ def check_machine() -> Check:
         "ok",
         f"{platform.system()} {platform.machine()}, {cores} cores, "
         f"{_size(memory.available)} of {_size(memory.total)} memory free",
+    )
+
+
+def check_mlflow_run(conda: str | None, uv: str | None) -> Check:
+    """Which form of `mlflow run` works here; `conda` and `uv` are the paths of these programs.
+
+    Without conda the plain form ends in an error of MLflow's own and leaves a run as RUNNING.
+    """
+    if conda is not None:
+        return _mlflow_ok("conda is here: `mlflow run . -P ratio=5`")
+    if uv is not None:
+        return _mlflow_ok("no conda, but uv: `mlflow run . --env-manager uv -P ratio=5`")
+    return _mlflow_warn(
+        "neither conda nor uv is here: a plain `mlflow run .` fails",
+        "in the project's environment (`source .venv/bin/activate`): "
+        "`mlflow run . --env-manager local -P ratio=5`",
     )
 
 

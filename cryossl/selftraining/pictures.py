@@ -6,6 +6,7 @@ is grey and hatched.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = BLUE, YELLOW, VERMILLION
 MASK = BLUE
 HATCH: Colour = (200, 200, 200)
 VEIL = 120
+CURVES_INCHES, CURVES_DPI = (7.0, 4.2), 110
 PAPER: Colour = (24, 24, 24)
 INK: Colour = (235, 235, 235)
 
@@ -354,6 +356,25 @@ def _pixel_size(experiment: Experiment, name: str) -> float | None:
     stored = experiment.store.micrographs[name]
     original = stored.pixel_size_angstrom
     return original / stored.scale if original else None
+
+
+def curves_picture(curves: Mapping[str, Mapping[int, float | None]]) -> AnyRgb:
+    """Test F1 (%) by iteration, a curve per strategy; `curves`: strategy -> iteration -> F1."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=CURVES_INCHES, dpi=CURVES_DPI, layout="constrained")
+    axes = figure.subplots()
+    for strategy, curve in curves.items():
+        known = {step: 100 * f1 for step, f1 in curve.items() if f1 is not None}
+        axes.plot(list(known), list(known.values()), marker="o", label=strategy)
+    last = max((step for curve in curves.values() for step in curve), default=0)
+    axes.set_xticks(range(last + 1))
+    axes.set(xlabel="iteration (0 = supervised baseline)", ylabel="test F1 (%)")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return np.asarray(Image.open(stream).convert("RGB"))
 
 
 def selection_sheet(experiment: Experiment, selected: Selected) -> UInt8[np.ndarray, "_ _ 3"]:

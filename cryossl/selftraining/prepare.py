@@ -11,7 +11,7 @@ from cryossl.data.splits import Split, draw_split, named_items, share_text
 from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_store
 from cryossl.data.store.store import Store, build, is_built
 from cryossl.data.synthetic.dataset import VERSION, synthesise
-from cryossl.data.tiling import tile_grid
+from cryossl.data.tiling import micrograph_of, tile_grid
 from cryossl.errors import ConfigError
 from cryossl.evaluation.scorings import EIGHT
 from cryossl.network import architecture as networks
@@ -19,7 +19,9 @@ from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.strategy_names import BASELINES, CONTROLS
+from cryossl.system.digest import digest
 from cryossl.system.user_files import MAX_LIST_BYTES, read_text
+from cryossl.tracking.run import TrackedRun
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0
@@ -238,6 +240,34 @@ def _require_pool(config: Config, split: Split) -> None:
         cure="add unlabelled micrographs to the train folder, lower the ratio or shorten the list, "
         "name fewer sources in sources.csv, or run `cryossl baseline`",
     )
+
+
+def data_sets(
+    run: TrackedRun, config: Config, store: Store, split: Split, *, listed: bool = False
+) -> None:
+    """Note the data that a run reads: training, validation and test, each in its context.
+
+    `listed`: with their tables as files of the run.
+    """
+    name = Path(config.input.data).name or "data"
+    roles = {
+        "training": dict.fromkeys(split.labelled, "labelled")
+        | dict.fromkeys(split.unlabelled, "unlabelled"),
+        "validation": dict.fromkeys(split.validation, "validation"),
+        "test": dict.fromkeys(split.test, "test"),
+    }
+    for context, items in roles.items():
+        sources = {item: store.micrographs[micrograph_of(item)].source for item in items}
+        run.dataset(
+            [
+                {"item": item, "role": items[item], "source": sources[item]}
+                for item in sorted(items)
+            ],
+            name=f"{name} {context}",
+            digest=digest({"data": store.key, "items": items})[:16],
+            context=context,
+            listed=listed,
+        )
 
 
 def _list_of(config: Config) -> Path:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
+from cryossl.evaluation.answer import Found, answer_metrics, answer_rows, answer_text
 from cryossl.evaluation.metrics import Counts, Numbers, pooled
 from cryossl.evaluation.scores import checkpoint_numbers
 from cryossl.evaluation.scorings import (
@@ -31,6 +33,7 @@ from cryossl.selftraining import pictures
 from cryossl.selftraining.export import exported
 from cryossl.selftraining.logged_models import LoggedModels
 from cryossl.selftraining.models import Calibration, Model
+from cryossl.selftraining.prepare import data_sets
 from cryossl.selftraining.result_files import write_arm, write_summary
 from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import (
@@ -83,8 +86,13 @@ class Recorder:
         *,
         tags: Mapping[str, str],
         models: LoggedModels,
+        params: Mapping[str, object],
     ) -> None:
+        """`tags` and `params` are those of every run."""
         self._models = models
+        self._params = dict(params)
+        self._found: list[Found] = []
+        self._failed: list[str] = []
         self._experiment, self._tracker = experiment, tracker
         self._parent, self._narrator = parent, narrator
         self._config = experiment.config
@@ -103,29 +111,25 @@ class Recorder:
         `steps`: optimiser steps, where the settings do not decide them.
         """
         with self._run(
-            strategy, _part("arm", steps), "arm", name=f"{strategy} {self._where()}"
+            strategy, _part("arm", steps), "arm", name=f"{strategy} {self._short()}"
         ) as run:
-            run.params(self._config.flat())
             try:
                 yield run
             except CryosslError as fault:
+                self._failed.append(strategy)
                 run.tags({"cryossl.failure": fault})
                 raise
 
     def iteration(self, strategy: str, iteration: int, steps: int | None = None) -> TrackedRun:
         """Open the tracked run of one trained model; `steps` as for `open_arm`."""
-        name = f"{strategy} {self._where()}" + (
-            f" iteration {iteration}" if strategy != BASELINE else ""
-        )
-        run = self._run(
+        name = f"{strategy} {self._short()}" + (f" it{iteration}" if strategy != BASELINE else "")
+        return self._run(
             strategy,
             _part(f"iteration-{iteration}", steps),
             "iteration",
             name=name,
             iteration=iteration,
         )
-        run.params(self._config.flat())
-        return run
 
     def epochs(self, run: TrackedRun) -> Callable[[EpochRecord], None]:
         """The function that a training calls with each epoch."""
@@ -209,11 +213,10 @@ class Recorder:
         self._numbers[run.key] = selection_numbers(selected.summary, recipe.selection, audit)
         if run.finished:
             return
-        run.metrics(self._numbers[run.key], step=iteration)
+        run.results(self._numbers[run.key])
         if calibration is not None:
-            run.metrics(
-                {f"calibration/{name}": value for name, value in asdict(calibration).items()},
-                step=iteration,
+            run.results(
+                {f"calibration/{name}": value for name, value in asdict(calibration).items()}
             )
         chosen = set(selected.ids)
         run.table(
@@ -257,7 +260,7 @@ class Recorder:
                 "cryossl.kept_stages": trained.model.stage.of_other_code,
             }
         )
-        run.metrics(numbers, step=trained.iteration)
+        run.results(numbers)
         run.json(trained.scorings.counts(), "counts.json")
         self._models.keep(
             run,
@@ -276,6 +279,7 @@ class Recorder:
         )
         if strategy == BASELINE:
             self._log_model(trained, strategy)
+            self._found.append(Found(BASELINE, 0, numbers, {0: numbers["test/f1"]}))
         if not run.finished:
             for place, picture in pictures.prediction_pictures(
                 self._experiment, trained.model, trained.scorings.single
@@ -307,7 +311,7 @@ class Recorder:
         best = [model for model in models if model.accepted][-1]
         for model in models:
             arm.metrics(self._numbers[model.run.key], step=model.iteration)
-        arm.metrics(accepted_by_scoring(self._numbers[best.run.key]), step=best.iteration)
+        arm.results(accepted_by_scoring(self._numbers[best.run.key]))
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason})
         if best.iteration:
             self._log_model(best, strategy)
@@ -356,6 +360,21 @@ class Recorder:
             f"The loop stopped: {closed.stop_reason}.\n\n{verdict.next_steps}"
         )
         self._file(closed, verdict, reference)
+        curve = {one.iteration: self._numbers[one.run.key]["test/f1"] for one in closed.models}
+        final = self._numbers[closed.best.run.key]
+        found = Found(closed.strategy, closed.best.iteration, final, curve, verdict, reference)
+        self._found.append(found)
+
+    def answer(self) -> None:
+        """Record on the invocation's run what its arms found: text, table, picture and numbers."""
+        subject = f"{Path(self._config.input.data).name or 'data'}, {self._where()}"
+        self._parent.describe(answer_text(self._found, subject=subject, failed=self._failed))
+        if not self._found:
+            return
+        self._parent.results(answer_metrics(self._found))
+        self._parent.table(answer_rows(self._found), "comparison.json")
+        curves = {one.strategy: one.curve for one in self._found}
+        self._parent.image(pictures.curves_picture(curves), key="f1_by_iteration", step=0)
 
     def _verdict(self, closed: _ClosedArm, views: Views) -> tuple[Verdict, str]:
         last = self._numbers[closed.models[-1].run.key]
@@ -452,20 +471,30 @@ class Recorder:
     def _run(
         self, strategy: str, part: str, kind: str, *, name: str, iteration: int | None = None
     ) -> TrackedRun:
-        tags = {
-            **self._tags,
+        tags = {  # MLflow shows them in this order
             "cryossl.kind": kind,
             "cryossl.strategy": strategy,
+            **({} if iteration is None else {"cryossl.iteration": str(iteration)}),
+            "cryossl.arm": f"{strategy} {self._config.split.ratio:g}%",
+            **self._tags,
             "cryossl.experiment_fingerprint": self._fingerprint,
         }
-        if iteration is not None:
-            tags["cryossl.iteration"] = str(iteration)
-        return self._tracker.run(
+        run = self._tracker.run(
             f"{self._fingerprint}-{strategy}-{part}", name=name, parent=self._parent, tags=tags
         )
+        if not run.finished:
+            named = ("strategy", "ratio_percent", "seed", "iteration")
+            own = {one: tags[f"cryossl.{one}"] for one in named if f"cryossl.{one}" in tags}
+            run.params({**own, **self._params})
+            data_sets(run, self._config, self._experiment.store, self._experiment.split)
+        return run
 
     def _where(self) -> str:
         return f"{self._config.split.ratio:g}% seed {self._config.split.seed}"
+
+    def _short(self) -> str:
+        """As `_where`, so short that MLflow's list of runs does not cut it off."""
+        return f"{self._config.split.ratio:g}% s{self._config.split.seed}"
 
 
 def _part(name: str, steps: int | None) -> str:

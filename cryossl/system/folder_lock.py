@@ -12,7 +12,7 @@ from filelock import Timeout
 
 from cryossl.errors import BusyError, StorageError
 from cryossl.system.file_lock import FileLock
-from cryossl.system.process import lives, process_tags
+from cryossl.system.process import lives, process_in, process_tags
 
 _LOCK, _HOLDER = ".lock", "running"
 _SECONDS_TO_SIGN = 1.0
@@ -40,8 +40,8 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         ) from None
     holder = folder / _HOLDER
     try:
-        tags = process_tags()
-        holder.write_text(f"process {tags['cryossl.pid']} on {tags['cryossl.host']}")
+        host, pid, _ = process_in(process_tags())
+        holder.write_text(f"process {pid} on {host}")
         yield
     finally:
         holder.unlink(missing_ok=True)

@@ -18,6 +18,10 @@ PROJECT = Path(__file__).resolve().parents[2]
 # Two readings of it differ by the clock's ticks, and by more if the clock was set in between.
 _START_TOLERANCE_SECONDS = 5.0
 _GIT_SECONDS = 10
+HOST, PID, STARTED, HEARTBEAT = (
+    f"process.{name}" for name in ("host", "pid", "started", "heartbeat")
+)
+"""Tags of the process that writes a run."""
 
 
 @cache
@@ -41,12 +45,25 @@ def code_tags() -> dict[str, str]:
 
 
 def process_tags() -> dict[str, str]:
-    """Tags of this process: host, process id, and start time in seconds since 1970."""
+    """Tags of this process: host, process id, and start time in seconds since 1970.
+
+    Their names put them behind the tags of the experiment, which MLflow lists by name.
+    """
     return {
-        "cryossl.host": platform.node(),
-        "cryossl.pid": str(os.getpid()),
-        "cryossl.process_started": f"{psutil.Process().create_time():.2f}",
+        HOST: platform.node(),
+        PID: str(os.getpid()),
+        STARTED: f"{psutil.Process().create_time():.2f}",
     }
+
+
+def process_in(tags: Mapping[str, str]) -> tuple[str, str, str]:
+    """(host, process id, start time) as the tags of a run have them; empty where they do not.
+
+    Runs of older versions have them under other names.
+    """
+    pairs = ((HOST, "cryossl.host"), (PID, "cryossl.pid"), (STARTED, "cryossl.process_started"))
+    host, pid, started = (tags.get(name, tags.get(old, "")) for name, old in pairs)
+    return host, pid, started
 
 
 def lives(pid: int, *, host: str, started: float | None = None) -> bool | None:
@@ -76,12 +93,25 @@ def lives(pid: int, *, host: str, started: float | None = None) -> bool | None:
 
 def is_dead(tags: Mapping[str, str]) -> bool:
     """Whether the process of a run's tags was on this host and is gone; False if unknown."""
-    pid, host = tags.get("cryossl.pid", ""), tags.get("cryossl.host", "")
+    host, pid, text = process_in(tags)
     try:
-        started = float(tags["cryossl.process_started"])
-    except (KeyError, ValueError):
+        started = float(text)
+    except ValueError:
         started = None
     return pid.isdecimal() and lives(int(pid), host=host, started=started) is False
+
+
+def is_at_work(program: str, command: str) -> bool:
+    """Whether a process of this host runs a program with this command, e.g. mlflow and run."""
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        names = [Path(word).name for word in words[:3]]
+        if program in names and command in words[names.index(program) + 1 :]:
+            return True
+    return False
 
 
 def _user() -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from cryossl.system.process import code_tags, is_dead, process_tags
+from cryossl.system.process import code_tags, is_dead, process_in, process_tags
 from cryossl.tracking.circuit_breaker import WAIT_PER_COST
 from cryossl.tracking.holdings import (
     Line,
@@ -101,13 +101,18 @@ class Replay:
                     raise
                 self._send(journal, live=live, extra_tags=extra_tags)
 
-    def end_dead(self, tags: Mapping[str, str]) -> list[tuple[StoredRun, bool]]:
+    def end_dead(self, *, host: str = "") -> list[tuple[StoredRun, bool]]:
         """End runs as KILLED that the store shows as RUNNING though their process is gone.
 
         Returns:
-            Each run with these tags that the store shows as RUNNING, and whether it was ended.
+            Each run that the store shows as RUNNING (of this host, if it is given), and whether it
+            was ended.
         """
-        found = [(run, is_dead(run.tags)) for run in self._store.find(tags, status="RUNNING")]
+        found = [
+            (run, is_dead(run.tags))
+            for run in self._store.find({}, status="RUNNING")
+            if host in ("", process_in(run.tags)[0])
+        ]
         for run, dead in found:
             if dead:
                 self._store.set_status(run.run_id, "KILLED", timestamp_ms=now_ms())
@@ -221,7 +226,10 @@ class Replay:
         If this process is killed right after, the run is found again by them, or ended.
         """
         recorded = {entry.key: str(entry.value) for entry in journal.entries if entry.kind == "tag"}
-        tags = {**code_tags(), **process_tags(), **recorded, FINGERPRINT: key}
+        # MLflow shows tags in the order of their making: those of the process come last.
+        others = {**code_tags(), **process_tags()}
+        tags = {**recorded, FINGERPRINT: key}
+        tags |= {name: value for name, value in others.items() if name not in recorded}
         parent = journal.newest("parent", "parent")
         if parent is not None:
             tags[PARENT] = self._run_id_of(str(parent.value))

@@ -99,6 +99,15 @@ class TrackedRun:
             if value is not None and math.isfinite(value)
         )
 
+    def results(self, values: Mapping[str, float | None]) -> None:
+        """Final values, one point per metric; as `metrics`, but a metric that has one keeps it.
+
+        They are recorded at step 0: MLflow draws a bar for a metric whose last step is 0, and a
+        curve of a single point for any other one.
+        """
+        there = {entry.key for entry in self._journal.entries if entry.kind == "metric"}
+        self.metrics({key: one for key, one in values.items() if _name(key) not in there}, step=0)
+
     def tags(self, values: Mapping[str, object]) -> None:
         """Facts that may change; the newest holds. A finished run stays finished."""
         if self._journal.append(
@@ -168,7 +177,13 @@ class TrackedRun:
         self._artifact(f"{folder}/{path.name}" if folder else path.name, path)
 
     def dataset(
-        self, rows: Iterable[Mapping[str, object]], *, name: str, digest: str, context: str
+        self,
+        rows: Iterable[Mapping[str, object]],
+        *,
+        name: str,
+        digest: str,
+        context: str,
+        listed: bool = True,
     ) -> None:
         """A data set that the run read: a small table (written to datasets/), not the pixels.
 
@@ -177,12 +192,13 @@ class TrackedRun:
             name: shown in the UI.
             digest: of the content; MLflow keeps 36 letters.
             context: its use, e.g. `training`.
+            listed: write the table as a file of this run; another run may have it.
         """
-        listed = [dict(row) for row in rows]
+        table = [dict(row) for row in rows]
         file = f"datasets/{_slug(name)}.json"
         columns = [
             {"type": "string", "name": column, "required": True}
-            for column in dict.fromkeys(key for row in listed for key in row)
+            for column in dict.fromkeys(key for row in table for key in row)
         ]
         record = {
             "name": name,
@@ -190,9 +206,10 @@ class TrackedRun:
             "source_type": "local",
             "source": json.dumps({"uri": file}),
             "schema": json.dumps({"mlflow_colspec": columns}),
-            "profile": json.dumps({"num_rows": len(listed)}),
+            "profile": json.dumps({"num_rows": len(table)}),
         }
-        self.table(listed, file)
+        if listed:
+            self.table(table, file)
         self._record([Entry("dataset", f"{context}/{name}/{record['digest']}", json.dumps(record))])
 
     def model(

@@ -15,9 +15,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.redaction import shown
+from cryossl.system.process import HEARTBEAT
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.circuit_breaker import CircuitBreaker
 from cryossl.tracking.journal import Entry, Journal, Sent, remove_leftovers
@@ -25,8 +27,12 @@ from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
 from cryossl.tracking.store.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
+from cryossl.tracking.store.views import keep_views, page
 
 HEARTBEAT_SECONDS = 60.0
+SERVED_AT = "http://127.0.0.1:5000"
+"""Where `cryossl ui` serves a database, unless it is told another port."""
+
 _FULL = "disk is full"  # sqlite's words
 
 _LOG = logging.getLogger(__name__)
@@ -188,6 +194,24 @@ class Tracker:
                 self._breaker.end_wait_for_slowness()
         return self.backlog(everything=everything)
 
+    def keep_views(self, tags: Mapping[str, str]) -> str:
+        """Keep MLflow's views of the arms with these tags; returns the link of the first one.
+
+        It begins at the store's address, or, for a database, at the one where `cryossl ui` serves
+        it. Empty if the store does not answer now.
+        """
+
+        def keep() -> None:
+            self._connect()
+            keep_views(self._store, tags)
+
+        self._breaker.attempt(keep)
+        if not self._connected or self._breaker.fault:
+            return ""
+        served = urlsplit(self._store.uri).scheme in ("http", "https")
+        address = shown(self._store.uri) if served else SERVED_AT
+        return page(address, self._store.experiment_id)
+
     def mend(self) -> None:
         """Look what the store has lost of all that the journals of the root had sent to it.
 
@@ -219,7 +243,7 @@ class Tracker:
         try:
             if not self._connected:
                 raise StoreAwayError(self.away)
-            return self._replay.end_dead({})
+            return self._replay.end_dead()
         except (StoreAwayError, RefusedError) as error:
             raise TrackingError(
                 f"tracking store {shown(self._store.uri)} cannot be read ({error})",
@@ -291,7 +315,7 @@ class Tracker:
         status = journal.newest("status", "status")
         live = journal.folder in self._open and status is not None and status.value == "RUNNING"
         due = live and self._beat_is_due(journal.folder)
-        beat = {"cryossl.heartbeat": datetime.now(UTC).isoformat(timespec="seconds")} if due else {}
+        beat = {HEARTBEAT: datetime.now(UTC).isoformat(timespec="seconds")} if due else {}
         self._replay.send(journal, live=live, extra_tags=beat)
         if due:
             self._beats[journal.folder] = time.monotonic()
@@ -301,7 +325,7 @@ class Tracker:
 
     def _end_dead(self) -> None:
         self._connect()
-        self._replay.end_dead({"cryossl.host": platform.node()})
+        self._replay.end_dead(host=platform.node())
 
     def _watch_machine(self, run: TrackedRun) -> None:
         folder = journal_folder(self._root, run.key)

@@ -61,11 +61,11 @@ def test_the_others_run_and_the_table_is_printed(lab, failed):
 def test_the_arm_and_the_invocation_are_failed_runs_and_the_arm_says_why(lab, failed):
     statuses = dict(lab.asked("SELECT name, status FROM runs WHERE name NOT LIKE 'pseudolabel%'"))
     assert statuses == {
-        "supervised 30% seed 0": "FINISHED",
-        "naive 30% seed 0": "FAILED",
-        "naive 30% seed 0 iteration 1": "FAILED",
-        "class_balanced 30% seed 0": "FINISHED",
-        "class_balanced 30% seed 0 iteration 1": "FINISHED",
+        "supervised 30% s0": "FINISHED",
+        "naive 30% s0": "FAILED",
+        "naive 30% s0 it1": "FAILED",
+        "class_balanced 30% s0": "FINISHED",
+        "class_balanced 30% s0 it1": "FINISHED",
     }
     ((invocation,),) = lab.asked(
         "SELECT status FROM runs WHERE name LIKE 'pseudolabel%' ORDER BY start_time DESC LIMIT 1"
@@ -75,7 +75,7 @@ def test_the_arm_and_the_invocation_are_failed_runs_and_the_arm_says_why(lab, fa
         "SELECT r.name, t.value FROM tags t JOIN runs r USING (run_uuid) "
         "WHERE t.key = 'cryossl.failure'"
     )
-    assert name == "naive 30% seed 0"
+    assert name == "naive 30% s0"
     assert fault.startswith("loss nan")
 
 
@@ -85,15 +85,15 @@ def test_a_failed_arm_has_no_outcome_in_the_store_and_no_result_file(lab, failed
         "('cryossl.best_iteration', 'cryossl.stop_reason', 'cryossl.verdict') ORDER BY t.key"
     )
     assert tagged == [
-        ("class_balanced 30% seed 0", "cryossl.best_iteration"),
-        ("class_balanced 30% seed 0", "cryossl.stop_reason"),
-        ("class_balanced 30% seed 0", "cryossl.verdict"),
+        ("class_balanced 30% s0", "cryossl.best_iteration"),
+        ("class_balanced 30% s0", "cryossl.stop_reason"),
+        ("class_balanced 30% s0", "cryossl.verdict"),
     ]
     reported = lab.asked(
         "SELECT DISTINCT r.name FROM metrics m JOIN runs r USING (run_uuid) "
         "WHERE m.key LIKE 'accepted/%'"
     )
-    assert reported == [("class_balanced 30% seed 0",)]
+    assert reported == [("class_balanced 30% s0",)]
     assert not (lab.results / "pseudolabel_balanced" / "naive_pseudolabel_ratio_30.json").exists()
 
 
@@ -102,7 +102,7 @@ def test_the_failed_student_has_its_selection_and_no_score(lab, failed):
         name
         for (name,) in lab.asked(
             "SELECT m.key FROM metrics m JOIN runs r USING (run_uuid) "
-            "WHERE r.name = 'naive 30% seed 0 iteration 1'"
+            "WHERE r.name = 'naive 30% s0 it1'"
         )
     }
     assert "pseudo/count" in found

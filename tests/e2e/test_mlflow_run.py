@@ -46,7 +46,16 @@ class Checkout:
                 shutil.copyfile(PROJECT / name, folder / name)
         shutil.copyfile(template, self.database)
 
-    def run(self, *parameters: str, entry: str = "main") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *parameters: str, entry: str = "main", manager: tuple[str, ...] = ("local",)
+    ) -> subprocess.CompletedProcess[str]:
+        """`mlflow run`; `manager`: of environments, none for MLflow's default."""
+        words = [word for parameter in parameters for word in ("-P", parameter)]
+        options = [word for one in manager for word in ("--env-manager", one)]
+        return self.call("mlflow", "run", ".", *options, "-e", entry, *words)
+
+    def call(self, program: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """A program of the environment, in the checkout."""
         binaries = Path(sys.executable).parent
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
@@ -56,9 +65,8 @@ class Checkout:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_EXPERIMENT_NAME": "cryossl",
         }
-        words = [word for parameter in parameters for word in ("-P", parameter)]
         return subprocess.run(
-            [str(binaries / "mlflow"), "run", ".", "--env-manager", "local", "-e", entry, *words],
+            [str(binaries / program), *words],
             cwd=self.folder,
             env=environment,
             capture_output=True,
@@ -86,7 +94,7 @@ def test_the_run_that_mlflow_made_is_the_parent_of_all_others(checkout, tiny_dat
         "(SELECT run_uuid FROM tags WHERE key = 'mlflow.project.entryPoint')"
     )
     assert made[1] == "FINISHED"
-    wanted = "pseudolabel_balanced 30% seed 0"
+    wanted = "pseudolabel_balanced 30% s0"
     assert checkout.asked(f"SELECT name FROM runs WHERE run_uuid = '{made[0]}'") == [(wanted,)]
     assert checkout.asked(
         f"SELECT value FROM tags WHERE key = 'mlflow.runName' AND run_uuid = '{made[0]}'"
@@ -123,3 +131,28 @@ def test_a_wrong_parameter_is_one_line_of_ours_and_the_run_ends_failed(checkout,
         status for (status,) in checkout.asked("SELECT status FROM runs ORDER BY start_time")
     ]
     assert statuses[before:] == ["FAILED"]
+
+
+def test_a_command_that_tracks_nothing_tags_the_run_that_mlflow_made_for_it(checkout, tiny_data):
+    before = {run for (run,) in checkout.asked("SELECT run_uuid FROM runs")}
+    assert checkout.run(f"path={tiny_data}", entry="data").returncode == 0
+    done = checkout.run(entry="compare")
+    assert done.returncode == 0, done.stderr
+    new = [run for (run,) in checkout.asked("SELECT run_uuid FROM runs ORDER BY start_time")]
+    kinds = dict(checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'cryossl.kind'"))
+    assert [kinds.get(run) for run in new if run not in before] == ["data", "compare"]
+
+
+@pytest.mark.skipif(shutil.which("conda") is not None, reason="conda is here")
+def test_a_run_that_mlflow_left_because_there_is_no_conda_is_ended_by_reap(checkout):
+    failed = checkout.run("ratio=30", manager=())
+    assert failed.returncode != 0
+    assert "conda" in failed.stderr
+    running = "SELECT run_uuid FROM runs WHERE status = 'RUNNING'"
+    ((left,),) = checkout.asked(running)
+    done = checkout.call("python", "cli.py", "reap")
+    assert done.returncode == 0, done.stderr
+    assert left in done.stdout
+    assert "`mlflow run` never started its command" in done.stdout
+    assert checkout.asked(running) == []
+    assert checkout.asked(f"SELECT status FROM runs WHERE run_uuid = '{left}'") == [("FAILED",)]

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import recorded_work
-from recorded_work import points, stages, start, tables
+from recorded_work import kinds, points, stages, start, tables
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +20,7 @@ def test_a_start_over_an_older_work_folder_computes_no_stage_logs_no_point_and_p
     recorded,
 ):
     stages_before, points_before = stages(recorded), points(recorded)
+    invocations = set(kinds(recorded))
     printed = start(recorded)
     assert {stage.split("/")[0] for stage in stages_before} >= {
         "train",
@@ -28,7 +29,12 @@ def test_a_start_over_an_older_work_folder_computes_no_stage_logs_no_point_and_p
         "calibrate",
     }
     assert stages(recorded) == stages_before
-    assert points(recorded) == points_before
+    answers = set(kinds(recorded)) - invocations
+    assert [kinds(recorded)[run] for run in answers] == ["experiment"]
+    new = points(recorded) - points_before
+    assert points_before <= points(recorded)
+    assert {run for run, *_ in new} == answers  # the new invocation shows what its arms found
+    assert {str(key).split("/")[0] for _, key, *_ in new} == {"f1", "gain"}
     assert len(points_before) > 100
     assert tables(printed) == (recorded / "table.txt").read_text().rstrip()
 

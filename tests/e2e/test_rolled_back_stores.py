@@ -61,7 +61,7 @@ def content(uri: str) -> dict[str, object]:
             {
                 name: value
                 for name, value in run.data.tags.items()
-                if name not in ("mlflow.parentRunId", "cryossl.heartbeat")
+                if name not in ("mlflow.parentRunId", "process.heartbeat")
                 and not name.startswith("mlflow.source.")  # of the process that sent it
             },
             names.get(run.data.tags.get("mlflow.parentRunId", "")),

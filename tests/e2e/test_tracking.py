@@ -50,9 +50,9 @@ class TestOneStore:
         }
         assert [step for step, _, _ in points(sqlite_uri, run.run_id, "validation/f1")] == [0, 2]
         for tag in (
-            "cryossl.host",
-            "cryossl.pid",
-            "cryossl.heartbeat",
+            "process.host",
+            "process.pid",
+            "process.heartbeat",
             "cryossl.git_dirty",
             "mlflow.user",
         ):
@@ -282,7 +282,7 @@ class TestStatus:
         ]
         assert child.data.tags["mlflow.parentRunId"] == new.info.run_id == parent.run_id
         assert old.data.tags["cryossl.superseded_by"] == new.info.run_id
-        assert child.data.tags["cryossl.pid"] == str(os.getpid())
+        assert child.data.tags["process.pid"] == str(os.getpid())
         assert [value for _, value, _ in points(sqlite_uri, run.run_id, "train/loss")] == [0.5]
 
     def test_the_run_of_a_living_process_is_not_ended(self, sqlite_uri, tmp_path):

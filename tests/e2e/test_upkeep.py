@@ -230,7 +230,7 @@ def test_a_backlog_is_a_failure_only_where_that_is_asked_for(new_lab, server):
     server.start()
     assert call("sync", *places(server.uri, lab.work)).code == 0
     assert lab.run(*options, "--strict-tracking", "true").code == 0
-    assert statuses(server.uri)["naive 30% seed 0"] == "FINISHED"
+    assert statuses(server.uri)["naive 30% s0"] == "FINISHED"
 
 
 def test_a_sweep_with_nothing_left_to_do_sends_what_the_store_has_missed(new_lab, server):
@@ -258,5 +258,5 @@ def test_a_sweep_with_nothing_left_to_do_sends_what_the_store_has_missed(new_lab
     assert second.code == 0
     assert "1 cells, 1 of them finished" in second.out
     assert "the tracking store lacks" not in second.out
-    assert statuses(server.uri)["naive 30% seed 0"] == "FINISHED"
+    assert statuses(server.uri)["naive 30% s0"] == "FINISHED"
     assert "Naive against class-balanced" in second.out

@@ -17,6 +17,7 @@ from cryossl.errors import ConfigError
 from cryossl.machine.tracking_store import check_tracking
 from cryossl.redaction import redacted, remember, shown
 from cryossl.tracking.address import store_name, store_uri
+from cryossl.tracking.store.views import AXES, page
 
 PROJECT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2"
@@ -137,6 +138,14 @@ def test_whatever_a_password_holds_it_is_not_shown_once_it_is_known(secret: str)
     remember(uri)
     text = redacted(f"FATAL: no {uri} and no {secret!r} and no ({secret})")
     assert secret not in text
+
+
+def test_a_page_of_the_views_keeps_its_query_and_no_other_address_does() -> None:
+    link = page("http://127.0.0.1:5000", "1", AXES)
+    assert redacted(f"see {link}", paths=True) == f"see {link}"
+    for other in (f"{link}&token=hunter2", link.replace("CHART", SECRET), f"{link}/hunter2"):
+        assert SECRET not in redacted(other, paths=True)
+    assert SECRET not in redacted(link.replace("//", f"//me:{SECRET}@", 1), paths=True)
 
 
 def test_secrets_of_the_environment_are_hidden_in_any_text(monkeypatch) -> None:

@@ -169,3 +169,23 @@ def test_preflight_looks_at_the_store_the_disk_and_the_file_system(tmp_path: Pat
     )
     assert [check.name for check in checks] == ["tracking", "disk", "file system"]
     assert not (tmp_path / "work").exists()
+
+
+# --- mlflow run
+
+
+@pytest.mark.parametrize(
+    ("conda", "uv", "state", "form"),
+    [
+        ("/opt/conda/bin/conda", None, "ok", "`mlflow run . -P ratio=5`"),
+        ("/opt/conda/bin/conda", "/usr/bin/uv", "ok", "`mlflow run . -P ratio=5`"),
+        (None, "/usr/bin/uv", "ok", "`mlflow run . --env-manager uv -P ratio=5`"),
+        (None, None, "warn", "`mlflow run . --env-manager local -P ratio=5`"),
+    ],
+)
+def test_the_form_of_mlflow_run_that_works_is_named(
+    conda: str | None, uv: str | None, state: str, form: str
+) -> None:
+    check = doctor.check_mlflow_run(conda, uv)
+    assert check.state == state
+    assert form in check.what + check.cure

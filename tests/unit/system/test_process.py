@@ -4,11 +4,12 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
-from cryossl.system.process import is_dead, lives, process_tags
+from cryossl.system.process import is_at_work, is_dead, lives, process_tags
 
 HERE = platform.node()
 
@@ -45,14 +46,36 @@ def test_what_this_host_cannot_know_is_none():
     ("changed", "dead"),
     [
         ({}, False),
-        ({"cryossl.process_started": "1000"}, True),
-        ({"cryossl.process_started": "no number"}, False),
-        ({"cryossl.process_started": "nan"}, False),
-        ({"cryossl.host": "elsewhere.invalid", "cryossl.process_started": "1000"}, False),
-        ({"cryossl.pid": "no number"}, False),
-        ({"cryossl.pid": str(2**30)}, True),
-        ({"cryossl.pid": str(2**30), "cryossl.process_started": "no number"}, True),
+        ({"process.started": "1000"}, True),
+        ({"process.started": "no number"}, False),
+        ({"process.started": "nan"}, False),
+        ({"process.host": "elsewhere.invalid", "process.started": "1000"}, False),
+        ({"process.pid": "no number"}, False),
+        ({"process.pid": str(2**30)}, True),
+        ({"process.pid": str(2**30), "process.started": "no number"}, True),
     ],
 )
 def test_a_run_is_dead_if_its_tags_name_a_process_of_this_host_that_is_gone(changed, dead):
     assert is_dead({**process_tags(), **changed}) is dead
+
+
+def test_the_tags_of_older_versions_name_a_process_too():
+    old = {
+        "cryossl.host": HERE,
+        "cryossl.pid": str(os.getpid()),
+        "cryossl.process_started": process_tags()["process.started"],
+    }
+    assert is_dead(old) is False
+    assert is_dead(old | {"cryossl.process_started": "1000"}) is True
+    assert is_dead(old | {"cryossl.host": "elsewhere.invalid"}) is False
+
+
+def test_a_program_at_work_is_known_by_its_name_and_its_command():
+    words = [sys.executable, "-c", "input()", "some-command"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as process:
+        name = Path(sys.executable).name
+        assert is_at_work(name, "some-command")
+        assert not is_at_work(name, "no-such-command")
+        assert not is_at_work("no-such-program", "some-command")
+        process.communicate(b"\n")
+    assert not is_at_work(name, "some-command")

@@ -1,0 +1,127 @@
+"""What one invocation found: the table and the verdicts on the page of its tracked run.
+
+Pure: no torch, no MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cryossl.evaluation.verdict import Verdict
+
+_NUMBERS = {
+    "test/f1": "test F1 (%)",
+    "gain/f1": "gain over supervised (points)",
+    "test/f1_views8": "test F1 by eight views (%)",
+    "gain/f1_views8": "gain by eight views (points)",
+    "test/precision": "precision (%)",
+    "test/recall": "recall (%)",
+    "test/particle_f1": "particle F1 (%)",
+    "pseudo/count": "pseudo-labels",
+    "pseudo/particle_ratio": "particle ratio (%)",
+}
+_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The accepted model of an arm (or the baseline), its numbers, and the arm's verdict.
+
+    `curve`: iteration -> test F1, of the baseline and every student.
+    """
+
+    strategy: str
+    iteration: int
+    numbers: Mapping[str, float | None]
+    curve: Mapping[int, float | None]
+    verdict: Verdict | None = None
+    reference: str = ""
+
+
+def answer_metrics(found: Sequence[Found]) -> dict[str, float | None]:
+    """`f1/NAME` and `gain/NAME` of each accepted model; the baseline has no gain.
+
+    Where models were scored by eight views too, `f1_views8/NAME` and `gain_views8/NAME` as well.
+    """
+    metrics: dict[str, float | None] = {}
+    for one in found:
+        metrics[f"f1/{one.strategy}"] = one.numbers.get("test/f1")
+        if one.verdict is not None:
+            metrics[f"gain/{one.strategy}"] = one.numbers.get("gain/f1", 0.0)
+        if "test/f1_views8" in one.numbers:
+            metrics[f"f1_views8/{one.strategy}"] = one.numbers["test/f1_views8"]
+            if one.verdict is not None:
+                metrics[f"gain_views8/{one.strategy}"] = one.numbers.get("gain/f1_views8", 0.0)
+    return metrics
+
+
+def answer_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """A row per model, in percent and points, as MLflow shows a table."""
+    known = {name for one in found for name in one.numbers}
+    return [
+        {
+            "strategy": one.strategy,
+            "accepted iteration": one.iteration,
+            **{title: _shown(name, one) for name, title in _NUMBERS.items() if name in known},
+            "verdict": one.verdict.outcome if one.verdict is not None else "",
+        }
+        for one in found
+    ]
+
+
+def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] = ()) -> str:
+    """The description of the run, in Markdown: subject, table, a verdict for each strategy.
+
+    `failed`: strategies without a result.
+    """
+    rows = answer_rows(found)
+    columns = list(rows[0]) if rows else []
+    lines = [
+        f"| {' | '.join(columns)} |",
+        f"|{'|'.join('---' for _ in columns)}|",
+        *(f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows),
+    ]
+    verdicts = [
+        f"- {_MARKS[one.verdict.outcome]} **{one.strategy}: {one.verdict.outcome}**, against "
+        f"{one.reference}: {one.verdict.sentence}"
+        for one in found
+        if one.verdict is not None
+    ]
+    lost = [f"- ❌ **{name}** failed; its run says why" for name in failed]
+    steps = dict.fromkeys(
+        one.verdict.next_steps
+        for one in found
+        if one.verdict is not None and one.verdict.next_steps
+    )
+    blocks = [
+        f"**{subject}.** {', '.join(map(_short, found))}".rstrip(),
+        "\n".join(lines) if rows else "",
+        "\n".join([*verdicts, *lost]),
+        *(f"Next: {text}" for text in steps),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _short(one: Found) -> str:
+    """What is read at a glance: MLflow shows the first lines of a long description only."""
+    f1, gain = one.numbers.get("test/f1"), one.numbers.get("gain/f1")
+    text = f"{one.strategy} {'undefined' if f1 is None else f'{100 * f1:.2f}%'}"
+    if one.verdict is None:
+        return f"Test F1: {text}"
+    change = "" if gain is None else f" ({100 * gain:+.2f} points)"
+    return f"{text}{change} {_MARKS[one.verdict.outcome]}"
+
+
+def _shown(name: str, one: Found) -> float | None:
+    value = one.numbers.get(name)
+    if value is None:
+        return None
+    return value if name == "pseudo/count" else round(100 * value, 2)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) and value == int(value) else str(value)
