@@ -6,9 +6,10 @@ There is no logic here. Importing this file loads neither torch nor mlflow.
 from __future__ import annotations
 
 import errno
+import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,20 @@ if __name__ == "__main__" or Path(sys.argv[0]).name == "cryossl":
 
 import click
 
+from cryossl.commands.completion import VARIABLE, install_option
 from cryossl.commands.options import (
     PATH,
+    SettingsCommand,
+    choice_options,
     config_of,
     dashes,
     json_option,
     option,
+    place_options,
+    quick_option,
     setting_option,
     settings_options,
+    store_options,
 )
 from cryossl.config import Config
 from cryossl.errors import CryosslError, lacks_memory
@@ -44,6 +51,7 @@ FORMATS = ("table", "markdown", "csv", "json", "latex")
     }
 )
 @click.version_option(package_name="cryossl")
+@install_option
 def cli() -> None:
     """Does self-training improve particle segmentation when few micrographs are labelled?
 
@@ -51,14 +59,15 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 @option(
     "--dry-run",
     is_flag=True,
     help="print the settings, the counts and the estimates; train nothing",
 )
-def run(config: Config, *, dry_run: bool) -> None:
+@quick_option
+def run(config: Config, *, dry_run: bool, quick: bool) -> None:
     """Train the baseline, then every strategy from it; print the comparison and the verdict."""
     from analysis import commands as reporting
     from cryossl.commands import run as launch
@@ -66,21 +75,21 @@ def run(config: Config, *, dry_run: bool) -> None:
     if dry_run:
         launch.dry_run(config)
     else:
-        reporting.conclude(config, launch.run)
+        reporting.conclude(config, launch.run, quick=quick)
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 def baseline(config: Config) -> None:
-    """Train and score the supervised baseline alone."""
+    """Train and score the supervised baseline alone; print its score and what to type next."""
+    from analysis import commands as reporting
     from cryossl.commands import run as launch
 
-    launch.run(
-        config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})})
-    )
+    typed = click.get_current_context().params["strategies"] is not None
+    reporting.conclude_baseline(config, partial(launch.run, alone=not typed))
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 @option(
     "--ratios", metavar="LIST", help="labelled parts in percent, separated by commas  [--ratio]"
@@ -112,26 +121,6 @@ def sweep(config: Config, *, ratios: str | None, **options: Any) -> int:
         config, ratio=typed["ratio"], ratios=ratios, default_yields=typed["defaults_yield"]
     )
     return sweeping.sweep(config, ratios=ratios, conclude=reporting.conclude_sweep, **options)
-
-
-def store_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the two options that say which tracked runs are meant."""
-    command = option("--experiment", help="MLflow experiment  [cryossl]")(command)
-    return option("--tracking-uri", help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
-
-
-def place_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say which tracking store and which work folder are meant."""
-    command = option("--work", help="work folder, whose journals hold what was recorded  [work]")(
-        command
-    )
-    return store_options(command)
-
-
-def choice_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what is compared."""
-    command = option("--metric", default="test/f1", help="metric of the comparison")(command)
-    return option("--ratio", type=float, help="only this labelled part, in percent")(command)
 
 
 @cli.command()
@@ -210,7 +199,7 @@ def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
     reading.status(results / name, watch=watch, as_json=as_json)
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 @json_option(help="print the checks as JSON")
 @option("--fix", is_flag=True, help="then do what `reap` does")
@@ -437,7 +426,8 @@ def main() -> None:
             code = cli.main(standalone_mode=False)
             sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # `| head` has what it wants; click exits then
-        code = interruption.EXIT_CODE
+        # Click exits too when it has told a shell what may be typed.
+        code = 0 if VARIABLE in os.environ else interruption.EXIT_CODE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = error.exit_code

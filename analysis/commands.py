@@ -25,10 +25,12 @@ from cryossl.errors import (
     StorageError,
     TrackingError,
 )
+from cryossl.progress.terminal import columns, echo
 from cryossl.redaction import redacted
 
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report
+    from analysis.runs.groups import Choice
     from analysis.tables.comparison import Comparison
 
 OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
@@ -41,29 +43,39 @@ def compare(
     ratio: float | None,
     metric: str,
     form: str,
-    tracking_uri: str | None,
-    experiment: str | None,
+    group: str = "",
     explain: str | None = None,
     arm: str | None = None,
     external: Path | None = None,
+    **store: str | None,
 ) -> None:
     """Print the comparison of the tracked runs, or where one of its numbers comes from.
 
-    Raises ConfigError for options that do not go together, DataError where no run has finished.
+    `store`: tracking_uri and experiment. Raises ConfigError for options that do not go together,
+    DataError where no run has finished.
     """
     from analysis.report import explanation
+    from analysis.runs.groups import LIST, Choice
+    from analysis.tables.groups import groups_text
     from analysis.tables.rendering import render
 
     if (explain is None) != (arm is None):
         raise ConfigError(
             "--explain METRIC and --arm STRATEGY go together", cure="give both, or neither"
         )
-    tracked = TrackedRuns(tracking_uri, experiment)
-    if explain is not None and arm is not None:
-        found = _compared(tracked, ratio=None, metric=explanation.metric_called(explain))
-        click.echo(explanation.explain(found, strategy=arm, ratio=ratio), nl=False)
+    tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
+    if group.lower() == LIST:
+        listed = groups_text(tracked.frame("iteration", "arm"), form, width=_width())
+        click.echo(listed, nl=False)
         return
-    found = _compared(tracked, ratio=ratio, metric=metric)
+    if explain is not None and arm is not None:
+        choice = Choice(group, (arm,), ratio)
+        found = _compared(
+            tracked, ratio=None, metric=explanation.metric_called(explain), choice=choice
+        )
+        echo(explanation.explain(found, strategy=arm, ratio=ratio).rstrip("\n"))
+        return
+    found = _compared(tracked, ratio=ratio, metric=metric, choice=Choice(group))
     if external is not None:
         from analysis.tables.external import beside, parse_external
         from cryossl.system.user_files import read_text
@@ -72,7 +84,7 @@ def compare(
             external, max_bytes=MAX_EXTERNAL_BYTES, smaller="give a row per test micrograph"
         )
         found = beside(found, parse_external(text, name=external.stem))
-    click.echo(render(found, form))
+    click.echo(render(found, form, width=_width()))
 
 
 def refuse_beside_explain(typed: Collection[str]) -> None:
@@ -85,34 +97,58 @@ def refuse_beside_explain(typed: Collection[str]) -> None:
         )
 
 
-def conclude(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
+def conclude(
+    config: Config, experiment: Callable[[Config], tuple[str, int]], *, quick: bool = False
+) -> None:
     """Run an experiment, print its comparison and the next command to type.
 
-    Where arms failed, their error is raised after that. Where entries could not be sent, the store
-    is not read: it may be unreachable, and the run has waited for it already.
+    `quick`: it was a demonstration, and the experiment itself is the next command. Where arms
+    failed, their error is raised after that. Where entries could not be sent, the store is not
+    read: it may be unreachable, and the run has waited for it already.
     """
     try:
         fingerprint, missing = experiment(config)
-        _conclude(config, fingerprint, missing=missing)
     except FailedArmsError as fault:
-        _conclude(config, fault.experiment)
+        _conclude(config, fault.experiment, quick=quick)
         raise
+    _conclude(config, fingerprint, missing=missing, quick=quick)
 
 
-def _conclude(config: Config, fingerprint: str, *, missing: int = 0) -> None:
+def _conclude(config: Config, fingerprint: str, *, missing: int = 0, quick: bool = False) -> None:
+    _print_results(config, fingerprint, missing=missing)
+    if quick:
+        echo(
+            "\nThis was a demonstration of short trainings. Next: `python cli.py run` is the "
+            "experiment itself, `python cli.py report` writes this one up"
+        )
+        return
+    other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
+    another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
+    echo(
+        f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py "
+        "report` writes them up"
+    )
+
+
+def conclude_baseline(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
+    """Train the supervised baseline alone, print its score and the next command to type."""
+    loop = config.loop.model_copy(update={"max_iterations": 0})
+    fingerprint, missing = experiment(config.model_copy(update={"loop": loop}))
+    _print_results(config, fingerprint, missing=missing)
+    echo(
+        f"\nNext: `{command_at(config, config.split.ratio)}` trains the strategies from this "
+        "baseline, which is not trained again"
+    )
+
+
+def _print_results(config: Config, fingerprint: str, *, missing: int) -> None:
     if missing:
-        click.echo(
+        echo(
             f"\nNo table now: first `cryossl sync` for the {missing} missing entries, then "
             "`cryossl compare`"
         )
     else:
         _print_comparison(config, [fingerprint])
-    other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
-    another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
-    click.echo(
-        f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py "
-        "report` writes them up"
-    )
 
 
 def command_at(config: Config, ratio: float) -> str:
@@ -136,7 +172,7 @@ def command_at(config: Config, ratio: float) -> str:
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
     """Print the comparison of all experiments of a sweep and the next command to type."""
     _print_comparison(config, fingerprints)
-    click.echo(
+    echo(
         "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
         "--ratio R` shows one labelled part"
     )
@@ -150,10 +186,10 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
     try:
         tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
         found = _compared_among(tracked, known)
-        click.echo("\n" + render(found, "table"), nl=False)
+        click.echo("\n" + render(found, "table", width=_width()), nl=False)
     except (TrackingError, DataError, NoExperimentError) as error:
         # Journals and result files hold the numbers too.
-        click.echo(f"\nNo table now: {error}")
+        echo(f"\nNo table now: {error}")
 
 
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
@@ -161,7 +197,15 @@ def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> 
     from analysis.tables.inventory import inventory, inventory_json, inventory_text
 
     found = inventory(TrackedRuns(tracking_uri, experiment).frame("iteration", "arm"))
-    click.echo((inventory_json if as_json else inventory_text)(found), nl=False)
+    click.echo(
+        inventory_json(found) if as_json else inventory_text(found, width=_width()), nl=False
+    )
+
+
+def _width() -> int:
+    from analysis.tables.terminal import WIDTH
+
+    return columns(elsewhere=WIDTH)
 
 
 def report(
@@ -172,28 +216,30 @@ def report(
     metric: str,
     figures: Path | None,
     log: bool,
-    tracking_uri: str | None,
-    experiment: str | None,
+    group: str = "",
+    **store: str | None,
 ) -> None:
     """Write the report of the tracked runs.
 
     The figures are written as files of their own for Markdown and LaTeX, or if `figures` is given.
-    Raises StorageError if a file cannot be written.
+    `store`: tracking_uri and experiment. Raises StorageError if a file cannot be written.
     """
     from analysis.report import document
     from analysis.report.origin import origin_of
     from analysis.report.report import build_report
+    from analysis.runs.groups import Choice
     from cryossl.system.files import write_durably
 
     path = output or Path(f"report.{FILE_ENDINGS[form]}")
     if path.is_dir():
         raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
-    tracked = TrackedRuns(tracking_uri, experiment)
-    found = _compared(tracked, ratio=ratio, metric=metric)
+    tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
+    found = _compared(tracked, ratio=ratio, metric=metric, choice=Choice(group))
     options = {
         "--output": str(path),
         "--format": form,
+        "--group": group or None,
         "--ratio": None if ratio is None else f"{ratio:g}",
         "--metric": metric,
         "--tracking-uri": tracked.shown_uri,
@@ -236,14 +282,20 @@ def report(
         click.echo(f"logged as run {_log(tracked, made, found, path)}")
 
 
-def _compared(tracked: TrackedRuns, *, ratio: float | None, metric: str) -> Comparison:
+def _compared(
+    tracked: TrackedRuns, *, ratio: float | None, metric: str, choice: Choice
+) -> Comparison:
     """The comparison of all runs, with their counts; for one ratio only its runs are read."""
     from analysis.tables.comparison import compare as compared
 
     if ratio is not None:
         tracked.narrow({"cryossl.ratio_percent": f"{ratio:g}"})
     return compared(
-        tracked.frame("iteration", "arm"), ratio=ratio, metric=metric, read_counts=tracked.counts
+        tracked.frame("iteration", "arm"),
+        ratio=ratio,
+        metric=metric,
+        read_counts=tracked.counts,
+        choice=choice,
     )
 
 

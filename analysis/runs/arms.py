@@ -103,6 +103,7 @@ class Arm:
         return measures_of(
             final,
             reference,
+            supervised=self.baseline.metrics if self.baseline else {},
             pseudo=tried,
             accepted_iteration=self.final.iteration if self.final else 0,
             last_student=None if self.pseudo_labelled is self.final else tried,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import yaml
 
+from cryossl.commands.expected_time import range_text, say_expected_time
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
@@ -19,15 +20,14 @@ from cryossl.network import device as devices
 from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.picking.packaging import package
 from cryossl.progress.console import ProgressConsole
-from cryossl.progress.eta import duration_text
 from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.arms import Arms, plan
+from cryossl.selftraining.arms import Arms, left_out, plan
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.logged_models import LoggedModels
-from cryossl.selftraining.preflight import require_fit_machine
+from cryossl.selftraining.preflight import finished_strategies, require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, made_from, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
@@ -39,17 +39,17 @@ from cryossl.tracking.address import store_uri
 from cryossl.tracking.tracker import Tracker
 
 
-def run(config: Config) -> tuple[str, int]:
+def run(config: Config, *, alone: bool = False) -> tuple[str, int]:
     """Run the whole experiment: baseline, arms, tracked runs, result files.
 
-    A second start reuses all that is finished. Returns the experiment's fingerprint, which its
+    A second start reuses all that is finished. `alone`: only the baseline is wanted, so nothing is
+    said of strategies that are left out. Returns the experiment's fingerprint, which its
     tracked runs carry, and the number of entries that the tracking store lacks.
     """
     # A wrong address, and a device or number format that this machine lacks, are refused before
     # data are read.
     store_uri(config.run.tracking_uri)
-    device = devices.resolve(config.training.device)
-    precision = devices.resolve_precision(config.training.precision, device)
+    devices.resolve_precision(config.training.precision, devices.resolve(config.training.device))
     folder = config.run.folder
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (
@@ -63,43 +63,17 @@ def run(config: Config) -> tuple[str, int]:
         report = interruption.after(narrator)
         narrator.begin("Load the data")
         prepared = _prepare(config, report, on_note=narrator.say)
-        config, split, code = prepared.config, prepared.split, prepared.code
+        config, code = prepared.config, prepared.code
         code.remember(config.run.code_file)
         if said := code.said(keep=config.run.keep_stages):
             narrator.say(said)
-        threads = devices.prepare(
-            device=device,
-            threads=choose_threads(
-                config,
-                tile_px=prepared.store_plan.tile_px,
-                device=device,
-                memory=config.run.threads_file,
-            ),
-        )
-        store = preparation.store_of(prepared.dataset, config, code, report)
-        for note in store.notes:
-            narrator.say(f"   {note}")
-        narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
-        experiment = Experiment(
-            config,
-            store,
-            split,
-            Stages(
-                config.run.stages,
-                code=code.present,
-                kept=code.kept,
-                notice=lambda line: narrator.say(f"⚠ {line}"),
-            ),
-            device=device,
-            precision=precision,
-            report=report,
-        )
-        narrator.say(
-            "Particle ratio of the labelled part: "
-            f"{100 * store.particle_ratio(split.labelled):.2f}% "
-            f"({device.type}, threads: {threads})"
-        )
-        source = made_from(data=store.key, code=code.present)
+        experiment = _experiment(prepared, narrator, report)
+        said = left_out(config.selection.strategies, iterations=config.loop.max_iterations)
+        if said and not alone:
+            narrator.say(f"⚠ {said}")
+        if prepared.unfinished:
+            say_expected_time(experiment, prepared.store_plan, narrator)
+        source = made_from(data=experiment.store.key, code=code.present)
         try:
             missing = _track(config, experiment, narrator, code=code)
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
@@ -112,6 +86,45 @@ def run(config: Config) -> tuple[str, int]:
                 cure="start the store, then `cryossl sync`",
             )
     return experiment.fingerprint(), missing
+
+
+def _experiment(prepared: _Prepared, narrator: Narrator, report: OnProgress) -> Experiment:
+    """The experiment over the decoded data; says what it learns from."""
+    config, split, code = prepared.config, prepared.split, prepared.code
+    device = devices.resolve(config.training.device)
+    threads = devices.prepare(
+        device=device,
+        threads=choose_threads(
+            config,
+            tile_px=prepared.store_plan.tile_px,
+            device=device,
+            memory=config.run.threads_file,
+        ),
+    )
+    store = preparation.store_of(prepared.dataset, config, code, report)
+    for note in store.notes:
+        narrator.say(f"   {note}")
+    narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
+    stages = Stages(
+        config.run.stages,
+        code=code.present,
+        kept=code.kept,
+        notice=lambda line: narrator.say(f"⚠ {line}"),
+    )
+    experiment = Experiment(
+        config,
+        store,
+        split,
+        stages,
+        device=device,
+        precision=devices.resolve_precision(config.training.precision, device),
+        report=report,
+    )
+    narrator.say(
+        "Particle ratio of the labelled part: "
+        f"{100 * store.particle_ratio(split.labelled):.2f}% ({device.type}, threads: {threads})"
+    )
+    return experiment
 
 
 @devices.enough_memory()
@@ -145,8 +158,8 @@ def dry_run(config: Config) -> None:
         f"{store_plan.tile_px} px"
         f"{preparation.roles_text(config, tested=prepared.tested)}\n"
         f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted "
-        "tiles: "
-        f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"
+        f"tiles: {range_text(found.least_seconds, found.seconds)} on {device.type} (decoding not "
+        "counted)\n"
         f"at most {found.disk_bytes / 2**20:,.0f} MiB in {config.run.work}"
     )
 
@@ -160,6 +173,7 @@ class _Prepared:
     store_plan: StorePlan
     split: Split
     code: StageCode
+    unfinished: bool
 
     @property
     def tested(self) -> bool:
@@ -178,7 +192,9 @@ def _prepare(config: Config, report: OnProgress, *, on_note: Callable[[str], Non
     config = preparation.with_counted_ratio(config, split)
     code = stage_code(config.run.code_file, keep=config.run.keep_stages)
     require_fit_machine(config, dataset, store_plan, split, code=code)
-    return _Prepared(config, dataset, store_plan, split, code)
+    there = finished_strategies(config, dataset, split, code=code)
+    unfinished = not there or set(there) != set(config.selection.strategies)
+    return _Prepared(config, dataset, store_plan, split, code, unfinished)
 
 
 def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: StageCode) -> int:

@@ -142,13 +142,14 @@ class Recorder:
     def report_selection(self, strategy: str, summary: SelectionSummary) -> None:
         """Print the note's key messages and health signs."""
         kind = "class-balanced" if strategy.startswith("class_balanced") else strategy
-        self._narrator.say(
+        self._narrator.result(f"{summary.count} pseudo-labels")
+        self._narrator.detail(
             f"✅ Generated {summary.count} {kind} pseudo-labels of {summary.pool} "
             f"({summary.per_labelled:.1f} per labelled)"
         )
         if summary.particle_ratio is None:
             return
-        self._narrator.say(
+        self._narrator.detail(
             f"   Average particle ratio: {_percent(summary.particle_ratio)}% "
             f"(target: {_percent(summary.target_ratio)}%)"
         )
@@ -159,7 +160,8 @@ class Recorder:
         )
         for sign in signs:
             if sign.good is not None:
-                self._narrator.say(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")
+                show = self._narrator.detail if sign.good else self._narrator.say
+                show(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")
 
     def report_acceptance(
         self,
@@ -172,14 +174,14 @@ class Recorder:
     ) -> None:
         """Print the scores that were compared and whether the student is accepted."""
         before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
+        scores = f"F1 on {self._chosen_on} {_percent(before)} → {_percent(after)}"
         decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
-        self._narrator.say(
-            f"   {strategy} iteration {iteration}: F1 on {self._chosen_on} {_percent(before)} → "
-            f"{_percent(after)}: {decision}"
-        )
+        self._narrator.detail(f"   {strategy} iteration {iteration}: {scores}: {decision}")
+        self._narrator.result(f"{scores}, {'accepted' if accepted else 'not accepted'}")
 
     def report_collapse(self, strategy: str, iteration: int, steps: int) -> None:
         """Print that the collapse alarm ended a training."""
+        self._narrator.result("collapsed")
         self._narrator.say(
             f"❌ {strategy} iteration {iteration} collapsed: twice in a row its particle share of "
             "the pool was "
@@ -225,6 +227,7 @@ class Recorder:
         self, arm: TrackedRun, iteration: int, summary: SelectionSummary, selection: Selection
     ) -> None:
         """Record a selection that kept nothing on the arm's run, because there is no student."""
+        self._narrator.result("no pseudo-label was kept, there is no further student")
         self._numbers[arm.key] = selection_numbers(summary, selection, None)
         arm.metrics(self._numbers[arm.key], step=iteration)
 
@@ -273,10 +276,10 @@ class Recorder:
                 run.image(picture, key=f"validation_{place}", step=trained.iteration)
         f1, gain = numbers["test/f1"], numbers.get("gain/f1")
         change = "" if gain is None else f" ({100 * gain:+.2f} over the baseline)"
-        self._narrator.say(
-            f"   {strategy}{f' iteration {trained.iteration}' if trained.iteration else ''}: "
-            f"test F1 {_percent(f1)}{change}"
-        )
+        iteration = f" iteration {trained.iteration}" if trained.iteration else ""
+        self._narrator.detail(f"   {strategy}{iteration}: test F1 {_percent(f1)}{change}")
+        number = "" if without_pseudo_labels(strategy) else f"iteration {trained.iteration} "
+        self._narrator.result(f"{number}test F1 {_percent(f1)}{change}")
         run.describe(self._description(trained, strategy, numbers))
 
     def close_arm(
@@ -334,6 +337,7 @@ class Recorder:
         measures = measures_of(
             final,
             self._baselines[reference],
+            supervised=self._baselines[BASELINE],
             pseudo=final if closed.best.iteration else tried,
             accepted_iteration=closed.best.iteration,
             last_student=None if closed.best.iteration else tried,
