@@ -423,7 +423,7 @@ def main() -> None:
     interruption.end_with_parent()
     try:
         with interruption.interrupted_at_once():
-            code = cli.main(standalone_mode=False)
+            code = cli.main(standalone_mode=False, complete_var=VARIABLE)
             sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # `| head` has what it wants; click exits then
         # Click exits too when it has told a shell what may be typed.

@@ -12,12 +12,14 @@ from click.shell_completion import CompletionItem, get_completion_class
 from pydantic.fields import FieldInfo
 
 from cryossl.errors import ConfigError, StorageError
+from cryossl.progress.terminal import echo
 from cryossl.setting import choices_of
 from cryossl.strategy_names import BASES
 
 PROGRAM = "cryossl"
 VARIABLE = "_CRYOSSL_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
+OF_USER = "auto"
 FOLDERS = frozenset({"data", "results", "work"})
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -58,9 +60,9 @@ def install_option(group: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--install-completion",
         metavar=f"[{'|'.join(SHELLS)}]",
-        type=click.Choice(SHELLS),
+        type=click.Choice((*SHELLS, OF_USER)),
         is_flag=False,
-        flag_value="",
+        flag_value=OF_USER,
         expose_value=False,
         is_eager=True,
         callback=_install,
@@ -72,7 +74,8 @@ def install_option(group: Callable[..., Any]) -> Callable[..., Any]:
 def _install(context: click.Context, _parameter: click.Parameter, shell: str | None) -> None:
     if shell is None or context.resilient_parsing:
         return
-    click.echo(installed(context.command, shell or Path(os.environ.get("SHELL", "")).name))
+    named = Path(os.environ.get("SHELL", "")).name if shell == OF_USER else shell
+    echo(installed(context.command, named))
     context.exit()
 
 

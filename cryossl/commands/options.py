@@ -13,6 +13,7 @@ from cryossl.commands.completion import completer
 from cryossl.config import Config, fields, sections
 from cryossl.config_file import load
 from cryossl.presets import QUICK, QUICK_SAYS
+from cryossl.progress.terminal import echo
 from cryossl.setting import default_text, limits_text, placeholder
 
 PATH = click.Path(path_type=Path)
@@ -84,7 +85,7 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
         typed = {name: options.pop(name) for name in fields()}
         quick = options.get("quick", False)
         if quick:
-            click.echo(QUICK_SAYS)
+            echo(QUICK_SAYS)
         config = config_of(
             config_file,
             defaults_yield=defaults_yield,

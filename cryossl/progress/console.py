@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from typing import IO
+from typing import IO, Literal
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
@@ -14,7 +14,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from cryossl.progress.eta import Whole, duration_text
+from cryossl.progress.eta import Whole, clock_text, duration_text
 from cryossl.progress.events import Progress
 from cryossl.progress.streams import while_read
 
@@ -23,6 +23,7 @@ LEAST_SECONDS_BETWEEN_LINES = 5.0
 FRACTION_BETWEEN_LINES = 0.05
 DETAILS_SHOWN = 3
 WHOLE_RUN = "whole run"
+LEFT_WIDTH = len("59 min 59 s left")
 
 
 class ProgressConsole:
@@ -69,6 +70,8 @@ class ProgressConsole:
         A new count starts if the name or the total changes, or if the number falls.
         """
         before, now = self._event, time.monotonic()
+        if whole is not None and whole.fraction is None:
+            whole = None  # nothing is planned
         if (
             before is None
             or (before.phase, before.total) != (event.phase, event.total)
@@ -84,8 +87,8 @@ class ProgressConsole:
         elif self._is_due(event, whole, now):
             self.line(_progress_line(event, whole, self._seconds_left(event, now)))
         if whole is None and event.done >= event.total > 0 and self._bars is not None:
-            took = duration_text(now - self._started[1])
-            self.line(f"✓ {event.phase}: {event.unit} {event.done}/{event.total} ({took})")
+            took = clock_text(now - self._started[1])
+            self.line(f"✓ {event.phase}: {event.unit} {event.done}/{event.total}, {took}")
 
     def begin(self, title: str) -> None:
         """Start a phase of a planned run."""
@@ -115,8 +118,7 @@ class ProgressConsole:
 
     def _is_due(self, event: Progress, whole: Whole | None, now: float) -> bool:
         """Whether a line is due where there is no terminal; if so, it counts as written."""
-        known = None if whole is None else whole.fraction
-        fraction = _fraction(event) if known is None else known
+        fraction = _fraction(event) if whole is None else whole.fraction or 0.0
         then, at = self._last_line
         due = (
             now - at >= self._most_seconds
@@ -150,7 +152,9 @@ class _Bars(RichProgress):
                 "{task.fields[count]}", markup=False, table_column=_one_line(justify="right")
             ),
             TextColumn(
-                "{task.fields[left]}", markup=False, table_column=_one_line(justify="right")
+                "{task.fields[left]}",
+                markup=False,
+                table_column=_one_line(justify="right", min_width=LEFT_WIDTH),
             ),
             console=console,
             expand=True,
@@ -193,14 +197,15 @@ class _Bars(RichProgress):
             count=f"{event.done}/{event.total} {event.unit}",
             left=_left(seconds_left),
         )
-        if whole is None or whole.fraction is None:
+        if whole is None:
             return
+        fraction = whole.fraction or 0.0
         if self._whole is None:
             self._whole = self.add_task(WHOLE_RUN, total=1, count="", left="")
         self.update(
             self._whole,
-            completed=whole.fraction,
-            count=f"{100 * whole.fraction:.0f}%",
+            completed=fraction,
+            count=f"{100 * fraction:.0f}%",
             left=_left(whole.seconds_left),
         )
 
@@ -210,8 +215,12 @@ def _bars(stream: IO[str]) -> _Bars | None:
     return None if not stream.isatty() or console.is_dumb_terminal else _Bars(console)
 
 
-def _one_line(*, ratio: int | None = None, justify: str) -> Column:
-    return Column(ratio=ratio, justify=justify, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+def _one_line(
+    *, justify: Literal["left", "right"], ratio: int | None = None, min_width: int | None = None
+) -> Column:
+    return Column(
+        ratio=ratio, min_width=min_width, justify=justify, no_wrap=True, overflow="ellipsis"
+    )
 
 
 def _fraction(event: Progress) -> float:
@@ -229,7 +238,7 @@ def _left(seconds: float | None) -> str:
 
 def _progress_line(event: Progress, whole: Whole | None, seconds_left: float | None) -> str:
     line = f"{_where(event, whole)}: {event.unit} {event.done}/{event.total}"
-    if whole is not None and whole.fraction is not None:
-        line += f"; {WHOLE_RUN} {100 * whole.fraction:.0f}%"
+    if whole is not None:
+        line += f"; {WHOLE_RUN} {100 * (whole.fraction or 0.0):.0f}%"
         seconds_left = whole.seconds_left
     return line + (f", about {_left(seconds_left)}" if seconds_left is not None else "")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryossl.errors import CryosslError
 from cryossl.progress.console import ProgressConsole
-from cryossl.progress.eta import PlannedPhase, duration_text
+from cryossl.progress.eta import PlannedPhase, clock_text
 from cryossl.progress.events import Progress
 from cryossl.progress.status import StatusFile, TrainingLog
 from cryossl.redaction import redacted
@@ -64,8 +64,8 @@ class Narrator:
     def end(self) -> None:
         """End the current phase, if there is one."""
         if self._title:
-            told = f": {', '.join(self._results)}" if self._results else ""
-            self.say(f"✓ {self._title}{told} ({duration_text(time.monotonic() - self._began)})")
+            facts = [*self._results, clock_text(time.monotonic() - self._began)]
+            self.say(f"✓ {self._title}: {', '.join(facts)}")
         self._title, self._results = "", []
 
     def note(self, text: str) -> None:

@@ -142,7 +142,6 @@ class Recorder:
     def report_selection(self, strategy: str, summary: SelectionSummary) -> None:
         """Print the note's key messages and health signs."""
         kind = "class-balanced" if strategy.startswith("class_balanced") else strategy
-        self._narrator.result(f"{summary.count} pseudo-labels")
         self._narrator.detail(
             f"✅ Generated {summary.count} {kind} pseudo-labels of {summary.pool} "
             f"({summary.per_labelled:.1f} per labelled)"
@@ -177,7 +176,8 @@ class Recorder:
         scores = f"F1 on {self._chosen_on} {_percent(before)} → {_percent(after)}"
         decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
         self._narrator.detail(f"   {strategy} iteration {iteration}: {scores}: {decision}")
-        self._narrator.result(f"{scores}, {'accepted' if accepted else 'not accepted'}")
+        told = "accepted" if accepted else "not accepted"
+        self._narrator.result(f"{scores}, {told}")
 
     def report_collapse(self, strategy: str, iteration: int, steps: int) -> None:
         """Print that the collapse alarm ended a training."""
@@ -278,8 +278,9 @@ class Recorder:
         change = "" if gain is None else f" ({100 * gain:+.2f} over the baseline)"
         iteration = f" iteration {trained.iteration}" if trained.iteration else ""
         self._narrator.detail(f"   {strategy}{iteration}: test F1 {_percent(f1)}{change}")
-        number = "" if without_pseudo_labels(strategy) else f"iteration {trained.iteration} "
-        self._narrator.result(f"{number}test F1 {_percent(f1)}{change}")
+        short = "" if gain is None else f" ({100 * gain:+.2f})"
+        what = "test" if without_pseudo_labels(strategy) else f"iteration {trained.iteration}"
+        self._narrator.result(f"{what} F1 {_percent(f1)}{short}")
         run.describe(self._description(trained, strategy, numbers))
 
     def close_arm(

@@ -230,3 +230,13 @@ def test_a_rejected_student_is_measured_beside_the_baseline_that_stays() -> None
 def test_gains_are_counted_from_the_baseline_that_is_best_on_validation(scores, reference) -> None:
     assert reference_of("naive", scores) == reference_of("full", scores) == reference
     assert reference_of("supervised_long", scores) == "supervised"
+
+
+def test_the_supervised_result_to_report_is_that_of_the_baseline_not_of_a_better_reference() -> (
+    None
+):
+    base, reference, final = {"test/f1": 0.60}, {"test/f1": 0.66}, {"test/f1": 0.65}
+    found = measures_of(final, reference, supervised=base, pseudo=final, accepted_iteration=1)
+    verdict = judge([found], strategy="naive", ratio_percent=5)
+    assert verdict.outcome == "failure"
+    assert "60.0% F1 with 5% labels" in verdict.next_steps
