@@ -47,11 +47,11 @@ def say_expected_time(experiment: Experiment, store_plan: StorePlan, narrator: N
 
 def range_text(least_seconds: float, most_seconds: float) -> str:
     """`about 12 min`, or `about 12 to 28 min` if the two differ by more than a fifth."""
-    if most_seconds <= 1.2 * least_seconds:
-        return f"about {_rough(most_seconds)}"
     low, high = _rough(least_seconds), _rough(most_seconds)
+    if most_seconds <= 1.2 * least_seconds or low == high:
+        return f"about {high}"
     number, _, unit = low.partition(" ")
-    same = high.endswith(f" {unit}")
+    same = high.partition(" ")[2] == unit
     return f"about {number if same else low} to {high}"
 
 

@@ -36,13 +36,11 @@ class SettingsCommand(click.Command):
                 groups[section].append(record)
         for section, records in groups.items():
             if records:
-                with formatter.section(_heading(section)):
+                with formatter.section(section.capitalize()):
+                    if section in sections():
+                        formatter.write_text((sections()[section].__doc__ or "").splitlines()[0])
+                        formatter.write_paragraph()
                     formatter.write_dl(records)
-
-
-def _heading(section: str) -> str:
-    about = sections()[section].__doc__ if section in sections() else None
-    return f"{section} - {about.splitlines()[0].rstrip('.')}" if about else section
 
 
 def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
