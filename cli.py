@@ -37,6 +37,7 @@ from cryossl.commands.options import (
 )
 from cryossl.config import Config
 from cryossl.errors import CryosslError, lacks_memory
+from cryossl.progress.terminal import echo
 from cryossl.redaction import hide_in_tracebacks, redacted
 from cryossl.tracking.store.deadline import leave
 
@@ -463,7 +464,7 @@ def _fail_for_machine(error: Exception) -> int:
 
 def _fail(message: str, code: int) -> int:
     with suppress(OSError):  # the terminal may be closed
-        click.echo(f"cryossl: error: {redacted(' '.join(message.split()), paths=True)}", err=True)
+        echo(f"cryossl: error: {redacted(' '.join(message.split()), paths=True)}", err=True)
     return code
 
 

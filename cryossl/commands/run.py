@@ -23,6 +23,7 @@ from cryossl.progress.console import ProgressConsole
 from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
+from cryossl.progress.terminal import echo
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, left_out, plan
 from cryossl.selftraining.estimates import estimate
@@ -62,6 +63,7 @@ def run(config: Config, *, alone: bool = False) -> tuple[str, int]:
         forget_outcome(folder)
         report = interruption.after(narrator)
         narrator.begin("Load the data")
+        narrator.say(f"   all messages: {narrator.log_path}")
         prepared = _prepare(config, report, on_note=narrator.say)
         config, code = prepared.config, prepared.code
         code.remember(config.run.code_file)
@@ -150,7 +152,7 @@ def dry_run(config: Config) -> None:
     )
     unit = config.split.label_unit
     click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
-    click.echo(
+    echo(
         f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled "
         f"({preparation.labelled_share(split)}), {found.unlabelled:,} unlabelled; "
         f"at most K = {found.quota:,} class-balanced pseudo-labels\n"

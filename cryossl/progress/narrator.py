@@ -33,6 +33,11 @@ class Narrator:
         if event.resumed:
             self.note(f"{event.phase}: goes on behind {event.unit} {event.done} of {event.total}")
 
+    @property
+    def log_path(self) -> Path:
+        """The file that all messages are written to."""
+        return self._log.path
+
     def say(self, text: str) -> None:
         """Show a key message, which stays."""
         text = redacted(text, paths=True)

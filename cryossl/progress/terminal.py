@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import textwrap
 import click
 
 LEAST_WIDTH = 20
+_KEPT_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def columns(*, elsewhere: int, err: bool = False) -> int:
@@ -27,8 +29,20 @@ def echo(text: str, *, err: bool = False) -> None:
 
 
 def wrapped(line: str, width: int) -> str:
-    """A line in lines of at most `width` columns, which begin where its own words begin."""
-    indent = " " * (len(line) - len(line.lstrip()))
+    """A line in lines of at most `width` columns, which begin where its own words begin.
+
+    A command in backquotes is not broken: who copies it would get half of it. One that is longer
+    than the width is left to the terminal.
+    """
     if len(line) <= width:
         return line
-    return textwrap.fill(line, width, subsequent_indent=f"{indent}  ")
+    indent = " " * (len(line) - len(line.lstrip()))
+    whole = re.sub(r"`[^`]*`", lambda command: command[0].replace(" ", _KEPT_SPACE), line)
+    lines = textwrap.fill(
+        whole,
+        width,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines.replace(_KEPT_SPACE, " ")
