@@ -5,10 +5,8 @@ There is no logic here. Importing this file loads neither torch nor mlflow.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ if __name__ == "__main__" or Path(sys.argv[0]).name == "cryossl":
 import click
 
 from cryossl.commands.completion import VARIABLE, install_option
+from cryossl.commands.ending import fail, fail_for_machine
 from cryossl.commands.options import (
     PATH,
     SettingsCommand,
@@ -36,9 +35,8 @@ from cryossl.commands.options import (
     store_options,
 )
 from cryossl.config import Config
-from cryossl.errors import CryosslError, lacks_memory
-from cryossl.progress.terminal import echo
-from cryossl.redaction import hide_in_tracebacks, redacted
+from cryossl.errors import CryosslError
+from cryossl.redaction import hide_in_tracebacks
 from cryossl.tracking.store.deadline import leave
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -95,8 +93,14 @@ def baseline(config: Config) -> None:
 @option(
     "--ratios", metavar="LIST", help="labelled parts in percent, separated by commas  [--ratio]"
 )
-@option("--seeds", type=click.IntRange(1, 1000), default=6, help="how many seeds, from --seed on")
-@option("--jobs", type=click.IntRange(1), default=1, help="cells at a time")
+@option(
+    "--seeds",
+    metavar="COUNT",
+    type=click.IntRange(1, 1000),
+    default=6,
+    help="how many seeds, from --seed on",
+)
+@option("--jobs", metavar="COUNT", type=click.IntRange(1), default=1, help="cells at a time")
 @option(
     "--executor",
     type=click.Choice(("local", "slurm")),
@@ -147,14 +151,13 @@ def compare(**options: Any) -> None:
     from analysis import commands as reporting
 
     context = click.get_current_context()
-    reporting.refuse_beside_explain(
-        {
-            one.opts[0]
-            for one in context.command.params
-            if one.name
-            and (context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)
-        }
-    )
+    typed = {
+        one.opts[0]
+        for one in context.command.params
+        if one.name
+        and (context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)
+    }
+    reporting.refuse_unused(typed, group=options["group"])
     reporting.compare(**options)
 
 
@@ -247,24 +250,41 @@ def reap(**options: Any) -> None:
 )
 @option(
     "--threshold",
+    metavar="SCORE",
     type=click.FloatRange(0, 1),
     help="lowest score of a pick  [the one that was chosen with the model]",
 )
 @option(
     "--expected",
+    metavar="PICKS",
     type=click.FloatRange(0, min_open=True),
     help="mean number of picks per micrograph, in place of a threshold",
 )
-@option("--max-per-micrograph", "most", type=click.IntRange(1), help="most picks of one micrograph")
+@option(
+    "--max-per-micrograph",
+    "most",
+    metavar="PICKS",
+    type=click.IntRange(1),
+    help="most picks of one micrograph",
+)
 @option("--source", help="source of the model's data set that the micrographs belong to")
 @option(
     "--diameter-angstrom",
+    metavar="ANGSTROM",
     type=click.FloatRange(0, min_open=True),
     help="diameter of a particle; needed where the model knows no micrographs of this size",
 )
-@option("--diameter-px", type=click.FloatRange(0, min_open=True), help="the same in px of the file")
 @option(
-    "--pixel-size", type=click.FloatRange(0, min_open=True), help="of the micrographs, in angstrom"
+    "--diameter-px",
+    metavar="PX",
+    type=click.FloatRange(0, min_open=True),
+    help="the same in px of the file",
+)
+@option(
+    "--pixel-size",
+    metavar="ANGSTROM",
+    type=click.FloatRange(0, min_open=True),
+    help="of the micrographs, per px",
 )
 @option("--flip-y", is_flag=True, help="count rows from the last one in what is written")
 @setting_option("device")
@@ -356,17 +376,29 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
     help="folder of the micrographs, or a micrographs STAR; those without labels become the pool",
 )
 @option("--to", "folder", type=PATH, required=True, help="data folder to write")
-@option("--diameter-px", type=float, help="particle diameter in px of the pictures  [the labels']")
-@option("--diameter-angstrom", type=float, help="particle diameter in angstrom, instead")
+@option(
+    "--diameter-px",
+    metavar="PX",
+    type=float,
+    help="particle diameter in px of the pictures  [the labels']",
+)
+@option(
+    "--diameter-angstrom",
+    metavar="ANGSTROM",
+    type=float,
+    help="particle diameter in angstrom, instead",
+)
 @option(
     "--pixel-size",
     "pixel_size_angstrom",
+    metavar="ANGSTROM",
     type=float,
     help="angstrom per px of the pictures  [from the MRC header or the labels]",
 )
 @option(
     "--validation",
     "validation_fraction",
+    metavar="FRACTION",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.2,
     help="share of the labelled micrographs that become validation",
@@ -433,39 +465,18 @@ def main() -> None:
         click.echo(error.format_message(), err=True)
         code = error.exit_code
     except click.ClickException as error:
-        code = _fail(error.format_message(), error.exit_code)
+        code = fail(error.format_message(), error.exit_code)
     except CryosslError as error:
-        code = _fail(str(error), error.exit_code)
+        code = fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        code = _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+        code = fail(interruption.MESSAGE, interruption.EXIT_CODE)
     except (OSError, MemoryError, ImportError, RuntimeError, SystemError) as error:
-        code = _fail_for_machine(error)
+        code = fail_for_machine(error)
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 60) : error.end + 20]
-        code = _fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
+        code = fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
     streams.drop_unwritten()
     sys.exit(code)
-
-
-def _fail_for_machine(error: Exception) -> int:
-    if isinstance(error.__context__, KeyboardInterrupt):  # click's line, to a closed terminal
-        return _fail(interruption.MESSAGE, interruption.EXIT_CODE)
-    if lacking := lacks_memory(error):
-        cure = "raise the limit of this process (`ulimit -v`, `ulimit -u`) or of its job, or end "
-        return _fail(f"the memory is not enough ({lacking[-200:]}); {cure}other programs", 2)
-    if not isinstance(error, OSError):
-        raise error
-    place = error.filename or "a file or standard output"
-    cure = "check the path and its permissions"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        cure = "raise the limit of open files (`ulimit -n`)"
-    return _fail(f"{place}: {error.strerror or error}; {cure}", 6)
-
-
-def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # the terminal may be closed
-        echo(f"cryossl: error: {redacted(' '.join(message.split()), paths=True)}", err=True)
-    return code
 
 
 def program() -> None:

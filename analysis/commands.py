@@ -87,14 +87,27 @@ def compare(
     click.echo(render(found, form, width=_width()))
 
 
-def refuse_beside_explain(typed: Collection[str]) -> None:
-    """Raise ConfigError if an option was typed that has no effect on what --explain prints."""
-    unused = [option for option in ("--metric", "--format", "--external") if option in typed]
-    if "--explain" in typed and unused:
-        raise ConfigError(
-            f"--explain shows one number and has no use for {unused[0]}",
-            cure="leave one of the two out",
-        )
+def refuse_unused(typed: Collection[str], *, group: str) -> None:
+    """Raise ConfigError if an option was typed that has no effect on what `compare` prints.
+
+    `typed`: the options; `group`: the value of --group.
+    """
+    from analysis.runs.groups import LIST
+
+    beside = ["--metric", "--external"]
+    for shown, chosen, unused in (
+        ("--explain shows one number", "--explain" in typed, [*beside, "--format"]),
+        (
+            f"--group {LIST} lists all groups",
+            group.lower() == LIST,
+            [*beside, "--ratio", "--explain", "--arm"],
+        ),
+    ):
+        found = [option for option in unused if option in typed]
+        if chosen and found:
+            raise ConfigError(
+                f"{shown} and has no use for {found[0]}", cure="leave one of the two out"
+            )
 
 
 def conclude(
@@ -230,9 +243,7 @@ def report(
     from analysis.runs.groups import Choice
     from cryossl.system.files import write_durably
 
-    path = output or Path(f"report.{FILE_ENDINGS[form]}")
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
+    path = _report_path(output, form=form, group=group)
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
     tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
     found = _compared(tracked, ratio=ratio, metric=metric, choice=Choice(group))
@@ -280,6 +291,19 @@ def report(
     click.echo(f"wrote {path}" + (f" and {len(files)} files in {folder}" if folder else ""))
     if log:
         click.echo(f"logged as run {_log(tracked, made, found, path)}")
+
+
+def _report_path(output: Path | None, *, form: str, group: str) -> Path:
+    from analysis.runs.groups import LIST
+
+    if group.lower() == LIST:
+        raise ConfigError(
+            "a report begins with one group", cure=f"`cryossl compare --group {LIST}` lists them"
+        )
+    path = output or Path(f"report.{FILE_ENDINGS[form]}")
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
+    return path
 
 
 def _compared(

@@ -62,7 +62,7 @@ def chosen_first(
             what = "several groups have names that begin with" if found else "no group is called"
             raise ConfigError(
                 f"{what} {choice.name!r}",
-                cure=f"{nearest(choice.name, names)}`--group {LIST}` lists them",
+                cure=f"{nearest(choice.name, names)}`cryossl compare --group {LIST}` lists them",
             )
         first = groups[found[0]]
     else:

@@ -111,8 +111,10 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the two options that say which tracked runs are meant."""
-    command = option("--experiment", help="MLflow experiment  [cryossl]")(command)
-    return option("--tracking-uri", help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
+    command = option("--experiment", metavar="NAME", help="MLflow experiment  [cryossl]")(command)
+    return option(
+        "--tracking-uri", metavar="URI", help="MLflow tracking store  [sqlite:///mlflow.db]"
+    )(command)
 
 
 def place_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -133,8 +135,12 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
         help="group of comparable runs by its short name; `list` lists them  [the newest that "
         "holds what is asked]",
     )(command)
-    command = option("--metric", default="test/f1", help="metric of the comparison")(command)
-    return option("--ratio", type=float, help="only this labelled part, in percent")(command)
+    command = option(
+        "--metric", metavar="METRIC", default="test/f1", help="metric of the comparison"
+    )(command)
+    return option(
+        "--ratio", metavar="PERCENT", type=float, help="only this labelled part, in percent"
+    )(command)
 
 
 def config_of(

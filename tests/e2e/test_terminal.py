@@ -59,7 +59,7 @@ def test_a_run_is_no_wider_than_its_terminal_and_leaves_a_line_for_each_phase(wa
     _, (code, text), _ = watched
     assert code == 0, text
     screen = Screen(columns=80, lines=LINES)
-    screen.feed(text)
+    screen.feed(text.partition("\nNext: ")[0])  # a command to copy is never broken
     assert screen.widest() <= 80
     everything = "\n".join([*screen.scrolled, *screen.text()])
     for title in ("Load the data", "supervised", "naive: iteration 1", "naive: test part"):
