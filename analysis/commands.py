@@ -65,7 +65,7 @@ def compare(
         )
     tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
     if group.lower() == LIST:
-        listed = groups_text(tracked.frame("iteration", "arm"), form, width=_width())
+        listed = groups_text(tracked.frame("iteration", "arm"), form, width=columns())
         click.echo(listed, nl=False)
         return
     if explain is not None and arm is not None:
@@ -84,7 +84,7 @@ def compare(
             external, max_bytes=MAX_EXTERNAL_BYTES, smaller="give a row per test micrograph"
         )
         found = beside(found, parse_external(text, name=external.stem))
-    click.echo(render(found, form, width=_width()))
+    click.echo(render(found, form, width=columns()))
 
 
 def refuse_unused(typed: Collection[str], *, group: str) -> None:
@@ -199,7 +199,7 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
     try:
         tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
         found = _compared_among(tracked, known)
-        click.echo("\n" + render(found, "table", width=_width()), nl=False)
+        click.echo("\n" + render(found, "table", width=columns()), nl=False)
     except (TrackingError, DataError, NoExperimentError) as error:
         # Journals and result files hold the numbers too.
         echo(f"\nNo table now: {error}")
@@ -211,14 +211,8 @@ def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> 
 
     found = inventory(TrackedRuns(tracking_uri, experiment).frame("iteration", "arm"))
     click.echo(
-        inventory_json(found) if as_json else inventory_text(found, width=_width()), nl=False
+        inventory_json(found) if as_json else inventory_text(found, width=columns()), nl=False
     )
-
-
-def _width() -> int:
-    from analysis.tables.terminal import WIDTH
-
-    return columns(elsewhere=WIDTH)
 
 
 def report(

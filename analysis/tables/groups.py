@@ -12,7 +12,7 @@ from analysis.runs.tidy import data_name, tidy
 from analysis.tables.comparison import started_text
 from analysis.tables.formats import table_csv, table_json, table_latex, table_markdown
 from analysis.tables.table import Column, Table, row_of
-from analysis.tables.terminal import WIDTH, table_text
+from analysis.tables.terminal import table_text
 
 
 def groups_table(frame: pd.DataFrame) -> Table:
@@ -51,7 +51,7 @@ def groups_table(frame: pd.DataFrame) -> Table:
     return Table("groups", "Groups of comparable runs", columns, tuple(rows))
 
 
-def groups_text(frame: pd.DataFrame, form: str, *, width: int = WIDTH) -> str:
+def groups_text(frame: pd.DataFrame, form: str, *, width: int | None = None) -> str:
     """The table of groups in one of the formats of `compare`, ending in a newline."""
     table = groups_table(frame)
     if form == "table":

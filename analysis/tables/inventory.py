@@ -12,7 +12,7 @@ from analysis.runs.arms import strategy_order
 from analysis.runs.tidy import GROUP, data_name, tidy
 from analysis.tables.formats import table_json
 from analysis.tables.table import Column, Table, Value, row_of, without_empty
-from analysis.tables.terminal import WIDTH, table_text
+from analysis.tables.terminal import table_text
 
 SCHEMA = "cryossl.runs/1"
 _STATES = (
@@ -40,7 +40,7 @@ def inventory(frame: pd.DataFrame) -> tuple[Table, Table]:
     return _grid(runs[runs["state"] != "foreign"]), _problems(runs)
 
 
-def inventory_text(tables: tuple[Table, Table], *, width: int = WIDTH) -> str:
+def inventory_text(tables: tuple[Table, Table], *, width: int | None = None) -> str:
     """Both tables for a terminal of so many columns."""
     grid, problems = tables
     if not grid.rows and not problems.rows:

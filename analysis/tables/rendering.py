@@ -42,13 +42,13 @@ ANSWERS: Mapping[Outcome, str] = {
 }
 
 
-def render(comparison: Comparison, form: str, *, width: int = WIDTH) -> str:
+def render(comparison: Comparison, form: str, *, width: int | None = None) -> str:
     """The comparison as text ending in a newline.
 
-    `table` is the short form for a terminal of `width` columns: the note's table, strategies,
-    verdicts, the answer to the note's question, what to do next. `csv` is the table of strategies,
-    one header. `markdown`, `json` and `latex` hold every table. Raises ConfigError for another
-    word.
+    `table` is the short form, for a terminal of `width` columns if one is given: the note's table,
+    strategies, verdicts, the answer to the note's question, what to do next. `csv` is the table of
+    strategies, one header. `markdown`, `json` and `latex` hold every table. Raises ConfigError for
+    another word.
     """
     writers: dict[str, Callable[[Comparison], str]] = {
         "table": lambda one: _terminal(one, width=width),
@@ -62,7 +62,7 @@ def render(comparison: Comparison, form: str, *, width: int = WIDTH) -> str:
     return writers[form](comparison)
 
 
-def _terminal(comparison: Comparison, *, width: int) -> str:
+def _terminal(comparison: Comparison, *, width: int | None) -> str:
     tables = [
         table_text(table, width=width)
         for table in (comparison.note, comparison.by_ratio, comparison.external)
@@ -82,7 +82,7 @@ def _subject(comparison: Comparison) -> str:
     return f"Data: {comparison.dataset or 'unnamed'}{settings}\n"
 
 
-def _verdict_lines(verdicts: Sequence[Judged], *, width: int) -> str:
+def _verdict_lines(verdicts: Sequence[Judged], *, width: int | None) -> str:
     """A line per strategy: outcome, then each criterion with its mark; last, the criteria.
 
     Where the width is too small, the criteria stand below the strategy's name.
@@ -99,7 +99,7 @@ def _verdict_lines(verdicts: Sequence[Judged], *, width: int) -> str:
     most = max((judged.verdict.criteria for judged in verdicts), key=len)
     shorts = [[one.short for one in judged.verdict.criteria] for judged in verdicts]
     sizes = [max(map(len, texts)) for texts in zip_longest(*shorts, fillvalue="")]
-    beside = head_width + 11 + sum(size + 4 for size in sizes) - 2 <= width
+    beside = width is None or head_width + 11 + sum(size + 4 for size in sizes) - 2 <= width
     for judged, head in zip(verdicts, heads, strict=True):
         verdict = judged.verdict
         marks = "  ".join(
@@ -118,7 +118,7 @@ def _verdict_lines(verdicts: Sequence[Judged], *, width: int) -> str:
             part
             for text in more
             for part in textwrap.wrap(
-                text, width, initial_indent=indent, subsequent_indent=indent, tabsize=1
+                text, width or WIDTH, initial_indent=indent, subsequent_indent=indent
             )
         ]
     return "\n".join([*lines, wrapped([_wanted(verdicts, most)], width=width)])

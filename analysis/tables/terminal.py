@@ -10,36 +10,43 @@ from analysis.tables.formats import TERMINAL_MARKS, marked_rows
 from analysis.tables.table import NOTHING, Column, Table, shown, without
 
 WIDTH = 100
-"""Columns of what is not written to a terminal."""
+"""Columns of sentences that are not written to a terminal; tables are as wide as they are there."""
 
 
-def table_text(table: Table, *, width: int = WIDTH) -> str:
+def table_text(table: Table, *, width: int | None = None) -> str:
     """A table in aligned plain text: title over unit, a rule, rows.
 
     No line of units where no column has one; a first cell that repeats is left blank. Where the
     table is wider than `width`, spare columns are left out and named below; if that is not enough,
-    each row becomes a paragraph.
+    each row becomes a paragraph. Without a width it is as wide as it is.
     """
     table = shown(table)
-    left_out: list[Column] = []
-    lines = _aligned_lines(table)
-    while _widest(lines) > width and (spare := _next_spare(table)) is not None:
-        left_out.append(spare)
-        table = without(table, spare.name)
-        lines = _aligned_lines(table)
-    if _widest(lines) > width:
-        lines = _stacked_lines(table, width=width)
-    notes = table.notes
-    if left_out:
+    lines, notes = _aligned_lines(table), table.notes
+    if width is not None and _widest(lines) > width:
+        lines, left_out = _fitted(table, width=width)
         names = ", ".join(column.title for column in left_out)
-        notes = (*notes, f"left out in {width} columns: {names}")
+        notes = (*notes, f"left out in {width} columns: {names}") if left_out else notes
     title = wrapped([table.title], width=width)
     return "\n".join([title, *lines]) + "\n" + wrapped(notes, width=width)
 
 
-def wrapped(texts: Iterable[str], *, width: int = WIDTH, indent: str = "  ") -> str:
+def wrapped(texts: Iterable[str], *, width: int | None = None, indent: str = "  ") -> str:
     """The texts in lines of a terminal's width, each from its second line on indented."""
-    return "".join(f"{textwrap.fill(text, width, subsequent_indent=indent)}\n" for text in texts)
+    return "".join(
+        f"{textwrap.fill(text, width or WIDTH, subsequent_indent=indent)}\n" for text in texts
+    )
+
+
+def _fitted(table: Table, *, width: int) -> tuple[list[str], list[Column]]:
+    """The lines of a table that is too wide, and the columns that they lack."""
+    narrow, left_out = table, list[Column]()
+    while (spare := _next_spare(narrow)) is not None:
+        left_out.append(spare)
+        narrow = without(narrow, spare.name)
+        lines = _aligned_lines(narrow)
+        if _widest(lines) <= width:
+            return lines, left_out
+    return _stacked_lines(table, width=width), []
 
 
 def _aligned_lines(table: Table) -> list[str]:

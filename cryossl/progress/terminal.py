@@ -13,17 +13,17 @@ LEAST_WIDTH = 20
 _KEPT_SPACE = "\N{NO-BREAK SPACE}"
 
 
-def columns(*, elsewhere: int, err: bool = False) -> int:
-    """The width of the terminal behind standard output or error; `elsewhere` if there is none."""
+def columns(*, err: bool = False) -> int | None:
+    """The width of the terminal behind standard output or error; None if there is none."""
     stream = sys.stderr if err else sys.stdout
     if not stream.isatty():
-        return elsewhere
+        return None
     return max(LEAST_WIDTH, shutil.get_terminal_size().columns)
 
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print lines; on a terminal a line that is too long is wrapped between words."""
-    width = columns(elsewhere=0, err=err)
+    width = columns(err=err)
     lines = text.split("\n")
     click.echo("\n".join(wrapped(line, width) for line in lines) if width else text, err=err)
 
