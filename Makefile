@@ -26,7 +26,7 @@ check: lint test ## lint + test (the default)
 venv: ## make or mend .venv from requirements.lock
 	@scripts/make-venv
 
-run: venv ## run the experiment: make run RATIO=10 PARAMS="-P seed=3"
+run: venv ## run the experiment: make run RATIO=10 PARAMS="-P seed=3", or a demonstration: PARAMS="-P quick=true"
 	PATH="$(BIN):$$PATH" $(BIN)/mlflow run . --env-manager local -P ratio=$(RATIO) $(PARAMS)
 
 lint: venv ## ruff, import contracts, mypy

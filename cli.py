@@ -5,11 +5,9 @@ There is no logic here. Importing this file loads neither torch nor mlflow.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +18,25 @@ if __name__ == "__main__" or Path(sys.argv[0]).name == "cryossl":
 
 import click
 
+from cryossl.commands.completion import VARIABLE, install_option
+from cryossl.commands.ending import fail, fail_for_machine
 from cryossl.commands.options import (
     PATH,
+    SettingsCommand,
+    choice_options,
     config_of,
     dashes,
     json_option,
     option,
     place_options,
+    quick_option,
     setting_option,
     settings_options,
     store_options,
 )
 from cryossl.config import Config
-from cryossl.errors import CryosslError, lacks_memory
-from cryossl.redaction import hide_in_tracebacks, redacted
+from cryossl.errors import CryosslError
+from cryossl.redaction import hide_in_tracebacks
 from cryossl.tracking.store.deadline import leave
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -47,6 +50,7 @@ FORMATS = ("table", "markdown", "csv", "json", "latex")
     }
 )
 @click.version_option(package_name="cryossl")
+@install_option
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Does self-training improve particle segmentation when few micrographs are labelled?
@@ -60,14 +64,15 @@ def cli(context: click.Context) -> None:
         tag_adopted(command)
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 @option(
     "--dry-run",
     is_flag=True,
     help="print the settings, the counts and the estimates; train nothing",
 )
-def run(config: Config, *, dry_run: bool) -> None:
+@quick_option
+def run(config: Config, *, dry_run: bool, quick: bool) -> None:
     """Train the baseline, then every strategy from it; print the comparison and the verdict."""
     from analysis import commands as reporting
     from cryossl.commands import run as launch
@@ -75,27 +80,33 @@ def run(config: Config, *, dry_run: bool) -> None:
     if dry_run:
         launch.dry_run(config)
     else:
-        reporting.conclude(config, launch.run)
+        reporting.conclude(config, launch.run, quick=quick)
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 def baseline(config: Config) -> None:
-    """Train and score the supervised baseline alone."""
+    """Train and score the supervised baseline alone; print its score and what to type next."""
+    from analysis import commands as reporting
     from cryossl.commands import run as launch
 
-    launch.run(
-        config.model_copy(update={"loop": config.loop.model_copy(update={"max_iterations": 0})})
-    )
+    typed = click.get_current_context().params["strategies"] is not None
+    reporting.conclude_baseline(config, partial(launch.run, alone=not typed))
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 @option(
     "--ratios", metavar="LIST", help="labelled parts in percent, separated by commas  [--ratio]"
 )
-@option("--seeds", type=click.IntRange(1, 1000), default=6, help="how many seeds, from --seed on")
-@option("--jobs", type=click.IntRange(1), default=1, help="cells at a time")
+@option(
+    "--seeds",
+    metavar="COUNT",
+    type=click.IntRange(1, 1000),
+    default=6,
+    help="how many seeds, from --seed on",
+)
+@option("--jobs", metavar="COUNT", type=click.IntRange(1), default=1, help="cells at a time")
 @option(
     "--executor",
     type=click.Choice(("local", "slurm")),
@@ -123,17 +134,6 @@ def sweep(config: Config, *, ratios: str | None, **options: Any) -> int:
     return sweeping.sweep(config, ratios=ratios, conclude=reporting.conclude_sweep, **options)
 
 
-def choice_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say what is compared."""
-    command = option(
-        "--views",
-        type=click.Choice((1, 8)),
-        help="scoring that all is by: one view or the mean over eight  [the runs' headline]",
-    )(command)
-    command = option("--metric", default="test/f1", help="metric of the comparison")(command)
-    return option("--ratio", type=float, help="only this labelled part, in percent")(command)
-
-
 @cli.command()
 @choice_options
 @option(
@@ -152,20 +152,20 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
     help="counts of another method, CSV or JSON, beside ours (docs/report.md)",
 )
 @store_options
-def compare(ratio: float | None, metric: str, views: Any, **options: Any) -> None:
+def compare(ratio: float | None, metric: str, views: Any, group: str, **options: Any) -> None:
     """Compare the strategies in the tracking store: naive-vs-balanced tables and the verdict."""
     from analysis import commands as reporting
 
     context = click.get_current_context()
-    reporting.refuse_beside_explain(
-        {
-            one.opts[0]
-            for one in context.command.params
-            if one.name
-            and (context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)
-        }
-    )
-    reporting.compare(reporting.Choice(ratio, metric, views), **options)
+    typed = {
+        one.opts[0]
+        for one in context.command.params
+        if one.name
+        and (context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)
+    }
+    asked = reporting.Asked(ratio, metric, views, group)
+    reporting.refuse_unused(typed, group=group)
+    reporting.compare(asked, **options)
 
 
 @cli.command()
@@ -181,11 +181,11 @@ def compare(ratio: float | None, metric: str, views: Any, **options: Any) -> Non
 @option("--figures", type=PATH, help="folder for the figures as PNG and SVG")
 @option("--log", is_flag=True, help="keep the report and its tables in the tracking store too")
 @store_options
-def report(ratio: float | None, metric: str, views: Any, **options: Any) -> None:
+def report(ratio: float | None, metric: str, views: Any, group: str, **options: Any) -> None:
     """Write the report as one file: verdict, tables, figures, micrographs, method and origin."""
     from analysis import commands as reporting
 
-    reporting.report(reporting.Choice(ratio, metric, views), **options)
+    reporting.report(reporting.Asked(ratio, metric, views, group), **options)
 
 
 @cli.command()
@@ -221,7 +221,7 @@ def status(name: str, results: Path, *, watch: bool, as_json: bool) -> None:
     reading.status(results / name, watch=watch, as_json=as_json)
 
 
-@cli.command()
+@cli.command(cls=SettingsCommand)
 @settings_options
 @json_option(help="print the checks as JSON")
 @option("--fix", is_flag=True, help="then do what `reap` does")
@@ -268,24 +268,41 @@ def reap(**options: Any) -> None:
 )
 @option(
     "--threshold",
+    metavar="SCORE",
     type=click.FloatRange(0, 1),
     help="lowest score of a pick  [the one that was chosen with the model]",
 )
 @option(
     "--expected",
+    metavar="PICKS",
     type=click.FloatRange(0, min_open=True),
     help="mean number of picks per micrograph, in place of a threshold",
 )
-@option("--max-per-micrograph", "most", type=click.IntRange(1), help="most picks of one micrograph")
+@option(
+    "--max-per-micrograph",
+    "most",
+    metavar="PICKS",
+    type=click.IntRange(1),
+    help="most picks of one micrograph",
+)
 @option("--source", help="source of the model's data set that the micrographs belong to")
 @option(
     "--diameter-angstrom",
+    metavar="ANGSTROM",
     type=click.FloatRange(0, min_open=True),
     help="diameter of a particle; needed where the model knows no micrographs of this size",
 )
-@option("--diameter-px", type=click.FloatRange(0, min_open=True), help="the same in px of the file")
 @option(
-    "--pixel-size", type=click.FloatRange(0, min_open=True), help="of the micrographs, in angstrom"
+    "--diameter-px",
+    metavar="PX",
+    type=click.FloatRange(0, min_open=True),
+    help="the same in px of the file",
+)
+@option(
+    "--pixel-size",
+    metavar="ANGSTROM",
+    type=click.FloatRange(0, min_open=True),
+    help="of the micrographs, per px",
 )
 @option("--flip-y", is_flag=True, help="count rows from the last one in what is written")
 @setting_option("device")
@@ -377,17 +394,29 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
     help="folder of the micrographs, or a micrographs STAR; those without labels become the pool",
 )
 @option("--to", "folder", type=PATH, required=True, help="data folder to write")
-@option("--diameter-px", type=float, help="particle diameter in px of the pictures  [the labels']")
-@option("--diameter-angstrom", type=float, help="particle diameter in angstrom, instead")
+@option(
+    "--diameter-px",
+    metavar="PX",
+    type=float,
+    help="particle diameter in px of the pictures  [the labels']",
+)
+@option(
+    "--diameter-angstrom",
+    metavar="ANGSTROM",
+    type=float,
+    help="particle diameter in angstrom, instead",
+)
 @option(
     "--pixel-size",
     "pixel_size_angstrom",
+    metavar="ANGSTROM",
     type=float,
     help="angstrom per px of the pictures  [from the MRC header or the labels]",
 )
 @option(
     "--validation",
     "validation_fraction",
+    metavar="FRACTION",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.2,
     help="share of the labelled micrographs that become validation",
@@ -445,47 +474,27 @@ def main() -> None:
     interruption.end_with_parent()
     try:
         with interruption.interrupted_at_once():
-            code = cli.main(standalone_mode=False)
+            code = cli.main(standalone_mode=False, complete_var=VARIABLE)
             sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # `| head` has what it wants; click exits then
-        code = interruption.EXIT_CODE
+        # Click exits too when it has told a shell what may be typed.
+        code = 0 if VARIABLE in os.environ else interruption.EXIT_CODE
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         code = error.exit_code
     except click.ClickException as error:
-        code = _fail(error.format_message(), error.exit_code)
+        code = fail(error.format_message(), error.exit_code)
     except CryosslError as error:
-        code = _fail(str(error), error.exit_code)
+        code = fail(str(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        code = _fail(interruption.MESSAGE, interruption.EXIT_CODE)
+        code = fail(interruption.MESSAGE, interruption.EXIT_CODE)
     except (OSError, MemoryError, ImportError, RuntimeError, SystemError) as error:
-        code = _fail_for_machine(error)
+        code = fail_for_machine(error)
     except UnicodeEncodeError as error:
         around = error.object[max(0, error.start - 60) : error.end + 20]
-        code = _fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
+        code = fail(f"{around!r} has a byte that is not UTF-8; rename what is called so", 2)
     streams.drop_unwritten()
     sys.exit(code)
-
-
-def _fail_for_machine(error: Exception) -> int:
-    if isinstance(error.__context__, KeyboardInterrupt):  # click's line, to a closed terminal
-        return _fail(interruption.MESSAGE, interruption.EXIT_CODE)
-    if lacking := lacks_memory(error):
-        cure = "raise the limit of this process (`ulimit -v`, `ulimit -u`) or of its job, or end "
-        return _fail(f"the memory is not enough ({lacking[-200:]}); {cure}other programs", 2)
-    if not isinstance(error, OSError):
-        raise error
-    place = error.filename or "a file or standard output"
-    cure = "check the path and its permissions"
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        cure = "raise the limit of open files (`ulimit -n`)"
-    return _fail(f"{place}: {error.strerror or error}; {cure}", 6)
-
-
-def _fail(message: str, code: int) -> int:
-    with suppress(OSError):  # the terminal may be closed
-        click.echo(f"cryossl: error: {redacted(' '.join(message.split()), paths=True)}", err=True)
-    return code
 
 
 def program() -> None:

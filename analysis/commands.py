@@ -26,10 +26,12 @@ from cryossl.errors import (
     StorageError,
     TrackingError,
 )
+from cryossl.progress.terminal import columns, echo
 from cryossl.redaction import redacted
 
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report
+    from analysis.runs.groups import Choice
     from analysis.tables.comparison import Comparison
     from cryossl.evaluation.scorings import Views
 
@@ -39,45 +41,54 @@ MAX_EXTERNAL_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What is compared.
+class Asked:
+    """What is to be compared.
 
-    A labelled part in percent (None: all), a metric, and a scoring (None: the runs' headline).
+    A labelled part in percent (None: all), a metric, a scoring (None: the runs' headline), and a
+    group of comparable runs by its short name (empty: the newest that holds what is asked).
     """
 
     ratio: float | None
     metric: str
     views: Views | None
+    group: str = ""
 
 
 def compare(
-    choice: Choice,
+    asked: Asked,
     *,
     form: str,
-    tracking_uri: str | None,
-    experiment: str | None,
     explain: str | None = None,
     arm: str | None = None,
     external: Path | None = None,
+    **store: str | None,
 ) -> None:
     """Print the comparison of the tracked runs, or where one of its numbers comes from.
 
-    Raises ConfigError for options that do not go together, DataError where no run has finished.
+    `store`: tracking_uri and experiment. Raises ConfigError for options that do not go together,
+    DataError where no run has finished.
     """
     from analysis.report import explanation
+    from analysis.runs.groups import LIST, Choice
+    from analysis.tables.groups import groups_text
     from analysis.tables.rendering import render
 
     if (explain is None) != (arm is None):
         raise ConfigError(
             "--explain METRIC and --arm STRATEGY go together", cure="give both, or neither"
         )
-    tracked = TrackedRuns(tracking_uri, experiment)
-    if explain is not None and arm is not None:
-        named = replace(choice, ratio=None, metric=explanation.metric_called(explain))
-        found = _compared(tracked, named)
-        click.echo(explanation.explain(found, strategy=arm, ratio=choice.ratio), nl=False)
+    tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
+    if asked.group.lower() == LIST:
+        listed = groups_text(tracked.frame("iteration", "arm"), form, width=columns())
+        click.echo(listed, nl=False)
         return
-    found = _compared(tracked, choice)
+    if explain is not None and arm is not None:
+        named = replace(asked, ratio=None, metric=explanation.metric_called(explain))
+        found = _compared(tracked, named, Choice(asked.group, (arm,), asked.ratio))
+        text = explanation.explain(found, strategy=arm, ratio=asked.ratio)
+        echo(text.rstrip("\n"))
+        return
+    found = _compared(tracked, asked, Choice(asked.group))
     if external is not None:
         from analysis.tables.external import beside, parse_external
         from cryossl.system.user_files import read_text
@@ -86,47 +97,84 @@ def compare(
             external, max_bytes=MAX_EXTERNAL_BYTES, smaller="give a row per test micrograph"
         )
         found = beside(found, parse_external(text, name=external.stem))
-    click.echo(render(found, form))
+    click.echo(render(found, form, width=columns()))
 
 
-def refuse_beside_explain(typed: Collection[str]) -> None:
-    """Raise ConfigError if an option was typed that has no effect on what --explain prints."""
-    unused = [option for option in ("--metric", "--format", "--external") if option in typed]
-    if "--explain" in typed and unused:
-        raise ConfigError(
-            f"--explain shows one number and has no use for {unused[0]}",
-            cure="leave one of the two out",
-        )
+def refuse_unused(typed: Collection[str], *, group: str) -> None:
+    """Raise ConfigError if an option was typed that has no effect on what `compare` prints.
+
+    `typed`: the options; `group`: the value of --group.
+    """
+    from analysis.runs.groups import LIST
+
+    beside = ["--metric", "--external"]
+    for shown, chosen, unused in (
+        ("--explain shows one number", "--explain" in typed, [*beside, "--format"]),
+        (
+            f"--group {LIST} lists all groups",
+            group.lower() == LIST,
+            [*beside, "--ratio", "--explain", "--arm"],
+        ),
+    ):
+        found = [option for option in unused if option in typed]
+        if chosen and found:
+            raise ConfigError(
+                f"{shown} and has no use for {found[0]}", cure="leave one of the two out"
+            )
 
 
-def conclude(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
+def conclude(
+    config: Config, experiment: Callable[[Config], tuple[str, int]], *, quick: bool = False
+) -> None:
     """Run an experiment, print its comparison and the next command to type.
 
-    Where arms failed, their error is raised after that. Where entries could not be sent, the store
-    is not read: it may be unreachable, and the run has waited for it already.
+    `quick`: it was a demonstration, and the experiment itself is the next command. Where arms
+    failed, their error is raised after that. Where entries could not be sent, the store is not
+    read: it may be unreachable, and the run has waited for it already.
     """
     try:
         fingerprint, missing = experiment(config)
-        _conclude(config, fingerprint, missing=missing)
     except FailedArmsError as fault:
-        _conclude(config, fault.experiment)
+        _conclude(config, fault.experiment, quick=quick)
         raise
+    _conclude(config, fingerprint, missing=missing, quick=quick)
 
 
-def _conclude(config: Config, fingerprint: str, *, missing: int = 0) -> None:
+def _conclude(config: Config, fingerprint: str, *, missing: int = 0, quick: bool = False) -> None:
+    _print_results(config, fingerprint, missing=missing)
+    if quick:
+        echo(
+            "\nThis was a demonstration of short trainings. Next: `python cli.py run` is the "
+            "experiment itself, `python cli.py report` writes this one up"
+        )
+        return
+    other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
+    another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
+    echo(
+        f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py "
+        "report` writes them up"
+    )
+
+
+def conclude_baseline(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
+    """Train the supervised baseline alone, print its score and the next command to type."""
+    loop = config.loop.model_copy(update={"max_iterations": 0})
+    fingerprint, missing = experiment(config.model_copy(update={"loop": loop}))
+    _print_results(config, fingerprint, missing=missing)
+    echo(
+        f"\nNext: `{command_at(config, config.split.ratio)}` trains the strategies from this "
+        "baseline, which is not trained again"
+    )
+
+
+def _print_results(config: Config, fingerprint: str, *, missing: int) -> None:
     if missing:
-        click.echo(
+        echo(
             f"\nNo table now: first `cryossl sync` for the {missing} missing entries, then "
             "`cryossl compare`"
         )
     else:
         _print_comparison(config, [fingerprint])
-    other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
-    another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
-    click.echo(
-        f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py "
-        "report` writes them up"
-    )
 
 
 def command_at(config: Config, ratio: float) -> str:
@@ -150,7 +198,7 @@ def command_at(config: Config, ratio: float) -> str:
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
     """Print the comparison of all experiments of a sweep and the next command to type."""
     _print_comparison(config, fingerprints)
-    click.echo(
+    echo(
         "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
         "--ratio R` shows one labelled part"
     )
@@ -164,10 +212,10 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
     try:
         tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
         found = _compared_among(tracked, known)
-        click.echo("\n" + render(found, "table"), nl=False)
+        click.echo("\n" + render(found, "table", width=columns()), nl=False)
     except (TrackingError, DataError, NoExperimentError) as error:
         # Journals and result files hold the numbers too.
-        click.echo(f"\nNo table now: {error}")
+        echo(f"\nNo table now: {error}")
 
 
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
@@ -175,41 +223,42 @@ def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> 
     from analysis.tables.inventory import inventory, inventory_json, inventory_text
 
     found = inventory(TrackedRuns(tracking_uri, experiment).frame("iteration", "arm"))
-    click.echo((inventory_json if as_json else inventory_text)(found), nl=False)
+    click.echo(
+        inventory_json(found) if as_json else inventory_text(found, width=columns()), nl=False
+    )
 
 
 def report(
-    choice: Choice,
+    asked: Asked,
     *,
     output: Path | None,
     form: str,
     figures: Path | None,
     log: bool,
-    tracking_uri: str | None,
-    experiment: str | None,
+    **store: str | None,
 ) -> None:
     """Write the report of the tracked runs.
 
     The figures are written as files of their own for Markdown and LaTeX, or if `figures` is given.
-    Raises StorageError if a file cannot be written.
+    `store`: tracking_uri and experiment. Raises StorageError if a file cannot be written.
     """
     from analysis.report import document
     from analysis.report.origin import origin_of
     from analysis.report.report import build_report
+    from analysis.runs.groups import Choice
     from cryossl.system.files import write_durably
 
-    path = output or Path(f"report.{FILE_ENDINGS[form]}")
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
+    path = _report_path(output, form=form, group=asked.group)
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
-    tracked = TrackedRuns(tracking_uri, experiment)
-    found = _compared(tracked, choice)
+    tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
+    found = _compared(tracked, asked, Choice(asked.group))
     options = {
         "--output": str(path),
         "--format": form,
-        "--ratio": None if choice.ratio is None else f"{choice.ratio:g}",
-        "--metric": choice.metric,
-        "--views": None if choice.views is None else str(choice.views),
+        "--group": asked.group or None,
+        "--ratio": None if asked.ratio is None else f"{asked.ratio:g}",
+        "--metric": asked.metric,
+        "--views": None if asked.views is None else str(asked.views),
         "--tracking-uri": tracked.shown_uri,
         "--experiment": tracked.experiment,
     }
@@ -250,18 +299,32 @@ def report(
         click.echo(f"logged as run {_log(tracked, made, found, path)}")
 
 
-def _compared(tracked: TrackedRuns, choice: Choice) -> Comparison:
+def _report_path(output: Path | None, *, form: str, group: str) -> Path:
+    from analysis.runs.groups import LIST
+
+    if group.lower() == LIST:
+        raise ConfigError(
+            "a report begins with one group", cure=f"`cryossl compare --group {LIST}` lists them"
+        )
+    path = output or Path(f"report.{FILE_ENDINGS[form]}")
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder", cure="name a file in it as --output")
+    return path
+
+
+def _compared(tracked: TrackedRuns, asked: Asked, choice: Choice) -> Comparison:
     """The comparison of all runs, with their counts; for one ratio only its runs are read."""
     from analysis.tables.comparison import compare as compared
 
-    if choice.ratio is not None:
-        tracked.narrow({"cryossl.ratio_percent": f"{choice.ratio:g}"})
+    if asked.ratio is not None:
+        tracked.narrow({"cryossl.ratio_percent": f"{asked.ratio:g}"})
     return compared(
         tracked.frame("iteration", "arm"),
-        ratio=choice.ratio,
-        metric=choice.metric,
-        views=choice.views,
+        ratio=asked.ratio,
+        metric=asked.metric,
+        views=asked.views,
         read_counts=tracked.counts,
+        choice=choice,
     )
 
 

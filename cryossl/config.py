@@ -30,6 +30,7 @@ from cryossl.setting import (
     Result,
     Section,
     Training,
+    Unit,
 )
 from cryossl.strategy_names import meant_strategies
 
@@ -49,7 +50,7 @@ def _whole(value: object) -> object:
 class InputSettings(Section):
     """What is read, and how a micrograph becomes the tiles that the network sees."""
 
-    data: Content[str] = Field(
+    data: Content[Annotated[str, Unit("folder")]] = Field(
         "synthetic",
         min_length=1,
         description="folder of a COCO data set, or `synthetic`",
@@ -58,37 +59,37 @@ class InputSettings(Section):
         (),
         description="the only sources to keep, separated by commas; all unless given",
     )
-    particle_radius_fraction: Result[float] = Field(
+    particle_radius_fraction: Result[Annotated[float, Unit("fraction")]] = Field(
         1.0,
         gt=0,
         le=1.5,
         description="radius of a particle's disc, as a fraction of half its box width",
     )
-    border: Result[Auto | Annotated[int, Field(ge=0, lt=BIG)]] = Field(
+    border: Result[Auto | Annotated[int, Field(ge=0, lt=BIG), Unit("px")]] = Field(
         "auto",
         description="unlabelled band at each edge, in original px; auto: estimated per source from "
         "the labels",
     )
-    particle_diameter_px: Result[float] = Field(
+    particle_diameter_px: Result[Annotated[float, Unit("px")]] = Field(
         0.0,
         ge=0,
         le=512,
         description="rescale each source so that a particle is this wide; 0: no rescaling by "
         "particle",
     )
-    image_px: Result[int] = Field(
+    image_px: Result[Annotated[int, Unit("px")]] = Field(
         1024,
         ge=0,
         lt=BIG,
         description="longest side of a micrograph after reduction, never enlarged; 0: as it is",
     )
-    tile_px: Result[int] = Field(
+    tile_px: Result[Annotated[int, Unit("px")]] = Field(
         256,
         ge=0,
         le=8192,
         description="side of the square the network trains and predicts on; 0: the whole picture",
     )
-    max_megapixels: Nothing[float] = Field(
+    max_megapixels: Nothing[Annotated[float, Unit("megapixels")]] = Field(
         256.0,
         gt=0,
         description="largest picture that is opened, in millions of pixels",
@@ -102,7 +103,7 @@ class InputSettings(Section):
 class SplitSettings(Section):
     """Which part of the training micrographs counts as labelled."""
 
-    ratio: Cell[float] = Field(
+    ratio: Cell[Annotated[float, Unit("percent")]] = Field(
         5.0,
         gt=0,
         le=100,
@@ -161,27 +162,29 @@ class NetworkSettings(Section):
 class TrainingSettings(Section):
     """One training of one network."""
 
-    baseline_epochs: Result[int] = Field(
+    baseline_epochs: Result[Annotated[int, Unit("epochs")]] = Field(
         100,
         ge=1,
         lt=BIG,
         description="passes over the labelled tiles for the supervised baseline",
     )
-    student_epochs: Result[int] = Field(
+    student_epochs: Result[Annotated[int, Unit("epochs")]] = Field(
         50,
         ge=1,
         lt=BIG,
         description="passes over labelled and pseudo-labelled tiles for each student",
     )
-    least_steps: Result[int] = Field(
+    least_steps: Result[Annotated[int, Unit("steps")]] = Field(
         500,
         ge=0,
         lt=BIG,
         description="fewest optimiser steps of a training: passes are added where the tiles are "
         "few; 0: none",
     )
-    batch_size: Training[int] = Field(4, ge=1, le=2**16, description="tiles per optimiser step")
-    tile_shift: Training[float] = Field(
+    batch_size: Training[Annotated[int, Unit("tiles")]] = Field(
+        4, ge=1, le=2**16, description="tiles per optimiser step"
+    )
+    tile_shift: Training[Annotated[float, Unit("fraction")]] = Field(
         0.5,
         ge=0,
         le=1,
@@ -192,7 +195,7 @@ class TrainingSettings(Section):
         3e-3, gt=0, le=1, description="peak learning rate of AdamW"
     )
     weight_decay: Training[float] = Field(1e-2, ge=0, le=1, description="weight decay of AdamW")
-    validations: Training[int] = Field(
+    validations: Training[Annotated[int, Unit("times")]] = Field(
         10,
         ge=1,
         lt=BIG,
@@ -209,7 +212,7 @@ class TrainingSettings(Section):
         "auto",
         description="number format of the forward pass; auto: bf16 on CUDA, else fp32",
     )
-    threads: Machine[int] = Field(
+    threads: Machine[Annotated[int, Unit("threads")]] = Field(
         0,
         ge=0,
         le=1024,
@@ -226,16 +229,16 @@ class SelectionSettings(Section):
         min_length=1,
         description="strategies to run, separated by commas; best: docs/results.md",
     )
-    naive_threshold: Result[float] = Field(
+    naive_threshold: Result[Annotated[float, Unit("probability")]] = Field(
         0.70,
         ge=0.5,
         le=1,
         description="naive: least confidence of a pixel, and least mean confidence of an image",
     )
-    particle_threshold: Result[Share] = Field(
+    particle_threshold: Result[Annotated[Share, Unit("probability")]] = Field(
         0.60, description="class_balanced: least p of a PARTICLE pixel"
     )
-    background_threshold: Result[Share] = Field(
+    background_threshold: Result[Annotated[Share, Unit("probability")]] = Field(
         0.80, description="class_balanced: least 1 - p of a BACKGROUND pixel"
     )
     quality_particle: Result[Share] = Field(
@@ -250,12 +253,12 @@ class SelectionSettings(Section):
         0.5,
         description="class_balanced: weight of the closeness to the target particle ratio",
     )
-    target_particle_ratio: Result[Literal["measured"] | Annotated[float, Field(gt=0, lt=1)]] = (
-        Field(
-            "measured",
-            description="particle ratio to aim at: a number (the note: 0.04), or measured on the "
-            "labelled part",
-        )
+    target_particle_ratio: Result[
+        Literal["measured"] | Annotated[float, Field(gt=0, lt=1), Unit("fraction")]
+    ] = Field(
+        "measured",
+        description="particle ratio to aim at: a number (the note: 0.04), or measured on the "
+        "labelled part",
     )
     max_pseudo_per_labelled: Result[float] = Field(
         2.0,
@@ -280,7 +283,7 @@ class SelectionSettings(Section):
 class LoopSettings(Section):
     """The self-training iterations."""
 
-    max_iterations: Result[int] = Field(
+    max_iterations: Result[Annotated[int, Unit("students")]] = Field(
         3,
         ge=0,
         le=100,
@@ -316,8 +319,7 @@ class EvaluationSettings(Section):
         description="scoring that verdicts and tables are by: 1, that by `views`; 8, that by eight "
         "views",
     )
-
-    match_distance: Result[float] = Field(
+    match_distance: Result[Annotated[float, Unit("fraction")]] = Field(
         0.3,
         gt=0,
         le=1,
@@ -329,7 +331,7 @@ class EvaluationSettings(Section):
 class RunSettings(Section):
     """Where results and records go. Only `keep_stages` can change a number, and says so."""
 
-    name: Nothing[str] = Field(
+    name: Nothing[Annotated[str, Unit("name")]] = Field(
         "pseudolabel_balanced",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
         description="name of the results folder",
@@ -339,13 +341,13 @@ class RunSettings(Section):
         Path("work"),
         description="folder of decoded micrographs and finished stages; may be shared",
     )
-    checkpoint_seconds: Nothing[float] = Field(
+    checkpoint_seconds: Nothing[Annotated[float, Unit("seconds")]] = Field(
         30.0,
         ge=0,
         description="least time between two checkpoints of a training: the most work that a kill "
         "loses",
     )
-    tracking_uri: Nothing[str] = Field(
+    tracking_uri: Nothing[Annotated[str, Unit("uri")]] = Field(
         "sqlite:///mlflow.db",
         min_length=1,
         description="MLflow tracking store; MLFLOW_TRACKING_URI takes its place",
@@ -360,13 +362,13 @@ class RunSettings(Section):
         description="reuse finished stages although the code or a library has changed since; the "
         "run and the report say so",
     )
-    experiment: Nothing[str] = Field(
+    experiment: Nothing[Annotated[str, Unit("name")]] = Field(
         "cryossl",
         min_length=1,
         description="MLflow experiment; MLFLOW_EXPERIMENT_NAME takes its place",
     )
 
-    register_as: Nothing[str] = Field(
+    register_as: Nothing[Annotated[str, Unit("name")]] = Field(
         "",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99})?$",
         description="name in MLflow's registry: the accepted model that is best on validation "

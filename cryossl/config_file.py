@@ -52,7 +52,11 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def load(
-    path: Path | None, options: Mapping[str, Any], *, yielding: Mapping[str, str]
+    path: Path | None,
+    options: Mapping[str, Any],
+    *,
+    yielding: Mapping[str, str],
+    preset: Mapping[str, Any] | None = None,
 ) -> tuple[Config, list[str]]:
     """The config of a file and options, and the names of options that gave way to the file.
 
@@ -61,11 +65,12 @@ def load(
         options: field name -> text as typed; these win over the file.
         yielding: field name -> text of options that were not typed by a user but filled in with
             their defaults by the project file; they give way to the config file.
+        preset: field name -> value of a named set of settings, over which the file wins.
 
     Raises:
         ConfigError: unreadable file, unknown setting, value out of range.
     """
-    filed = _read(path) if path is not None else {}
+    filed = {**(preset or {}), **(_read(path) if path is not None else {})}
     overridden = [
         name for name, text in options.items() if name in filed and yielding.get(name) == text
     ]

@@ -21,6 +21,16 @@ class Mark:
     decides: Decides
 
 
+@dataclass(frozen=True)
+class Unit:
+    """The unit of a setting's number, or what kind of text it is: `px`, `seconds`, `folder`."""
+
+    word: str
+
+
+FAR = str(2**31)
+"""A limit of the machine, not of the matter: no help text names it."""
+
 Value = TypeVar("Value")
 Training = Annotated[Value, Mark("training")]
 """The weights of one training."""
@@ -67,6 +77,54 @@ def default_text(field: FieldInfo) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    """The texts that a setting of this type can be, as far as they can be listed."""
+    if annotation is bool:
+        return "true", "false"
+    if get_origin(annotation) is Literal:
+        return tuple(map(str, get_args(annotation)))
+    if get_origin(annotation) in (None, tuple):
+        return ()
+    inner = (annotation.__origin__,) if _is_annotated(annotation) else get_args(annotation)
+    return tuple(text for one in inner for text in choices_of(one))
+
+
+def placeholder(field: FieldInfo) -> str:
+    """What stands for the value of a setting in `--help`: `[cpu|cuda]`, `PX`, `[auto|PX]`."""
+    choices, word = choices_of(field.annotation), _word(field.annotation, field.metadata)
+    if not choices:
+        return word
+    return f"[{'|'.join([*choices, *([word] if word else [])])}]"
+
+
+def limits_text(field: FieldInfo) -> str:
+    """The limits of a setting's number that a person may meet: `>= 0, <= 1`; empty without any."""
+    inner = [
+        one for kind in get_args(field.annotation) for one in getattr(kind, "__metadata__", ())
+    ]
+    limits = (_limits([one]) for one in (*field.metadata, *inner) if not hasattr(one, "pattern"))
+    return ", ".join(text for text in limits if text and not text.endswith(FAR))
+
+
+def _word(annotation: Any, metadata: Any) -> str:
+    """The unit, else the kind of a value that cannot be listed; empty if all values can."""
+    units = [one.word for one in metadata if isinstance(one, Unit)]
+    if _is_annotated(annotation):
+        return _word(annotation.__origin__, annotation.__metadata__)
+    if get_origin(annotation) is tuple:
+        return "LIST"
+    if get_origin(annotation) is Literal or annotation in (bool, type(None)):
+        return ""
+    if get_args(annotation):
+        return next(filter(None, (_word(one, metadata) for one in get_args(annotation))), "")
+    kinds = {int: "NUMBER", float: "NUMBER", str: "TEXT", Path: "PATH"}
+    return units[0].upper() if units else kinds[annotation]
+
+
+def _is_annotated(annotation: Any) -> bool:
+    return hasattr(annotation, "__metadata__")
 
 
 def allowed_text(field: FieldInfo) -> str:

@@ -73,6 +73,10 @@ def cli_page() -> str:
         "codes: 0 done, 2 usage or data, 3 tracking store, 4 data that changed meanwhile, 5 a "
         "number is not finite, "
         "6 storage, 130 interrupted.",
+        "",
+        "`cryossl --install-completion` lets bash, zsh or fish complete commands, options and the "
+        "values of settings: it writes a file below the home folder and, for bash and zsh, a line "
+        "in `.bashrc` or `.zshrc` that reads it.",
     ]
     for path, command in _commands(cli.cli, ("cryossl",)):
         lines += ["", f"## `{' '.join(path)}`", "", "```", _help(path, command), "```"]

@@ -107,6 +107,7 @@ class Arm:
         return measures_of(
             final,
             reference,
+            supervised=of_scoring(self.baseline.metrics if self.baseline else {}, self.views),
             pseudo=tried,
             accepted_iteration=self.final.iteration if self.final else 0,
             last_student=None if self.pseudo_labelled is self.final else last,

@@ -21,15 +21,16 @@ from analysis.runs.counts import (
     no_counts,
     unreachable_text,
 )
-from analysis.runs.tidy import (
-    GROUP,
-    data_name,
-    is_absent,
-    metric_names,
-    setting_names,
-    started,
-    tidy,
+from analysis.runs.groups import (
+    NOTE_ARMS,
+    Choice,
+    chosen_first,
+    difference_text,
+    group_name,
+    groups_of,
+    last_start,
 )
+from analysis.runs.tidy import data_name, is_absent, metric_names, started, tidy
 from analysis.stats.contrasts import run_ids_to_count
 from analysis.tables.details import aspects, iterations, sources
 from analysis.tables.evidence import evidence
@@ -43,7 +44,7 @@ from analysis.tables.second import (
     views_behind,
 )
 from analysis.tables.summary import Judged, by_ratio, judge_arms, note_table
-from analysis.tables.table import Table
+from analysis.tables.table import Table, shown
 from cryossl.errors import ConfigError, DataError, nearest
 from cryossl.evaluation.scorings import EIGHT, WORDS, Views, scored_by, views_of
 
@@ -57,13 +58,15 @@ class Comparison:
 
     `metric` is under the scoring `views`, the headline; `second` is the other scoring, None where
     the runs have one alone. `others` are the other groups in the store; they are never mixed into
-    these tables. `settings`
-    says how this group differs from those with data of the same name. `faults` lists in words the
+    these tables. `settings` says how this group differs from those with data of the same name,
+    `group` is its short name, `started` when its newest run started. `faults` lists in words the
     runs that are in no mean. The tables were computed from `arms` and `counts` (run id -> counts);
     figures need them.
     """
 
     dataset: str
+    group: str
+    started: str
     settings: str
     metric: str
     note: Table
@@ -94,7 +97,12 @@ class Comparison:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        """The tables that have rows, the short ones first."""
+        """The tables that have rows, the short ones first; columns for programs are left out."""
+        return tuple(map(shown, self.full_tables))
+
+    @property
+    def full_tables(self) -> tuple[Table, ...]:
+        """The same with all columns."""
         short = self.note, self.by_ratio, self.evidence, self.second_evidence, self.aspects
         every = (*short, self.iterations, self.sources, self.external)
         return tuple(table for table in every if table is not None and table.rows)
@@ -107,11 +115,11 @@ def compare(
     metric: str = HEADLINE,
     views: Views | None = None,
     read_counts: ReadCounts = no_counts,
+    choice: Choice = NOTE_ARMS,
 ) -> Comparison:
     """The comparison of the runs in `frame`.
 
-    Of several data sets, settings or versions of the code, the newest with a finished run comes
-    first.
+    Of several data sets, settings or versions of the code, the one that is wanted comes first.
 
     Args:
         frame: iteration runs, and arm runs if at hand, as
@@ -121,8 +129,10 @@ def compare(
         views: the scoring that all is by, 8 if the metric says so; None: the runs' own headline.
         read_counts: returns the counts of runs. With counts, intervals cover sources and
             micrographs as well as seeds.
+        choice: which group comes first; unless given, the newest with both arms of the note.
 
-    Raises DataError if no run has finished, ConfigError for a ratio or metric that no run has.
+    Raises DataError if no run has finished, ConfigError for a ratio, metric or group that no run
+    has.
     """
     runs = tidy(frame)
     ours = runs[runs["state"] != "foreign"]
@@ -134,14 +144,11 @@ def compare(
         )
     ours = _at_ratio(ours, ratio)
     views = EIGHT if views_of(metric) == EIGHT else views
-    _check_metric(ours, metric if views is None else scored_by(metric, views))
-    groups = [group for _, group in ours.groupby(list(GROUP), sort=False)]
-    groups.sort(
-        key=lambda group: (bool(group["used"].any()), max(map(started, group["start_time"]))),
-        reverse=True,
-    )
+    asked = metric if views is None else scored_by(metric, views)
+    _check_metric(ours, asked)
+    groups = chosen_first(groups_of(ours), choice, metric=asked)
     compared = [
-        _compare_group(group, _settings_text(group, groups), metric, views, read_counts)
+        _compare_group(group, difference_text(group, groups), metric, views, read_counts)
         for group in groups
     ]
     foreign = int((runs["state"] == "foreign").sum())
@@ -179,6 +186,8 @@ def _compare_group(
         second=second,
         second_evidence=second_evidence(second),
         dataset=data_name(group),
+        group=group_name(group),
+        started=started_text(group),
         settings=settings,
         metric=metric,
         note=note_with_second(
@@ -202,6 +211,14 @@ def _headline(group: pd.DataFrame) -> Views:
     newest = max(named, key=lambda row: started(row["start_time"]), default=None)
     eight = newest is not None and newest["headline_views"] == EIGHT
     return EIGHT if eight and has_values(group, scored_by(HEADLINE, EIGHT)) else 1
+
+
+def started_text(group: pd.DataFrame) -> str:
+    """When the newest run of a group started: `2026-11-28 21:40`; empty if that is unknown."""
+    seconds = last_start(group)
+    if not np.isfinite(seconds):
+        return ""
+    return pd.Timestamp(seconds, unit="s", tz="UTC").strftime("%Y-%m-%d %H:%M")
 
 
 def _at_ratio(runs: pd.DataFrame, ratio: float | None) -> pd.DataFrame:
@@ -230,30 +247,6 @@ def _what_is_there(runs: pd.DataFrame) -> str:
         return "the experiment has no run"
     counts = sorted(Counter(map(str, runs["state"])).items())
     return f"no run has finished ({', '.join(f'{number} {state}' for state, number in counts)})"
-
-
-def _settings_text(group: pd.DataFrame, groups: Sequence[pd.DataFrame]) -> str:
-    """How this group differs from those with data of the same name.
-
-    `data <digest>`, `code <digest>` and `section.field=value`, as far as there is a difference.
-    """
-    same = [other for other in groups if data_name(other) == data_name(group)]
-    digests = [
-        f"{word} {_only(group, name)[:8] or 'unknown'}"
-        for word, name in (("data", "data"), ("code", "code_digest"))
-        if len({_only(other, name) for other in same}) > 1
-    ]
-    names = [
-        name
-        for name in setting_names(group.columns)
-        if len({_only(other, name) for other in same}) > 1
-    ]
-    return ", ".join([*digests, *(f"{name}={_only(group, name)}" for name in names)])
-
-
-def _only(group: pd.DataFrame, name: str) -> str:
-    known = group[name].dropna()
-    return str(known.iloc[0]) if len(known) else "unknown"
 
 
 def _faults(group: pd.DataFrame, arms: Sequence[Arm]) -> tuple[str, ...]:

@@ -1,18 +1,16 @@
-"""One table as text: for a terminal, Markdown, CSV, LaTeX and JSON. Pure."""
+"""One table as text: Markdown, CSV, LaTeX and JSON. Pure."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-import textwrap
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from analysis.tables.table import NOTHING, Cell, Column, Table
+from analysis.tables.table import NOTHING, Cell, Column, Table, shown
 
-WIDTH = 100
 TERMINAL_MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
 MARKDOWN_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
 _MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", "`": "\\`"})
@@ -42,34 +40,12 @@ _LATEX = {
 }
 
 
-def table_text(table: Table) -> str:
-    """A table in aligned plain text: title over unit, a rule, rows.
-
-    No line of units where no column has one; a first cell that repeats is left blank.
-    """
-    head = [[column.title for column in table.columns], [column.unit for column in table.columns]]
-    cells = head if any(column.unit for column in table.columns) else head[:1]
-    rule, previous = len(cells), ""
-    for shown in _marked_rows(table, TERMINAL_MARKS):
-        previous, shown[0] = shown[0], "" if shown[0] == previous else shown[0]
-        cells.append(shown)
-    widths = [max(len(line[index]) for line in cells) for index in range(len(table.columns))]
-    lines = [
-        "  ".join(
-            _aligned(text, width, column)
-            for text, width, column in zip(line, widths, table.columns, strict=True)
-        ).rstrip()
-        for line in cells
-    ]
-    lines.insert(rule, "  ".join("─" * width for width in widths))
-    return "\n".join([table.title, "", *lines]) + "\n" + wrapped(table.notes)
-
-
 def table_markdown(table: Table) -> str:
     """A table in GitHub's Markdown."""
+    table = shown(table)
     cells = [
         [column.heading for column in table.columns],
-        *_marked_rows(table, MARKDOWN_MARKS),
+        *marked_rows(table, MARKDOWN_MARKS),
     ]
     lines = [f"| {' | '.join(map(markdown_text, row))} |" for row in cells]
     rule = "|".join("---" if column.decimals is None else "---:" for column in table.columns)
@@ -79,27 +55,45 @@ def table_markdown(table: Table) -> str:
 
 
 def table_csv(table: Table) -> str:
-    """A table as CSV. Numbers are not rounded; a cell without a value is empty.
+    """A table as CSV, tidy: a value a cell, numbers as numbers and not rounded.
 
-    The last column holds the run ids of the row. A text that a spreadsheet would take for a
-    formula gets an apostrophe in front.
+    A mean of several seeds has its standard deviation in the next column, `..._sd`. A cell without
+    a value is empty. The last columns hold the run ids of the row, one each. A text that a
+    spreadsheet would take for a formula gets an apostrophe in front.
     """
+    several = [
+        any(row[place].deviation is not None for row in table.rows)
+        for place in range(len(table.columns))
+    ]
+    ids = [list(dict.fromkeys(run for cell in row for run in cell.run_ids)) for row in table.rows]
+    most = max(map(len, ids), default=0)
+    head = [
+        name
+        for column, has_deviation in zip(table.columns, several, strict=True)
+        for name in _csv_names(column, has_deviation=has_deviation)
+    ]
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    units = [column.unit.replace("%", "percent") for column in table.columns]
-    names = [
-        f"{column.name}_{unit}".removesuffix("_")
-        for column, unit in zip(table.columns, units, strict=True)
-    ]
-    writer.writerow([*map(_inert, names), "run_ids"])
-    for row in table.rows:
-        ids = dict.fromkeys(run for cell in row for run in cell.run_ids)
-        writer.writerow([*(_csv_value(cell) for cell in row), _inert(" ".join(ids))])
+    writer.writerow([*map(_inert, head), *(f"run_id_{number + 1}" for number in range(most))])
+    for row, runs in zip(table.rows, ids, strict=True):
+        cells = [
+            text
+            for cell, has_deviation in zip(row, several, strict=True)
+            for text in (_csv_value(cell), *([_csv_number(cell.deviation)] * has_deviation))
+        ]
+        writer.writerow([*cells, *map(_inert, runs), *[""] * (most - len(runs))])
     return target.getvalue()
+
+
+def _csv_names(column: Column, *, has_deviation: bool) -> list[str]:
+    unit = column.unit.replace("%", "percent")
+    name = f"{column.name}_{unit}".removesuffix("_")
+    return [name, f"{name}_sd"] if has_deviation else [name]
 
 
 def table_latex(table: Table) -> str:
     """A table for LaTeX with the booktabs package."""
+    table = shown(table)
     form = "".join("l" if column.decimals is None else "r" for column in table.columns)
     head = " & ".join(latex_text(column.heading) for column in table.columns)
     rows = [" & ".join(latex_text(cell.text) for cell in row) + r" \\" for row in table.rows]
@@ -125,7 +119,7 @@ def table_latex(table: Table) -> str:
 def table_json(table: Table) -> dict[str, Any]:
     """A table in JSON's types.
 
-    Columns have name, title and unit; a row is column name -> value, text and run_ids.
+    Columns have name, title and unit; a row is column name -> value, text, run_ids and deviation.
     """
     return {
         "name": table.name,
@@ -137,7 +131,12 @@ def table_json(table: Table) -> dict[str, Any]:
         ],
         "rows": [
             {
-                name: {"value": cell.value, "text": cell.text, "run_ids": list(cell.run_ids)}
+                name: {
+                    "value": cell.value,
+                    "text": cell.text,
+                    "run_ids": list(cell.run_ids),
+                    "deviation": cell.deviation,
+                }
                 for name, cell in record.items()
             }
             for record in table.records()
@@ -168,7 +167,7 @@ def _latex_letter(letter: str) -> str:
     return letter if known or accented else f"U+{ord(letter):04X}"
 
 
-def _marked_rows(table: Table, marks: Mapping[str, str]) -> list[list[str]]:
+def marked_rows(table: Table, marks: Mapping[str, str]) -> list[list[str]]:
     """The texts of the rows, those of the column `verdict` with their mark in front."""
     return [
         [
@@ -181,21 +180,16 @@ def _marked_rows(table: Table, marks: Mapping[str, str]) -> list[list[str]]:
     ]
 
 
-def _aligned(text: str, width: int, column: Column) -> str:
-    return text.ljust(width) if column.decimals is None else text.rjust(width)
-
-
-def wrapped(texts: Iterable[str], *, indent: str = "  ") -> str:
-    """The texts in lines of a terminal's width, each from its second line on indented."""
-    return "".join(f"{textwrap.fill(text, WIDTH, subsequent_indent=indent)}\n" for text in texts)
-
-
 def _csv_value(cell: Cell) -> str:
     if cell.value is None:
         return ""
     if isinstance(cell.value, int | float) and not isinstance(cell.value, bool):
-        return repr(cell.value)
+        return _csv_number(cell.value)
     return _inert("" if cell.text == NOTHING else str(cell.value))
+
+
+def _csv_number(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
 def _inert(text: str) -> str:

@@ -10,8 +10,9 @@ import pandas as pd
 
 from analysis.runs.arms import strategy_order
 from analysis.runs.tidy import GROUP, data_name, tidy
-from analysis.tables.formats import table_json, table_text
+from analysis.tables.formats import table_json
 from analysis.tables.table import Column, Table, Value, row_of, without_empty
+from analysis.tables.terminal import table_text
 
 SCHEMA = "cryossl.runs/1"
 _STATES = (
@@ -39,12 +40,12 @@ def inventory(frame: pd.DataFrame) -> tuple[Table, Table]:
     return _grid(runs[runs["state"] != "foreign"]), _problems(runs)
 
 
-def inventory_text(tables: tuple[Table, Table]) -> str:
-    """Both tables for a terminal."""
+def inventory_text(tables: tuple[Table, Table], *, width: int | None = None) -> str:
+    """Both tables for a terminal of so many columns."""
     grid, problems = tables
     if not grid.rows and not problems.rows:
         return "the experiment has no run; `python cli.py run` makes one\n"
-    shown = [table_text(table) for table in tables if table.rows]
+    shown = [table_text(table, width=width) for table in tables if table.rows]
     return "\n".join(shown if problems.rows else [*shown, "nothing failed, nothing is missing\n"])
 
 
@@ -66,9 +67,9 @@ def _grid(runs: pd.DataFrame) -> Table:
         Column("labelled", "Labelled"),
         Column("strategy", "Strategy"),
         Column("seeds", "Seeds"),
-        Column("models", "Models", "", 0),
+        Column("models", "Models", "", 0, spare=2),
         Column("states", "Runs by state"),
-        Column("last", "Last start"),
+        Column("last", "Last start", spare=1),
     )
     rows = []
     shared = [*GROUP, "ratio_percent", "strategy"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
+from analysis.runs.groups import NOTE_ARMS
 from analysis.stats.statistics import seeds_text
 from analysis.tables.comparison import Comparison
 from analysis.tables.formats import (
@@ -19,12 +22,11 @@ from analysis.tables.formats import (
     table_json,
     table_latex,
     table_markdown,
-    table_text,
-    wrapped,
 )
 from analysis.tables.summary import Judged
+from analysis.tables.terminal import WIDTH, table_text, wrapped
 from cryossl.errors import ConfigError
-from cryossl.evaluation.verdict import COUNT
+from cryossl.evaluation.verdict import COUNT, Criterion, Outcome
 from cryossl.strategy_names import fixes_its_count
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -32,15 +34,24 @@ SCHEMA = "cryossl.comparison/1"
 MET_MARKS = {True: "✓", False: "✗", None: "·"}
 
 
-def render(comparison: Comparison, form: str) -> str:
+ANSWERS: Mapping[Outcome, str] = {
+    "success": "yes",
+    "partial": "in part",
+    "failure": "no",
+    "unknown": "not known",
+}
+
+
+def render(comparison: Comparison, form: str, *, width: int | None = None) -> str:
     """The comparison as text ending in a newline.
 
-    `table` is the short form for a terminal: the note's table, strategies, verdicts, what to do
-    next. `csv` is the table of strategies, one header. `markdown`, `json` and `latex` hold every
-    table. Raises ConfigError for another word.
+    `table` is the short form, for a terminal of `width` columns if one is given: the note's table,
+    strategies, verdicts, the answer to the note's question, what to do next. `csv` is the table of
+    strategies, one header. `markdown`, `json` and `latex` hold every table. Raises ConfigError for
+    another word.
     """
     writers: dict[str, Callable[[Comparison], str]] = {
-        "table": _terminal,
+        "table": lambda one: _terminal(one, width=width),
         "markdown": _markdown,
         "csv": lambda one: table_csv(one.by_ratio),
         "json": _json,
@@ -51,15 +62,20 @@ def render(comparison: Comparison, form: str) -> str:
     return writers[form](comparison)
 
 
-def _terminal(comparison: Comparison) -> str:
+def _terminal(comparison: Comparison, *, width: int | None) -> str:
     tables = [
-        table_text(table)
+        table_text(table, width=width)
         for table in (comparison.note, comparison.by_ratio, comparison.external)
         if table is not None and table.rows
     ]
     by = f" by {comparison.words}" if comparison.second else ""
-    words = [_verdict_lines(comparison.verdicts, by), _faults(comparison), _next(comparison)]
-    return "\n".join(block for block in (_subject(comparison), *tables, *words) if block)
+    words = [
+        _verdict_lines(comparison.verdicts, by, width=width),
+        wrapped(_faults(comparison), width=width, indent="    "),
+        wrapped(answer_lines(comparison.verdicts), width=width, indent="    "),
+    ]
+    subject = wrapped([_subject(comparison).strip()], width=width)
+    return "\n".join(block for block in (subject, *tables, *words) if block)
 
 
 def _subject(comparison: Comparison) -> str:
@@ -67,38 +83,57 @@ def _subject(comparison: Comparison) -> str:
     return f"Data: {comparison.dataset or 'unnamed'}{settings}\n"
 
 
-def _verdict_lines(verdicts: Sequence[Judged], by: str) -> str:
+def _verdict_lines(verdicts: Sequence[Judged], by: str, *, width: int | None) -> str:
     """A line per strategy: outcome, then each criterion with its mark; last, the criteria.
 
-    `by` names the scoring, if there are two.
+    Where the width is too small, the criteria stand below the strategy's name. `by` names the
+    scoring, if there are two.
     """
     if not verdicts:
         return ""
     seeds = {seed_words(judged) for judged in verdicts}
-    names = [f"{judged.ratio_percent:g}% {judged.strategy}" for judged in verdicts]
     lines = [f"Verdict{by}, {seeds.pop()}" if len(seeds) == 1 else f"Verdict{by}", ""]
-    width = max(map(len, names))
+    heads = [
+        f"{TERMINAL_MARKS[judged.verdict.outcome]} {judged.ratio_percent:g}% {judged.strategy}"
+        for judged in verdicts
+    ]
+    head_width = max(map(len, heads))
     most = max((judged.verdict.criteria for judged in verdicts), key=len)
     shorts = [[one.short for one in judged.verdict.criteria] for judged in verdicts]
-    widths = [max(map(len, texts)) for texts in zip_longest(*shorts, fillvalue="")]
-    for judged, name in zip(verdicts, names, strict=True):
+    sizes = [max(map(len, texts)) for texts in zip_longest(*shorts, fillvalue="")]
+    beside = width is None or head_width + 11 + sum(size + 4 for size in sizes) - 2 <= width
+    for judged, head in zip(verdicts, heads, strict=True):
         verdict = judged.verdict
         marks = "  ".join(
             f"{MET_MARKS[one.met]} {one.short.ljust(size)}"
-            for one, size in zip(verdict.criteria, widths, strict=False)
-        )
-        line = (
-            f"{TERMINAL_MARKS[verdict.outcome]} {name.ljust(width)}  {verdict.outcome:8} {marks}"
+            for one, size in zip(verdict.criteria, sizes, strict=False)
         ).rstrip()
-        lines += [line] + ([f"  {'':{width}}  {verdict.remark}"] if verdict.remark else [])
-        lines += [f"  {'':{width}}  {seed_words(judged)}"] if seeds else []
-    text = "wanted: " + "; ".join(f"{one.name} {one.wanted}" for one in most)
+        line = f"{head.ljust(head_width)}  {verdict.outcome:8}"
+        more = [verdict.remark, *([seed_words(judged)] if seeds else [])]
+        if beside:
+            lines.append(f"{line} {marks}".rstrip())
+        else:
+            lines.append(line.rstrip())
+            more = [marks, *more]
+        indent = " " * (head_width + 2) if beside else "    "
+        lines += [
+            part
+            for text in more
+            for part in textwrap.wrap(
+                text, width or WIDTH, initial_indent=indent, subsequent_indent=indent
+            )
+        ]
+    return "\n".join([*lines, wrapped([_wanted(verdicts, most)], width=width)])
+
+
+def _wanted(verdicts: Sequence[Judged], criteria: Sequence[Criterion]) -> str:
+    text = "wanted: " + "; ".join(f"{one.name} {one.wanted}" for one in criteria)
     fixed = dict.fromkeys(
         judged.strategy for judged in verdicts if fixes_its_count(judged.strategy)
     )
-    if fixed and most[-1].name == COUNT:
+    if fixed and criteria[-1].name == COUNT:
         text += f" (not of {', '.join(fixed)}, whose definition fixes it)"
-    return "\n".join([*lines, wrapped([text])])
+    return text
 
 
 def seed_words(judged: Judged) -> str:
@@ -106,30 +141,62 @@ def seed_words(judged: Judged) -> str:
     return f"{seeds_text(judged.verdict.seeds)}: {judged.grade}"
 
 
-def _faults(comparison: Comparison) -> str:
+def _faults(comparison: Comparison) -> list[str]:
     lines = [f"! {fault}" for fault in comparison.faults]
+    if len(lines) > 5:
+        lines[4:] = [f"! and {len(lines) - 4} more; `--format json` lists all"]
     if comparison.others:
         number = len(comparison.others)
-        named = [_subject(other).strip().removeprefix("Data: ") for other in comparison.others[:3]]
         lines.append(
-            f"! {number} other {'group' if number == 1 else 'groups'} of data, settings or code in "
-            f"the store, not mixed in ({'; '.join(named)}{'; ...' * (number > 3)}); "
-            "`--format markdown` shows all"
+            f"! this is group {comparison.group}; {number} other "
+            f"{'group' if number == 1 else 'groups'} of data, settings or code in the store, not "
+            "mixed in; `--group NAME` shows one, `--group list` lists all:"
         )
-    if len(lines) > 6:
-        lines[5:] = [f"! and {len(lines) - 5} more; `--format json` lists all"]
-    return wrapped(lines, indent="    ")
+        lines += [
+            f"  {other.group}  {_subject(other).strip().removeprefix('Data: ')}"
+            + (f", last start {other.started}" if other.started else "")
+            for other in comparison.others[:3]
+        ]
+        lines += [f"  and {number - 3} more"] if number > 3 else []
+    return lines
 
 
-def _next(comparison: Comparison) -> str:
-    """The next steps for class_balanced, or for the last strategy that was judged."""
-    steps = [judged for judged in comparison.verdicts if judged.verdict.next_steps]
-    mine = [judged for judged in steps if judged.strategy == "class_balanced"] or steps[-1:]
-    ratios: dict[str, list[str]] = {}
-    for judged in mine:
-        ratios.setdefault(judged.verdict.next_steps, []).append(f"{judged.ratio_percent:g}%")
-    lines = [f"Next at {' and '.join(found)}: {text}" for text, found in ratios.items()]
-    return wrapped(lines, indent="    ")
+def answer_lines(verdicts: Sequence[Judged]) -> list[str]:
+    """The answer to the note's question for both arms at each ratio, and what to do next.
+
+    The next step is that of the best strategy: of the best outcome, among equals of the highest
+    gain.
+    """
+    asked = [judged for judged in verdicts if judged.verdict.outcome in ANSWERS]
+    ratios = dict.fromkeys(judged.ratio_percent for judged in asked)
+    answers, steps = [], dict[tuple[str, str], list[str]]()
+    for ratio in ratios:
+        here = [judged for judged in asked if judged.ratio_percent == ratio]
+        best = max(here, key=_merit)
+        arms = [judged for judged in here if judged.strategy in NOTE_ARMS.strategies] or [best]
+        told = "; ".join(map(_answer, arms if best in arms else [*arms, best]))
+        answers.append(f"Does self-training help at {ratio:g}%? {told}")
+        if best.verdict.next_steps:
+            steps.setdefault((best.strategy, best.verdict.next_steps), []).append(f"{ratio:g}%")
+    compared = "the better arm, " if len(asked) > len(ratios) else ""
+    return [
+        *answers,
+        *(
+            f"Next at {' and '.join(found)}, from {compared}{strategy}: {text}"
+            for (strategy, text), found in steps.items()
+        ),
+    ]
+
+
+def _answer(judged: Judged) -> str:
+    gain = judged.verdict.criteria[0]
+    shown = "" if gain.value is None else f" ({gain.short} points)"
+    return f"{judged.strategy}: {ANSWERS[judged.verdict.outcome]}{shown}"
+
+
+def _merit(judged: Judged) -> tuple[int, float]:
+    gain = judged.verdict.criteria[0].value
+    return -list(ANSWERS).index(judged.verdict.outcome), -math.inf if gain is None else gain
 
 
 def _markdown(comparison: Comparison) -> str:
@@ -196,9 +263,11 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """The comparison in JSON's types; the schema is docs/schemas/comparison.json."""
     return {
         "dataset": comparison.dataset,
+        "group": comparison.group,
+        "started": comparison.started,
         "settings": comparison.settings,
         "metric": comparison.metric,
-        "tables": {table.name: table_json(table) for table in comparison.tables},
+        "tables": {table.name: table_json(table) for table in comparison.full_tables},
         "verdicts": [_judged_json(judged) for judged in comparison.verdicts],
         "faults": list(comparison.faults),
         "others": [comparison_json(other) for other in comparison.others],

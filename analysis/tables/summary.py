@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.runs.arms import (
     PARTICLE_F1,
@@ -105,14 +105,17 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         Column("strategy", "Strategy"),
         score_column("score", metric),
         Column("gain", "Gain", "points", 2, signed=True),
-        score_column("recall", recall),
-        Column("particle_f1", "Particle F1", "%", 2),
-        Column("pseudo_count", "Pseudo", "", 0),
-        Column("per_labelled", "Per label", "", 2),
-        Column("particle_ratio", "Particles", "%", 2),
-        Column("gap_closed", "Gap closed", "%", 0),
+        replace(score_column("recall", recall), spare=2),
+        Column("particle_f1", "Particle F1", "%", 2, spare=5),
+        Column("pseudo_count", "Pseudo", "", 0, spare=4),
+        Column("per_labelled", "Per label", "", 2, spare=6),
+        Column("particle_ratio", "Particles", "%", 2, spare=3),
+        Column("gap_closed", "Gap closed", "%", 0, spare=1),
         Column("verdict", "Verdict"),
         Column("seeds", "Seeds"),
+        Column("ratio", "Ratio", "%", 2, hidden=True),
+        Column("labelled_count", "Labelled items", "", 0, hidden=True),
+        Column("finished_seeds", "Finished seeds", "", 0, hidden=True),
     )
     rows = []
     for ratio, strategy, group in by_arm(arms):
@@ -139,6 +142,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
                 ),
                 columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids),
                 _seeds_cell(columns[11], group, done),
+                *row_of(columns[12:], (ratio, _labelled_count(group), len(done))),
             )
         )
     table = Table(
@@ -166,6 +170,17 @@ def _zero_notes(arms: Sequence[Arm]) -> list[str]:
         if none_accepted([arm for arm in group if arm.state == "finished"])
     ]
     return [f"gain 0: no student of {listed(names)} was accepted"] if names else []
+
+
+def _labelled_count(group: Sequence[Arm]) -> float | None:
+    """How many items are labelled, if all runs agree."""
+    counts = {
+        model.labelled_count
+        for arm in group
+        for model in arm.iterations
+        if model.labelled_count is not None
+    }
+    return counts.pop() if len(counts) == 1 else None
 
 
 def _no_gap_notes(arms: Sequence[Arm], metric: str) -> list[str]:

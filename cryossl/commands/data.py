@@ -14,6 +14,7 @@ import click
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import DataSet, read_dataset
 from cryossl.errors import DataError
+from cryossl.progress.terminal import echo
 
 _SIZES = ("diameter_px", "diameter_angstrom", "pixel_size_angstrom")
 _READING = ("flip_y", "flip_x", "swap_xy", "scale", "corner")
@@ -46,9 +47,9 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
         }
         click.echo(json.dumps(found, indent=1))
     for fault in () if as_json else faults:
-        click.echo(f"❌ {fault}; {fault.cure}")
+        echo(f"❌ {fault}; {fault.cure}")
     for note in () if as_json else notes:
-        click.echo(f"   {note}")
+        echo(f"   {note}")
     for row in () if as_json else rows:
         ratio = (
             "no labels"
@@ -56,7 +57,7 @@ def check(path: Path, settings: InputSettings, *, as_json: bool) -> None:
             else f"particle ratio {100 * row.particle_ratio:.1f}%"
         )
         diameter = "" if row.diameter_px is None else f", {row.diameter_px:g} px wide"
-        click.echo(
+        echo(
             f"✅ {row.source}: {row.labelled} of {row.micrographs} micrographs labelled, "
             f"{row.particles} particles{diameter}, unlabelled band {row.border_px} px, {ratio}"
         )
@@ -83,7 +84,7 @@ def synthesise(folder: Path, **sizes: int) -> None:
 
     with ProgressConsole(sys.stderr) as console:
         synthetic.synthesise(folder, report=console, **sizes)
-    click.echo(f"wrote {folder}; look at it with `cryossl data show {folder}`")
+    echo(f"wrote {folder}; look at it with `cryossl data show {folder}`")
 
 
 def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
@@ -102,7 +103,7 @@ def fetch(folder: Path, *, url: str | None, sha256: str | None) -> None:
             sha256=sha256,
             report=interruption.after(console),
         )
-    click.echo(f"unpacked into {found}; check it with `cryossl data check {found}`")
+    echo(f"unpacked into {found}; check it with `cryossl data check {found}`")
 
 
 def import_labels(labels: tuple[Path, ...], folder: Path, **options: Any) -> None:
@@ -124,8 +125,8 @@ def import_labels(labels: tuple[Path, ...], folder: Path, **options: Any) -> Non
     with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
         done = run(request, report=interruption.after(console))
     for note in done.notes:
-        click.echo(f"⚠️ {note}")
-    click.echo(
+        echo(f"⚠️ {note}")
+    echo(
         f"✅ {folder}: {done.labelled} labelled micrographs for training, {done.validation} for "
         f"validation, {done.pool} unlabelled, {done.particles} particles; the labels fit at "
         f"{abs(done.found.fits[request.reading]):.1f} standard errors, random places at "
@@ -134,7 +135,7 @@ def import_labels(labels: tuple[Path, ...], folder: Path, **options: Any) -> Non
     )
     start = f"cryossl run --data {shlex.quote(str(folder))}"
     if not done.pool:
-        click.echo(
+        echo(
             f"every micrograph is labelled; to try fewer labels: {start} --ratio 10; to add "
             "unlabelled ones, import with a folder that has them too"
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cryossl.config import Config, fields
+from cryossl.commands.completion import completer
+from cryossl.config import Config, fields, sections
 from cryossl.config_file import load
-from cryossl.setting import default_text
+from cryossl.presets import QUICK, QUICK_SAYS
+from cryossl.progress.terminal import echo
+from cryossl.setting import default_text, limits_text, placeholder
 
 PATH = click.Path(path_type=Path)
 option = partial(click.option, show_default=True)
@@ -19,19 +22,57 @@ _SHORTER = {"register_as": ["--register"]}  # pydantic has an attribute of this 
 json_option = partial(option, "--json", "as_json", is_flag=True)
 
 
+class SettingsCommand(click.Command):
+    """A command that takes all settings: `--help` shows them below the names of their sections."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the command's own options, then the settings of each section."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": []}
+        groups |= {section: [] for section in sections()}
+        for one in self.get_params(ctx):
+            record = one.get_help_record(ctx)
+            if record is not None:
+                section = fields()[one.name][0] if one.name in fields() else "Options"
+                groups[section].append(record)
+        for section, records in groups.items():
+            if records:
+                with formatter.section(section.capitalize()):
+                    if section in sections():
+                        formatter.write_text((sections()[section].__doc__ or "").splitlines()[0])
+                        formatter.write_paragraph()
+                    formatter.write_dl(records)
+
+
 def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of a setting; the command gets its text, or None where it was not typed."""
-    section, field = fields()[name]
+    _, field = fields()[name]
     # `--follow-links` alone means `--follow-links true`.
     alone: dict[str, Any] = {"is_flag": False, "flag_value": "true"}
+    facts = "; ".join(filter(None, (default_text(field) or "none", limits_text(field))))
     return option(
         f"--{name.replace('_', '-')}",
         *_SHORTER.get(name, ()),
         name,
-        metavar="VALUE",
+        metavar=placeholder(field),
         **(alone if field.annotation is bool else {}),
-        help=f"{field.description}  [{section}; {default_text(field) or 'none'}]",
+        shell_complete=completer(name, field),
+        help=f"{field.description}  [default: {facts}]",
     )
+
+
+def quick_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the preset of a demonstration."""
+    return option(
+        "--quick",
+        metavar="[true|false]",
+        type=click.BOOL,
+        is_flag=False,
+        flag_value="true",
+        default=False,
+        show_default=False,
+        help="a demonstration on the embedded data: about two minutes on two cores, "
+        f"{QUICK['least_steps']} steps a training, one student per strategy; other options win",
+    )(command)
 
 
 def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -40,7 +81,15 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
     @wraps(command)
     def configured(config_file: Path | None, *, defaults_yield: bool, **options: Any) -> int | None:
         typed = {name: options.pop(name) for name in fields()}
-        config = config_of(config_file, defaults_yield=defaults_yield, options=typed)
+        quick = options.get("quick", False)
+        if quick:
+            echo(QUICK_SAYS)
+        config = config_of(
+            config_file,
+            defaults_yield=defaults_yield,
+            options=typed,
+            preset=QUICK if quick else None,
+        )
         return command(config, **options)
 
     for name in reversed(fields()):
@@ -62,8 +111,10 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
 
 def store_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the two options that say which tracked runs are meant."""
-    command = option("--experiment", help="MLflow experiment  [cryossl]")(command)
-    return option("--tracking-uri", help="MLflow tracking store  [sqlite:///mlflow.db]")(command)
+    command = option("--experiment", metavar="NAME", help="MLflow experiment  [cryossl]")(command)
+    return option(
+        "--tracking-uri", metavar="URI", help="MLflow tracking store  [sqlite:///mlflow.db]"
+    )(command)
 
 
 def place_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -74,8 +125,35 @@ def place_options(command: Callable[..., None]) -> Callable[..., None]:
     return store_options(command)
 
 
+def choice_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what is compared."""
+    command = option(
+        "--group",
+        metavar="NAME",
+        default="",
+        show_default=False,
+        help="group of comparable runs by its short name; `list` lists them  [the newest that "
+        "holds what is asked]",
+    )(command)
+    command = option(
+        "--views",
+        type=click.Choice((1, 8)),
+        help="scoring that all is by: one view or the mean over eight  [the runs' headline]",
+    )(command)
+    command = option(
+        "--metric", metavar="METRIC", default="test/f1", help="metric of the comparison"
+    )(command)
+    return option(
+        "--ratio", metavar="PERCENT", type=float, help="only this labelled part, in percent"
+    )(command)
+
+
 def config_of(
-    config_file: Path | None, *, defaults_yield: bool, options: dict[str, str | None]
+    config_file: Path | None,
+    *,
+    defaults_yield: bool,
+    options: Mapping[str, str | None],
+    preset: Mapping[str, Any] | None = None,
 ) -> Config:
     """The config of a file and options; prints which filled-in defaults gave way to the file."""
     typed = {name: text for name, text in options.items() if text is not None}
@@ -86,11 +164,12 @@ def config_of(
     )
     if config_file is not None and not str(config_file).strip("."):
         config_file = None  # MLproject passes an empty text where no file was named
-    config, overridden = load(config_file, typed, yielding=defaults)
+    config, overridden = load(config_file, typed, yielding=defaults, preset=preset or {})
     if overridden:
+        given = [str(config_file)] if config_file is not None else []
+        source = " and ".join([*given, *(["--quick"] if preset else [])])
         click.echo(
-            f"from {config_file}: {', '.join(overridden)} (the defaults of MLproject give way to "
-            "it)"
+            f"from {source}: {', '.join(overridden)} (the defaults of MLproject give way to it)"
         )
     return config
 

@@ -28,6 +28,7 @@ from cryossl.picking.results import Result, Results
 from cryossl.picking.stream import Stream
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.interruption import interruptible
+from cryossl.progress.terminal import echo
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
 from cryossl.system.folder_lock import one_at_a_time
@@ -162,7 +163,7 @@ def _model(config: Config, request: Request) -> PickingModel:
     origin = model.description.origin
     f1 = origin.scores.get("validation/particle_f1")
     score = "" if f1 is None else f", particle F1 {100 * f1:.2f} on {origin.chosen_on}"
-    click.echo(
+    echo(
         f"model: {origin.strategy}, iteration {origin.iteration}, {origin.ratio_percent:g}% "
         f"labelled, seed {origin.seed}{score} ({path})"
     )
@@ -248,13 +249,13 @@ def _write(
     write_durably(request.to / SHEET, sheet.encode())
     write_durably(request.to / COUNTS, json.dumps([asdict(row) for row in rows], indent=1).encode())
     total = sum(row.picks for row in rows)
-    click.echo(
+    echo(
         f"{total:,} picks in {len(rows):,} micrographs, score {facts['threshold']} or more; "
         f"look at {request.to / SHEET}"
     )
     doubtful = [row for row in rows if row.doubt]
     if doubtful:
-        click.echo(
+        echo(
             f"⚠ {len(doubtful)} micrographs are doubtful, first: {doubtful[0].name} "
             f"({doubtful[0].doubt}); {request.to / SHEET} lists them"
         )

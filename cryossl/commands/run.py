@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import click
 import yaml
 
+from cryossl.commands.expected_time import range_text, say_expected_time
 from cryossl.config import Config, deciding
 from cryossl.data.coco.dataset import DataSet
 from cryossl.data.splits import Split
@@ -18,15 +19,15 @@ from cryossl.network import device as devices
 from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.picking.packaging import package
 from cryossl.progress.console import ProgressConsole
-from cryossl.progress.eta import duration_text
 from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.narrator import Narrator, narrated
+from cryossl.progress.terminal import echo
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.arms import Arms, Scoring, experiment_of, plan
+from cryossl.selftraining.arms import Arms, Scoring, experiment_of, left_out, plan
 from cryossl.selftraining.estimates import estimate
 from cryossl.selftraining.logged_models import LoggedModels
-from cryossl.selftraining.preflight import require_fit_machine
+from cryossl.selftraining.preflight import finished_strategies, require_fit_machine
 from cryossl.selftraining.recorder import Recorder
 from cryossl.selftraining.result_files import forget_outcome, made_from, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
@@ -37,17 +38,17 @@ from cryossl.tracking.address import store_uri
 from cryossl.tracking.tracker import Tracker
 
 
-def run(config: Config) -> tuple[str, int]:
+def run(config: Config, *, alone: bool = False) -> tuple[str, int]:
     """Run the whole experiment: baseline, arms, tracked runs, result files.
 
-    A second start reuses all that is finished. Returns the experiment's fingerprint, which its
+    A second start reuses all that is finished. `alone`: only the baseline is wanted, so nothing is
+    said of strategies that are left out. Returns the experiment's fingerprint, which its
     tracked runs carry, and the number of entries that the tracking store lacks.
     """
     # A wrong address, and a device or number format that this machine lacks, are refused before
     # data are read.
     store_uri(config.run.tracking_uri)
-    device = devices.resolve(config.training.device)
-    precision = devices.resolve_precision(config.training.precision, device)
+    devices.resolve_precision(config.training.precision, devices.resolve(config.training.device))
     folder = config.run.folder
     phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
     with (
@@ -60,40 +61,19 @@ def run(config: Config) -> tuple[str, int]:
         forget_outcome(folder)
         report = interruption.after(narrator)
         narrator.begin("Load the data")
+        narrator.say(f"   all messages: {narrator.log_path}")
         prepared = _prepare(config, report, on_note=narrator.say)
-        config, split, code = prepared.config, prepared.split, prepared.code
+        config, code = prepared.config, prepared.code
         code.remember(config.run.code_file)
         if said := code.said(keep=config.run.keep_stages):
             narrator.say(said)
-        threads = devices.prepare(
-            device=device,
-            threads=choose_threads(
-                config,
-                tile_px=prepared.store_plan.tile_px,
-                device=device,
-                memory=config.run.threads_file,
-            ),
-        )
-        store = preparation.store_of(prepared.dataset, config, code, report)
-        for note in store.notes:
-            narrator.say(f"   {note}")
-        narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
-        experiment, scoring = experiment_of(
-            config,
-            store,
-            split,
-            code,
-            device=device,
-            precision=precision,
-            report=report,
-            notice=lambda line: narrator.say(f"⚠ {line}"),
-        )
-        narrator.say(
-            "Particle ratio of the labelled part: "
-            f"{100 * store.particle_ratio(split.labelled):.2f}% "
-            f"({device.type}, threads: {threads})"
-        )
-        source = made_from(data=store.key, code=code.present)
+        experiment, scoring, resolved = _experiment(prepared, narrator, report)
+        said = left_out(config.selection.strategies, iterations=config.loop.max_iterations)
+        if said and not alone:
+            narrator.say(f"⚠ {said}")
+        if prepared.unfinished:
+            say_expected_time(experiment, prepared.store_plan, narrator)
+        source = made_from(data=experiment.store.key, code=code.present)
         try:
             missing = _track(
                 config,
@@ -101,7 +81,7 @@ def run(config: Config) -> tuple[str, int]:
                 scoring,
                 narrator,
                 code=code,
-                resolved={"device": str(device), "precision": precision, "threads": threads},
+                resolved=resolved,
             )
         except FailedArmsError as fault:  # the other arms are finished: a sweep gathers them
             write_outcome(folder, fingerprint=fault.experiment, made_from=source)
@@ -113,6 +93,50 @@ def run(config: Config) -> tuple[str, int]:
                 cure="start the store, then `cryossl sync`",
             )
     return experiment.fingerprint(), missing
+
+
+def _experiment(
+    prepared: _Prepared, narrator: Narrator, report: OnProgress
+) -> tuple[Experiment, Scoring, dict[str, object]]:
+    """The experiment over the decoded data, and its scoring; says what it learns from.
+
+    The third value is what the automatic settings of this machine came to.
+    """
+    config, split, code = prepared.config, prepared.split, prepared.code
+    device = devices.resolve(config.training.device)
+    precision = devices.resolve_precision(config.training.precision, device)
+    threads = devices.prepare(
+        device=device,
+        threads=choose_threads(
+            config,
+            tile_px=prepared.store_plan.tile_px,
+            device=device,
+            memory=config.run.threads_file,
+        ),
+    )
+    store = preparation.store_of(prepared.dataset, config, code, report)
+    for note in store.notes:
+        narrator.say(f"   {note}")
+    narrator.say(preparation.parts_text(config, split, tested=prepared.tested))
+    experiment, scoring = experiment_of(
+        config,
+        store,
+        split,
+        code,
+        device=device,
+        precision=precision,
+        report=report,
+        notice=lambda line: narrator.say(f"⚠ {line}"),
+    )
+    narrator.say(
+        "Particle ratio of the labelled part: "
+        f"{100 * store.particle_ratio(split.labelled):.2f}% ({device.type}, threads: {threads})"
+    )
+    return (
+        experiment,
+        scoring,
+        {"device": str(device), "precision": precision, "threads": threads},
+    )
 
 
 @devices.enough_memory()
@@ -138,7 +162,7 @@ def dry_run(config: Config) -> None:
     )
     unit = config.split.label_unit
     click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip())
-    click.echo(
+    echo(
         f"\n{found.labelled + found.unlabelled:,} training {unit}s: {found.labelled:,} labelled "
         f"({preparation.labelled_share(split)}), {found.unlabelled:,} unlabelled; "
         f"at most K = {found.quota:,} class-balanced pseudo-labels\n"
@@ -146,8 +170,8 @@ def dry_run(config: Config) -> None:
         f"{store_plan.tile_px} px"
         f"{preparation.roles_text(config, tested=prepared.tested)}\n"
         f"at most {found.training_steps:,} optimiser steps and {found.predicted_tiles:,} predicted "
-        "tiles: "
-        f"about {duration_text(found.seconds)} on {device.type} (decoding not counted)\n"
+        f"tiles: {range_text(found.least_seconds, found.seconds)} on {device.type} (decoding not "
+        "counted)\n"
         f"at most {found.disk_bytes / 2**20:,.0f} MiB in {config.run.work}"
     )
 
@@ -161,6 +185,7 @@ class _Prepared:
     store_plan: StorePlan
     split: Split
     code: StageCode
+    unfinished: bool
 
     @property
     def tested(self) -> bool:
@@ -179,7 +204,9 @@ def _prepare(config: Config, report: OnProgress, *, on_note: Callable[[str], Non
     config = preparation.with_counted_ratio(config, split)
     code = stage_code(config.run.code_file, keep=config.run.keep_stages)
     require_fit_machine(config, dataset, store_plan, split, code=code)
-    return _Prepared(config, dataset, store_plan, split, code)
+    there = finished_strategies(config, dataset, split, code=code)
+    unfinished = not there or set(there) != set(config.selection.strategies)
+    return _Prepared(config, dataset, store_plan, split, code, unfinished)
 
 
 def _track(

@@ -11,6 +11,7 @@ import click
 
 from cryossl.config import Config
 from cryossl.errors import ConfigError
+from cryossl.progress.terminal import echo
 
 
 def status(folder: Path, *, watch: bool, as_json: bool) -> None:
@@ -22,7 +23,10 @@ def status(folder: Path, *, watch: bool, as_json: bool) -> None:
         found = read_status(folder / STATUS_FILE)
         if watch:
             click.clear()
-        click.echo(json.dumps(status_as_dict(found)) if as_json else render_status(found))
+        if as_json:
+            click.echo(json.dumps(status_as_dict(found)))
+        else:
+            echo(render_status(found))
         if not watch or found.state != "running" or found.alive is False:
             return
         time.sleep(2)
@@ -42,7 +46,10 @@ def doctor(config: Config, *, as_json: bool, fix: bool) -> None:
         device=config.training.device,
         needed_bytes=0,
     )
-    click.echo(json.dumps([asdict(check) for check in checks]) if as_json else render(checks))
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks]))
+    else:
+        echo(render(checks))
     failed = [check.name for check in checks if check.state == "fail"]
     if fix and "tracking" not in failed:
         # Imported after the checks, which report packages that are missing.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-import click
-
 from cryossl.config import Config
 from cryossl.errors import NoExperimentError, TrackingError
+from cryossl.progress.terminal import echo
 from cryossl.redaction import shown
 from cryossl.system.process import process_in
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
@@ -32,7 +31,7 @@ def sync(config: Config) -> None:
     waiting = tracker.backlog(everything=True)
     left = tracker.sync(everything=True) if waiting else 0
     for line in tracker.registered:
-        click.echo(line)
+        echo(line)
     if left:
         raise TrackingError(
             f"{where} lacks {left} of {waiting} entries ({tracker.away or 'it refuses them'})",
@@ -51,7 +50,7 @@ def sync(config: Config) -> None:
             f"as in {run_id} ({names}); sending them again cannot mend that",
             cure="restore the store, or delete these runs in MLflow and start their command again",
         )
-    click.echo(
+    echo(
         f"sent {waiting} entries to {where}"
         if waiting
         else f"{where} has all that {journals} holds for it"
@@ -78,7 +77,7 @@ def reap(config: Config, *, aside: bool = False) -> None:
         ) from None
     for run, ended in unstarted:
         name = run.tags.get("mlflow.runName", "unknown")
-        click.echo(
+        echo(
             f"ended {name} ({run.run_id}): `mlflow run` never started its command"
             if ended
             else f"left {name} ({run.run_id}): `mlflow run` may still make its environment",
@@ -88,26 +87,26 @@ def reap(config: Config, *, aside: bool = False) -> None:
     for run, ended in (one for one in found if one[0].run_id not in never):
         name = run.tags.get("mlflow.runName", "unknown")
         host, process = (text or "unknown" for text in process_in(run.tags)[:2])
-        click.echo(
+        echo(
             f"ended {name} ({run.run_id}): its process {process} is gone"
             if ended
             else f"left {name} ({run.run_id}): process {process} on host {host} may be at work",
             err=aside,
         )
     if not found and not unstarted:
-        click.echo("no run is shown as RUNNING", err=aside)
+        echo("no run is shown as RUNNING", err=aside)
 
 
 def reap_what_there_is(config: Config, *, aside: bool) -> None:
     """As `reap`, but it is no fault if the store or the experiment does not exist yet."""
     path = sqlite_path(store_uri(config.run.tracking_uri))
     if path is not None and not path.exists():
-        click.echo("nothing to end: there is no tracking store yet", err=aside)
+        echo("nothing to end: there is no tracking store yet", err=aside)
         return
     try:
         reap(config, aside=aside)
     except NoExperimentError as error:
-        click.echo(f"nothing to end: {error}", err=aside)
+        echo(f"nothing to end: {error}", err=aside)
 
 
 def _end_unstarted(config: Config) -> list[tuple[StoredRun, bool]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from cryossl.evaluation.metrics import Numbers
 from cryossl.evaluation.scores import Scored, accepted_numbers, gains
 from cryossl.evaluation.verdict import Verdict, judge, measures_of, reference_of
+from cryossl.strategy_names import BASELINE
 
 EIGHT: Literal[8] = 8
 Views = Literal[1, 8]
@@ -140,6 +141,7 @@ def judged_by(
     measures = measures_of(
         of_scoring(final, views),
         of_scoring(baselines[reference], views),
+        supervised=of_scoring(baselines[BASELINE], views),
         pseudo=final if accepted_iteration else tried,
         accepted_iteration=accepted_iteration,
         last_student=None if accepted_iteration else of_scoring(tried, views),

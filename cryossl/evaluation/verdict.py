@@ -37,13 +37,14 @@ Metrics = Mapping[str, float | None]
 class Measures:
     """The measurements of one arm at one seed; scores, gains and ratios are fractions.
 
-    None means not measured. The gains are over the baseline. The pseudo-labels are those of the
+    None means not measured. The gains are over the reference (`reference_of`); `supervised_f1` is
+    that of the supervised baseline. The pseudo-labels are those of the
     accepted student, or of the last student if none was accepted. `accepted_iteration` 0 is the
     baseline itself; `rejected_gain_f1` is then the gain of the last student.
     """
 
     f1: float | None
-    baseline_f1: float | None
+    supervised_f1: float | None
     gain_f1: float | None
     gain_recall: float | None
     particle_ratio: float | None = None
@@ -98,6 +99,7 @@ def measures_of(
     final: Metrics,
     reference: Metrics,
     *,
+    supervised: Metrics,
     pseudo: Metrics,
     accepted_iteration: int,
     last_student: Metrics | None = None,
@@ -107,15 +109,15 @@ def measures_of(
     Args:
         final: of the model that the arm reports; empty where there is none yet.
         reference: of the model that gains are counted from (`reference_of`).
+        supervised: of the supervised baseline, whichever the reference is.
         pseudo: of the pseudo-labels that the arm reports: those of the accepted student, else of
             the last student, else of the selection that found nothing.
         accepted_iteration: iteration of the reported model; 0: the baseline.
         last_student: of the last student, where none was accepted.
     """
-    base = _known(reference.get("test/f1"))
     return Measures(
         f1=_known(final.get("test/f1")),
-        baseline_f1=base,
+        supervised_f1=_known(supervised.get("test/f1")),
         gain_f1=_gain(final, reference, "test/f1"),
         gain_recall=_gain(final, reference, "test/recall"),
         particle_ratio=_known(pseudo.get("pseudo/particle_ratio")),
@@ -397,7 +399,7 @@ def _next_steps(outcome: Outcome, measures: Sequence[Measures], ratio_percent: f
             "loss); if it stays so, report a modest benefit, with its interval over seeds."
         )
     if outcome == "failure":
-        f1 = mean_of(measure.baseline_f1 for measure in measures)
+        f1 = mean_of(measure.supervised_f1 for measure in measures)
         supervised = (
             f" ({100 * f1:.1f}% F1 with {ratio_percent:g}% labels)" if f1 is not None else ""
         )

@@ -4,38 +4,106 @@ from __future__ import annotations
 
 import json
 import statistics
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from cryossl.config import Config
+from cryossl.data.store.store import Store
 from cryossl.network import architecture as networks
 from cryossl.network import device as devices
+from cryossl.network import training
+from cryossl.network.batches import Sampling
+from cryossl.network.checkpoints import Checkpoint
 from cryossl.network.device import Precision
+from cryossl.network.examples import student_batches
 from cryossl.network.losses import segmentation_loss
+from cryossl.progress.events import Progress
+from cryossl.pseudolabels.recipe import Learning
 from cryossl.system.files import write_durably
 
 _CPU = torch.device("cpu")
 _TIMED_CALLS = 3
+TRIAL_STEPS = 12
+_WARM_UP_STEPS = 2
 _ROUNDS = 3
 _CHOICE_SECONDS = 30.0
 _CLEARLY_SLOWER = 1.15
 
 
 def measure_speed(
-    config: Config, *, tile_px: int, device: torch.device, precision: Precision
+    config: Config,
+    *,
+    tile_px: int,
+    device: torch.device,
+    precision: Precision,
+    calls: int = _TIMED_CALLS,
 ) -> tuple[float, float]:
     """Time the config's network on noise, on this machine as it is now.
+
+    The mean of `calls` calls counts, not the median: on a busy machine some of them wait, and so
+    will the steps of a run.
 
     Returns:
         Seconds per optimiser step, and seconds per predicted tile.
     """
     forward, step = _work(config, tile_px=tile_px, device=device, precision=precision)
-    step_seconds = _median_seconds(step, device)
+    step_seconds = _mean_seconds(step, device, calls=calls)
     with torch.inference_mode():
-        return step_seconds, _median_seconds(forward, device) / config.training.batch_size
+        tile_seconds = _mean_seconds(forward, device, calls=max(1, calls // 2))
+    return step_seconds, tile_seconds / config.training.batch_size
+
+
+def trial_step_seconds(
+    config: Config,
+    store: Store,
+    labelled: Sequence[str],
+    *,
+    device: torch.device,
+    precision: Precision,
+) -> float:
+    """Mean seconds per optimiser step of the baseline on its own tiles, over a few steps."""
+    settings, moments = config.training, list[float]()
+
+    def note(_event: Progress) -> None:
+        moments.append(time.perf_counter())
+
+    sampling = Sampling(
+        settings.batch_size,
+        store.tile_px,
+        seed=config.split.seed,
+        iteration=0,
+        shift_px=round(settings.tile_shift * store.tile_px),
+        pinned=device.type == "cuda",
+    )
+    network = networks.build(
+        config.network.model_copy(update={"encoder_weights": "none"}), seed=config.split.seed
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        training.fit(
+            network,
+            student_batches(
+                store, labelled, None, Learning(), sampling=sampling, steps=TRIAL_STEPS
+            ),
+            training.Hyperparameters(
+                steps=TRIAL_STEPS,
+                learning_rate=settings.learning_rate,
+                weight_decay=settings.weight_decay,
+                seed=config.split.seed,
+                iteration=0,
+                precision=precision,
+                validations=1,
+            ),
+            device=device,
+            checkpoint=Checkpoint(Path(folder)),
+            validate=lambda _network: None,
+            report=note,
+            on_epoch=lambda _record: None,
+        )
+    return (moments[-2] - moments[_WARM_UP_STEPS - 1]) / (len(moments) - 1 - _WARM_UP_STEPS)
 
 
 def choose_threads(
@@ -123,10 +191,18 @@ def _earlier_choices(memory: Path) -> dict[str, int]:
     return {name: threads for name, threads in pairs if type(threads) is int}
 
 
+def _mean_seconds(action: Callable[[], object], device: torch.device, *, calls: int) -> float:
+    return statistics.fmean(_timed(action, device, calls=calls))
+
+
 def _median_seconds(
     action: Callable[[], object], device: torch.device, *, calls: int = _TIMED_CALLS
 ) -> float:
-    """Median of a few timed calls, after one call to warm up."""
+    return statistics.median(_timed(action, device, calls=calls))
+
+
+def _timed(action: Callable[[], object], device: torch.device, *, calls: int) -> list[float]:
+    """The seconds of a few calls, after one call to warm up."""
     taken = []
     for _ in range(1 + calls):
         began = time.perf_counter()
@@ -134,4 +210,4 @@ def _median_seconds(
         if device.type == "cuda":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:])
+    return taken[1:]

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ import psutil
 from pydantic import TypeAdapter, ValidationError
 
 from cryossl.errors import StorageError
-from cryossl.progress.eta import Pace, PlannedPhase, duration_text
+from cryossl.progress.eta import Pace, PlannedPhase, Whole, duration_text
 from cryossl.progress.events import Progress
 from cryossl.system.process import lives
 from cryossl.system.user_files import counted_from
@@ -107,6 +107,17 @@ class StatusFile:
         due = time.monotonic() - self._written >= SECONDS_BETWEEN_WRITES
         if due or not same or 0 < event.total <= event.done:
             self._write()
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Take the expected seconds of the planned phases, by title."""
+        self._whole.expect(seconds)
+        self._write()
+
+    def whole(self) -> Whole:
+        """How far the whole run is."""
+        return Whole(
+            self._status.title, self._whole.whole_fraction(), self._whole.whole_seconds_left()
+        )
 
     def message(self, text: str) -> None:
         """Keep a key message; the last twelve are shown."""

@@ -32,25 +32,47 @@ from cryossl.selftraining.models import Evaluator, Inference, Model
 from cryossl.selftraining.recorder import Recorder, Trained
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.selftraining.steps import Experiment, Part
-from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED
+from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED, without_pseudo_labels
 from cryossl.system.stages import Stages
 from cryossl.tracking.run import TrackedRun
 
 _PARTS: tuple[Part, Part] = ("validation", "test")
+TEST_SHARE = 0.05
+"""Cost of the scores on the test part beside that of a training, where nothing better is known."""
 
 
 def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
     """The phases of an invocation in order, for the estimate of the time that is left."""
-    phases = [
-        PlannedPhase("Load the data", share=0.0),
-        PlannedPhase(f"{BASELINE}: training", measured_by="train"),
-    ]
-    for strategy in _ordered(strategies, iterations):
+    phases = [PlannedPhase("Load the data", share=0.0)]
+    for strategy in (BASELINE, *_ordered(strategies, iterations)):
         phases += [
-            PlannedPhase(_title(strategy, number), measured_by="train")
-            for number in range(1, rounds_of(strategy, iterations) + 1)
+            PlannedPhase(phase_title(strategy, number), measured_by="train")
+            for number in _numbers(strategy, iterations)
         ]
+        if not without_pseudo_labels(strategy):
+            phases.append(PlannedPhase(phase_title(strategy, None), share=TEST_SHARE))
     return phases
+
+
+def phase_title(strategy: str, iteration: int | None) -> str:
+    """The title of the phase of an iteration; None: of the models' scores on the test part."""
+    if without_pseudo_labels(strategy):
+        return strategy
+    return f"{strategy}: " + ("test part" if iteration is None else f"iteration {iteration}")
+
+
+def left_out(strategies: Sequence[str], *, iterations: int) -> str:
+    """A sentence on the strategies that no iteration means; "" if there is one."""
+    if iterations or not strategies:
+        return ""
+    return (
+        "max_iterations is 0: the supervised baseline alone is trained, without "
+        f"{', '.join(strategies)}"
+    )
+
+
+def _numbers(strategy: str, iterations: int) -> range:
+    return range(1) if strategy == BASELINE else range(1, rounds_of(strategy, iterations) + 1)
 
 
 class Scoring:
@@ -138,7 +160,7 @@ class Arms:
         FailedArmsError at the end if strategies reached numbers that are not finite; the other
         strategies run all the same.
         """
-        self._narrator.begin(f"{BASELINE}: training")
+        self._narrator.begin(phase_title(BASELINE, 0))
         with self._recorder.iteration(BASELINE, 0) as run:
             model = self._experiment.fit(
                 self._experiment.split.labelled,
@@ -183,6 +205,7 @@ class Arms:
                 )
             finally:
                 self._longest_steps = max(self._longest_steps, steps.longest)
+            self._narrator.begin(phase_title(strategy, None))
             models = [baseline]
             for result in outcome.results[1:]:
                 student, learned = result.model, result.pseudo_labels
@@ -212,7 +235,7 @@ class Arms:
         Either for as many steps as the longest student, or the same under noise, or with all labels
         that there are.
         """
-        self._narrator.begin(_title(strategy, 1))
+        self._narrator.begin(phase_title(strategy, 1))
         if strategy == FULL:
             steps, labelled = self._experiment.most_steps(), self._experiment.all_annotated()
         else:
@@ -280,7 +303,7 @@ class _Steps:
         self, teacher: _Student, unlabelled: tuple[str, ...], iteration: int
     ) -> _PseudoLabels:
         """The teacher labels the pool, and the strategy's recipe selects."""
-        self._narrator.begin(_title(self._strategy, iteration))
+        self._narrator.begin(phase_title(self._strategy, iteration))
         recipe = recipe_for(self._strategy, self._settings.selection, iteration=iteration)
         selected = self._experiment.pseudo_label(teacher.model, unlabelled, recipe)
         self._recorder.report_selection(self._strategy, selected.summary)
@@ -344,10 +367,6 @@ def _counts(evaluation: Evaluation) -> dict[str, Counts]:
 
 def _ordered(strategies: Sequence[str], iterations: int) -> list[str]:
     return sorted(strategies, key=lambda name: name in CONTROLS) if iterations else []
-
-
-def _title(strategy: str, iteration: int) -> str:
-    return f"{strategy}: iteration {iteration}"
 
 
 def _scored(validation: Evaluation, test: Evaluation) -> Scored:

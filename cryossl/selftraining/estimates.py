@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,8 @@ from cryossl.network import architecture as networks
 from cryossl.network.training import steps_for
 from cryossl.pseudolabels.keep_rules import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
-from cryossl.strategy_names import CONTROLS
+from cryossl.selftraining.arms import phase_title
+from cryossl.strategy_names import BASELINE, CONTROLS
 
 # The last, the best, those after one and two thirds, and the journal's copy of the model.
 _COPIES_OF_WEIGHTS = 5
@@ -25,11 +26,16 @@ _COPIES_OF_WEIGHTS = 5
 _WEIGHTS_IN_CHECKPOINTS = 21
 
 
+SECONDS_PER_MODEL = 3.0
+"""Files, pictures and tracked numbers of one trained model, on a core of today."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Counts of a run, and its greatest cost.
 
-    The greatest cost is that of a run that accepts every iteration and keeps every candidate.
+    The greatest cost is that of a run that accepts every iteration and keeps every candidate. The
+    least is that of a run whose strategies end with their first students.
     """
 
     labelled: int
@@ -38,40 +44,90 @@ class Estimate:
     training_steps: int
     predicted_tiles: int
     seconds: float
+    least_seconds: float
     disk_bytes: int
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What one phase of a run costs at most; `iteration` None is that of the test part."""
+
+    strategy: str
+    iteration: int | None
+    steps: int
+    tiles: int
+    models: int = 1
+
+    def seconds(self, *, step_seconds: float, tile_seconds: float) -> float:
+        """Its time from seconds per optimiser step and per predicted tile."""
+        computed = self.steps * step_seconds + self.tiles * tile_seconds
+        return computed + self.models * SECONDS_PER_MODEL
 
 
 def estimate(
     config: Config, store_plan: StorePlan, split: Split, *, step_seconds: float, tile_seconds: float
 ) -> Estimate:
     """The estimate from seconds per optimiser step and per predicted tile, as measured."""
-    per_item = _tiles_per_item(config, store_plan)
-    labelled = sum(per_item[micrograph_of(item)] for item in split.labelled)
-    pool = sum(per_item[micrograph_of(item)] for item in split.unlabelled)
-    settings = config.training
-    iterations = config.loop.max_iterations
-    steps = steps_for(settings, tiles=labelled, student=False)
-    scored = _scored_tiles(config, store_plan, split)
-    predictions = scored
-    for strategy in config.selection.strategies if iterations else ():
-        for iteration in range(1, rounds_of(strategy, iterations) + 1):
-            pseudo = (
-                pool
-                if strategy in CONTROLS
-                else _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
-            )
-            steps += steps_for(settings, tiles=labelled + pseudo, student=True)
-            predictions += scored + (0 if strategy in CONTROLS else pool * _views(strategy, config))
+    costs = list(_costs(config, store_plan, split))
+    first = list(
+        _costs(
+            config.model_copy(
+                update={
+                    "loop": config.loop.model_copy(
+                        update={"max_iterations": min(1, config.loop.max_iterations)}
+                    )
+                }
+            ),
+            store_plan,
+            split,
+        )
+    )
+    speed = {"step_seconds": step_seconds, "tile_seconds": tile_seconds}
     quota = BestPerLabelled(config.selection.max_pseudo_per_labelled).limit(len(split.labelled))
     return Estimate(
         len(split.labelled),
         len(split.unlabelled),
         quota,
-        steps,
-        predictions,
-        steps * step_seconds + predictions * tile_seconds,
+        sum(cost.steps for cost in costs),
+        sum(cost.tiles for cost in costs),
+        sum(cost.seconds(**speed) for cost in costs),
+        sum(cost.seconds(**speed) for cost in first),
         bytes_to_write(config, store_plan, split, store_is_there=False, finished=()),
     )
+
+
+def phase_seconds(
+    config: Config, store_plan: StorePlan, split: Split, *, step_seconds: float, tile_seconds: float
+) -> dict[str, float]:
+    """Title of a phase of `arms.plan` -> its time at most."""
+    return {
+        phase_title(cost.strategy, cost.iteration): cost.seconds(
+            step_seconds=step_seconds, tile_seconds=tile_seconds
+        )
+        for cost in _costs(config, store_plan, split)
+    }
+
+
+def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cost]:
+    """What each phase costs at most."""
+    per_item = _tiles_per_item(config, store_plan)
+    labelled = sum(per_item[micrograph_of(item)] for item in split.labelled)
+    pool = sum(per_item[micrograph_of(item)] for item in split.unlabelled)
+    settings, iterations = config.training, config.loop.max_iterations
+    watched, tested = _scored_tiles(config, store_plan, split)
+    steps = steps_for(settings, tiles=labelled, student=False)
+    yield _Cost(BASELINE, 0, steps, watched + tested)
+    for strategy in config.selection.strategies if iterations else ():
+        if strategy in CONTROLS:
+            steps = steps_for(settings, tiles=labelled + pool, student=True)
+            yield _Cost(strategy, 1, steps, watched + tested)
+            continue
+        rounds = rounds_of(strategy, iterations)
+        for iteration in range(1, rounds + 1):
+            pseudo = _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
+            steps = steps_for(settings, tiles=labelled + pseudo, student=True)
+            yield _Cost(strategy, iteration, steps, watched + pool * _views(strategy, config))
+        yield _Cost(strategy, None, 0, rounds * tested, models=0)
 
 
 def _tiles_per_item(config: Config, store_plan: StorePlan) -> dict[str, int]:
@@ -81,8 +137,8 @@ def _tiles_per_item(config: Config, store_plan: StorePlan) -> dict[str, int]:
     return {one.id: _tiles(one, store_plan) for one in store_plan.micrographs}
 
 
-def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> int:
-    """Tiles that are predicted for the scores of one training.
+def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> tuple[int, int]:
+    """Tiles that are predicted for the scores of one training, and of its model.
 
     Validation is predicted several times during the training. Then validation and test are
     predicted with the last and with the best weights, and with the weights that are the model once
@@ -96,7 +152,7 @@ def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> int:
     passes = 2 * settings.views
     if settings.eight_views and settings.views != EIGHT:
         passes += EIGHT  # of the last weights alone
-    return config.training.validations * validation + passes * (validation + test)
+    return config.training.validations * validation, passes * (validation + test)
 
 
 def _tiles(micrograph: StoredMicrograph, store_plan: StorePlan) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from cryossl.data.splits import chosen_on
 from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import Numbers
+from cryossl.evaluation.scores import checkpoint_numbers
 from cryossl.evaluation.scorings import EIGHT, Scorings, scored_by
 from cryossl.network.checkpoints import load_weights
 from cryossl.network.picking_model import (
@@ -23,6 +24,20 @@ from cryossl.selftraining.steps import Experiment
 
 _SCORES = ("validation/f1", "validation/particle_f1", "test/f1", "test/particle_f1")
 _SCORES_BY_EIGHT = tuple(scored_by(name, EIGHT) for name in _SCORES)
+
+
+def numbers_of(experiment: Experiment, model: Model, scorings: Scorings) -> Numbers:
+    """The scores of a trained model by their tracked names, and what its training took."""
+    return {
+        **scorings.numbers(),
+        "train/steps": model.steps,
+        "time/seconds": model.seconds,
+        **checkpoint_numbers(
+            experiment.evaluate(model, "validation", weights="best"),
+            experiment.evaluate(model, "test", weights="best"),
+            step=model.best_step,
+        ),
+    }
 
 
 def exported(

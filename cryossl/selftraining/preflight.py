@@ -37,11 +37,27 @@ def still_to_write(
 ) -> int:
     """Bytes that this start writes at most, without what an earlier start has written already."""
     there = has_store(dataset, config, code)
-    finished = [
+    finished = finished_strategies(config, dataset, split, code=code)
+    at_most = bytes_to_write(config, store_plan, split, store_is_there=there, finished=finished)
+    stages = Stages(config.run.stages, code=code.present, kept=code.kept)
+    items = list(split.unlabelled)
+    pool = sorted({micrograph_of(item) for item in items})
+    left = stages.size_bytes(
+        "predict", lambda inputs: inputs.get("pool") == pool
+    ) + stages.size_bytes("select", lambda inputs: inputs.get("items") == items)
+    return max(0, at_most - left)
+
+
+def finished_strategies(
+    config: Config, dataset: DataSet, split: Split, *, code: StageCode
+) -> list[str]:
+    """The strategies that an earlier start with the same data, settings and code has finished."""
+    if not has_store(dataset, config, code):
+        return []
+    return [
         name
         for name in config.selection.strategies
-        if there
-        and is_finished(
+        if is_finished(
             config.run.folder,
             strategy=name,
             ratio_percent=config.split.ratio,
@@ -51,11 +67,3 @@ def still_to_write(
             code=code.name,
         )
     ]
-    at_most = bytes_to_write(config, store_plan, split, store_is_there=there, finished=finished)
-    stages = Stages(config.run.stages, code=code.present, kept=code.kept)
-    items = list(split.unlabelled)
-    pool = sorted({micrograph_of(item) for item in items})
-    left = stages.size_bytes(
-        "predict", lambda inputs: inputs.get("pool") == pool
-    ) + stages.size_bytes("select", lambda inputs: inputs.get("items") == items)
-    return max(0, at_most - left)

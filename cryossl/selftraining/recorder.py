@@ -11,7 +11,6 @@ from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
 from cryossl.evaluation.answer import Found, answer_metrics, answer_rows, answer_text
 from cryossl.evaluation.metrics import Counts, Numbers, pooled
-from cryossl.evaluation.scores import checkpoint_numbers
 from cryossl.evaluation.scorings import (
     EIGHT,
     WORDS,
@@ -30,7 +29,7 @@ from cryossl.pseudolabels.selection import Selection
 from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
 from cryossl.selftraining import pictures
-from cryossl.selftraining.export import exported
+from cryossl.selftraining.export import exported, numbers_of
 from cryossl.selftraining.logged_models import LoggedModels
 from cryossl.selftraining.models import Calibration, Model
 from cryossl.selftraining.prepare import data_sets
@@ -156,13 +155,13 @@ class Recorder:
     def report_selection(self, strategy: str, summary: SelectionSummary) -> None:
         """Print the note's key messages and health signs."""
         kind = "class-balanced" if strategy.startswith("class_balanced") else strategy
-        self._narrator.say(
+        self._narrator.detail(
             f"✅ Generated {summary.count} {kind} pseudo-labels of {summary.pool} "
             f"({summary.per_labelled:.1f} per labelled)"
         )
         if summary.particle_ratio is None:
             return
-        self._narrator.say(
+        self._narrator.detail(
             f"   Average particle ratio: {_percent(summary.particle_ratio)}% "
             f"(target: {_percent(summary.target_ratio)}%)"
         )
@@ -173,7 +172,8 @@ class Recorder:
         )
         for sign in signs:
             if sign.good is not None:
-                self._narrator.say(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")
+                show = self._narrator.detail if sign.good else self._narrator.say
+                show(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")
 
     def report_acceptance(
         self,
@@ -186,14 +186,15 @@ class Recorder:
     ) -> None:
         """Print the scores that were compared and whether the student is accepted."""
         before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
+        scores = f"F1 on {self._chosen_on} {_percent(before)} → {_percent(after)}"
         decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
-        self._narrator.say(
-            f"   {strategy} iteration {iteration}: F1 on {self._chosen_on} {_percent(before)} → "
-            f"{_percent(after)}: {decision}"
-        )
+        self._narrator.detail(f"   {strategy} iteration {iteration}: {scores}: {decision}")
+        told = "accepted" if accepted else "not accepted"
+        self._narrator.result(f"{scores}, {told}")
 
     def report_collapse(self, strategy: str, iteration: int, steps: int) -> None:
         """Print that the collapse alarm ended a training."""
+        self._narrator.result("collapsed")
         self._narrator.say(
             f"❌ {strategy} iteration {iteration} collapsed: twice in a row its particle share of "
             "the pool was "
@@ -238,6 +239,7 @@ class Recorder:
         self, arm: TrackedRun, iteration: int, summary: SelectionSummary, selection: Selection
     ) -> None:
         """Record a selection that kept nothing on the arm's run, because there is no student."""
+        self._narrator.result("no pseudo-label was kept, there is no further student")
         self._numbers[arm.key] = selection_numbers(summary, selection, None)
         arm.metrics(self._numbers[arm.key], step=iteration)
 
@@ -246,7 +248,7 @@ class Recorder:
 
         The numbers of its pseudo-labels are those that `selection` has recorded.
         """
-        numbers = self._numbers_of(trained.model, trained.scorings) | self._numbers.get(
+        numbers = numbers_of(self._experiment, trained.model, trained.scorings) | self._numbers.get(
             trained.run.key, {}
         )
         self._numbers[trained.run.key] = numbers
@@ -285,10 +287,12 @@ class Recorder:
                 self._experiment, trained.model, trained.scorings.single
             ).items():
                 run.image(picture, key=f"validation_{place}", step=trained.iteration)
-        self._narrator.say(
-            f"   {strategy}{f' iteration {trained.iteration}' if trained.iteration else ''}: "
-            f"{f1_text(numbers)}"
-        )
+        iteration = f" iteration {trained.iteration}" if trained.iteration else ""
+        self._narrator.detail(f"   {strategy}{iteration}: {f1_text(numbers)}")
+        f1, gain = numbers["test/f1"], numbers.get("gain/f1")
+        short = "" if gain is None else f" ({100 * gain:+.2f})"
+        what = "test" if without_pseudo_labels(strategy) else f"iteration {trained.iteration}"
+        self._narrator.result(f"{what} F1 {_percent(f1)}{short}")
         run.describe(self._description(trained, strategy, numbers))
 
     def close_arm(
@@ -434,18 +438,6 @@ class Recorder:
             arm=arm,
         )
         write_summary(folder, strategy=closed.strategy)
-
-    def _numbers_of(self, model: Model, scorings: Scorings) -> Numbers:
-        return {
-            **scorings.numbers(),
-            "train/steps": model.steps,
-            "time/seconds": model.seconds,
-            **checkpoint_numbers(
-                self._experiment.evaluate(model, "validation", weights="best"),
-                self._experiment.evaluate(model, "test", weights="best"),
-                step=model.best_step,
-            ),
-        }
 
     def _description(self, trained: Trained, strategy: str, numbers: Numbers) -> str:
         if trained.selected is None:

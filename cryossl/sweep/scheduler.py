@@ -133,7 +133,7 @@ class Schedule:
             except CryosslError as error:
                 self._end(planned, error.exit_code, str(error))
                 continue
-            self._narrator.say(
+            self._narrator.detail(
                 f"⏳ {title} is held by {holder}, left by an earlier start; waiting for it"
                 if holder
                 else f"▸ {title}"

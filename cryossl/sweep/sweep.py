@@ -41,7 +41,6 @@ from cryossl.tracking.address import experiment_choice, store_name, store_uri
 from cryossl.tracking.tracker import Tracker
 
 STATE_FILE = "sweep.json"
-SECONDS_BETWEEN_LINES = 30.0
 # A training step costs a forward pass, and a backward pass for inputs and for weights.
 PREDICTIONS_PER_TRAINING = 3
 
@@ -131,9 +130,7 @@ def _run_cells(
     phases = [PlannedPhase("Prepare", share=0.0), PlannedPhase("Run the cells")]
     with (
         one_at_a_time(folder),
-        narrated(
-            folder, name=config.run.name, plan=phases, seconds_between_lines=SECONDS_BETWEEN_LINES
-        ) as narrator,
+        narrated(folder, name=config.run.name, plan=phases) as narrator,
     ):
         narrator.begin("Prepare")
         state = SweepState(folder / STATE_FILE)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -269,6 +270,48 @@ def test_zero_iterations_are_the_supervised_baseline(lab_of_the_run):
     assert shown[1] == f"{100 * baseline['test/f1']:.2f}"
     alone = lab.run("--name", "alone", command="baseline")
     assert (alone.code, re.search(r"supervised: test F1 ([\d.]+)", alone.out)[1]) == (0, shown[1])
+
+
+def test_a_run_of_zero_iterations_says_which_strategies_it_leaves_out(lab_of_the_run):
+    done = lab_of_the_run.run("--max-iterations", "0", "--name", "nothing")
+    assert "supervised baseline alone is trained, without naive, class_balanced" in done.out
+    alone = lab_of_the_run.run("--name", "alone", command="baseline")
+    assert "without naive" not in alone.out
+    typed = lab_of_the_run.run("--name", "alone", "--strategies", "full", command="baseline")
+    assert "without full" in typed.out
+
+
+def test_a_baseline_ends_with_its_score_and_a_command_that_goes_on_from_it(lab_of_the_run):
+    lab = lab_of_the_run
+    done = lab.run("--name", "alone", command="baseline")
+    score = f"{100 * lab.numbers()['naive 0']['test/f1']:.2f}"
+    row = next(line for line in done.out.splitlines() if "supervised  " in line)
+    assert score in row.split()
+    typed = re.search(r"Next: `python cli.py (run .*?)` trains the strategies", done.out)[1]
+    before = sorted(lab.work.glob("stages/train/*"))
+    went_on = lab.call(*shlex.split(typed))
+    assert went_on.code == 0
+    assert sorted(lab.work.glob("stages/train/*")) == before  # the baseline's too
+    assert "class_balanced" in went_on.out
+
+
+def test_quick_sets_short_trainings_over_which_options_win(lab_of_the_run):
+    lab = lab_of_the_run
+    options = "--quick", "--dry-run", "--seed", "3", "--least-steps", "90"
+    done = lab.call("run", *lab.places(), *options)
+    lines = [line.strip() for line in done.out.splitlines()]
+    assert {"least_steps: 90", "max_iterations: 1", "name: quick", "seed: 3"} <= set(lines)
+    assert "a demonstration" in lines[0]
+
+
+def test_the_defaults_of_the_project_file_give_way_to_quick(lab_of_the_run):
+    filled = ("--defaults-yield", "--max-iterations", "3", "--name", "pseudolabel_balanced")
+    lab = lab_of_the_run
+    done = lab.call("run", *lab.places(), *filled, "--quick", "true", "--dry-run")
+    assert "from --quick: max_iterations, name (the defaults of MLproject" in done.out
+    assert "max_iterations: 1" in done.out
+    plain = lab.call("run", *lab.places(), *filled, "--quick", "false", "--dry-run")
+    assert "max_iterations: 3" in plain.out
 
 
 def test_the_dry_run_counts_estimates_and_writes_nothing(lab_of_the_run):

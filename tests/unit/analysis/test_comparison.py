@@ -283,22 +283,41 @@ def test_the_same_data_at_another_place_are_pooled() -> None:
     assert arm(compare(frame(*here, *there)), "naive")["seeds"].text == "2"
 
 
-def test_the_newest_data_come_first_also_with_fewer_strategies() -> None:
-    later = [
+def later(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same runs, as others and a year later."""
+    return [
         row
         | {
             "start_time": pd.Timestamp("2026-01-01", tz="UTC"),
             "run_id": "new" + row["run_id"],
             "cryossl.experiment_fingerprint": "new",
         }
-        for row in tagged(0, data_digest="new")[:2]
+        for row in rows
     ]
-    comparison = compare(frame(*tagged(0, data_digest="old"), *later))
-    assert {row["strategy"].value for row in comparison.by_ratio.records()} == {
-        "supervised",
-        "naive",
-    }
-    assert [other.settings for other in comparison.others] == ["data old"]
+
+
+def test_of_two_groups_with_both_arms_the_newest_comes_first() -> None:
+    rows = tagged(0, data_digest="old"), later(tagged(0, data_digest="new"))
+    comparison = compare(frame(*rows[0], *rows[1]))
+    assert (comparison.settings, [other.settings for other in comparison.others]) == (
+        "data new",
+        ["data old"],
+    )
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_a_newer_group_without_one_of_the_arms_does_not_hide_the_table_of_both(kept: int) -> None:
+    newer = later(tagged(0, data_digest="new")[:kept])
+    comparison = compare(frame(*tagged(0, data_digest="old"), *newer))
+    assert comparison.settings == "data old"
+    assert comparison.note.rows
+    assert [other.settings for other in comparison.others] == ["data new"]
+
+
+def test_without_a_group_of_both_arms_the_newest_with_one_comes_first() -> None:
+    newer = later(tagged(0, data_digest="new")[:2])
+    comparison = compare(frame(*tagged(0, data_digest="old")[:1], *newer))
+    assert comparison.settings == "data new"
 
 
 def test_other_settings_make_a_comparison_of_their_own() -> None:

@@ -277,6 +277,34 @@ def test_an_explanation_refuses_the_options_that_it_would_ignore(option, value):
     assert f"has no use for {option}" in done.err
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--metric", "test/f1"), ("--ratio", "5"), ("--external", "other.csv")]
+)
+def test_a_list_of_groups_refuses_the_options_that_it_would_ignore(option, value):
+    done = typed_commands.call("compare", "--group", "list", option, value)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"has no use for {option}" in done.err
+
+
+def test_a_report_names_the_command_that_lists_groups():
+    done = typed_commands.call("report", "--group", "list")
+    assert (done.code, "`cryossl compare --group list` lists them" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["run", "baseline", "sweep"])
+def test_the_help_of_settings_has_sections_with_choices_and_units(name):
+    said = typed_commands.call(name, "--help").out
+    for part in (
+        "\nTraining:\n",
+        "--tile-px PX",
+        "--ratio PERCENT",
+        "--device [auto|cpu|cuda|mps]",
+    ):
+        assert part in said
+    assert "--border [auto|PX]" in said
+    assert "VALUE" not in said
+
+
 @pytest.mark.parametrize("place", ["", "."])
 def test_a_folder_is_no_output_of_a_report(place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

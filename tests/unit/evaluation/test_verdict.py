@@ -11,7 +11,7 @@ from cryossl.evaluation.verdict import Measures, health, judge, measures_of, ref
 # 258 labelled, target 4%: the note's numbers for a good class-balanced run.
 GOOD = Measures(
     f1=0.725,
-    baseline_f1=0.70,
+    supervised_f1=0.70,
     gain_f1=0.025,
     gain_recall=0.01,
     particle_ratio=0.039,
@@ -35,7 +35,7 @@ def test_the_notes_expected_run_is_a_success() -> None:
 def test_the_notes_naive_run_is_a_failure() -> None:
     naive = Measures(
         f1=0.70,
-        baseline_f1=0.70,
+        supervised_f1=0.70,
         gain_f1=0.0,
         gain_recall=0.0,
         particle_ratio=0.02,
@@ -194,22 +194,24 @@ def test_measures_come_from_metrics_by_their_tracked_names() -> None:
         "pseudo/per_labelled": 2.0,
     }
     reference = {"test/f1": 0.7, "test/recall": 0.7}
-    found = measures_of(final, reference, pseudo=final, accepted_iteration=2)
+    found = measures_of(final, reference, supervised=reference, pseudo=final, accepted_iteration=2)
     assert (found.gain_f1, found.gain_recall) == (pytest.approx(0.025), pytest.approx(0.01))
     assert found == replace(
-        GOOD, baseline_f1=0.7, gain_f1=found.gain_f1, gain_recall=found.gain_recall
+        GOOD, supervised_f1=0.7, gain_f1=found.gain_f1, gain_recall=found.gain_recall
     )
 
 
 def test_what_is_not_finite_was_not_measured() -> None:
     nothing = {"test/f1": float("nan"), "test/recall": None}
-    found = measures_of(nothing, {"test/f1": 0.7}, pseudo={}, accepted_iteration=0)
+    found = measures_of(nothing, {"test/f1": 0.7}, supervised={}, pseudo={}, accepted_iteration=0)
     assert (found.f1, found.gain_f1, found.gain_recall) == (None, None, None)
 
 
 def test_a_rejected_student_is_measured_beside_the_baseline_that_stays() -> None:
     base, student = {"test/f1": 0.7}, {"test/f1": 0.69}
-    found = measures_of(base, base, pseudo=student, accepted_iteration=0, last_student=student)
+    found = measures_of(
+        base, base, supervised=base, pseudo=student, accepted_iteration=0, last_student=student
+    )
     assert found.gain_f1 == 0
     assert found.rejected_gain_f1 == pytest.approx(-0.01)
 
@@ -228,3 +230,13 @@ def test_a_rejected_student_is_measured_beside_the_baseline_that_stays() -> None
 def test_gains_are_counted_from_the_baseline_that_is_best_on_validation(scores, reference) -> None:
     assert reference_of("naive", scores) == reference_of("full", scores) == reference
     assert reference_of("supervised_long", scores) == "supervised"
+
+
+def test_the_supervised_result_to_report_is_that_of_the_baseline_not_of_a_better_reference() -> (
+    None
+):
+    base, reference, final = {"test/f1": 0.60}, {"test/f1": 0.66}, {"test/f1": 0.65}
+    found = measures_of(final, reference, supervised=base, pseudo=final, accepted_iteration=1)
+    verdict = judge([found], strategy="naive", ratio_percent=5)
+    assert verdict.outcome == "failure"
+    assert "60.0% F1 with 5% labels" in verdict.next_steps

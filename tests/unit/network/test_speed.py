@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from small_stores import dataset, make_store
 
 from cryossl.config import Config
 from cryossl.config_file import build
@@ -14,7 +15,10 @@ from cryossl.network.speed import (
     fewest_threads,
     measure_speed,
     step_seconds_by_threads,
+    trial_step_seconds,
 )
+
+__all__ = ["dataset"]
 
 CPU = torch.device("cpu")
 
@@ -96,3 +100,13 @@ def test_cells_of_a_sweep_choose_among_the_cores_that_each_of_them_has(
     assert choose_threads(small(), tile_px=32, device=CPU, memory=memory, most=2) in (1, 2)
     (name,) = json.loads(memory.read_text())
     assert name.endswith("2 cores")
+
+
+def test_a_trial_of_real_steps_measures_their_time_and_leaves_nothing_behind(tmp_path, dataset):
+    store = make_store(dataset, tmp_path / "store")
+    labelled = [item for item, one in store.micrographs.items() if one.particle_count]
+    before, folder = torch.get_rng_state(), sorted(tmp_path.rglob("*"))
+    seconds = trial_step_seconds(small(), store, labelled[:1], device=CPU, precision="fp32")
+    assert 0 < seconds < 10
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sorted(tmp_path.rglob("*")) == folder

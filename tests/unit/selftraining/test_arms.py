@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cryossl.selftraining.arms import plan
+from cryossl.selftraining.arms import left_out, plan
 
 
 def titles(*strategies: str, iterations: int) -> list[str]:
@@ -12,11 +12,13 @@ def titles(*strategies: str, iterations: int) -> list[str]:
 def test_the_plan_is_the_baseline_and_then_each_strategy_by_iterations():
     assert titles("naive", "class_balanced", iterations=2) == [
         "Load the data",
-        "supervised: training",
+        "supervised",
         "naive: iteration 1",
         "naive: iteration 2",
+        "naive: test part",
         "class_balanced: iteration 1",
         "class_balanced: iteration 2",
+        "class_balanced: test part",
     ]
 
 
@@ -25,22 +27,32 @@ def test_the_control_comes_last_and_once_for_it_takes_as_long_as_the_longest_stu
         "naive: iteration 1",
         "naive: iteration 2",
         "naive: iteration 3",
-        "supervised_long: iteration 1",
+        "naive: test part",
+        "supervised_long",
     ]
 
 
 def test_zero_iterations_are_the_baseline_alone():
     assert titles("naive", "supervised_long", iterations=0) == [
         "Load the data",
-        "supervised: training",
+        "supervised",
     ]
 
 
 def test_both_controls_come_last_in_their_own_order_and_online_learning_takes_one_round():
     assert titles("full", "ema_consistency", "supervised_long", "soft", iterations=2)[2:] == [
         "ema_consistency: iteration 1",
+        "ema_consistency: test part",
         "soft: iteration 1",
         "soft: iteration 2",
-        "full: iteration 1",
-        "supervised_long: iteration 1",
+        "soft: test part",
+        "full",
+        "supervised_long",
     ]
+
+
+def test_strategies_that_zero_iterations_leave_out_are_named():
+    said = left_out(("naive", "full"), iterations=0)
+    assert "naive" in said
+    assert "full" in said
+    assert left_out(("naive", "full"), iterations=1) == ""

@@ -9,7 +9,14 @@ from cryossl.config_file import build
 from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.network.architecture import build as build_network
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.estimates import Estimate, bytes_to_write, estimate
+from cryossl.selftraining.arms import plan
+from cryossl.selftraining.estimates import (
+    SECONDS_PER_MODEL,
+    Estimate,
+    bytes_to_write,
+    estimate,
+    phase_seconds,
+)
 
 SIDE = 512
 SCORED_TILES = (
@@ -73,8 +80,9 @@ def test_the_cost_is_steps_and_predictions_by_hand():
     balanced = 3 * 50 * (labelled_tiles + 2 * labelled_tiles) // 4
     assert found.training_steps == baseline + naive + balanced
     assert found.predicted_tiles == 2 * 3 * pool_tiles + (1 + 2 * 3) * SCORED_TILES
+    models = 1 + 2 * 3
     assert found.seconds == pytest.approx(
-        0.5 * found.training_steps + 0.125 * found.predicted_tiles
+        0.5 * found.training_steps + 0.125 * found.predicted_tiles + SECONDS_PER_MODEL * models
     )
     picture = SIDE * SIDE
     store, maps, labels = 2 * 60 * picture, 36 * picture * (1 + 2 * 2), 3 * (36 + 2 * 4) * picture
@@ -83,6 +91,28 @@ def test_the_cost_is_steps_and_predictions_by_hand():
         tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()
     )
     assert found.disk_bytes == store + maps + labels + weights * (5 * (1 + 2 * 3) + 21)
+
+
+def test_the_least_time_is_that_of_one_student_per_strategy_and_the_most_that_of_all():
+    settings: dict[str, object] = {"ratio": 10, "strategies": "naive,class_balanced"}
+    several, one = (estimated(40, max_iterations=number, **settings) for number in (3, 1))
+    assert several.least_seconds == pytest.approx(one.seconds)
+    assert one.least_seconds == pytest.approx(one.seconds)
+    assert several.seconds > 1.5 * several.least_seconds
+
+
+def test_the_times_of_the_phases_add_up_to_that_of_the_run_and_have_the_titles_of_the_plan():
+    config = build({"ratio": 10, "strategies": "naive,ema_consistency,supervised_long"})
+    drawn = store_plan(40)
+    split = preparation.draw(config, drawn.micrographs, tile_px=256)
+    speed = {"step_seconds": 0.5, "tile_seconds": 0.125}
+    phases = phase_seconds(config, drawn, split, **speed)
+    assert sum(phases.values()) == pytest.approx(estimate(config, drawn, split, **speed).seconds)
+    titles = [
+        phase.title
+        for phase in plan(config.selection.strategies, iterations=config.loop.max_iterations)
+    ]
+    assert sorted(phases) == sorted(titles[1:])
 
 
 def to_write(*, store_is_there: bool, finished: tuple[str, ...] = (), **settings: object) -> int:
