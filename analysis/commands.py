@@ -384,7 +384,8 @@ def _log(tracked: TrackedRuns, report: Report, comparison: Comparison, path: Pat
             run.text(table_csv(table), f"tables/{table.name}.csv")
             run.text(table_latex(table), f"tables/{table.name}.tex")
         for name, content in figure_files(report).items():
-            run.binary(content, f"figures/{name}")
+            if not name.endswith(".jpg"):  # a picture is in its own run
+                run.binary(content, f"figures/{name}")
     tracker.sync()
     return run.run_id or f"(not sent yet: {tracker.away})"
 

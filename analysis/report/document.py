@@ -18,7 +18,7 @@ from analysis.tables.formats import (
     table_latex,
     table_markdown,
 )
-from analysis.tables.rendering import verdict_latex, verdict_markdown
+from analysis.tables.rendering import verdict_latex
 from analysis.tables.table import Cell, Table
 from cryossl.pages.page import data_uri, render
 from cryossl.pages.palette import BLUE, VERMILLION, YELLOW
@@ -96,19 +96,26 @@ def markdown(report: Report, *, figures: str) -> str:
     ]
     names = _plot_names(report)
     for section in report.sections:
-        verdicts = "\n".join(map(verdict_markdown, section.comparison.verdicts))
+        main, *plots = (
+            f"### {words(plot.title)}\n\n"
+            f"![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
+            if plot.figure
+            else ""
+            for plot in section.plots
+        )
+        short = section.tables("by_ratio", "note")
+        tables = (
+            table_markdown(table).rstrip()
+            for table in (section.verdicts, *section.comparison.tables)
+            if table.rows and table not in short
+        )
         blocks += [
             f"## {words(section.name)}",
             words(section.comparison.settings),
-            "### Verdict",
-            verdicts,
-            *(table_markdown(table).rstrip() for table in section.comparison.tables),
-        ]
-        blocks += [
-            f"### {words(plot.title)}\n\n"
-            f"![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
-            for plot in section.plots
-            if plot.figure
+            main,
+            *(table_markdown(table).rstrip() for table in short),
+            *tables,
+            *plots,
         ]
     blocks += [
         f"![{words(picture.title)}]({figures}/{name}.jpg)\n\n{words(picture.title)}, run "
@@ -118,16 +125,16 @@ def markdown(report: Report, *, figures: str) -> str:
     blocks += [
         "## Method",
         *map(words, report.methods),
-        _markdown_list("## What failed or is missing", report.missing),
-        _markdown_list("## Origin", [f"{word}: {text}" for word, text in report.facts]),
-        f"## How to reproduce\n\n```\n{report.origin.command.replace('`', '')}\n```",
+        _markdown_list("## Failed or missing", report.missing),
+        _markdown_list("## Provenance", [f"{word}: {text}" for word, text in report.facts]),
+        f"Made again by\n\n```\n{report.origin.command.replace('`', '')}\n```",
     ]
-    tables = (
+    blocks += [
         table_markdown(table).rstrip()
         for table in (report.settings, report.problems, report.runs)
         if table.rows
-    )
-    return "\n\n".join(block for block in (*blocks, *tables) if block) + "\n"
+    ]
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def latex(report: Report, *, figures: str) -> str:
@@ -155,9 +162,9 @@ def latex(report: Report, *, figures: str) -> str:
     tail = [
         r"\section*{Method}",
         "\n\n".join(map(words, report.methods)),
-        r"\section*{What failed or is missing}",
+        r"\section*{Failed or missing}",
         "\n\n".join(map(words, report.missing)) or "Nothing.",
-        r"\section*{Origin}",
+        r"\section*{Provenance}",
         "\n\n".join(words(f"{word}: {text}") for word, text in report.facts),
         rf"Made by \texttt{{{words(report.origin.command)}}}",
         r"\end{document}",

@@ -117,7 +117,11 @@ def build_report(
         runs=_runs([arm for section in sections for arm in section.comparison.arms]),
         problems=inventory(ours)[1],
         facts=(
-            *((f"Data of {one.name}", one.comparison.dataset) for one in sections),
+            *(
+                (f"Data of {one.name}", one.comparison.dataset)
+                for one in sections
+                if one.comparison.dataset != one.name
+            ),
             *_facts(frame, origin),
         ),
         missing=_missing(sections[0], pictures, unreadable, unreachable),

@@ -60,7 +60,8 @@ def test_the_commands_over_a_real_store(in_store, tmp_path):
     content = json.loads(compared.out)
     assert list(faults(content, schema("comparison"))) == []
     assert {row["interval"]["text"] for row in content["tables"]["evidence"]["rows"]} == {
-        "seeds, sources"
+        "seeds, sources",
+        "no student accepted",
     }
 
     listed = call("runs", "--json")
