@@ -162,5 +162,18 @@ def f1_text(numbers: Mapping[str, float | None]) -> str:
     return ", ".join(parts)
 
 
+def summary_by_eight(
+    baseline: Mapping[str, float | None], best: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Test F1 of the supervised baseline and of an arm by eight views; empty if not scored so."""
+    before, after = of_scoring(baseline, EIGHT), of_scoring(best, EIGHT)
+    found = {
+        "baseline_f1": before.get("test/f1"),
+        "f1": after.get("test/f1"),
+        "gain_f1": after.get("gain/f1", 0.0),
+    }
+    return {f"{name}_views8": value for name, value in found.items()} if after else {}
+
+
 def _named(numbers: Mapping[str, float | None]) -> Numbers:
     return {scored_by(name, EIGHT): value for name, value in numbers.items()}

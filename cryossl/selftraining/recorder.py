@@ -20,6 +20,7 @@ from cryossl.evaluation.scorings import (
     f1_text,
     gains_by_scoring,
     judged_by,
+    summary_by_eight,
 )
 from cryossl.evaluation.verdict import Verdict, health
 from cryossl.network.training import EpochRecord
@@ -412,6 +413,8 @@ class Recorder:
                 "stop_reason": closed.stop_reason,
                 "verdict": verdict.outcome,
                 "verdict_reference": reference,
+                "headline_views": self._config.evaluation.headline_views,
+                **summary_by_eight(numbers[0], numbers[best.iteration]),
             },
             "verdict": asdict(verdict),
             "iterations": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -51,6 +52,11 @@ def test_both_scorings_are_tracked_with_sources_particles_and_gains(lab, done):
     assert numbers["gain/f1_views8"] == pytest.approx(
         numbers["test/f1_views8"] - base["test/f1_views8"]
     )
+    (row,) = lab.file("naive_pseudolabel_summary.json")["rows"]
+    assert row["headline_views"] == 1
+    assert row["baseline_f1_views8"] == base["test/f1_views8"]
+    assert row["f1_views8"] == numbers["test/f1_views8"]
+    assert row["gain_f1_views8"] == numbers["gain/f1_views8"]
     logged = {key for (key,) in lab.asked("SELECT DISTINCT key FROM metrics")}
     assert {"test/f1_views8", "accepted/test_f1_views8", "validation/particle_f1_views8"} <= logged
 
@@ -152,10 +158,11 @@ def test_without_eight_views_all_numbers_are_the_same_and_no_training_is_compute
     assert done.code == 0
     trained = stages(lab, "train")
     alone = new_lab()
-    alone.work = lab.work
+    shutil.copytree(lab.work / "stages", alone.work / "stages")
+    shutil.copytree(lab.work / "stores", alone.work / "stores")
     plain = alone.run(*OPTIONS, "--eight-views", "false")
     assert plain.code == 0, plain.err
-    assert stages(lab, "train") == trained
+    assert stages(alone, "train") == trained
     assert "8 views" not in plain.out
     for run, numbers in alone.numbers().items():
         both = lab.numbers()[run]

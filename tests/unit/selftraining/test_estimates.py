@@ -20,8 +20,8 @@ from cryossl.selftraining.estimates import (
 
 SIDE = 512
 SCORED_TILES = (
-    10 * 10 + 2 * 20
-) * 4  # of validation ten times while a network trains, then of both with last and best weights
+    (10 * 10 + 2 * 20 + 8 * 20) * 4
+)  # of validation ten times while a network trains, then of both with last and best weights, then by eight views
 
 
 def store_plan(train: int, *, tile_px: int = 256) -> StorePlan:
