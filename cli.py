@@ -253,7 +253,7 @@ def reap(**options: Any) -> None:
     "formats",
     default="star",
     metavar="LIST",
-    help="of star, particles, box, cbox, csv, topaz, coco, separated by commas",
+    help="of star, particles, box, cbox, csv, topaz, coco, mask, separated by commas",
 )
 @option(
     "--threshold",
@@ -266,6 +266,12 @@ def reap(**options: Any) -> None:
     help="mean number of picks per micrograph, in place of a threshold",
 )
 @option("--max-per-micrograph", "most", type=click.IntRange(1), help="most picks of one micrograph")
+@option(
+    "--min-spacing",
+    type=click.FloatRange(0, 10),
+    default=0.0,
+    help="least distance of two picks, in particle diameters; 0: the picker's own",
+)
 @option("--source", help="source of the model's data set that the micrographs belong to")
 @option(
     "--diameter-angstrom",
@@ -276,7 +282,23 @@ def reap(**options: Any) -> None:
 @option(
     "--pixel-size", type=click.FloatRange(0, min_open=True), help="of the micrographs, in angstrom"
 )
-@option("--flip-y", is_flag=True, help="count rows from the last one in what is written")
+@option(
+    "--flip-y/--no-flip-y",
+    default=None,
+    help="whether rows are counted from the last one in what is written  [as in the labels that "
+    "the model learned from]",
+)
+@option("--jobs", type=click.IntRange(1, 1000), default=1, help="processes or jobs at a time")
+@option(
+    "--executor",
+    type=click.Choice(("local", "slurm")),
+    default="local",
+    help="where they run: processes here, or jobs of a cluster",
+)
+@option(
+    "--slurm", metavar="LIST", help="with --executor slurm: submitit's parameters, NAME=VALUE,..."
+)
+@option("--track/--no-track", default=True, help="record the picking in the tracking store")
 @setting_option("device")
 @setting_option("precision")
 @setting_option("threads")
@@ -284,6 +306,7 @@ def reap(**options: Any) -> None:
 @setting_option("max_megapixels")
 @setting_option("tracking_uri")
 @setting_option("experiment")
+@setting_option("work")
 def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
     """Find the particles of MICROGRAPHS with a trained model, and write them for RELION and others.
 
@@ -297,6 +320,7 @@ def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
         "max_megapixels",
         "tracking_uri",
         "experiment",
+        "work",
     )
     settings = {name: options.pop(name) for name in named}
     config = config_of(None, defaults_yield=False, options=settings)
@@ -305,6 +329,20 @@ def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
     picking.pick(
         config, picking.Request(micrographs, formats=picking.formats_of(formats), **options)
     )
+
+
+@cli.command("pick-part", hidden=True)
+@click.argument("file", type=PATH)
+def pick_part(file: Path) -> None:
+    """Find the candidates of one part of the micrographs, as `pick --jobs` starts it.
+
+    FILE describes the part.
+    """
+    from cryossl.commands import pick_parts
+    from cryossl.network import device as devices
+
+    with devices.enough_memory():
+        pick_parts.run_part(file)
 
 
 @cli.group()

@@ -14,6 +14,7 @@ from cryossl.config_file import load
 from cryossl.setting import default_text
 
 PATH = click.Path(path_type=Path)
+_SECOND_NAMES = {"particle-diameter-angstrom": "diameter-angstrom"}
 option = partial(click.option, show_default=True)
 _SHORTER = {"register_as": ["--register"]}  # pydantic has an attribute of this name
 json_option = partial(option, "--json", "as_json", is_flag=True)
@@ -82,5 +83,9 @@ def config_of(
 
 
 def dashes(token: str) -> str:
-    """Take `--learning_rate`, as `mlflow run -P` writes it, for `--learning-rate`."""
-    return token.replace("_", "-")
+    """Take `--learning_rate`, as `mlflow run -P` writes it, for `--learning-rate`.
+
+    An option may have a second name, which no page shows.
+    """
+    name = token.replace("_", "-")
+    return _SECOND_NAMES.get(name, name)
