@@ -65,25 +65,26 @@ def main(*, micrographs: int = 8, rounds: int = 5) -> dict[str, dict[str, float]
     return found
 
 
-def model_of(*, views: Literal[1, 4, 8]) -> PickingModel:
-    """A model of the default network, not trained: its maps have more maxima than those of one."""
+def model_of(
+    *, views: Literal[1, 4, 8], side_px: int = SIDE_PX, tile_px: int = InputSettings().tile_px
+) -> PickingModel:
+    """A model of the default network, not trained: its maps have more maxima than trained ones."""
     settings = NetworkSettings()
-    height = width = SIDE_PX
     description = Description(
         format=SCHEMA,
         network=settings,
-        tile_px=InputSettings().tile_px,
+        tile_px=tile_px,
         views=views,
         particle_radius_fraction=1.0,
         sources={
             "noise": Source(
-                diameter_px=DIAMETER_PX,
+                diameter_px=min(DIAMETER_PX, side_px / 4),
                 pixel_size_angstrom=None,
                 sizes=(
                     Size(
-                        height_px=height,
-                        width_px=width,
-                        scale=InputSettings().image_px / SIDE_PX,
+                        height_px=side_px,
+                        width_px=side_px,
+                        scale=min(1.0, InputSettings().image_px / side_px),
                     ),
                 ),
             )

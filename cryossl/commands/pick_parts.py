@@ -132,7 +132,10 @@ def find_in_parts(
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             for part in parts:
                 part.look(say)
-            report(Progress("pick", sum(part.done for part in parts), len(named), "micrograph"))
+            # The last micrograph counts as done when the last part has ended.
+            most = len(named) - any(part.running for part in parts)
+            done = min(most, sum(part.done for part in parts))
+            report(Progress("pick", done, len(named), "micrograph"))
     found = _together([part.found() for part in parts])
     shutil.rmtree(place, ignore_errors=True)
     return found
