@@ -67,13 +67,13 @@ def exported(
         pixel_threshold8=scored.threshold8,
         pick_threshold16=scored.pick_threshold16,
         origin=origin,
-        reading=_reading(Path(config.input.data)),
+        reading=label_reading(Path(config.input.data)),
     )
     weights = load_weights(model.stage.folder / f"{config.training.model}.safetensors")
     return PickingModel(description, weights)
 
 
-def _reading(folder: Path) -> LabelReading | None:
+def label_reading(folder: Path) -> LabelReading | None:
     """How the labels of a data folder were read; None if that is not known."""
     try:
         return LabelReading.model_validate(reading_of(folder))
