@@ -66,8 +66,8 @@ def main(*, micrographs: int = 8, rounds: int = 5) -> dict[str, dict[str, float]
             found[label] = _compared(folder, paths, rounds, views=views, threads=threads)
             print(
                 f"  {label}: pick {found[label]['pick']:.2f}, bare {found[label]['bare']:.2f} "
-                f"micrographs/s, ratio {found[label]['ratio']:.2f} (at least {BAR}); CPU seconds of a "
-                f"micrograph {found[label]['pick_cpu_seconds']:.2f} and "
+                f"micrographs/s, ratio {found[label]['ratio']:.2f} (at least {BAR}); CPU seconds "
+                f"each {found[label]['pick_cpu_seconds']:.2f} and "
                 f"{found[label]['bare_cpu_seconds']:.2f}"
             )
     return found

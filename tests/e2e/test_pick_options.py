@@ -115,6 +115,20 @@ def test_the_diameter_may_be_given_by_both_names(place, tmp_path):
     _, second = picked(place, tmp_path / "b", "--particle-diameter-angstrom", "30", *size)
     assert len(first) > 0
     pd.testing.assert_frame_equal(first, second)
+    absent = str(tmp_path / "absent.star")
+    imported = call(
+        *(
+            "data",
+            "import",
+            absent,
+            "--micrographs",
+            str(place / "mics"),
+            "--to",
+            str(tmp_path / "d"),
+        ),
+        *("--particle-diameter-angstrom", "30"),
+    )
+    assert "absent.star" in imported.err
     for command in ("pick", "data import"):
         assert "--particle-diameter" not in call(*command.split(), "--help").out
 
