@@ -23,16 +23,22 @@ from cryossl.commands.options import (
     PATH,
     config_of,
     dashes,
+    executor_options,
     json_option,
     option,
     setting_option,
     settings_options,
+    some_settings,
 )
 from cryossl.config import Config
 from cryossl.errors import CryosslError, lacks_memory
 from cryossl.redaction import hide_in_tracebacks, redacted
 from cryossl.tracking.store.deadline import leave
 
+PICK_SETTINGS = (
+    *("device", "precision", "threads", "batch_size", "max_megapixels"),
+    *("tracking_uri", "experiment", "work"),
+)
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
 
@@ -87,15 +93,7 @@ def baseline(config: Config) -> None:
 )
 @option("--seeds", type=click.IntRange(1, 1000), default=6, help="how many seeds, from --seed on")
 @option("--jobs", type=click.IntRange(1), default=1, help="cells at a time")
-@option(
-    "--executor",
-    type=click.Choice(("local", "slurm")),
-    default="local",
-    help="where cells run: processes here, or jobs of a cluster",
-)
-@option(
-    "--slurm", metavar="LIST", help="with --executor slurm: submitit's parameters, NAME=VALUE,..."
-)
+@executor_options
 @option(
     "--dry-run",
     is_flag=True,
@@ -289,40 +287,15 @@ def reap(**options: Any) -> None:
     "the model learned from]",
 )
 @option("--jobs", type=click.IntRange(1, 1000), default=1, help="processes or jobs at a time")
-@option(
-    "--executor",
-    type=click.Choice(("local", "slurm")),
-    default="local",
-    help="where they run: processes here, or jobs of a cluster",
-)
-@option(
-    "--slurm", metavar="LIST", help="with --executor slurm: submitit's parameters, NAME=VALUE,..."
-)
+@executor_options
 @option("--track/--no-track", default=True, help="record the picking in the tracking store")
-@setting_option("device")
-@setting_option("precision")
-@setting_option("threads")
-@setting_option("batch_size")
-@setting_option("max_megapixels")
-@setting_option("tracking_uri")
-@setting_option("experiment")
-@setting_option("work")
+@some_settings(*PICK_SETTINGS)
 def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
     """Find the particles of MICROGRAPHS with a trained model, and write them for RELION and others.
 
     MICROGRAPHS are pictures, folders of pictures, or STAR files that list micrographs.
     """
-    named = (
-        "device",
-        "precision",
-        "threads",
-        "batch_size",
-        "max_megapixels",
-        "tracking_uri",
-        "experiment",
-        "work",
-    )
-    settings = {name: options.pop(name) for name in named}
+    settings = {name: options.pop(name) for name in PICK_SETTINGS}
     config = config_of(None, defaults_yield=False, options=settings)
     from cryossl.commands import pick as picking
 

@@ -35,6 +35,32 @@ def setting_option(name: str) -> Callable[[Callable[..., Any]], Callable[..., An
     )
 
 
+def some_settings(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of these settings, in this order."""
+
+    def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            command = setting_option(name)(command)
+        return command
+
+    return with_options
+
+
+def executor_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the two options that say where its parts run."""
+    command = option(
+        "--slurm",
+        metavar="LIST",
+        help="with --executor slurm: submitit's parameters, NAME=VALUE,...",
+    )(command)
+    return option(
+        "--executor",
+        type=click.Choice(("local", "slurm")),
+        default="local",
+        help="where they run: processes here, or jobs of a cluster",
+    )(command)
+
+
 def settings_options(command: Callable[..., int | None]) -> Callable[..., int | None]:
     """Give a command an option for each setting; it is called with the config that they make."""
 
