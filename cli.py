@@ -325,10 +325,7 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("path", type=PATH)
-@setting_option("border")
-@setting_option("max_megapixels")
-@setting_option("follow_links")
-@setting_option("particle_radius_fraction")
+@some_settings("border", "max_megapixels", "follow_links", "particle_radius_fraction")
 @json_option(help="print the faults as JSON")
 def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
     """List all faults of a data set at once, then what is in it."""
@@ -426,10 +423,7 @@ def data_import(
 @data.command("show")
 @click.argument("path", type=PATH)
 @option("--to", "folder", type=PATH, default=Path("pictures"), help="folder to write")
-@setting_option("border")
-@setting_option("max_megapixels")
-@setting_option("follow_links")
-@setting_option("particle_radius_fraction")
+@some_settings("border", "max_megapixels", "follow_links", "particle_radius_fraction")
 @option("--count", type=click.IntRange(1), default=6, help="micrographs to draw")
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
     """Draw micrographs with their particles to PNG files."""
