@@ -26,12 +26,14 @@ from cryossl.commands.options import (
     choice_options,
     config_of,
     dashes,
+    executor_options,
     json_option,
     option,
     place_options,
     quick_option,
     setting_option,
     settings_options,
+    some_settings,
     store_options,
 )
 from cryossl.config import Config
@@ -39,6 +41,10 @@ from cryossl.errors import CryosslError
 from cryossl.redaction import hide_in_tracebacks
 from cryossl.tracking.store.deadline import leave
 
+PICK_SETTINGS = (
+    *("device", "precision", "threads", "batch_size", "max_megapixels"),
+    *("tracking_uri", "experiment", "work"),
+)
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 
 
@@ -106,16 +112,7 @@ def baseline(config: Config) -> None:
     default=6,
     help="how many seeds, from --seed on",
 )
-@option("--jobs", metavar="COUNT", type=click.IntRange(1), default=1, help="cells at a time")
-@option(
-    "--executor",
-    type=click.Choice(("local", "slurm")),
-    default="local",
-    help="where cells run: processes here, or jobs of a cluster",
-)
-@option(
-    "--slurm", metavar="LIST", help="with --executor slurm: submitit's parameters, NAME=VALUE,..."
-)
+@executor_options
 @option(
     "--dry-run",
     is_flag=True,
@@ -264,7 +261,7 @@ def reap(**options: Any) -> None:
     "formats",
     default="star",
     metavar="LIST",
-    help="of star, particles, box, cbox, csv, topaz, coco, separated by commas",
+    help="of star, particles, box, cbox, csv, topaz, coco, mask, separated by commas",
 )
 @option(
     "--threshold",
@@ -285,6 +282,13 @@ def reap(**options: Any) -> None:
     type=click.IntRange(1),
     help="most picks of one micrograph",
 )
+@option(
+    "--min-spacing",
+    metavar="DIAMETERS",
+    type=click.FloatRange(0, 10),
+    default=0.0,
+    help="least distance of two picks, in particle diameters; 0: the picker's own",
+)
 @option("--source", help="source of the model's data set that the micrographs belong to")
 @option(
     "--diameter-angstrom",
@@ -304,35 +308,41 @@ def reap(**options: Any) -> None:
     type=click.FloatRange(0, min_open=True),
     help="of the micrographs, per px",
 )
-@option("--flip-y", is_flag=True, help="count rows from the last one in what is written")
-@setting_option("device")
-@setting_option("precision")
-@setting_option("threads")
-@setting_option("batch_size")
-@setting_option("max_megapixels")
-@setting_option("tracking_uri")
-@setting_option("experiment")
+@option(
+    "--flip-y/--no-flip-y",
+    default=None,
+    help="whether rows are counted from the last one in what is written  [as in the labels that "
+    "the model learned from]",
+)
+@executor_options
+@option("--track/--no-track", default=True, help="record the picking in the tracking store")
+@some_settings(*PICK_SETTINGS)
 def pick(micrographs: tuple[Path, ...], formats: str, **options: Any) -> None:
     """Find the particles of MICROGRAPHS with a trained model, and write them for RELION and others.
 
     MICROGRAPHS are pictures, folders of pictures, or STAR files that list micrographs.
     """
-    named = (
-        "device",
-        "precision",
-        "threads",
-        "batch_size",
-        "max_megapixels",
-        "tracking_uri",
-        "experiment",
-    )
-    settings = {name: options.pop(name) for name in named}
+    settings = {name: options.pop(name) for name in PICK_SETTINGS}
     config = config_of(None, defaults_yield=False, options=settings)
     from cryossl.commands import pick as picking
 
     picking.pick(
         config, picking.Request(micrographs, formats=picking.formats_of(formats), **options)
     )
+
+
+@cli.command("pick-part", hidden=True)
+@click.argument("file", type=PATH)
+def pick_part(file: Path) -> None:
+    """Find the candidates of one part of the micrographs, as `pick --jobs` starts it.
+
+    FILE describes the part.
+    """
+    from cryossl.commands import pick_parts
+    from cryossl.network import device as devices
+
+    with devices.enough_memory():
+        pick_parts.run_part(file)
 
 
 @cli.group()
@@ -342,10 +352,7 @@ def data() -> None:
 
 @data.command("check")
 @click.argument("path", type=PATH)
-@setting_option("border")
-@setting_option("max_megapixels")
-@setting_option("follow_links")
-@setting_option("particle_radius_fraction")
+@some_settings("border", "max_megapixels", "follow_links", "particle_radius_fraction")
 @json_option(help="print the faults as JSON")
 def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
     """List all faults of a data set at once, then what is in it."""
@@ -455,10 +462,7 @@ def data_import(
 @data.command("show")
 @click.argument("path", type=PATH)
 @option("--to", "folder", type=PATH, default=Path("pictures"), help="folder to write")
-@setting_option("border")
-@setting_option("max_megapixels")
-@setting_option("follow_links")
-@setting_option("particle_radius_fraction")
+@some_settings("border", "max_megapixels", "follow_links", "particle_radius_fraction")
 @option("--count", type=click.IntRange(1), default=6, help="micrographs to draw")
 def data_show(path: Path, folder: Path, count: int, **options: str | None) -> None:
     """Draw micrographs with their particles to PNG files."""

@@ -16,7 +16,9 @@ import cryossl  # noqa: F401 (bounds the spinning of threads, before a benchmark
 NAMES = (
     "training_speed",
     "prediction_speed",
+    "picking_speed",
     "memory",
+    "picking_memory",
     "tracking",
     "guards",
     "query",

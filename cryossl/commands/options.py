@@ -17,6 +17,7 @@ from cryossl.progress.terminal import echo
 from cryossl.setting import default_text, limits_text, placeholder
 
 PATH = click.Path(path_type=Path)
+_SECOND_NAMES = {"particle-diameter-angstrom": "diameter-angstrom"}
 option = partial(click.option, show_default=True)
 _SHORTER = {"register_as": ["--register"]}  # pydantic has an attribute of this name
 json_option = partial(option, "--json", "as_json", is_flag=True)
@@ -72,6 +73,39 @@ def quick_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=False,
         help="a demonstration on the embedded data: about two minutes on two cores, "
         f"{QUICK['least_steps']} steps a training, one student per strategy; other options win",
+    )(command)
+
+
+def some_settings(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of these settings, in this order."""
+
+    def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(names):
+            command = setting_option(name)(command)
+        return command
+
+    return with_options
+
+
+def executor_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where its parts run, and how many at a time."""
+    command = option(
+        "--slurm",
+        metavar="LIST",
+        help="with --executor slurm: submitit's parameters, NAME=VALUE,...",
+    )(command)
+    command = option(
+        "--executor",
+        type=click.Choice(("local", "slurm")),
+        default="local",
+        help="where they run: processes here, or jobs of a cluster",
+    )(command)
+    return option(
+        "--jobs",
+        metavar="COUNT",
+        type=click.IntRange(1, 1000),
+        default=1,
+        help="processes or jobs at a time",
     )(command)
 
 
@@ -175,5 +209,9 @@ def config_of(
 
 
 def dashes(token: str) -> str:
-    """Take `--learning_rate`, as `mlflow run -P` writes it, for `--learning-rate`."""
-    return token.replace("_", "-")
+    """Take `--learning_rate`, as `mlflow run -P` writes it, for `--learning-rate`.
+
+    An option may have a second name, which no page shows.
+    """
+    name = token.replace("_", "-")
+    return _SECOND_NAMES.get(name, name)

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import numpy as np
 
+from cryossl.commands.pick_parts import Executors, Task, find_in_parts
+from cryossl.commands.pick_run import Record, tracked
 from cryossl.config import Config
-from cryossl.data.images import read_picture, read_size
-from cryossl.errors import ChangedDataError, ConfigError, DataError, StorageError
+from cryossl.errors import ChangedDataError, ConfigError, StorageError
 from cryossl.evaluation.picking import FULL_SCORE
 from cryossl.network import device as devices
-from cryossl.network.picking_model import PickingModel, Scale, probabilities, read
-from cryossl.picking import contact_sheet, outputs
-from cryossl.picking.choice import Choice, expecting, threshold_of
-from cryossl.picking.coordinates import Coordinates
+from cryossl.network.picking_model import LabelReading, PickingModel, read
+from cryossl.picking.choice import Choice, expecting, spaced, threshold_of
+from cryossl.picking.finding import KEPT, Finder, Found, Machine, Scaling
 from cryossl.picking.micrographs import Named, micrographs_of
 from cryossl.picking.model_choice import fetched
-from cryossl.picking.results import Result, Results
-from cryossl.picking.stream import Stream
+from cryossl.picking.results import Results
+from cryossl.picking.writing import FORMATS, MASK, SHEET, Picked, Wanted, Written, write
 from cryossl.progress.console import ProgressConsole
+from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.terminal import echo
-from cryossl.system.digest import digest
-from cryossl.system.files import write_durably
 from cryossl.system.folder_lock import one_at_a_time
-
-SHEET, COUNTS = "picks.html", "counts.json"
-_KEPT = ".results"
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,8 @@ class Request:
     """What is to be picked and how; the fields are the options of the command.
 
     `threshold` is a score in [0, 1], `expected` a mean number of picks per micrograph; at most one
-    of them. `most` limits each micrograph.
+    of them. `most` limits each micrograph; `min_spacing` is in diameters. `flip_y` None is as in
+    the labels that the model learned from.
     """
 
     micrographs: tuple[Path, ...]
@@ -52,11 +46,21 @@ class Request:
     threshold: float | None
     expected: float | None
     most: int | None
+    min_spacing: float
     source: str | None
     diameter_angstrom: float | None
     diameter_px: float | None
     pixel_size: float | None
-    flip_y: bool
+    flip_y: bool | None
+    jobs: int
+    executor: str
+    slurm: str | None
+    track: bool
+
+    @property
+    def scaling(self) -> Scaling:
+        """What it says of the micrographs' scale."""
+        return Scaling(self.source, self.diameter_angstrom, self.diameter_px, self.pixel_size)
 
 
 def pick(config: Config, request: Request) -> None:
@@ -67,49 +71,36 @@ def pick(config: Config, request: Request) -> None:
         ConfigError: two options contradict each other.
         DataError: the model or a list of micrographs cannot be used.
         StorageError: a file cannot be written.
+        TrackingError: the tracking store can never be written as it is.
     """
     _check(request)
-    model = _model(config, request)
+    machine = _machine(config)
+    executors = Executors(request.executor, request.to, machine, slurm=request.slurm)
+    model, path = _model(config, request)
     named = micrographs_of(request.micrographs)
-    _check_scale(model, request, named, max_megapixels=config.input.max_megapixels)
-    device = devices.resolve(config.training.device)
-    precision = devices.resolve_precision(config.training.precision, device)
-    with (
-        devices.enough_memory(),
-        one_at_a_time(request.to),
-        interruptible() as interruption,
-        ProgressConsole(sys.stderr) as console,
-    ):
-        devices.prepare(device=device, threads=config.training.threads or 1)
-        by_path = {one.path: one for one in named}
-        stream = Stream(
-            results := Results(request.to / _KEPT, key=_key(model, request, device=device.type)),
-            partial(
-                probabilities,
-                model.network().to(device),
-                tile_px=model.description.tile_px,
-                batch_size=config.training.batch_size,
-                device=device,
-                precision=precision,
-            ),
-            model.description,
-            scale_of=lambda path, height, width: _scale(
-                model, request, by_path[path], height, width
-            ),
-            max_megapixels=config.input.max_megapixels,
-        )
-        try:
-            faults = stream.pick(list(by_path), report=interruption.after(console))
-        except OSError as error:
-            raise StorageError(
-                f"cannot write below {request.to}: {error.strerror}",
-                cure="free space, or choose another folder with --to",
-            ) from None
-        _write(request, model, [one for one in named if one.path not in faults], results, faults)
-    if faults:
+    request.scaling.require_known(model, named, max_megapixels=machine.max_megapixels)
+    flip_y = _flips(request, model.description.reading)
+    with devices.enough_memory(), one_at_a_time(request.to), _reporting() as report:
+        with tracked(
+            config,
+            request.to,
+            tracks=request.track,
+            asked=_asked(request, flip_y=flip_y),
+            model=model.description,
+        ) as record:
+            found = _found(request, machine, executors, model, path, named, report=report)
+            usable = [one for one in named if one.path not in found.faults]
+            picked = Picked(usable, Results(request.to / KEPT, key=found.key))
+            choice = Choice(_threshold(request, model, picked), request.most, request.min_spacing)
+            wanted = Wanted(request.formats, choice, flip_y, request.pixel_size)
+            facts = _facts(request, model, choice)
+            written = write(request.to, picked, wanted, facts=facts, faults=found.faults)
+            record(Record(written, found.faults, request.to / SHEET, facts))
+        _tell(request, written, facts)
+    if found.faults:
         raise ChangedDataError(
-            f"{len(faults)} of {len(named)} micrographs could not be picked, first: "
-            f"{next(iter(faults.values()))}",
+            f"{len(found.faults)} of {len(named)} micrographs could not be picked, first: "
+            f"{next(iter(found.faults.values()))}",
             cure="mend them and pick again; the others are done",
         )
 
@@ -117,11 +108,10 @@ def pick(config: Config, request: Request) -> None:
 def formats_of(listed: str) -> tuple[str, ...]:
     """The formats in a list as typed. Raises ConfigError for an unknown one."""
     names = tuple(dict.fromkeys(name.strip() for name in listed.split(",") if name.strip()))
-    unknown = [name for name in names if name not in outputs.FORMATS]
+    unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
         raise ConfigError(
-            f"unknown format {(unknown or [listed])[0]!r}",
-            cure=f"known: {', '.join(outputs.FORMATS)}",
+            f"unknown format {(unknown or [listed])[0]!r}", cure=f"known: {', '.join(FORMATS)}"
         )
     return names
 
@@ -135,21 +125,19 @@ def _check(request: Request) -> None:
         )
 
 
-def _check_scale(
-    model: PickingModel, request: Request, named: Sequence[Named], *, max_megapixels: float
-) -> None:
-    """Raise DataError now if the first micrograph that can be read has no scale."""
-    for one in named:
-        try:
-            height_px, width_px = read_size(one.path, max_megapixels=max_megapixels)
-        except DataError:
-            continue
-        _scale(model, request, one, height_px, width_px)
-        return
+def _machine(config: Config) -> Machine:
+    training = config.training
+    return Machine(
+        device=training.device,
+        precision=training.precision,
+        threads=training.threads,
+        batch_size=training.batch_size,
+        max_megapixels=config.input.max_megapixels,
+    )
 
 
-def _model(config: Config, request: Request) -> PickingModel:
-    """Read the model, and say which it is."""
+def _model(config: Config, request: Request) -> tuple[PickingModel, Path]:
+    """Read the model, and say which it is; with its file."""
     try:
         request.to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -167,132 +155,128 @@ def _model(config: Config, request: Request) -> PickingModel:
         f"model: {origin.strategy}, iteration {origin.iteration}, {origin.ratio_percent:g}% "
         f"labelled, seed {origin.seed}{score} ({path})"
     )
-    return model
+    return model, path
 
 
-def _key(model: PickingModel, request: Request, *, device: str) -> str:
-    """Names all that decides candidates, besides the content of the micrographs."""
-    asked = {
-        name: getattr(request, name)
-        for name in ("source", "diameter_angstrom", "diameter_px", "pixel_size")
-    }
-    weights = hashlib.sha256(model.to_bytes()).hexdigest()
-    return digest({"model": weights, "device": device, **asked})[:20]
-
-
-def _scale(
-    model: PickingModel, request: Request, micrograph: Named, height_px: int, width_px: int
-) -> Scale:
-    diameter_px = request.diameter_px
-    if request.diameter_angstrom is not None:
-        pixel_size = request.pixel_size or micrograph.pixel_size_angstrom
-        if pixel_size is None:
-            raise DataError(
-                f"{micrograph.path}: its pixel size is not known",
-                cure="give --pixel-size in angstrom, or a micrographs STAR",
+def _flips(request: Request, reading: LabelReading | None) -> bool:
+    """Whether rows are counted from the last one; says where that is not as one may think."""
+    labels_do = reading is not None and reading.flip_y
+    flips = labels_do if request.flip_y is None else request.flip_y
+    row, other = ("last", "first") if flips else ("first", "last")
+    if request.flip_y is None and labels_do:
+        click.echo(
+            "rows are counted from the last one, as in the labels that the model learned from; "
+            "--no-flip-y counts them from the first one"
+        )
+    elif reading is not None and flips != labels_do:
+        click.echo(
+            f"rows are counted from the {row} one, as asked; in the labels that the model learned "
+            f"from they were counted from the {other} one"
+        )
+    if reading is not None:
+        beside = [
+            words
+            for is_so, words in (
+                (reading.flip_x, "mirrored in x"),
+                (reading.swap_xy, "with x and y exchanged"),
+                (reading.scale != 1, f"scaled by {reading.scale:.6g}"),
+                (reading.corner, "as corners of boxes"),
             )
-        diameter_px = request.diameter_angstrom / pixel_size
-    return model.scale_of(
-        height_px=height_px,
-        width_px=width_px,
-        name=micrograph.path.name,
-        source=request.source,
-        diameter_px=diameter_px,
-    )
+            if is_so
+        ]
+        if beside:
+            click.echo(
+                f"the labels that the model learned from were read {', '.join(beside)}; picks are "
+                "centres in px of the files"
+            )
+    return flips
 
 
-def _write(
+def _asked(request: Request, *, flip_y: bool) -> dict[str, object]:
+    """The params of the tracked run."""
+    return {
+        "pick.micrographs": [str(path) for path in request.micrographs],
+        "pick.model": request.model or "best accepted of the newest experiment",
+        "pick.formats": request.formats,
+        "pick.threshold": request.threshold,
+        "pick.expected": request.expected,
+        "pick.max_per_micrograph": request.most,
+        "pick.min_spacing": request.min_spacing,
+        "pick.source": request.source,
+        "pick.diameter_angstrom": request.diameter_angstrom,
+        "pick.diameter_px": request.diameter_px,
+        "pick.pixel_size": request.pixel_size,
+        "pick.flip_y": flip_y,
+    }
+
+
+@contextmanager
+def _reporting() -> Iterator[OnProgress]:
+    """A report that shows progress on a terminal, and ends the work after a signal."""
+    with interruptible() as interruption, ProgressConsole(sys.stderr) as console:
+        yield interruption.after(console)
+
+
+def _found(
     request: Request,
+    machine: Machine,
+    executors: Executors,
     model: PickingModel,
+    path: Path,
     named: Sequence[Named],
-    results: Results,
-    faults: Mapping[Path, str],
-) -> None:
-    def found() -> Iterator[tuple[Named, Result]]:
-        for one in named:
-            result = results.read(one.path)
-            if result is None:
-                raise StorageError(f"the result of {one.path} is gone", cure="pick again")
-            yield one, result
-
-    choice = Choice(_threshold(request, model, found()), request.most)
-    sizes = {one.pixel_size_angstrom for one in named} | {request.pixel_size}
-    pixel_sizes = {size for size in sizes if size is not None}
-    written = outputs.write_all(
-        request.to,
-        request.formats,
-        lambda: (
-            _coordinates(one, result, choice, flip_y=request.flip_y) for one, result in found()
-        ),
-        pixel_size_angstrom=pixel_sizes.pop() if len(pixel_sizes) == 1 else None,
+    *,
+    report: OnProgress,
+) -> Found:
+    masks = MASK in request.formats
+    if request.jobs == 1 and request.executor == "local":
+        finder = Finder(model, request.scaling, machine, request.to, masks=masks)
+        finder.results.remove_leftovers()
+        return finder.find(named, report=report)
+    return find_in_parts(
+        Task(path, request.scaling, machine, request.to, masks),
+        named,
+        executors.of,
+        jobs=request.jobs,
+        report=report,
+        say=click.echo,
     )
-    rows = [
-        contact_sheet.row_of(one.name, result, picks=len(choice.of(result.picks).scores))
-        for one, result in found()
-    ]
+
+
+def _threshold(request: Request, model: PickingModel, picked: Picked) -> int:
+    if request.threshold is not None:
+        return threshold_of(request.threshold)
+    if request.expected is not None:
+        return expecting(
+            (
+                spaced(result.picks, request.min_spacing * result.diameter_px)
+                for _, result in picked
+            ),
+            request.expected,
+        )
+    return model.description.pick_threshold16
+
+
+def _facts(request: Request, model: PickingModel, choice: Choice) -> dict[str, str]:
+    """The head of the contact sheet."""
     origin = model.description.origin
-    facts = {
+    return {
         "model": request.model or "the best accepted one of the newest experiment",
         "strategy": f"{origin.strategy}, iteration {origin.iteration}, seed {origin.seed}",
         "run": origin.run_key,
         "threshold": f"{choice.threshold16 / FULL_SCORE:.3f}",
-        "written": ", ".join(str(path) for path in written),
     }
-    paths = {one.name: one for one in named}
-    sheet = contact_sheet.page(
-        "Picks",
-        facts,
-        rows,
-        {str(path): why for path, why in faults.items()},
-        lambda row: _picture(paths[row.name], results, choice),
-    )
-    write_durably(request.to / SHEET, sheet.encode())
-    write_durably(request.to / COUNTS, json.dumps([asdict(row) for row in rows], indent=1).encode())
-    total = sum(row.picks for row in rows)
+
+
+def _tell(request: Request, written: Written, facts: dict[str, str]) -> None:
+    sheet = request.to / SHEET
     echo(
-        f"{total:,} picks in {len(rows):,} micrographs, score {facts['threshold']} or more; "
-        f"look at {request.to / SHEET}"
+        f"{written.picks:,} picks in {len(written.rows):,} micrographs, score "
+        f"{facts['threshold']} or more; look at {sheet}"
     )
-    doubtful = [row for row in rows if row.doubt]
-    if doubtful:
+    if doubtful := written.doubtful:
         echo(
             f"⚠ {len(doubtful)} micrographs are doubtful, first: {doubtful[0].name} "
-            f"({doubtful[0].doubt}); {request.to / SHEET} lists them"
+            f"({doubtful[0].doubt}); {sheet} lists them"
         )
-    for path in written:
+    for path in written.files:
         click.echo(f"  {path}")
-
-
-def _threshold(request: Request, model: PickingModel, found: Iterator[tuple[Named, Result]]) -> int:
-    if request.threshold is not None:
-        return threshold_of(request.threshold)
-    if request.expected is not None:
-        return expecting((result.picks for _, result in found), request.expected)
-    return model.description.pick_threshold16
-
-
-def _coordinates(one: Named, result: Result, choice: Choice, *, flip_y: bool) -> Coordinates:
-    picks = choice.of(result.picks)
-    centres = picks.centres.astype(np.float64)
-    if flip_y:
-        centres[:, 0] = result.height_px - centres[:, 0]
-    return Coordinates(
-        one.name,
-        centres,
-        scores=picks.scores / FULL_SCORE,
-        diameters_px=np.full(len(centres), result.diameter_px),
-        picture_px=(result.height_px, result.width_px),
-        pixel_size_angstrom=one.pixel_size_angstrom,
-    )
-
-
-def _picture(one: Named, results: Results, choice: Choice) -> bytes | None:
-    result = results.read(one.path)
-    try:
-        picture = read_picture(one.path, max_megapixels=1e6)
-    except DataError:
-        return None
-    if result is None:
-        return None
-    picks = choice.of(result.picks)
-    return contact_sheet.drawn(picture, picks.centres, diameter_px=result.diameter_px)

@@ -5,6 +5,7 @@ The file is safetensors: the weights, and in its metadata a JSON text of `Descri
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
+from PIL import Image
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -77,6 +79,16 @@ class Origin(Section):
     scores: dict[str, float]
 
 
+class LabelReading(Section):
+    """How `data import` read the coordinates of the labels; see `picking.importing.readings`."""
+
+    flip_y: bool
+    flip_x: bool
+    swap_xy: bool
+    scale: Positive
+    corner: bool
+
+
 class Description(Section):
     """All of a model but its weights.
 
@@ -90,6 +102,8 @@ class Description(Section):
         pixel_threshold8: a pixel is particle from this p8 (1 to 255) up.
         pick_threshold16: a pick counts from this score (0 to 65,535) up.
         origin: run, data, code and scores.
+        reading: of the labels, where `data import` made the data set; None elsewhere, and in files
+            that were written before it was kept.
     """
 
     format: Literal["cryossl-model/1"]
@@ -101,6 +115,11 @@ class Description(Section):
     pixel_threshold8: Annotated[int, Field(ge=1, le=255)]
     pick_threshold16: Annotated[int, Field(ge=0, le=FULL_SCORE)]
     origin: Origin
+    reading: LabelReading | None = None
+
+    def as_text(self) -> str:
+        """The JSON text in the model's file; without a reading it is the text of older versions."""
+        return self.model_dump_json(exclude={"reading"} if self.reading is None else None)
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,7 @@ class PickingModel:
     def to_bytes(self) -> bytes:
         """The content of the model's file."""
         tensors = {name: tensor.detach().contiguous() for name, tensor in self.weights.items()}
-        return save(tensors, metadata={_KEY: self.description.model_dump_json()})
+        return save(tensors, metadata={_KEY: self.description.as_text()})
 
     def scale_of(
         self,
@@ -240,6 +259,24 @@ def picks_of(
     """
     found = pick(p8, radius_px=description.particle_radius_fraction * scale.diameter_px / 2)
     return Picks((found.centres / scale.scale).astype(np.float32), found.scores)
+
+
+def mask_of(
+    p8: UInt8[np.ndarray, "rows columns"],
+    description: Description,
+    *,
+    height_px: int,
+    width_px: int,
+) -> bytes:
+    """A PNG of 8 bits in the size of the file: 255 where a pixel is particle, else 0.
+
+    The map is enlarged before its pixels are compared with the model's pixel threshold.
+    """
+    whole = Image.fromarray(p8).resize((width_px, height_px), Image.Resampling.BILINEAR)
+    mask = np.where(np.asarray(whole) >= description.pixel_threshold8, 255, 0).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(mask).save(stream, format="PNG", compress_level=1)
+    return stream.getvalue()
 
 
 @dataclass(frozen=True, eq=False)

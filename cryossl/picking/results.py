@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
+import platform
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,10 @@ import numpy as np
 
 from cryossl.data.store.file_hashes import FileState
 from cryossl.evaluation.picking import Picks
-from cryossl.system.files import write_durably
+from cryossl.system.files import publish
 
 _FIELDS = ("centres", "scores", "shape", "state", "sha256", "seen")
+_DIGEST_BYTES, _HEX_BYTES = 32, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,8 @@ class Result:
 class Results:
     """The results of one model with one set of scales, below one folder: a file per micrograph.
 
-    `key` names all that decides a result besides the micrograph's content.
+    `key` names all that decides a result besides the micrograph's content. Several processes may
+    write at once, even the same result: each file is that of one of them, and whole.
     """
 
     def __init__(self, folder: Path, *, key: str) -> None:
@@ -71,18 +75,35 @@ class Results:
             sha256=np.array(result.sha256),
             seen=np.array([result.diameter_px, result.contrast], np.float64),  # None is NaN
         )
+        self._keep(self._place(result.path, "npz"), content.getvalue())
+
+    def write_mask(self, path: Path, png: bytes, *, sha256: str) -> None:
+        """Keep the mask of a micrograph whose content has this hash. Raises OSError."""
+        self._keep(self._place(path, "mask"), sha256.encode() + png)
+
+    def mask(self, path: Path, *, sha256: str) -> bytes | None:
+        """The mask of a micrograph with this hash of its content, as PNG; None if none is whole."""
+        body = _whole(self._place(path, "mask"))
+        return body[_HEX_BYTES:] if body and body[:_HEX_BYTES] == sha256.encode() else None
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of killed writers. No other process may be writing."""
+        for path in self._folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _keep(self, place: Path, body: bytes) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        body = content.getvalue()
-        write_durably(self._place(result.path), hashlib.sha256(body).digest() + body)
+        temporary = place.with_name(f".{place.name}.{platform.node()}-{os.getpid()}.tmp")
+        with temporary.open("wb") as stream:
+            stream.write(hashlib.sha256(body).digest() + body)
+            stream.flush()
+            os.fsync(stream.fileno())
+        publish(temporary, place)
 
     def read(self, path: Path) -> Result | None:
         """The result of a micrograph, or None if there is none that is whole."""
-        try:
-            content = self._place(path).read_bytes()
-        except OSError:
-            return None
-        body = content[32:]
-        if hashlib.sha256(body).digest() != content[:32]:
+        body = _whole(self._place(path, "npz"))
+        if body is None:
             return None
         try:
             with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
@@ -102,6 +123,16 @@ class Results:
             contrast=None if math.isnan(contrast) else contrast,
         )
 
-    def _place(self, path: Path) -> Path:
+    def _place(self, path: Path, kind: str) -> Path:
         place = hashlib.sha256(str(path.absolute()).encode(errors="surrogateescape")).hexdigest()
-        return self._folder / f"{place[:24]}.npz"
+        return self._folder / f"{place[:24]}.{kind}"
+
+
+def _whole(place: Path) -> bytes | None:
+    """What `_keep` wrote; None if it is not there or damaged."""
+    try:
+        content = place.read_bytes()
+    except OSError:
+        return None
+    body = content[_DIGEST_BYTES:]
+    return body if hashlib.sha256(body).digest() == content[:_DIGEST_BYTES] else None

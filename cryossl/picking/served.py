@@ -97,7 +97,9 @@ class PickingService(PythonModel):
             precision=self._precision,
         )
         chosen = description.pick_threshold16 if threshold is None else threshold_of(threshold)
-        picks = Choice(chosen, None).of(picks_of(p8, description, scale))
+        picks = Choice(chosen).of(
+            picks_of(p8, description, scale), diameter_px=scale.diameter_px / scale.scale
+        )
         places = Coordinates(name, picks.centres.astype(np.float64))
         values = (number, places.x_index, places.y_index, picks.scores / FULL_SCORE)
         return pd.DataFrame(dict(zip(_COLUMNS, values, strict=True)))

@@ -6,7 +6,8 @@ maxima are sought there too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from jaxtyping import UInt8
 from cryossl.data.images import read_picture
 from cryossl.data.store.file_hashes import FileState, file_state
 from cryossl.errors import ChangedDataError, DataError
-from cryossl.network.picking_model import Description, Scale, picks_of, seen
+from cryossl.network.picking_model import Description, Scale, mask_of, picks_of, seen
 from cryossl.picking.importing.readings import FEWEST, Contrast, Fit
 from cryossl.picking.results import Result, Results
 from cryossl.progress.events import OnProgress, Progress
@@ -64,6 +65,7 @@ class Stream:
         *,
         scale_of: Callable[[Path, int, int], Scale],
         max_megapixels: float,
+        masks: bool = False,
     ) -> None:
         """Connect results and network.
 
@@ -73,7 +75,9 @@ class Stream:
             description: of the model.
             scale_of: (path, height, width in px) -> scale; may raise DataError.
             max_megapixels: largest picture that is opened, in millions of pixels.
+            masks: keep the mask of each micrograph too.
         """
+        self._masks = masks
         self._results, self._predict, self._description = results, predict, description
         self._scale_of, self._max_megapixels = scale_of, max_megapixels
 
@@ -85,25 +89,29 @@ class Stream:
         """
         faults: dict[Path, str] = {}
         done = 0
-        finishing: list[Future[None]] = []
+        finishing: deque[Future[None]] = deque()
         with ThreadPoolExecutor(2) as pool:
             for chunk in _ahead(pool, self._decode, paths):
                 ready = _decoded(chunk, faults)
                 done += len(chunk) - len(ready)
                 report(Progress("pick", done, len(paths), "micrograph"))
-                _wait(finishing)
-                finishing = []
                 for name, p8 in self._predict({name: one.picture for name, one in ready.items()}):
                     finishing.append(pool.submit(self._finish, ready[name], p8))
+                    # Not all of them: the network would stand still until the last one is written.
+                    while len(finishing) > AHEAD:
+                        finishing.popleft().result()
                     done += 1
                     report(Progress("pick", done, len(paths), "micrograph"))
-            _wait(finishing)
+            for future in finishing:
+                future.result()
         return faults
 
     def _decode(self, path: Path) -> _Decoded | None:
         """The micrograph as the network sees it, or None if it has a result already."""
         state = file_state(path)
         known = self._results.read(path)
+        if known is not None and self._lacks_mask(path, known):
+            known = None
         if known is not None and known.state == state:
             return None
         content = _sha256(path)
@@ -117,13 +125,20 @@ class Stream:
         scale = self._scale_of(path, height, width)
         return _Decoded(path, state, content, height, width, scale, seen(picture, scale))
 
+    def _lacks_mask(self, path: Path, known: Result) -> bool:
+        return self._masks and self._results.mask(path, sha256=known.sha256) is None
+
     def _finish(self, one: _Decoded, p8: Picture) -> None:
         picks = picks_of(p8, self._description, one.scale)
         clear = picks.centres[picks.scores >= self._description.pick_threshold16] * one.scale.scale
         contrast = Fit()
-        if 2 <= one.scale.diameter_px <= min(one.picture.shape) / 4:
+        fits = 2 <= one.scale.diameter_px <= min(one.picture.shape) / 4
+        if fits and len(clear) >= FEWEST:
             picture = one.picture.astype(np.float32)
             contrast.add(Contrast(picture, one.scale.diameter_px).at(clear.astype(np.float64)))
+        if self._masks:
+            png = mask_of(p8, self._description, height_px=one.height_px, width_px=one.width_px)
+            self._results.write_mask(one.path, png, sha256=one.sha256)
         self._results.write(
             Result(
                 one.path,
@@ -150,11 +165,6 @@ def _decoded(chunk: _Chunk, faults: dict[Path, str]) -> dict[str, _Decoded]:
             if decoded is not None:
                 ready[str(path)] = decoded
     return ready
-
-
-def _wait(futures: Iterable[Future[None]]) -> None:
-    for future in futures:
-        future.result()
 
 
 def _ahead(

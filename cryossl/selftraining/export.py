@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from cryossl.data.imported import reading_of
 from cryossl.data.splits import chosen_on
 from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import Numbers
@@ -14,6 +18,7 @@ from cryossl.network.checkpoints import load_weights
 from cryossl.network.picking_model import (
     SCHEMA,
     Description,
+    LabelReading,
     Origin,
     PickingModel,
     Size,
@@ -80,9 +85,18 @@ def exported(
         pixel_threshold8=scorings.widest.threshold8,
         pick_threshold16=scorings.widest.pick_threshold16,
         origin=origin,
+        reading=label_reading(Path(config.input.data)),
     )
     weights = load_weights(model.stage.folder / f"{config.training.model}.safetensors")
     return PickingModel(description, weights)
+
+
+def label_reading(folder: Path) -> LabelReading | None:
+    """How the labels of a data folder were read; None if that is not known."""
+    try:
+        return LabelReading.model_validate(reading_of(folder))
+    except ValidationError:
+        return None
 
 
 def _sources(store: Store) -> dict[str, Source]:

@@ -1,11 +1,11 @@
-"""Where the cells of a sweep run: processes of this machine, or jobs of a Slurm cluster."""
+"""Where parts of a command run: processes of this machine, or jobs of a Slurm cluster."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -18,6 +18,8 @@ SECONDS_TO_CHECKPOINT = 60.0
 MINUTES_OF_A_JOB = 24 * 60  # submitit's own default is five
 CPUS_OF_A_JOB = 4
 FAILED = 1
+RUN = ("run", "--config")
+"""The words between `cli.py` and the file of settings, for a cell of a sweep."""
 _LAST_BYTES = 4096
 
 
@@ -52,6 +54,17 @@ class Executor(Protocol):
 class LocalExecutor:
     """Each cell is a process of its own."""
 
+    def __init__(
+        self, verb: Sequence[str] = RUN, *, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """Choose what is started.
+
+        Args:
+            verb: the words between `cli.py` and the file of settings.
+            variables: of the environment, beside those of this process.
+        """
+        self._verb, self._variables = verb, dict(variables or {})
+
     def start(self, settings: Path, log: Path) -> Job:
         """Start the process in a process group of its own.
 
@@ -62,8 +75,8 @@ class LocalExecutor:
             with log.open("wb") as output:
                 return _Process(
                     subprocess.Popen(
-                        command(settings),
-                        env={**environment(os.environ), PARENT_VARIABLE: "1"},
+                        command(settings, self._verb),
+                        env={**environment(os.environ), **self._variables, PARENT_VARIABLE: "1"},
                         stdin=subprocess.PIPE,
                         stdout=output,
                         stderr=subprocess.STDOUT,
@@ -87,6 +100,7 @@ class SlurmExecutor:
         threads: int,
         options: Mapping[str, str | int],
         cluster: str = "slurm",
+        verb: Sequence[str] = RUN,
     ) -> None:
         """Check that jobs can be submitted.
 
@@ -98,6 +112,7 @@ class SlurmExecutor:
             options: submitit's parameters by their names, e.g. slurm_partition, timeout_min,
                 gpus_per_node.
             cluster: submitit's name of the cluster; "local" runs jobs as processes.
+            verb: the words between `cli.py` and the file of settings.
 
         Raises:
             ConfigError: submitit is not installed, this machine has no Slurm, or submitit does not
@@ -116,7 +131,7 @@ class SlurmExecutor:
             "cpus_per_task": threads or CPUS_OF_A_JOB,
             **options,
         }
-        self.cpus = wanted["cpus_per_task"]
+        self.cpus, self._verb = wanted["cpus_per_task"], verb
         try:
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
             self._executor.update_parameters(**wanted)
@@ -134,7 +149,7 @@ class SlurmExecutor:
             return _Submitted(
                 self._executor.submit(
                     subprocess.run,
-                    command(settings.absolute()),
+                    command(settings.absolute(), self._verb),
                     env=environment(os.environ),
                     cwd=Path.cwd(),
                     encoding="utf-8",
@@ -171,9 +186,9 @@ def slurm_options(text: str | None) -> dict[str, str | int]:
     return options
 
 
-def command(settings: Path) -> list[str]:
+def command(settings: Path, verb: Sequence[str] = RUN) -> list[str]:
     """The command line that runs one cell."""
-    return [sys.executable, str(PROJECT / "cli.py"), "run", "--config", str(settings)]
+    return [sys.executable, str(PROJECT / "cli.py"), *verb, str(settings)]
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:

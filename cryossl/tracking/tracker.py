@@ -123,8 +123,12 @@ class Tracker:
         """What has been done to register models, in words."""
         return tuple(self._replay.models.registered.values())
 
-    def invocation(self, *, name: str, tags: Mapping[str, str]) -> TrackedRun:
+    def invocation(
+        self, *, name: str, tags: Mapping[str, str], key: str | None = None
+    ) -> TrackedRun:
         """The parent run of this invocation: the one that `mlflow run` made, else a new one.
+
+        `key`: of an earlier invocation that was killed, whose run goes on, or of the new run.
 
         Runs of this host that the store shows as RUNNING though their process is gone are ended as
         KILLED before, and what killed writers left in the journals is removed.
@@ -133,7 +137,8 @@ class Tracker:
         self._breaker.attempt(self._end_dead)
         run = self.adopt()
         if run is None:
-            run = self.run(f"invocation-{uuid.uuid4().hex}", name=name, parent=None, tags=tags)
+            key = key or f"invocation-{uuid.uuid4().hex}"
+            run = self.run(key, name=name, parent=None, tags=tags)
         else:
             run.tags({**tags, "mlflow.runName": name})
         wanted = os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() in (

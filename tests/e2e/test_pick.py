@@ -42,6 +42,8 @@ def picked(lab, to: Path, *options: str, given: str = "test") -> Done:
         str(to),
         "--tracking-uri",
         f"sqlite:///{lab.database}",
+        "--work",
+        str(lab.work),
         *options,
     )
 
@@ -157,10 +159,10 @@ def test_one_bad_file_is_reported_and_the_rest_go_on(trained, written, tmp_path)
     folder = tmp_path / "micrographs"
     shutil.copytree(trained.data / "test", folder)
     (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    done = call(
-        "pick", str(folder), "--to", str(tmp_path / "p"), "--model", str(written / "model.safetensors"),
-        "--format", "csv",
-    )  # fmt: skip
+    model = str(written / "model.safetensors")
+    done = picked(
+        trained, tmp_path / "p", str(folder), "--model", model, "--format", "csv", given=""
+    )
     assert (done.code, done.err.count("torn.png")) == (4, 1)
     found, expected = (pd.read_csv(each / "picks.csv") for each in (tmp_path / "p", written))
     assert len(found) == len(expected)
@@ -171,7 +173,8 @@ def test_a_killed_call_ends_with_the_files_of_an_undisturbed_one(trained, writte
     command = [
         sys.executable, "cli.py", "pick", str(trained.data / "test"), str(trained.data / "train"),
         "--to", str(tmp_path / "killed"), "--model", str(written / "model.safetensors"),
-        "--format", "csv,star", "--threads", "1",
+        "--format", "csv,star", "--threads", "1", "--work", str(trained.work),
+        "--tracking-uri", f"sqlite:///{trained.database}",
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -215,8 +218,7 @@ def test_what_cannot_be_picked_is_one_line(trained, written, tmp_path, options, 
 
 
 def test_a_place_without_micrographs_is_one_line(trained, written, tmp_path):
-    done = call(
-        "pick", str(tmp_path), "--to", str(tmp_path / "p"), "--model", str(written / "model.safetensors")
-    )  # fmt: skip
+    model = str(written / "model.safetensors")
+    done = picked(trained, tmp_path / "p", str(tmp_path), "--model", model, given="")
     assert (done.code, done.err.strip().count("\n")) == (2, 0)
     assert "no micrograph in" in done.err

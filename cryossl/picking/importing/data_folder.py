@@ -19,6 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from cryossl.data.coco.dataset import scan
+from cryossl.data.imported import IMPORT_FILE
 from cryossl.data.sources import Description, assign, is_plain
 from cryossl.errors import CryosslError, DataError, StorageError
 from cryossl.picking.coordinates import Coordinates
@@ -28,7 +29,6 @@ from cryossl.picking.importing.names import without_uid
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.system.files import filled_aside, sync_folder, write_durably
 
-IMPORT_FILE = "import.json"
 LABELLED_FILE = "labelled.txt"
 
 

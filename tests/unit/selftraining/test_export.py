@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -15,13 +16,15 @@ from small_stores import dataset, make_store  # noqa: F401 (a fixture)
 
 from cryossl.config_file import build
 from cryossl.data.images import read_picture
+from cryossl.data.imported import IMPORT_FILE
 from cryossl.data.splits import Split
 from cryossl.errors import DataError
 from cryossl.evaluation.scores import Scored
 from cryossl.evaluation.scorings import Scorings
 from cryossl.network.picking_model import PickingModel, Scale, picks_of, probabilities, read, seen
+from cryossl.picking.importing.readings import Reading
 from cryossl.progress.events import silent
-from cryossl.selftraining.export import exported
+from cryossl.selftraining.export import exported, label_reading
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
 
@@ -108,6 +111,26 @@ def test_the_scale_comes_from_the_diameter_the_source_or_the_size_of_the_picture
     }.items():
         with pytest.raises(DataError, match=message):
             model.scale_of(**{"height_px": 72, "width_px": 96, **options})
+
+
+@pytest.mark.parametrize(
+    ("content", "flips"),
+    [
+        ({"reading": dataclasses.asdict(Reading(flip_y=True, scale=2.0))}, True),
+        ({"reading": dataclasses.asdict(Reading())}, False),
+        ({"reading": {"flip_y": True}}, None),
+        ({"reading": "as they are"}, None),
+        ([], None),
+        (None, None),
+    ],
+    ids=["flipped", "plain", "torn", "text", "list", "no file"],
+)
+def test_how_labels_were_read_is_taken_from_the_data_folder(tmp_path, content, flips):
+    if content is not None:
+        (tmp_path / IMPORT_FILE).write_text(json.dumps(content))
+    found = label_reading(tmp_path)
+    assert (None if found is None else found.flip_y) == flips
+    assert found is None or found.model_dump() == content["reading"]
 
 
 def rewritten(path: Path, change) -> None:
