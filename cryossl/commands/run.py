@@ -214,9 +214,9 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: 
         try:
             Arms(experiment, recorder, narrator).run()
         except FailedArmsError:
-            models.register()
+            _register(models, narrator)
             raise
-        models.register()
+        _register(models, narrator)
     missing = tracker.sync()
     for line in tracker.registered:
         narrator.say(f"✅ {line}")
@@ -226,3 +226,8 @@ def _track(config: Config, experiment: Experiment, narrator: Narrator, *, code: 
             "them"
         )
     return missing
+
+
+def _register(models: LoggedModels, narrator: Narrator) -> None:
+    if said := models.register():
+        narrator.say(said)
