@@ -69,7 +69,7 @@ def _best_of_newest(uri: str, experiment: str, say: Callable[[str], object]) -> 
     )
     best = best_of(
         [
-            (row.get("cryossl.strategy"), {name: row.get(name) for name in METRICS})
+            (str(row.get("cryossl.strategy")), {name: row.get(name) for name in METRICS})
             for row in models
         ],
         fitted=_is_fitted(uri, experiment, newest),
