@@ -116,7 +116,7 @@ def assert_identity(folder: Path, given: list[Coordinates], pictures: Path, form
         np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:] / 2, one.centres, atol=0.01)
         if not sized:
             np.testing.assert_allclose(boxes[:, 2], one.diameters_px, atol=0.01)
-    everything = {path.name for path in pictures.rglob("*") if path.is_file()}
+    everything = {path.name for path in pictures.rglob("*") if path.suffix in (".jpg", ".png")}
     parts = (dataset.train, dataset.validation)
     assert {Path(one.id).name for part in parts for one in part.micrographs} == everything
 

@@ -82,7 +82,7 @@ def test_every_format_holds_the_same_picks(written):
     )
 
 
-@pytest.mark.parametrize("file", ["picks.csv", "picks.tsv", "particles.star"])
+@pytest.mark.parametrize("file", ["picks.csv", "picks.txt", "particles.star"])
 def test_particle_f1_of_the_written_picks_is_the_logged_one(trained, written, file):
     """Scored by scipy's matching, from the file and the annotations alone."""
     truths = read_truths(trained.data / "annotations" / "instances_test.json")
