@@ -145,7 +145,11 @@ def _model(config: Config, request: Request) -> tuple[PickingModel, Path]:
             f"cannot make {request.to}: {error.strerror}", cure="choose another folder with --to"
         ) from None
     path = fetched(
-        request.model, request.to, uri=config.run.tracking_uri, experiment=config.run.experiment
+        request.model,
+        request.to,
+        uri=config.run.tracking_uri,
+        experiment=config.run.experiment,
+        say=click.echo,
     )
     model = read(path)
     origin = model.description.origin

@@ -251,10 +251,10 @@ def _track(
         try:
             Arms(experiment, scoring, recorder, narrator).run()
         except FailedArmsError:
-            models.register()
+            _register(models, narrator)
             recorder.answer()
             raise
-        models.register()
+        _register(models, narrator)
         recorder.answer()
     missing = tracker.sync()
     for line in tracker.registered:
@@ -268,3 +268,8 @@ def _track(
             "them"
         )
     return missing
+
+
+def _register(models: LoggedModels, narrator: Narrator) -> None:
+    if said := models.register():
+        narrator.say(said)

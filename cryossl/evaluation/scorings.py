@@ -29,17 +29,6 @@ _F1_WORDS: tuple[tuple[Views, str], ...] = ((1, "test F1"), (EIGHT, "by eight vi
 _SCORED = ("test", "validation", "gain", "accepted", "threshold")
 _PSEUDO_LABEL_THRESHOLDS = ("threshold/particle", "threshold/background")
 
-RANKING = (
-    "validation/particle_f1_views8",
-    "validation/particle_f1",
-    "validation/f1_views8",
-    "validation/f1",
-)
-"""What tells the best of several models: the first of these metrics that they have.
-
-By eight views first, because a model that was scored so picks so.
-"""
-
 
 def scored_by(metric: str, views: Views) -> str:
     """The name of a metric under a scoring: `test/f1` -> `test/f1_views8`.

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryossl.data.images import picture_format
 from cryossl.errors import DataError
 from cryossl.picking.formats import relion
+from cryossl.picking.project import named_file, pictures_in
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Named:
 def micrographs_of(given: Sequence[Path]) -> list[Named]:
     """The micrographs, in the order of their names.
 
-    Of a folder, every file whose first bytes are those of a picture; a file that is named is taken
-    whatever it holds, so that a damaged one is reported.
+    Of a folder, the pictures in it and in its folders; a file that is named is taken whatever it
+    holds, so that a damaged one is reported.
 
     Raises DataError if there is none, one is missing, or two would be written to one place.
     """
@@ -52,37 +52,17 @@ def micrographs_of(given: Sequence[Path]) -> list[Named]:
 
 def _below(path: Path) -> Iterator[Named]:
     if path.is_dir():
-        inner = sorted(Path(entry.path) for entry in os.scandir(path) if entry.is_file())
-        yield from (Named(file, _name(file)) for file in inner if is_picture(file))
+        yield from (Named(file, _name(file, below=path)) for file in pictures_in(path))
     elif path.suffix == ".star":
-        project = path.absolute().parent
         for name, pixel_size in relion.read_micrographs(path):
-            yield Named(_from_project(name, project, star=path), name, pixel_size)
+            yield Named(named_file(name, path, what="micrograph"), name, pixel_size)
     elif path.exists():
-        yield Named(path, _name(path))
+        yield Named(path, _name(path, below=path.parent))
     else:
         raise DataError(f"{path}: no such file or folder", cure="check the path")
 
 
-def _name(path: Path) -> str:
-    """The path from the current folder, or the file's name alone if it lies elsewhere."""
+def _name(path: Path, *, below: Path) -> str:
+    """The path from the current folder, or `below` the given one if it lies elsewhere."""
     place, here = Path(os.path.normpath(path.absolute())), Path.cwd()
-    return str(place.relative_to(here)) if place.is_relative_to(here) else place.name
-
-
-def _from_project(name: str, folder: Path, *, star: Path) -> Path:
-    """The file of a name in a STAR file: names start at the project, some folder above the file."""
-    for above in (Path.cwd(), folder, *folder.parents):
-        if (above / name).exists():
-            return above / name
-    raise DataError(
-        f"{star}: the micrograph {name[:200]!r} is missing", cure="run from the RELION project"
-    )
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the first bytes of a file are those of a picture."""
-    try:
-        return picture_format(path) is not None
-    except OSError:
-        return False
+    return str(place.relative_to(here) if place.is_relative_to(here) else path.relative_to(below))

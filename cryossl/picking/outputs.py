@@ -22,7 +22,7 @@ EACH: Mapping[str, tuple[str, Callable[[Coordinates], str]]] = {
 """Formats with a file for each micrograph: what follows its name, and the content."""
 TOGETHER: Mapping[str, tuple[str, Pieces]] = {
     "csv": ("picks.csv", tables.csv_text),
-    "topaz": ("picks.tsv", tables.topaz_text),
+    "topaz": ("picks.txt", tables.topaz_text),
 }
 """Formats with one file for all micrographs."""
 FORMATS = ("star", "particles", "box", "cbox", "csv", "topaz", "coco")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from cryossl.evaluation.best_model import best_of
 from cryossl.evaluation.metrics import Numbers
-from cryossl.evaluation.scorings import RANKING
 from cryossl.network.picking_model import MODEL_FILE, PickingModel
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.digest import digest
@@ -24,7 +24,7 @@ class LoggedModels:
             package: gives what MLflow needs to load a model besides its file.
         """
         self._experiment, self._package = experiment, package
-        self._accepted: list[tuple[TrackedRun, Numbers]] = []
+        self._accepted: list[tuple[TrackedRun, str, Numbers]] = []
 
     def keep(self, run: TrackedRun, model: PickingModel) -> None:
         """Keep a model as a file of its run."""
@@ -40,7 +40,7 @@ class LoggedModels:
             iteration: of the model.
         """
         config, store = self._experiment.config, self._experiment.store
-        self._accepted.append((run, numbers))
+        self._accepted.append((run, name, numbers))
         run.model(
             name,
             MODEL_FILE,
@@ -54,29 +54,34 @@ class LoggedModels:
             step=iteration,
         )
 
-    def register(self) -> None:
-        """Register the logged model that is best on validation, if the settings name it.
+    def register(self) -> str:
+        """Register the logged model that `best_of` chooses, if the settings name it.
 
-        Particles decide where all models were scored by them, else pixels; eight views where all
-        were scored so, else one. Of equals it is the first one, which took the least. The data, the
-        validation part and the metric are in the digest with which a version says what its score is
-        of.
+        The data, the validation part and the metric are in the digest with which a version says
+        what its score is of.
+
+        Returns what a user should know, or nothing: that `full` scored higher and was passed over.
         """
         config = self._experiment.config
-        for metric in RANKING:
-            scored = [
-                (score, run)
-                for run, numbers in self._accepted
-                if (score := numbers.get(metric)) is not None
-            ]
-            if config.run.register_as and scored and len(scored) == len(self._accepted):
-                score, best = max(scored, key=lambda pair: pair[0])
-                scored_on = {
-                    "data": self._experiment.data_digest(),
-                    "validation": sorted(self._experiment.split.validation),
-                    "metric": metric,
-                    "match_distance": config.evaluation.match_distance,
-                }
-                best.register(config.run.register_as, score=score, scored_on=digest(scored_on)[:16])
-                best.finish()
-                return
+        best = best_of(
+            [(name, numbers) for _, name, numbers in self._accepted],
+            fitted=config.split.validation_from == "labelled",
+        )
+        if not config.run.register_as or best is None:
+            return ""
+        scored_on = {
+            "data": self._experiment.data_digest(),
+            "validation": sorted(self._experiment.split.validation),
+            "metric": best.metric,
+            "match_distance": config.evaluation.match_distance,
+        }
+        run, name, _ = self._accepted[best.number]
+        run.register(config.run.register_as, score=best.score, scored_on=digest(scored_on)[:16])
+        run.finish()
+        if best.passed_over is None:
+            return ""
+        other = self._accepted[best.passed_over][1]
+        return (
+            f"{other} scored higher on validation than {name}, and is not registered: it learned "
+            "from the labels that the experiment hides"
+        )

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,8 +147,33 @@ class ModelReplay:
             score=record["score"],
             scored_on=record["scored_on"],
             tags=_record(logged)["tags"],
+            description=_description(_record(logged), journal),
         )
         return True
+
+
+def _description(logged: Mapping[str, Any], journal: Journal) -> str:
+    """What a version is and what it scored, in Markdown."""
+    tags, data = logged["tags"], logged["dataset"]
+    words = {
+        "cryossl.strategy": "**{}**",
+        "cryossl.iteration": "iteration {}",
+        "cryossl.ratio_percent": "{}% labelled",
+        "cryossl.seed": "seed {}",
+    }
+    facts = [text.format(tags[name]) for name, text in words.items() if name in tags]
+    facts.append(f"data set {data['name']} (digest {data['digest']})")
+    scores = {one.key: one.value for one in journal.entries if one.kind == "metric"}
+    rows = [
+        f"| {title} | {_percent(scores.get(f'validation/{key}'))} "
+        f"| {_percent(scores.get(f'test/{key}'))} |\n"
+        for key, title in (("particle_f1", "particle F1"), ("f1", "pixel F1"))
+    ]
+    return f"{', '.join(facts)}\n\n| % | validation | test |\n|---|---|---|\n{''.join(rows)}"
+
+
+def _percent(value: object) -> str:
+    return f"{100 * value:.2f}" if isinstance(value, float) else "-"
 
 
 def _record(entry: Entry) -> dict[str, Any]:

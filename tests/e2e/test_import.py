@@ -1,4 +1,4 @@
-"""Real labels go out in every format and come back the same, and a run begins on what was imported."""
+"""Import of what is exported in any format is the identity, and a run begins on what was imported."""
 
 from __future__ import annotations
 
@@ -91,40 +91,66 @@ def exported(folder: Path, real: list[Coordinates], form: str) -> list[Path]:
     return [write(folder / f"all.{suffix}", "".join(writer()))]
 
 
-@pytest.mark.parametrize(
-    "form", ["star", "index", "particles", "box", "cbox", "cs", "csv", "topaz", "coco"]
-)
-def test_real_labels_come_back_the_same_from_every_format(
-    tmp_path: Path, real: list[Coordinates], pictures: Path, form: str
-) -> None:
-    files = exported(tmp_path, real, form)
-    target = tmp_path / "data"
-    sized = [] if form in ("box", "cbox", "csv", "coco") else ["--diameter-px", "54"]
+FORMS = ["star", "index", "particles", "box", "cbox", "cs", "csv", "topaz", "coco"]
+
+
+def assert_identity(folder: Path, given: list[Coordinates], pictures: Path, form: str) -> None:
+    """What is exported in a format and imported again has the same labels, and no others."""
+    files = exported(folder, given, form)
+    target = folder / "data"
+    diameter_px = float(np.median(given[0].sides_px()))
+    sized = [] if form in ("box", "cbox", "csv", "coco") else ["--diameter-px", str(diameter_px)]
     done = call(
-        "data",
-        "import",
-        *map(str, files),
-        "--micrographs",
-        str(pictures),
-        "--to",
-        str(target),
-        *sized,
-    )
+        "data", "import", *map(str, files), "--micrographs", str(pictures), "--to", str(target), *sized
+    )  # fmt: skip
     assert done.code == 0, done.err
-    assert "3 labelled micrographs for training, 2 for validation, 3 unlabelled" in done.out
     dataset = read_dataset(target, border=0, max_megapixels=20)
     found = {
         Path(name).name: particles.boxes
         for part in dataset.parts.values()
         for name, particles in part.particles.items()
     }
-    assert set(found) == {one.micrograph for one in real}
-    for one in real:
+    assert set(found) == {one.micrograph for one in given}
+    for one in given:
         boxes = found[one.micrograph]
         np.testing.assert_allclose(boxes[:, :2] + boxes[:, 2:] / 2, one.centres, atol=0.01)
         if not sized:
             np.testing.assert_allclose(boxes[:, 2], one.diameters_px, atol=0.01)
+    everything = {path.name for path in pictures.rglob("*") if path.suffix in (".jpg", ".png")}
+    parts = (dataset.train, dataset.validation)
+    assert {Path(one.id).name for part in parts for one in part.micrographs} == everything
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_import_of_what_is_exported_is_the_identity_on_simulated_labels(
+    tmp_path: Path, tiny_data: Path, form: str
+) -> None:
+    given = coco.read(tiny_data / "annotations" / "instances_train.json")
+    assert sum(one.count for one in given) >= 16
+    assert_identity(tmp_path, given, tiny_data / "train", form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_import_of_what_is_exported_is_the_identity_on_real_labels(
+    tmp_path: Path, real: list[Coordinates], pictures: Path, form: str
+) -> None:
+    assert_identity(tmp_path, real, pictures, form)
+    dataset = read_dataset(tmp_path / "data", border=0, max_megapixels=20)
+    assert len(dataset.validation.particles) == 2
     assert {micrograph.source for micrograph in dataset.train.micrographs} == {"10017", "10028"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_import_of_what_is_exported_is_the_identity_on_all_real_micrographs(
+    tmp_path: Path, coco_public: Path, form: str
+) -> None:
+    given = [
+        one
+        for part in ("train", "val")
+        for one in coco.read(coco_public / "annotations" / f"instances_{part}.json")
+    ]
+    assert_identity(tmp_path, given, coco_public, form)
 
 
 def test_a_run_begins_with_the_command_that_the_import_prints(

@@ -138,7 +138,13 @@ def test_a_server_that_is_away_gets_model_and_version_from_sync(server, tmp_path
     out = sync(server.uri, tmp_path)
     assert "registered as picker version 1, alias best" in out
     assert_one_whole_model(server.uri)
-    assert MlflowClient(server.uri).get_model_version_by_alias("picker", "best").version == "1"
+    version = MlflowClient(server.uri).get_model_version_by_alias("picker", "best")
+    assert version.version == "1"
+    # Its page shows no metric and no data set of its own.
+    assert version.description.startswith("**naive**")
+    assert f"data set {DATASET[0]} (digest {DATASET[1]})" in version.description
+    assert "| pixel F1 | 50.00 | 25.00 |" in version.description
+    assert "| particle F1 | - | - |" in version.description
     # A lost answer makes no second one, and files that are refused wait while the values go on.
     with proxied(server.port) as proxy:
         for only, kind in {

@@ -17,10 +17,9 @@ import pandas as pd
 import pytest
 import starfile
 from PIL import Image
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
-from scipy.spatial.distance import cdist
 from typed_commands import Done, call
+
+from scripts.score_picks import f1, read_picks, read_truths, total
 
 PROJECT = Path(__file__).resolve().parents[2]
 FORMATS = "star,particles,box,cbox,csv,topaz,coco"
@@ -85,34 +84,20 @@ def test_every_format_holds_the_same_picks(written):
     )
 
 
-def test_particle_f1_of_the_written_picks_is_the_logged_one_by_eight_views(trained, written):
-    """The run is scored by four views and by eight, and its models pick by eight. Scored here by scipy's matching, from the CSV file and the annotations alone."""
-    document = json.loads((trained.data / "annotations" / "instances_test.json").read_text())
-    table = pd.read_csv(written / "picks.csv")
-    table["name"] = [Path(name).name for name in table.iloc[:, 0]]
-    counts = np.zeros(3, int)
-    for image in document["images"]:
-        boxes = np.array(
-            [one["bbox"] for one in document["annotations"] if one["image_id"] == image["id"]],
-            float,
-        )
-        truths = boxes[:, :2] + boxes[:, 2:] / 2
-        found = table.loc[table["name"] == image["file_name"]].iloc[:, [1, 2]].to_numpy() + 0.5
-        band = border(trained)
-        low, high = band, image["width"] - band
-        truths, found = (
-            places[((places >= low) & (places < high)).all(axis=1)] for places in (truths, found)
-        )
-        near = cdist(found, truths) <= 0.3 * boxes[0, 2]
-        hits = int((maximum_bipartite_matching(csr_array(near), perm_type="column") >= 0).sum())
-        counts += (hits, len(found) - hits, len(truths) - hits)
-    tp, fp, fn = counts
+@pytest.mark.parametrize("file", ["picks.csv", "picks.txt", "particles.star"])
+def test_particle_f1_of_the_written_picks_is_the_logged_one_by_eight_views(trained, written, file):
+    """The run is scored by four views and by eight, and its models pick by eight.
+
+    Scored by scipy's matching, from the file and the annotations alone.
+    """
+    truths = read_truths(trained.data / "annotations" / "instances_test.json")
+    counts = total(read_picks(written / file), truths, border_px=border(trained))
     ((logged,),) = trained.asked(
         "SELECT value FROM latest_metrics WHERE key = 'test/particle_f1_views8' AND run_uuid = "
         f"'{baseline(trained)}'"
     )
     assert logged > 0.3
-    assert 2 * tp / (2 * tp + fp + fn) == pytest.approx(logged, abs=1e-9)
+    assert f1(counts) == pytest.approx(logged, abs=1e-9)
 
 
 def border(lab) -> int:

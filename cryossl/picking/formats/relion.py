@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from cryossl.picking.formats.rows import by_micrograph, lacking, numbers, option
 from cryossl.picking.formats.star import Block, read_blocks
 from cryossl.picking.formats.star import rows as star_rows
 from cryossl.picking.formats.star import text as star_text
+from cryossl.picking.project import named_file
 
 X, Y, SCORE = "rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit"
 MICROGRAPH, COORDINATES = "rlnMicrographName", "rlnMicrographCoordinates"
@@ -27,8 +28,7 @@ _PIXEL_SIZES = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize", "rln
 def read(path: Path) -> list[Coordinates]:
     """The coordinates of a STAR file of any of RELION's kinds, 3.0 to 5.
 
-    An index is followed: its paths start at the project's folder, which is found as the folder
-    above the index from which they exist. Raises DataError.
+    An index is followed: `named_file` finds what it lists. Raises DataError.
     """
     blocks = read_blocks(path, texts=_TEXTS)
     table = _table_with(blocks, X, Y)
@@ -162,7 +162,7 @@ def _followed(path: Path, index: pd.DataFrame) -> list[Coordinates]:
     found: list[Coordinates] = []
     for name, rows in by_micrograph(index[MICROGRAPH], path=path):
         for listed in index[COORDINATES].iloc[rows]:
-            file = _from_project(path, str(listed))
+            file = named_file(str(listed), path, what="coordinate file")
             table = _table_with(read_blocks(file, texts=_TEXTS), X, Y)
             if table is None:
                 raise DataError(
@@ -171,15 +171,3 @@ def _followed(path: Path, index: pd.DataFrame) -> list[Coordinates]:
             one = _coordinates(file, table.drop(columns=MICROGRAPH, errors="ignore"), None)
             found += [Coordinates(name, each.centres, scores=each.scores) for each in one]
     return found
-
-
-def _from_project(index: Path, listed: str) -> Path:
-    folder = index.absolute().parent
-    places: Sequence[Path] = (folder, *folder.parents)
-    try:
-        return next(place / listed for place in places if (place / listed).is_file())
-    except (StopIteration, OSError, ValueError):
-        raise DataError(
-            f"{index}: the coordinate file {listed[:80]!r} is missing",
-            cure="keep the index inside its RELION project, or give the files themselves",
-        ) from None

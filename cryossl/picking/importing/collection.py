@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from mrcfile.dtypes import HEADER_DTYPE
 from cryossl.data.images import SUFFIXES, read_size
 from cryossl.errors import DataError
 from cryossl.picking.formats.relion import read_micrographs
-from cryossl.picking.micrographs import is_picture
+from cryossl.picking.project import named_file, pictures_in
 from cryossl.progress.events import OnProgress, Progress
 
-_POWER_SPECTRUM = re.compile(r"_PS$|_PSD$|_ctf$|_powerspectrum$|_thumbnail$", re.IGNORECASE)
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
@@ -65,29 +63,16 @@ _Listed = dict[str, tuple[Path, float | None]]
 
 
 def _in_folder(folder: Path) -> _Listed:
-    return {
-        path.relative_to(folder).as_posix(): (path, None)
-        for path in sorted(
-            each for each in folder.rglob("*") if each.is_file() and is_picture(each)
-        )
-        if not _POWER_SPECTRUM.search(path.stem)
-    }
+    return {path.relative_to(folder).as_posix(): (path, None) for path in pictures_in(folder)}
 
 
 def _listed(star: Path) -> _Listed:
     if not star.exists():
         raise DataError(f"{star}: no such folder", cure="give the folder of the micrographs")
-    folders: Sequence[Path] = (star.absolute().parent, *star.absolute().parent.parents)
-    listed: _Listed = {}
-    for name, pixel_size in read_micrographs(star):
-        found = next((folder / name for folder in folders if (folder / name).exists()), None)
-        if found is None or ".." in name.split("/"):
-            raise DataError(
-                f"{star}: the micrograph {name[:80]!r} is missing",
-                cure="keep the file inside its RELION project, or give the folder of micrographs",
-            )
-        listed[name.lstrip("/")] = (found, pixel_size)
-    return listed
+    return {
+        name.lstrip("/"): (named_file(name, star, what="micrograph"), pixel_size)
+        for name, pixel_size in read_micrographs(star)
+    }
 
 
 def _header_pixel_size(path: Path) -> float | None:

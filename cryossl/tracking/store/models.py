@@ -154,8 +154,11 @@ class Models:
         score: float,
         scored_on: str,
         tags: Mapping[str, str],
+        description: str,
     ) -> str:
         """Make a model a version of a name, unless it is one; returns what was done, in words.
+
+        `description` is Markdown: the page of a version shows neither its scores nor its data.
 
         The alias `best` moves to it only if its score is higher than that of the version that has
         the alias, and both are of the same data.
@@ -175,6 +178,7 @@ class Models:
                         model.location,
                         run_id=run_id,
                         tags=known,
+                        description=description,
                         await_creation_for=0,
                         model_id=model.model_id,
                     )
