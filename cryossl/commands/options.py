@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from cryossl.config import Config, fields
 from cryossl.config_file import load
 from cryossl.setting import default_text
+from cryossl.system.gpus import present_gpus, single
 
 PATH = click.Path(path_type=Path)
 option = partial(click.option, show_default=True)
@@ -63,8 +65,17 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
 def config_of(
     config_file: Path | None, *, defaults_yield: bool, options: dict[str, str | None]
 ) -> Config:
-    """The config of a file and options; prints which filled-in defaults gave way to the file."""
+    """The config of a file and options; prints which filled-in defaults gave way to the file.
+
+    `--device cuda:1` lets this process, and those that it starts, see that GPU alone. Which of the
+    GPUs it was moves no number and is no part of the config.
+    """
     typed = {name: text for name, text in options.items() if text is not None}
+    if typed.get("device", "").startswith("cuda:"):
+        narrowed = single(typed["device"], os.environ, present_gpus())
+        if narrowed is not None:
+            os.environ.update(narrowed)
+            typed["device"] = "cuda"
     defaults = (
         {name: default_text(field) for name, (_, field) in fields().items()}
         if defaults_yield
