@@ -24,6 +24,7 @@ NAMES = (
     "second_start",
     "label_readings",
     "threads",
+    "scale",
 )
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from slurm_cluster import Cluster, slurm
@@ -33,6 +34,16 @@ def cluster() -> Iterator[Cluster]:
         for name, value in running.environment.items():
             patch.setenv(name, value)
         yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_sweep_left(cluster) -> Iterator[None]:
+    """Where a test fails, its sweep ends before the cluster does."""
+    yield
+    for process in Sweep.started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +71,8 @@ def quiet(new_lab) -> Callable[..., dict[str, dict]]:
 class Sweep:
     """The command in a process of its own."""
 
+    started: ClassVar[list[subprocess.Popen[str]]] = []
+
     def __init__(self, lab, *options: str) -> None:
         self.lab = lab
         tiny = list(lab.tiny)
@@ -75,6 +88,7 @@ class Sweep:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self.started.append(self.process)
 
     def ended(self) -> tuple[int, str, str]:
         """Exit code, output and errors, once it has ended."""

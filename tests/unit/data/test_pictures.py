@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from typed_commands import call
 
 from cryossl.data.images import read_picture
 from cryossl.data.synthetic.phantoms import SPECIES
@@ -96,6 +97,23 @@ def synth(folder: Path, *options: str) -> list[str]:
     sizes = ("--train", "20", "--validation", "2", "--test", "1", "--size-px", "512")
     words = ("data", "synth", "--to", str(folder), *sizes, *options)
     return [sys.executable, str(PROJECT / "cli.py"), *words]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("--sources", "0"), "--sources"),
+        (("--sources", "9", "--train", "8"), "9 sources needs at least 10 train"),
+        (("--format", "bmp"), "'bmp' is not one of"),
+        (("--size-px", "5000"), "--size-px"),
+    ],
+)
+def test_sizes_that_cannot_be_are_one_line_and_nothing_is_written(tmp_path, typed, said):
+    done = call("data", "synth", "--to", str(tmp_path / "data"), *typed)
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert done.err.startswith("cryossl: error: ")
+    assert said in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_kill_leaves_no_data_set_and_no_process(tmp_path):
