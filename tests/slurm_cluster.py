@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,7 @@ class Cluster:
     """
 
     folder: Path
+    serving: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -48,12 +49,12 @@ class Cluster:
             timeout=60,
         ).stdout.strip()
 
-    def start(self, program: str, *words: str) -> subprocess.Popen[bytes]:
+    def start(self, program: str, *words: str) -> None:
         """Start a program that serves the cluster."""
         path = _found(program)
         assert path is not None
-        with (self.folder / f"{program}.out").open("wb") as output:
-            return subprocess.Popen(
+        with (self.folder / f"{program}.out").open("ab") as output:
+            self.serving[program] = subprocess.Popen(
                 [path, *words],
                 env=os.environ | self.environment,
                 stdin=subprocess.DEVNULL,
@@ -61,6 +62,13 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
             )
+
+    def lose_controller(self, *, seconds: float) -> None:
+        """Kill the program that answers all others, and start it again after some seconds."""
+        self.serving["slurmctld"].kill()
+        self.serving["slurmctld"].wait()
+        time.sleep(seconds)
+        self.start("slurmctld", "-D")
 
     def jobs(self) -> dict[str, str]:
         """Id -> state of every job that the cluster still knows."""
@@ -171,30 +179,27 @@ def slurm() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     cluster = Cluster(folder)
     _write_configuration(folder)
-    started: list[subprocess.Popen[bytes]] = []
     try:
-        started.append(
-            cluster.start(
-                "munged",
-                "--foreground",
-                "--force",
-                f"--socket={folder}/munge.socket",
-                f"--key-file={folder}/munge.key",
-                f"--pid-file={folder}/munged.pid",
-                f"--seed-file={folder}/munged.seed",
-                f"--log-file={folder}/munged.log",
-            )
+        cluster.start(
+            "munged",
+            "--foreground",
+            "--force",
+            f"--socket={folder}/munge.socket",
+            f"--key-file={folder}/munge.key",
+            f"--pid-file={folder}/munged.pid",
+            f"--seed-file={folder}/munged.seed",
+            f"--log-file={folder}/munged.log",
         )
         _wait_for_socket(folder / "munge.socket")
-        started.append(cluster.start("slurmctld", "-D", "-c"))
-        started.append(cluster.start("slurmd", "-D", "-c", "-N", "node"))
+        cluster.start("slurmctld", "-D", "-c")
+        cluster.start("slurmd", "-D", "-c", "-N", "node")
         _wait_for_node(cluster)
         yield cluster
         cluster.end_jobs()
     finally:
-        for process in reversed(started):
+        for process in reversed(cluster.serving.values()):
             process.send_signal(signal.SIGTERM)
-        for process in reversed(started):
+        for process in reversed(cluster.serving.values()):
             try:
                 process.wait(timeout=20)
             except subprocess.TimeoutExpired:

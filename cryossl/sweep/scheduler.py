@@ -150,10 +150,10 @@ class Schedule:
         while self._waiting and len(self._running) < self._jobs:
             planned = self._waiting.popleft()
             title = planned.cell.title
-            job = self._executor.find(planned.name)
-            found = job is not None
-            holder = None if found else held_by(planned.folder)
             try:
+                job = self._executor.find(planned.name)
+                found = job is not None
+                holder = None if found else held_by(planned.folder)
                 job = job if found or holder else self._start(planned)
             except CryosslError as error:
                 self._end(planned, error.exit_code, str(error))

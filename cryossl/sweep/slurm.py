@@ -11,12 +11,13 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from cryossl.errors import ConfigError, CryosslError, one_line
+from cryossl.errors import ConfigError, CryosslError, StorageError, one_line
 from cryossl.sweep.executors import SECONDS_TO_CHECKPOINT, command, environment
 
 MINUTES_OF_A_JOB = 24 * 60
@@ -49,6 +50,8 @@ _NO_ANSWER = ("unable to contact", "timed out", "connection refused", "transport
 _NODES_AWAY = ("down, drained or reserved", "nodes required for job are down")
 # Names of earlier versions, which were submitit's.
 _MINUTES, _GIGABYTES, _PREFIX = "timeout-min", "mem-gb", "slurm-"
+
+_Answer = TypeVar("_Answer")
 
 
 class SlurmExecutor:
@@ -103,9 +106,14 @@ class SlurmExecutor:
         the job that is there is taken.
         """
         script = f"#!/bin/sh\nexec {shlex.join(command(settings.absolute()))}\n"
-        log.unlink(missing_ok=True)
-        deadline = time.monotonic() + SECONDS_OF_AN_OUTAGE
-        while True:
+        try:
+            log.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {log}: {error.strerror}", cure="remove what is in its place"
+            ) from None
+
+        def submit() -> _SlurmJob:
             try:
                 answer = _ask(
                     "sbatch",
@@ -119,30 +127,43 @@ class SlurmExecutor:
                     *self._options,
                     script=script,
                 )
-            except _Refused as refusal:
-                found = self.find(name)
-                if found is not None:
-                    return found
-                if not refusal.passes or time.monotonic() > deadline:
-                    raise CryosslError(
-                        f"the job cannot be submitted: {refusal}", cure="see the message of sbatch"
-                    ) from None
-                time.sleep(self._queue.seconds_between_looks)
-            else:
-                return _SlurmJob(answer.partition(";")[0], name, self._queue)
+            except _Refused:
+                found = self._found(name)
+                if found is None:
+                    raise
+                return found
+            return _SlurmJob(answer.partition(";")[0], name, self._queue)
+
+        return self._patiently(submit)
 
     def find(self, name: str) -> _SlurmJob | None:
-        """The job of this name that is queued or at work, if an earlier start submitted it."""
-        try:
-            listed = self._queue.listed([name])
-        except _Refused:
-            return None
+        """The job of this name that is queued or at work, if an earlier start submitted it.
+
+        A cluster that does not answer is asked for some minutes. Raises CryosslError after that.
+        """
+        return self._patiently(lambda: self._found(name))
+
+    def _found(self, name: str) -> _SlurmJob | None:
+        listed = self._queue.listed([name])
         alive = [
             number
             for number, seen in listed.items()
             if seen.state not in _ENDED and seen.state != "COMPLETING"
         ]
         return _SlurmJob(min(alive, key=int), name, self._queue) if alive else None
+
+    def _patiently(self, call: Callable[[], _Answer]) -> _Answer:
+        """Call again while the cluster only does not answer. Raises CryosslError in the end."""
+        deadline = time.monotonic() + SECONDS_OF_AN_OUTAGE
+        while True:
+            try:
+                return call()
+            except _Refused as refusal:
+                if not refusal.passes or time.monotonic() > deadline:
+                    raise CryosslError(
+                        f"no job can be submitted: {refusal}", cure="see the message of Slurm"
+                    ) from None
+            time.sleep(self._queue.seconds_between_looks)
 
 
 def slurm_options(text: str | None) -> dict[str, str]:

@@ -284,6 +284,20 @@ def test_a_job_that_waits_for_ever_says_why_and_an_interrupted_sweep_leaves_none
 
 
 @pytest.mark.slow
+def test_a_cluster_that_does_not_answer_for_a_while_costs_nothing(cluster, new_lab):
+    lab, before = new_lab(), len(jobs_of_cells(cluster))
+    options = ("--ratios", "30,50", "--seed", "9", "--seeds", "1", "--jobs", "1", *ONE_CPU)
+    sweep = Sweep(lab, *options)
+    sweep.wait_for(lambda: environment_of(folder_of(lab, 30, 9)))
+    cluster.lose_controller(seconds=15)
+    code, out, err = sweep.ended()
+    assert (code, err) == (0, ""), out
+    assert "⚠ 30% seed 9: the cluster does not answer: " in out
+    assert "2 of 2 cells have finished" in out
+    assert len(jobs_of_cells(cluster)) == before + 2
+
+
+@pytest.mark.slow
 def test_a_job_over_its_time_limit_is_continued_by_another(cluster, new_lab, quiet):
     lab, cells = new_lab(), [(30, 3)]
     options = ("--ratios", "30", "--seed", "3", "--seeds", "1")
