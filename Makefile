@@ -19,7 +19,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 BIN := $(CURDIR)/.venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint test slow faults bench run venv help
+.PHONY: check lint test slow faults slurm bench run venv help
 
 check: lint test ## lint + test (the default)
 
@@ -43,6 +43,9 @@ slow: venv ## the tests that take minutes
 
 faults: venv ## every fault at length: hours, and the figures of docs/reliability.md in benchmarks/results/faults.md
 	$(BIN)/python -m pytest $(FAULTS) --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
+
+slurm: venv ## sweeps on a real Slurm of one node, at length: its jobs preempted, cancelled, over their time, the node lost
+	$(BIN)/python -m pytest tests/e2e/test_slurm.py --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
 
 bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks

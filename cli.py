@@ -369,11 +369,19 @@ def data_check(path: Path, *, as_json: bool, **options: str | None) -> None:
 @option("--validation", type=click.IntRange(2), default=20, help="validation micrographs")
 @option("--test", type=click.IntRange(1), default=40, help="test micrographs")
 @option("--size-px", type=click.IntRange(64, 4096), default=128, help="side of a micrograph")
-def data_synth(folder: Path, **counts: Any) -> None:
+@option("--sources", type=click.IntRange(1, 60), default=3, help="sources, each with its particle")
+@option(
+    "--format",
+    "form",
+    type=click.Choice(("png", "jpg", "mrc")),
+    default="png",
+    help="of the pictures; mrc has the electron counts",
+)
+def data_synth(folder: Path, **options: Any) -> None:
     """Write the simulator's micrographs as a COCO data set."""
     from cryossl.commands import data as data_sets
 
-    data_sets.synthesise(folder, **counts)
+    data_sets.synthesise(folder, **options)
 
 
 @data.command("fetch")

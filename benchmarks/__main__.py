@@ -26,6 +26,7 @@ NAMES = (
     "second_start",
     "label_readings",
     "threads",
+    "scale",
 )
 
 

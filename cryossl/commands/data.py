@@ -77,13 +77,13 @@ def _read(path: Path, settings: InputSettings) -> DataSet:
     )
 
 
-def synthesise(folder: Path, **sizes: int) -> None:
-    """Write a simulated data set; `sizes` are the seed and the sizes of `synthetic.synthesise`."""
+def synthesise(folder: Path, **options: Any) -> None:
+    """Write a simulated data set; `options` are those of `synthetic.synthesise`."""
     from cryossl.data.synthetic import dataset as synthetic
     from cryossl.progress.console import ProgressConsole
 
     with ProgressConsole(sys.stderr) as console:
-        synthetic.synthesise(folder, report=console, **sizes)
+        synthetic.synthesise(folder, report=console, **options)
     echo(f"wrote {folder}; look at it with `cryossl data show {folder}`")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from pathlib import Path
@@ -15,6 +16,7 @@ from cryossl.config_file import load
 from cryossl.presets import QUICK, QUICK_SAYS
 from cryossl.progress.terminal import echo
 from cryossl.setting import default_text, limits_text, placeholder
+from cryossl.system.gpus import present_gpus, single
 
 PATH = click.Path(path_type=Path)
 _SECOND_NAMES = {"particle-diameter-angstrom": "diameter-angstrom"}
@@ -92,7 +94,7 @@ def executor_options(command: Callable[..., Any]) -> Callable[..., Any]:
     command = option(
         "--slurm",
         metavar="LIST",
-        help="with --executor slurm: submitit's parameters, NAME=VALUE,...",
+        help="with --executor slurm: options of sbatch, NAME=VALUE,...",
     )(command)
     command = option(
         "--executor",
@@ -189,8 +191,17 @@ def config_of(
     options: Mapping[str, str | None],
     preset: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The config of a file and options; prints which filled-in defaults gave way to the file."""
+    """The config of a file and options; prints which filled-in defaults gave way to the file.
+
+    `--device cuda:1` lets this process, and those that it starts, see that GPU alone. Which of the
+    GPUs it was moves no number and is no part of the config.
+    """
     typed = {name: text for name, text in options.items() if text is not None}
+    if typed.get("device", "").startswith("cuda:"):
+        narrowed = single(typed["device"], os.environ, present_gpus())
+        if narrowed is not None:
+            os.environ.update(narrowed)
+            typed["device"] = "cuda"
     defaults = (
         {name: default_text(field) for name, (_, field) in fields().items()}
         if defaults_yield

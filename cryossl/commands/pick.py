@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from cryossl.commands.pick_parts import Executors, Task, find_in_parts
+from cryossl.commands.pick_parts import Task, executor_for, find_in_parts
 from cryossl.commands.pick_run import Record, tracked
 from cryossl.config import Config
 from cryossl.errors import ChangedDataError, ConfigError, StorageError
@@ -27,6 +27,7 @@ from cryossl.progress.console import ProgressConsole
 from cryossl.progress.events import OnProgress
 from cryossl.progress.interruption import interruptible
 from cryossl.progress.terminal import echo
+from cryossl.sweep.executors import Executor
 from cryossl.system.folder_lock import one_at_a_time
 
 
@@ -75,7 +76,7 @@ def pick(config: Config, request: Request) -> None:
     """
     _check(request)
     machine = _machine(config)
-    executors = Executors(request.executor, request.to, machine, slurm=request.slurm)
+    executor = executor_for(request.executor, machine, slurm=request.slurm, jobs=request.jobs)
     model, path = _model(config, request)
     named = micrographs_of(request.micrographs)
     request.scaling.require_known(model, named, max_megapixels=machine.max_megapixels)
@@ -88,7 +89,7 @@ def pick(config: Config, request: Request) -> None:
             asked=_asked(request, flip_y=flip_y),
             model=model.description,
         ) as record:
-            found = _found(request, machine, executors, model, path, named, report=report)
+            found = _found(request, machine, executor, model, path, named, report=report)
             usable = [one for one in named if one.path not in found.faults]
             picked = Picked(usable, Results(request.to / KEPT, key=found.key))
             choice = Choice(_threshold(request, model, picked), request.most, request.min_spacing)
@@ -224,7 +225,7 @@ def _reporting() -> Iterator[OnProgress]:
 def _found(
     request: Request,
     machine: Machine,
-    executors: Executors,
+    executor: Executor,
     model: PickingModel,
     path: Path,
     named: Sequence[Named],
@@ -239,7 +240,7 @@ def _found(
     return find_in_parts(
         Task(path, request.scaling, machine, request.to, masks),
         named,
-        executors.of,
+        executor,
         jobs=request.jobs,
         report=report,
         say=click.echo,

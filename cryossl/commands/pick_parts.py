@@ -22,18 +22,12 @@ from cryossl.picking.finding import Finder, Found, Machine, Scaling
 from cryossl.picking.micrographs import Named
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.progress.interruption import EXIT_CODE, interruptible
-from cryossl.sweep.executors import (
-    FAILED,
-    Executor,
-    Job,
-    LocalExecutor,
-    SlurmExecutor,
-    last_line,
-    slurm_options,
-)
-from cryossl.sweep.gpus import one_gpu, visible_gpus
+from cryossl.sweep.executors import Executor, Job, LocalExecutor, last_line
+from cryossl.sweep.slurm import SlurmExecutor, slurm_options
+from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
 from cryossl.system.folder_lock import held_by, one_at_a_time
+from cryossl.system.gpus import environment_of, present_gpus, shared, visible_gpus
 from cryossl.system.user_files import read_json
 
 PARTS = ".parts"
@@ -42,7 +36,8 @@ TRIES = 3
 VERB = ("pick-part",)
 _PART, _DONE, _PROGRESS, _LOG = "part.json", "done.json", "progress", "output.log"
 _SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_NOTES = 0.1, 0.5
-# Signals as a shell and as submitit report them; a part that failed by itself says why with 2 to 6.
+FAILED = 1
+# Signals as a shell and a cluster report them; a part that failed by itself says why with 2 to 6.
 _KILLED = frozenset({FAILED, EXIT_CODE, 137, 143})
 
 
@@ -57,43 +52,37 @@ class Task:
     masks: bool
 
 
-class Executors:
-    """Gives each part what starts it."""
+def executor_for(kind: str, machine: Machine, *, slurm: str | None, jobs: int) -> Executor:
+    """What starts the parts: jobs of a cluster, or processes that see one of the GPUs each.
 
-    def __init__(self, kind: str, folder: Path, machine: Machine, *, slurm: str | None) -> None:
-        """Check the options.
+    Args:
+        kind: local or slurm.
+        machine: settings of the network.
+        slurm: sbatch's options as NAME=VALUE, separated by commas.
+        jobs: number of parts.
 
-        Args:
-            kind: local or slurm.
-            folder: of the picks.
-            machine: settings of the network.
-            slurm: submitit's parameters as NAME=VALUE, separated by commas.
-
-        Raises:
-            ConfigError: jobs cannot be submitted, or there are parameters and no jobs.
-        """
-        if slurm is not None and kind != "slurm":
-            raise ConfigError(
-                "--slurm says how jobs are submitted, and there are none",
-                cure="add --executor slurm",
-            )
-        self._cluster: Executor | None = None
-        if kind == "slurm":
-            self._cluster = SlurmExecutor(
-                folder / "slurm", threads=machine.threads, options=slurm_options(slurm), verb=VERB
-            )
-        on_gpu = kind == "local" and machine.device in ("auto", "cuda")
-        self._gpus = visible_gpus(os.environ) if on_gpu else []
-
-    def of(self, number: int) -> Executor:
-        """What starts part `number`, from 0: a job, or a process that sees one of the GPUs."""
-        return self._cluster or LocalExecutor(VERB, variables=one_gpu(self._gpus, number))
+    Raises:
+        ConfigError: jobs cannot be submitted, or there are options and no jobs.
+    """
+    if kind == "slurm":
+        return SlurmExecutor(threads=machine.threads, options=slurm_options(slurm), verb=VERB)
+    if slurm is not None:
+        raise ConfigError(
+            "--slurm says how jobs are submitted, and there are none",
+            cure="add --executor slurm",
+        )
+    local = LocalExecutor(VERB)
+    if machine.device in ("auto", "cuda"):
+        gpus = visible_gpus(os.environ, present_gpus())
+        places = shared(gpus, count=jobs, bytes_each=1)
+        local.spread([environment_of(gpu, os.environ) for gpu in places] or [{}])
+    return local
 
 
 def find_in_parts(
     task: Task,
     named: Sequence[Named],
-    executor_of: Callable[[int], Executor],
+    executor: Executor,
     *,
     jobs: int,
     report: OnProgress,
@@ -104,7 +93,7 @@ def find_in_parts(
     Args:
         task: what each part does.
         named: the micrographs.
-        executor_of: part, from 0 -> what starts it.
+        executor: starts them.
         jobs: number of parts, all at a time.
         report: called with ("pick", micrographs done, micrographs).
         say: called with a line where a part is waited for or started again.
@@ -126,8 +115,8 @@ def find_in_parts(
             cure="free space, or choose another folder with --to",
         ) from None
     with _ended(parts):
-        for number, part in enumerate(parts):
-            part.start(executor_of(number))
+        for part in parts:
+            part.start(executor)
         while any(part.running for part in parts):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             for part in parts:
@@ -202,18 +191,20 @@ class _Part:
     def start(self, executor: Executor) -> None:
         """Start it. Raises CryosslError."""
         self._executor, self._tries = executor, self._tries + 1
-        self._job = executor.start(self._folder / _PART, self._folder / _LOG)
+        name = f"cryossl-pick-{digest(str(self._folder.absolute()))[:12]}"
+        self._job = executor.start(self._folder / _PART, self._folder / _LOG, name=name)
 
     def look(self, say: Callable[[str], object]) -> None:
         """Note whether it has ended; start it again if something else ended it."""
-        code = None if self._job is None else self._job.poll()
-        if code is None:
+        job = self._job
+        code = None if job is None else job.poll()
+        if job is None or code is None:
             return
         self._job = None
         if code == 0:
             return
         why = last_line(self._folder / _LOG)
-        killed = code < 0 or code in _KILLED
+        killed = code < 0 or code in _KILLED or job.cut_short()
         if killed and self._tries < TRIES and self._executor is not None:
             say(f"⚠ part {self._folder.name} was ended ({_ending(code)}); it is started again")
             self.start(self._executor)

@@ -28,6 +28,8 @@ _WEIGHTS_IN_CHECKPOINTS = 21
 
 SECONDS_PER_MODEL = 3.0
 """Files, pictures and tracked numbers of one trained model, on a core of today."""
+_BACKEND_BYTES = 2**30
+"""CUDA's context and the libraries of a process."""
 
 
 @dataclass(frozen=True)
@@ -244,3 +246,27 @@ def _weight_bytes(config: Config) -> int:
             config.network.model_copy(update={"encoder_weights": "none"}), seed=0
         )
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+
+
+def training_bytes(config: Config, *, tile_px: int) -> int:
+    """Bytes of a GPU that a training needs at most, about: the backend, weights, activations.
+
+    What the backward pass keeps of a forward pass is counted on torch's meta device, in fp32 also
+    where bf16 is computed with, and doubled for gradients and work space.
+    """
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[id(tensor.untyped_storage())] = tensor.numel() * tensor.element_size()
+        storages.append(tensor.untyped_storage())  # so that no id is given to another one
+        return tensor
+
+    storages: list[torch.UntypedStorage] = []
+    with torch.device("meta"):
+        network = networks.build(
+            config.network.model_copy(update={"encoder_weights": "none"}), seed=0
+        )
+        tiles = torch.empty(config.training.batch_size, 1, tile_px, tile_px)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            network(tiles)
+    return _BACKEND_BYTES + 4 * _weight_bytes(config) + 2 * sum(kept.values())

@@ -6,7 +6,7 @@ A cell that fails does not stop the others. A sweep that is interrupted ends its
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,15 @@ from cryossl.progress.narrator import STATUS_FILE, Narrator
 from cryossl.progress.status import read_status
 from cryossl.sweep.executors import Executor, Job, last_line
 from cryossl.sweep.grid import Cell, fraction_done
+from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
 from cryossl.system.folder_lock import held_by
 
 SETTINGS_FILE, LOG_FILE = "settings.yaml", "output.log"
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_REPORTS = 1.0
+MOST_STARTS = 20
+"""So often one start of a sweep starts a cell whose job was cut short: it might never get on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ class PlannedCell:
         """The cell's results folder."""
         return self.cell.config.run.folder
 
+    @property
+    def name(self) -> str:
+        """Names the cell among all cells of all sweeps that write somewhere else."""
+        return f"cryossl-{self.folder.name}-{digest([str(self.folder.absolute()), self.key])[:12]}"
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -61,12 +69,23 @@ class Failure:
 
 @dataclass
 class _RunningCell:
-    """A cell that runs; without a job it was started by an earlier start of the sweep."""
+    """A cell that runs.
+
+    Attributes:
+        planned: the cell.
+        job: None if only the lock of the cell's folder tells that somebody is at work.
+        began: when it was started or found, in seconds since 1970.
+        found: whether an earlier start of the sweep started it.
+        fraction_done: of its work, in [0, 1].
+        remark: what was last said of its job.
+    """
 
     planned: PlannedCell
     job: Job | None
     began: float
+    found: bool
     fraction_done: float = 0.0
+    remark: str = ""
 
 
 class Schedule:
@@ -95,6 +114,7 @@ class Schedule:
         self._narrator, self._on_finished = narrator, on_finished
         self._running: list[_RunningCell] = []
         self._failures: list[Failure] = []
+        self._starts: Counter[str] = Counter()
         self._count, self._ended_count, self._ended_cost = len(todo), 0, 0.0
         self._total_cost = max(1, round(sum(each.cost for each in todo)))
 
@@ -123,44 +143,76 @@ class Schedule:
         return self._failures
 
     def _start_cells(self) -> None:
-        """Start cells on the free places; wait for one that an earlier start has left running."""
+        """Start cells on the free places, but wait for one that somebody is at work on already.
+
+        That is a job of an earlier start of this sweep, or whatever holds the cell's folder.
+        """
         while self._waiting and len(self._running) < self._jobs:
             planned = self._waiting.popleft()
             title = planned.cell.title
-            holder = held_by(planned.folder)
             try:
-                job = None if holder else self._start(planned)
+                job = self._executor.find(planned.name)
+                found = job is not None
+                holder = None if found else held_by(planned.folder)
+                job = job if found or holder else self._start(planned)
             except CryosslError as error:
                 self._end(planned, error.exit_code, str(error))
                 continue
-            self._narrator.detail(
-                f"⏳ {title} is held by {holder}, left by an earlier start; waiting for it"
-                if holder
-                else f"▸ {title}"
+            if found:
+                self._narrator.detail(f"⏳ {title} is a job of an earlier start; waiting for it")
+            elif holder:
+                self._narrator.detail(
+                    f"⏳ {title} is held by {holder}, left by an earlier start; waiting for it"
+                )
+            else:
+                self._narrator.detail(f"▸ {title}")
+            self._running.append(
+                _RunningCell(planned, job, time.time(), found=found or holder is not None)
             )
-            self._running.append(_RunningCell(planned, job, time.time()))
 
     def _collect_ended(self) -> None:
         """Take the cells that have ended off their places, and report how each of them ended."""
         for running in list(self._running):
-            planned = running.planned
-            if running.job is None:
+            planned, job = running.planned, running.job
+            if job is None:
                 if held_by(planned.folder) is None:
                     self._running.remove(running)
                     # How it ended is not known here. Started again, it finds its finished stages.
                     self._waiting.appendleft(planned)
                 continue
-            code = running.job.poll()
+            code = job.poll()
             if code is None:
+                self._pass_on_remark(running, job)
                 continue
             self._running.remove(running)
             if code:
-                log = planned.folder / LOG_FILE
-                self._end(planned, code, f"{last_line(log)} ({log})")
+                self._end_or_start_again(planned, job, code)
                 continue
             seconds = time.time() - running.began
             self._on_finished(planned, seconds)
             self._end(planned, 0, f"after {duration_text(seconds)}")
+
+    def _pass_on_remark(self, running: _RunningCell, job: Job) -> None:
+        """Say what is new about a job that has not ended, e.g. why it waits."""
+        remark = job.remark()
+        if remark and remark != running.remark:
+            self._narrator.say(f"⚠ {running.planned.cell.title}: {remark}")
+        running.remark = remark
+
+    def _end_or_start_again(self, planned: PlannedCell, job: Job, code: int) -> None:
+        """Put a cell whose job was cut short first in the queue again; count any other as failed.
+
+        A cell whose folder somebody else holds was not cut short, but has to wait for them.
+        """
+        remark, holder = job.remark(), held_by(planned.folder)
+        if (job.cut_short() or holder) and self._starts[planned.key] < MOST_STARTS:
+            why = remark if holder is None else f"{planned.folder} is in use by {holder}"
+            self._narrator.say(f"↻ {planned.cell.title} will be started again: {why}")
+            self._waiting.appendleft(planned)
+            return
+        log = planned.folder / LOG_FILE
+        said = f"{last_line(log)} ({log})"
+        self._end(planned, code, f"{remark}: {said}" if remark else said)
 
     def _start(self, planned: PlannedCell) -> Job:
         """Write the cell's settings and start its job. Raises CryosslError."""
@@ -176,7 +228,8 @@ class Schedule:
                 f"cannot write {error.filename or settings}: {error.strerror}",
                 cure="remove what is in its place, or free space",
             ) from None
-        return self._executor.start(settings, planned.folder / LOG_FILE)
+        self._starts[planned.key] += 1
+        return self._executor.start(settings, planned.folder / LOG_FILE, name=planned.name)
 
     def _end(self, planned: PlannedCell, code: int, text: str) -> None:
         """Count a cell that has ended, and report it: the reason if it failed, else its time."""
@@ -207,7 +260,7 @@ def _fraction_done(running: _RunningCell) -> float:
     except StorageError:
         return 0.0
     # The file of an earlier start says nothing.
-    if status.state != "running" or (running.job is not None and status.started < running.began):
+    if status.state != "running" or (not running.found and status.started < running.began):
         return 0.0
     return fraction_done(
         elapsed_seconds=status.updated - status.started, seconds_left=status.whole_seconds_left

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,19 +29,22 @@ from cryossl.progress.events import OnProgress
 from cryossl.progress.narrator import Narrator, narrated
 from cryossl.redaction import shown
 from cryossl.selftraining import prepare as preparation
-from cryossl.selftraining.estimates import estimate
+from cryossl.selftraining.estimates import estimate, training_bytes
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.result_files import gather, made_from, read_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
-from cryossl.sweep.executors import Executor, LocalExecutor, SlurmExecutor, slurm_options
+from cryossl.sweep.executors import Executor, LocalExecutor
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
+from cryossl.sweep.slurm import SlurmExecutor, slurm_options
 from cryossl.sweep.state import SweepState
 from cryossl.system.folder_lock import one_at_a_time
+from cryossl.system.gpus import environment_of, present_gpus, shared, visible_gpus
 from cryossl.tracking.address import experiment_choice, store_name, store_uri
 from cryossl.tracking.tracker import Tracker
 
 STATE_FILE = "sweep.json"
+SECONDS_FOR_FILES_TO_APPEAR = 10.0
 # A training step costs a forward pass, and a backward pass for inputs and for weights.
 PREDICTIONS_PER_TRAINING = 3
 
@@ -85,7 +89,7 @@ def sweep(
         seeds: how many seeds in a row.
         jobs: cells at a time.
         executor: local or slurm.
-        slurm: submitit's parameters as NAME=VALUE, separated by commas.
+        slurm: sbatch's options as NAME=VALUE, separated by commas.
         dry_run: only list the cells.
         conclude: called at the end with the config and the fingerprints of the experiments; prints
             their comparison.
@@ -104,11 +108,7 @@ def sweep(
     chosen = (
         LocalExecutor()
         if executor == "local"
-        else SlurmExecutor(
-            config.run.folder / "slurm",
-            threads=config.training.threads,
-            options=slurm_options(slurm),
-        )
+        else SlurmExecutor(threads=config.training.threads, options=slurm_options(slurm))
     )
     if dry_run:
         _print_cells(config, grid, chosen, jobs=jobs)
@@ -137,6 +137,7 @@ def _run_cells(
         prepared = _prepare_cells(config, grid, narrator, on_note=narrator.say)
         place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
         state.keep_threads(place.threads)
+        jobs = _share_gpus(config, place, prepared.store_plan, executor, narrator, jobs=jobs)
         planned = _plan_cells(config, place, prepared, narrator)
         todo = [each for each in planned if state.fingerprint(each.key) is None]
         narrator.say(
@@ -174,11 +175,37 @@ def _run_cells(
     return exit_code(failure.code for failure in failures)
 
 
+def _share_gpus(
+    config: Config,
+    place: Place,
+    store_plan: StorePlan,
+    executor: Executor,
+    narrator: Narrator,
+    *,
+    jobs: int,
+) -> int:
+    """Give each of the cells at a time a GPU of this machine; return how many there is room for."""
+    if not isinstance(executor, LocalExecutor) or place.device != "cuda":
+        return jobs
+    gpus = visible_gpus(os.environ, present_gpus())
+    needed = training_bytes(config, tile_px=store_plan.tile_px)
+    places = shared(gpus, count=jobs, bytes_each=needed)
+    if not places:
+        return jobs
+    executor.spread([environment_of(gpu, os.environ) for gpu in places])
+    if len(places) < jobs:
+        narrator.say(
+            f"⚠ a cell needs about {needed / 2**30:.1f} GiB of a GPU: {len(places)} at a time "
+            f"on {len(gpus)} GPUs, and not {jobs}"
+        )
+    return len(places)
+
+
 def _record_finished(
     state: SweepState, folder: Path, finished: PlannedCell, seconds: float
 ) -> None:
     """Gather the result files of a cell in the sweep's folder, and record that it has finished."""
-    outcome = read_outcome(finished.folder)
+    outcome = _patient_outcome(finished.folder)
     if outcome is None:
         raise StorageError(
             f"{finished.folder} lacks the files of the run that has just ended well there",
@@ -202,6 +229,14 @@ def _record_finished(
             "seconds": round(seconds, 1),
         },
     )
+
+
+def _patient_outcome(folder: Path) -> tuple[str, str] | None:
+    """The outcome of a run that has ended; on a network's disk it may appear seconds later."""
+    deadline = time.monotonic() + SECONDS_FOR_FILES_TO_APPEAR
+    while (outcome := read_outcome(folder)) is None and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return outcome
 
 
 def _hand_over_password(config: Config) -> None:

@@ -14,15 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 from picked_micrographs import collection
+from slurm_cluster import slurm
 from typed_commands import call
 from untrained_models import write_model
 
-from cryossl.commands.pick_parts import VERB, Task, find_in_parts
-from cryossl.network.picking_model import read
-from cryossl.picking.finding import KEPT, Finder, Machine, Scaling
-from cryossl.picking.micrographs import micrographs_of
-from cryossl.progress.events import silent
-from cryossl.sweep.executors import SlurmExecutor
+from cryossl.picking.finding import KEPT
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAMES = tuple(f"m{number:02d}" for number in range(24))
@@ -155,22 +151,14 @@ def test_a_part_that_fails_by_itself_says_why(place):
     assert "part 0001 failed (exit code 2): device mps is not usable here" in done.err
 
 
-def test_jobs_of_submitit_find_what_one_process_finds(place, tmp_path):
-    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    named = micrographs_of([place / "mics"])[:6]
-    machine = Machine("cpu", "auto", 1, 4, 256.0)
-    model = place / "model.safetensors"
-    cluster = SlurmExecutor(
-        tmp_path / "jobs", threads=1, options={"timeout_min": 5}, cluster="local", verb=VERB
-    )
-    task = Task(model, Scaling(), machine, tmp_path / "picks", masks=False)
-    found = find_in_parts(task, named, lambda _: cluster, jobs=2, report=silent, say=print)
-    finder = Finder(read(model), Scaling(), machine, place / "calm", masks=False)
-    assert (found.key, dict(found.faults)) == (finder.key, {})
-    ours = {path.name: path.read_bytes() for path in kept(tmp_path / "picks")}
-    theirs = {path.name: path.read_bytes() for path in kept(place / "calm")}
-    assert len(ours) == 6
-    assert ours.items() <= theirs.items()
+def test_jobs_of_a_real_slurm_find_what_one_process_finds(place, tmp_path, monkeypatch):
+    with slurm() as cluster:
+        for name, value in cluster.environment.items():
+            monkeypatch.setenv(name, value)
+        options = ("--jobs", "2", "--executor", "slurm", "--slurm", "cpus-per-task=1,mem=1500")
+        done = call(*words(place, "jobs", *options))
+    assert (done.code, done.err.count("Traceback")) == (0, 0), done.err
+    assert contents(place / "jobs") == contents(place / "calm")
 
 
 @pytest.mark.parametrize(

@@ -8,26 +8,23 @@ pillow.
 
 from __future__ import annotations
 
-import io
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
-from PIL import Image
 
-from cryossl.data.synthetic.phantoms import SPECIES, Species
+from cryossl.data.synthetic.phantoms import SPECIES, Species, species_of
+from cryossl.data.synthetic.pictures import SUFFIXES, Order, make_all, write_new
 from cryossl.data.synthetic.simulator import (
     CONDITION_DRAWS,
     PIXEL_SIZE_ANGSTROM,
     Conditions,
-    SimulatedMicrograph,
     conditions,
-    simulate,
 )
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import OnProgress, Progress
@@ -49,9 +46,10 @@ EMPIAR-10017 has 131 px of 4096. Here the band is wider, so that rounding does n
 
 _PARTS = ("train", "val", "test")
 _SMALLEST_PX = 64
+_MOST_SOURCES = 60
 
 
-def synthesise(
+def synthesise(  # noqa: PLR0913 (each is a choice of the user)
     folder: Path,
     *,
     seed: int,
@@ -59,16 +57,20 @@ def synthesise(
     validation: int = 20,
     test: int = 40,
     size_px: int = 128,
+    sources: int = len(SPECIES),
+    form: str = "png",
     report: OnProgress,
 ) -> None:
     """Write a data set into `folder`, which is absent, empty, or holds the same data set already.
 
-    In the last case nothing is written. `train` includes the one unlabelled micrograph. Raises
-    DataError for sizes that give no data set and for a folder with other content, StorageError if
-    it cannot be written.
+    In the last case nothing is written. `train` includes the one unlabelled micrograph. Each source
+    has a species of its own, and MRC files have electron counts. Raises DataError for sizes that
+    give no data set and for a folder with other content, StorageError if it cannot be written.
     """
-    _check_sizes(train=train, validation=validation, test=test, size_px=size_px)
-    settings = {
+    if form not in SUFFIXES:
+        raise DataError(f"unknown format {form!r}", cure=f"choose one of {', '.join(SUFFIXES)}")
+    _check_sizes(train=train, validation=validation, test=test, size_px=size_px, sources=sources)
+    settings: dict[str, int | str] = {
         "version": VERSION,
         "seed": seed,
         "train": train,
@@ -76,6 +78,11 @@ def synthesise(
         "test": test,
         "size_px": size_px,
     }
+    # The usual ones are not written, as by versions that had no others.
+    if sources != len(SPECIES):
+        settings["sources"] = sources
+    if form != "png":
+        settings["format"] = form
     folder = folder.absolute()  # the current folder has no name of its own
     place = folder.with_name(f".{folder.name}.partial")
     try:
@@ -94,18 +101,20 @@ def synthesise(
         ) from error
 
 
-def _check_sizes(*, train: int, validation: int, test: int, size_px: int) -> None:
-    if train < len(SPECIES) + 1 or validation < 1 or test < 1:
+def _check_sizes(*, train: int, validation: int, test: int, size_px: int, sources: int) -> None:
+    if not 1 <= sources <= _MOST_SOURCES:
+        raise DataError(f"a synthetic data set has 1 to {_MOST_SOURCES} sources, got {sources}")
+    if train < sources + 1 or validation < 1 or test < 1:
         raise DataError(
-            f"a synthetic data set needs at least {len(SPECIES) + 1} train, 1 validation and 1 "
-            "test "
-            f"micrograph, got {train}, {validation}, {test}"
+            f"a synthetic data set of {sources} sources needs at least {sources + 1} train, 1 "
+            f"validation and 1 test micrograph, got {train}, {validation}, {test}",
+            cure="raise the number, or lower --sources",
         )
     if size_px < _SMALLEST_PX:
         raise DataError(f"synthetic micrographs are at least {_SMALLEST_PX} px wide, got {size_px}")
 
 
-def _is_written(folder: Path, settings: Mapping[str, int]) -> bool:
+def _is_written(folder: Path, settings: Mapping[str, int | str]) -> bool:
     """Whether the folder holds the data set of these settings; False if it is absent or empty.
 
     Raises DataError if it holds anything else.
@@ -173,38 +182,59 @@ def _sums(folder: Path) -> str:
     )
 
 
-def _write(folder: Path, settings: Mapping[str, int], *, report: OnProgress) -> None:
-    (folder / "annotations").mkdir(parents=True)
+def _write(folder: Path, settings: Mapping[str, Any], *, report: OnProgress) -> None:
+    for name in ("annotations", *_PARTS):
+        (folder / name).mkdir(parents=True)
+    species = species_of(settings.get("sources", len(SPECIES)))
+    orders = {
+        part: _orders(folder, settings, number=number, species=species)
+        for number, part in enumerate(_PARTS)
+    }
+    with closing(make_all([order for part in _PARTS for order in orders[part]])) as pictures:
+        facts = _write_labels(folder, settings, orders, pictures, report=report)
+    _write_tables(folder, settings, facts, species=species)
+
+
+def _write_labels(
+    folder: Path,
+    settings: Mapping[str, Any],
+    orders: Mapping[str, Sequence[Order]],
+    pictures: Iterator[Float64[np.ndarray, "n 2"]],
+    *,
+    report: OnProgress,
+) -> dict[str, Any]:
+    """Write the annotations as the pictures are made; return the facts of each micrograph."""
     total = sum(settings[part] for part in _PARTS)
     facts: dict[str, Any] = {}
-    for number, part in enumerate(_PARTS):
-        done = sum(settings[earlier] for earlier in _PARTS[:number])
-        (folder / part).mkdir()
-        records = _Records()
-        plan = _plan(settings[part], rng=np.random.default_rng([settings["seed"], number]))
+    for part in _PARTS:
+        records = _Records(settings["size_px"])
         # One train micrograph is not annotated; the seed decides which one.
         unlabelled = settings["seed"] % settings[part] if part == "train" else None
-        for index, (species, given) in enumerate(plan):
-            name = f"{species.name}_{part}_{index:04d}.png"
-            made = simulate(
-                species,
-                given,
-                size_px=settings["size_px"],
-                border_px=border_px(settings["size_px"]),
-                rng=np.random.default_rng([settings["seed"], number, index]),
-            )
-            _save(folder / part / name, made)
-            records.add(name, made, species, labelled=index != unlabelled)
+        for index, order in enumerate(orders[part]):
+            centres = next(pictures)
+            name, labelled = order.path.name, index != unlabelled
+            records.add(name, centres, order.species, labelled=labelled)
             facts[f"{part}/{name}"] = {
-                "source": species.name,
-                "labelled": index != unlabelled,
-                "particles": len(made.centres),
-                **asdict(given),
+                "source": order.species.name,
+                "labelled": labelled,
+                "particles": len(centres),
+                **asdict(order.given),
             }
-            report(Progress("synthesise", done + index + 1, total, "micrograph"))
+            report(Progress("synthesise", len(facts), total, "micrograph"))
         _dump(folder / "annotations" / f"instances_{part}.json", records.document())
-    sources = "".join(f"{species.name}_*,{species.name}\n" for species in SPECIES)
-    _write_new(folder / "sources.csv", f"file,source\n{sources}".encode())
+    return facts
+
+
+def _write_tables(
+    folder: Path,
+    settings: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    species: Sequence[Species],
+) -> None:
+    """Write what belongs to all parts, and make everything durable."""
+    sources = "".join(f"{kind.name}_*,{kind.name}\n" for kind in species)
+    write_new(folder / "sources.csv", f"file,source\n{sources}".encode())
     _dump(
         folder / SIMULATION_FILE,
         {
@@ -213,9 +243,29 @@ def _write(folder: Path, settings: Mapping[str, int], *, report: OnProgress) -> 
             "micrographs": facts,
         },
     )
-    _write_new(folder / SUMS_FILE, _sums(folder).encode())
+    write_new(folder / SUMS_FILE, _sums(folder).encode())
     for inner in (*(folder / name for name in ("annotations", *_PARTS)), folder):
         sync_folder(inner)
+
+
+def _orders(
+    folder: Path, settings: Mapping[str, Any], *, number: int, species: Sequence[Species]
+) -> list[Order]:
+    """The pictures of one part."""
+    part, size_px = _PARTS[number], settings["size_px"]
+    rng = np.random.default_rng([settings["seed"], number])
+    suffix = SUFFIXES[settings.get("format", "png")]
+    return [
+        Order(
+            path=folder / part / f"{kind.name}_{part}_{index:04d}{suffix}",
+            species=kind,
+            given=given,
+            size_px=size_px,
+            border_px=border_px(size_px),
+            seed=(settings["seed"], number, index),
+        )
+        for index, (kind, given) in enumerate(_plan(settings[part], species=species, rng=rng))
+    ]
 
 
 def border_px(size_px: int) -> int:
@@ -223,7 +273,9 @@ def border_px(size_px: int) -> int:
     return max(2, round(BORDER_FRACTION * size_px))
 
 
-def _plan(count: int, *, rng: np.random.Generator) -> list[tuple[Species, Conditions]]:
+def _plan(
+    count: int, *, species: Sequence[Species], rng: np.random.Generator
+) -> list[tuple[Species, Conditions]]:
     """Species and conditions of each micrograph of a part.
 
     A Latin hypercube (McKay et al., Technometrics 21 (1979) 239): each condition takes each of
@@ -232,27 +284,33 @@ def _plan(count: int, *, rng: np.random.Generator) -> list[tuple[Species, Condit
     """
     columns = [(rng.permutation(count) + rng.random(count)) / count for _ in range(CONDITION_DRAWS)]
     uniform: Float64[np.ndarray, "count draws"] = np.stack(columns, axis=1)
-    species = rng.permutation(np.arange(count) % len(SPECIES))
-    return [(SPECIES[kind], conditions(row)) for kind, row in zip(species, uniform, strict=True)]
+    kinds = rng.permutation(np.arange(count) % len(species))
+    return [(species[kind], conditions(row)) for kind, row in zip(kinds, uniform, strict=True)]
 
 
 class _Records:
     """The images and annotations of one part, with the field names of CryoTransformer's files."""
 
-    def __init__(self) -> None:
+    def __init__(self, size_px: int) -> None:
+        self._size_px = size_px
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
     def add(
-        self, name: str, made: SimulatedMicrograph, species: Species, *, labelled: bool
+        self,
+        name: str,
+        centres: Float64[np.ndarray, "n 2"],
+        species: Species,
+        *,
+        labelled: bool,
     ) -> None:
-        height, width = made.picture.shape
+        height = width = self._size_px
         image = len(self._images)
         self._images.append({"id": image, "file_name": name, "width": width, "height": height})
         band, side = border_px(height), species.diameter_px
         boxes = [
             [int(x - side / 2), int(y - side / 2), side, side]
-            for y, x in made.centres
+            for y, x in centres
             if min(y, x, height - y, width - x) >= band
         ]
         for box in boxes if labelled else [[0, 0, 0, 0]]:
@@ -283,20 +341,5 @@ class _Records:
         }
 
 
-def _save(path: Path, made: SimulatedMicrograph) -> None:
-    """Save as PNG, not as jpg like CryoTransformer: lossless, and the same for every decoder."""
-    stream = io.BytesIO()
-    Image.fromarray(made.picture).save(stream, format="PNG")
-    _write_new(path, stream.getvalue())
-
-
 def _dump(path: Path, document: Mapping[str, Any]) -> None:
-    _write_new(path, f"{json.dumps(document, indent=1)}\n".encode())
-
-
-def _write_new(path: Path, content: bytes) -> None:
-    """Write a new file; it needs no rename, because the folder is renamed when it is complete."""
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(path, f"{json.dumps(document, indent=1)}\n".encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64
@@ -72,8 +72,28 @@ BARREL = Species(
     ),
 )
 
+_SIGMAS_SEEN = 9.0
+"""exp(-9^2 / 2) is under 1e-17: added to anything that counts, it is nothing."""
+_PARTICLES_AT_ONCE = 256
+
 SPECIES = (TETRAMER, DUMBBELL, BARREL)
 """Compact, elongated and hollow, from small and dense to large and thin."""
+
+
+def species_of(count: int) -> list[Species]:
+    """So many species: the three, then each of them again and again, a pixel wider every time."""
+    found = []
+    for index in range(count):
+        turn, kind = divmod(index, len(SPECIES))
+        basic = SPECIES[kind]
+        found.append(
+            replace(
+                basic,
+                name=basic.name if turn == 0 else f"{basic.name}{turn + 1}",
+                diameter_px=basic.diameter_px + turn,
+            )
+        )
+    return found
 
 
 def random_rotations(count: int, *, rng: np.random.Generator) -> Float64[np.ndarray, "count 3 3"]:
@@ -107,14 +127,13 @@ def projected_phase(
 
     The integral of a blob V exp(-|r|^2 / 2 s^2) along the beam is V s sqrt(2 pi) exp(-(y^2 + x^2) /
     2 s^2). So the projection is exact, and because it is separable, one matrix product gives all
-    blobs. Times the interaction constant it is a phase. Pixel i covers [i, i + 1), so a particle
-    centred at 4.5 is symmetric about the middle of pixel 4.
+    blobs of a particle, in a window beyond which nothing of it is left. Times the interaction
+    constant it is a phase. Pixel i covers [i, i + 1), so a particle centred at 4.5 is symmetric
+    about the middle of pixel 4.
     """
     radius_px = species.diameter_px / 2
     sigma_px = species.blob_sigma * radius_px
     turned = np.einsum("nij,bj->nbi", rotations, np.array(species.blobs)) * radius_px
-    blob_y = (centres[:, None, 0] + turned[:, :, 1]).ravel()
-    blob_x = (centres[:, None, 1] + turned[:, :, 2]).ravel()
     peak_rad = (
         interaction_constant(voltage_volt)
         * species.peak_volt
@@ -122,19 +141,39 @@ def projected_phase(
         * sigma_px
         * pixel_size_angstrom
     )
-    profiles_y, profiles_x = (
-        _profiles(blob_y, sigma_px, shape_px[0]),
-        _profiles(blob_x, sigma_px, shape_px[1]),
-    )
-    phase: Float64[np.ndarray, "height width"] = peak_rad * profiles_y.T @ profiles_x
+    reach_px = _reach_px(species)
+    side = 2 * reach_px + 1
+    corners = np.floor(centres).astype(np.int64) - reach_px
+    whole = np.zeros([length + 2 * side for length in shape_px])
+    for first in range(0, len(centres), _PARTICLES_AT_ONCE):
+        some = slice(first, first + _PARTICLES_AT_ONCE)
+        y, x = (
+            _profiles(
+                turned[some, :, axis + 1] + (centres - corners)[some, None, axis], sigma_px, side
+            )
+            for axis in (0, 1)
+        )
+        windows = peak_rad * np.swapaxes(y, 1, 2) @ x
+        for (top, left), window in zip(corners[some] + side, windows, strict=True):
+            whole[top : top + side, left : left + side] += window
+    phase: Float64[np.ndarray, "height width"] = whole[
+        side : side + shape_px[0], side : side + shape_px[1]
+    ]
     return phase
 
 
+def _reach_px(species: Species) -> int:
+    """Distance in px from a centre beyond which nothing of a particle can be told from zero."""
+    radius_px = species.diameter_px / 2
+    outermost = max(float(np.linalg.norm(blob)) for blob in species.blobs)
+    return int(np.ceil(radius_px * (outermost + _SIGMAS_SEEN * species.blob_sigma))) + 1
+
+
 def _profiles(
-    centres: Float64[np.ndarray, " blobs"], sigma_px: float, length: int
-) -> Float64[np.ndarray, "blobs length"]:
+    centres: Float64[np.ndarray, "particles blobs"], sigma_px: float, length: int
+) -> Float64[np.ndarray, "particles blobs length"]:
     middles = np.arange(length) + 0.5
-    profiles: Float64[np.ndarray, "blobs length"] = np.exp(
-        -0.5 * ((middles - centres[:, None]) / sigma_px) ** 2
+    profiles: Float64[np.ndarray, "particles blobs length"] = np.exp(
+        -0.5 * ((middles - centres[:, :, None]) / sigma_px) ** 2
     )
     return profiles

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from cryossl.data.synthetic.optics import Optics, contrast
 from cryossl.data.synthetic.phantoms import Species, projected_phase, random_rotations
@@ -28,6 +28,7 @@ MEAN_FREE_PATH_ANGSTROM = 3200.0
 _MARGIN_PX = 16
 _CLOSEST_DIAMETERS = 0.95
 _TRIES_PER_PARTICLE = 60
+_DRAWN_AT_ONCE = 1_024
 _PERCENTILES = (0.2, 99.8)
 
 Plane = Float64[np.ndarray, "height width"]
@@ -55,8 +56,9 @@ class Conditions:
 
 @dataclass(frozen=True)
 class SimulatedMicrograph:
-    """An 8-bit picture and the exact centres (y, x) in px of the particles in it."""
+    """Counted electrons, the 8-bit picture of them, and the exact centres (y, x) in px."""
 
+    electrons: Int64[np.ndarray, "size size"]
     picture: UInt8[np.ndarray, "size size"]
     centres: Float64[np.ndarray, "n 2"]
 
@@ -126,17 +128,31 @@ def simulate(
     electrons = rng.poisson(np.maximum(np.round(expected, 3), 0.1))
     centres = centres - _MARGIN_PX
     within = ((centres >= 0) & (centres < size_px)).all(axis=1)
-    return SimulatedMicrograph(_eight_bit(electrons), centres[within])
+    return SimulatedMicrograph(electrons, _eight_bit(electrons), centres[within])
 
 
 def _ice_angstrom(mean: float, *, full_px: int, rng: np.random.Generator) -> Plane:
     """Ice thickness in Angstrom: a slope, a meniscus (thinner in the middle) and soft hills."""
     y, x = np.meshgrid(*[np.linspace(-1, 1, full_px)] * 2, indexing="ij")
     slope_y, slope_x = rng.normal(0, 0.12, 2)
-    hills = gaussian_filter(rng.standard_normal((full_px, full_px)), 18, mode="wrap")
+    hills = _smoothed(rng.standard_normal((full_px, full_px)), sigma_px=18)
     relative = 1 + slope_y * y + slope_x * x + 0.10 * (y**2 + x**2) + 0.07 * hills / hills.std()
     thickness: Plane = mean * np.clip(relative, 0.3, None)
     return thickness
+
+
+def _smoothed(plane: Plane, *, sigma_px: float) -> Plane:
+    """A square plane without its fine grain, as scipy's `gaussian_filter(mode="wrap")` gives it.
+
+    A Fourier transform does it, whose time does not grow with the width of the filter.
+    """
+    size = plane.shape[0]
+    point = np.zeros(size)
+    point[0] = 1.0
+    along = np.fft.fft(gaussian_filter1d(point, sigma_px, mode="wrap")).real
+    spectrum = np.fft.rfft2(plane) * along[:, None] * along[: size // 2 + 1]
+    smooth: Plane = np.fft.irfft2(spectrum, s=plane.shape)
+    return smooth
 
 
 def _solvent(ice: Plane, *, rng: np.random.Generator) -> Plane:
@@ -175,20 +191,26 @@ def _crystals(
     """
     mask = np.zeros((full_px, full_px), dtype=bool)
     phase = np.zeros((full_px, full_px))
-    y, x = np.meshgrid(*[np.arange(full_px) + 0.5] * 2, indexing="ij")
     for _ in range(count):
         centre_y, centre_x = rng.uniform(0, full_px, 2)
         radius = min(float(rng.lognormal(np.log(5.0), 0.45)), 14.0)
-        angle = np.arctan2(y - centre_y, x - centre_x)
-        bumps = zip(
-            (2, 3, 6), rng.normal(0, (0.14, 0.08, 0.05)), rng.uniform(0, 2 * np.pi, 3), strict=True
+        waves, heights = (2, 3, 6), rng.normal(0, (0.14, 0.08, 0.05))
+        shifts = rng.uniform(0, 2 * np.pi, 3)
+        reach = radius * (1 + float(np.abs(heights).sum())) + 1
+        rows, columns = (
+            np.arange(max(0, int(middle - reach)), min(full_px, int(middle + reach) + 1))
+            for middle in (centre_y, centre_x)
         )
+        y, x = np.meshgrid(rows + 0.5, columns + 0.5, indexing="ij")
+        angle = np.arctan2(y - centre_y, x - centre_x)
+        bumps = zip(waves, heights, shifts, strict=True)
         outline = radius * np.clip(
             1 + sum(c * np.cos(k * angle + d) for k, c, d in bumps), 0.4, None
         )
         share = np.hypot(y - centre_y, x - centre_x) / outline
-        phase += rng.uniform(0.10, 0.55) * np.sqrt(np.clip(1 - share**2, 0, None))
-        mask |= share < 1
+        window = np.ix_(rows, columns)
+        phase[window] += rng.uniform(0.10, 0.55) * np.sqrt(np.clip(1 - share**2, 0, None))
+        mask[window] |= share < 1
     return mask, phase
 
 
@@ -244,28 +266,55 @@ def _places(
     box [x, y, d, d] of whole numbers. The first centre is inside the border, because a micrograph
     without a label counts as unlabelled.
     """
-    size = blocked.shape[0]
-    disc_px = np.pi * species.diameter_px**2 / 4
-    wanted = max(1, round(given.coverage * size**2 / disc_px))
-    half = species.diameter_px / 2
+    size, half = blocked.shape[0], species.diameter_px / 2
+    wanted = max(1, round(given.coverage * size**2 / (np.pi * half**2)))
+    free = _FreePlaces(blocked, least_px=_CLOSEST_DIAMETERS * species.diameter_px)
     centres: list[Float64[np.ndarray, " 2"]] = []
-    for _ in range(1_000 + wanted * _TRIES_PER_PARTICLE):
-        candidate = np.floor(rng.uniform(0, size, 2) - half) + half
-        first_outside = (
-            not centres and not ((candidate >= border_px) & (candidate <= size - border_px)).all()
-        )
-        if first_outside or (candidate < 0).any() or blocked[int(candidate[0]), int(candidate[1])]:
-            continue
-        if (
-            centres
-            and np.hypot(*(np.array(centres) - candidate).T).min()
-            < _CLOSEST_DIAMETERS * species.diameter_px
-        ):
-            continue
-        centres.append(candidate)
-        if len(centres) == wanted:
-            break
+    tries = 1_000 + wanted * _TRIES_PER_PARTICLE
+    while tries and len(centres) < wanted:
+        before = rng.bit_generator.state
+        drawn = rng.uniform(0, size, (min(tries, _DRAWN_AT_ONCE), 2))
+        tries -= len(drawn)
+        places = np.floor(drawn - half) + half
+        for index in free.among(places):
+            place = places[index]
+            if not centres and not ((place >= border_px) & (place <= size - border_px)).all():
+                continue
+            if free.take(place):
+                centres.append(place)
+            if len(centres) == wanted:
+                # As if the others had not been drawn.
+                rng.bit_generator.state = before
+                rng.uniform(0, size, (index + 1, 2))
+                break
     return np.array(centres).reshape(-1, 2)
+
+
+class _FreePlaces:
+    """The pixels where a centre may lie. A place costs the same among many centres as among few.
+
+    Centres are whole numbers of px apart, so those too near to one are always the same pixels.
+    """
+
+    def __init__(self, blocked: Bool[np.ndarray, "size size"], *, least_px: float) -> None:
+        self._reach = int(least_px)
+        apart = np.arange(-self._reach, self._reach + 1)
+        self._far = np.hypot(apart[:, None], apart) >= least_px
+        # With a margin, so that the surroundings of a centre at an edge need no cutting.
+        self._free = np.pad(~blocked, self._reach)
+
+    def among(self, places: Float64[np.ndarray, "n 2"]) -> Int64[np.ndarray, " m"]:
+        """The indices of the places that are inside and free now."""
+        y, x = (np.maximum(places, 0).astype(np.int64) + self._reach).T
+        return np.flatnonzero((places >= 0).all(axis=1) & self._free[y, x])
+
+    def take(self, place: Float64[np.ndarray, " 2"]) -> bool:
+        """Put a centre here; False if it is too near to another."""
+        y, x = int(place[0]), int(place[1])
+        if not self._free[y + self._reach, x + self._reach]:
+            return False
+        self._free[y : y + len(self._far), x : x + len(self._far)] &= self._far
+        return True
 
 
 def _eight_bit(electrons: Int64[np.ndarray, "size size"]) -> UInt8[np.ndarray, "size size"]:

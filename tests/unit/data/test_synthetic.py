@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,7 +15,13 @@ import pytest
 from PIL import Image
 
 from cryossl.data.coco.dataset import read_dataset
-from cryossl.data.synthetic.dataset import SIMULATION_FILE, SUMS_FILE, border_px, synthesise
+from cryossl.data.synthetic.dataset import (
+    SIMULATION_FILE,
+    SUMS_FILE,
+    VERSION,
+    border_px,
+    synthesise,
+)
 from cryossl.errors import DataError, StorageError
 from cryossl.progress.events import Progress, silent
 
@@ -27,6 +34,18 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("synthetic") / "data"
     synthesise(folder, seed=0, report=silent)
     return folder
+
+
+def test_the_pictures_of_the_default_run_are_those_of_version_one(full: Path) -> None:
+    """Work folders hold results of these pictures; others need another VERSION."""
+    assert VERSION == 1
+    pixels = hashlib.sha256()
+    for path in sorted(full.rglob("*.png")):
+        pixels.update(path.relative_to(full).as_posix().encode())
+        pixels.update(np.asarray(Image.open(path)).tobytes())
+    assert pixels.hexdigest() == (
+        "a94bb6290f30051e99ce739bf21b51fddaca10c9ef920091a3ff5ca11d8a9c50"
+    )
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -276,8 +295,51 @@ def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> Non
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", [{"train": 3}, {"validation": 0}, {"test": 0}, {"size_px": 32}])
-def test_sizes_that_make_no_data_set_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("sources", [1, 2, 5])
+def test_each_source_has_its_own_particle_and_the_reader_finds_it(
+    tmp_path: Path, sources: int
+) -> None:
+    synthesise(
+        tmp_path / "data",
+        seed=1,
+        train=3 * sources + 2,
+        validation=sources,
+        test=sources,
+        size_px=96,
+        sources=sources,
+        form="jpg",
+        report=silent,
+    )
+    dataset = read_dataset(tmp_path / "data", border="auto", max_megapixels=1.0)
+    assert dict(dataset.diameter_px) == dict(
+        list(
+            {"tetramer": 9, "dumbbell": 12, "barrel": 16, "tetramer2": 10, "dumbbell2": 13}.items()
+        )[:sources]
+    )
+    assert {path.suffix for path in (tmp_path / "data" / "train").iterdir()} == {".jpg"}
+
+
+def test_another_number_of_sources_or_format_is_another_data_set(tmp_path: Path) -> None:
+    synthesise(tmp_path / "data", seed=0, report=silent, **SMALL)
+    for options in ({"sources": 2}, {"form": "mrc"}):
+        with pytest.raises(DataError, match="does not hold this synthetic data set"):
+            synthesise(tmp_path / "data", seed=0, report=silent, **SMALL, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"train": 3},
+        {"validation": 0},
+        {"test": 0},
+        {"size_px": 32},
+        {"sources": 0},
+        {"sources": 7},
+        {"sources": 61},
+        {"form": "bmp"},
+    ],
+)
+def test_sizes_that_make_no_data_set_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
     with pytest.raises(DataError):
         synthesise(tmp_path / "data", seed=0, report=silent, **{**SMALL, **wrong})
     assert not (tmp_path / "data").exists()

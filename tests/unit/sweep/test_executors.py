@@ -5,17 +5,10 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from cryossl.errors import ConfigError
-from cryossl.sweep.executors import (
-    LocalExecutor,
-    SlurmExecutor,
-    command,
-    environment,
-    last_line,
-    slurm_options,
-)
+from cryossl.sweep.executors import LocalExecutor, command, environment, last_line
 
 
 def ended(job, *, within_seconds: float = 120.0) -> int:
@@ -27,13 +20,13 @@ def ended(job, *, within_seconds: float = 120.0) -> int:
 
 
 def test_a_cell_of_this_machine_is_the_run_command_and_its_output_goes_to_the_log(tmp_path):
-    job = LocalExecutor().start(tmp_path / "absent.yaml", tmp_path / "output.log")
+    job = LocalExecutor().start(tmp_path / "absent.yaml", tmp_path / "output.log", name="cell")
     assert ended(job) == 2
     assert "absent.yaml" in last_line(tmp_path / "output.log")
 
 
 def test_a_cell_that_is_terminated_ends(tmp_path):
-    job = LocalExecutor().start(tmp_path / "absent.yaml", tmp_path / "output.log")
+    job = LocalExecutor().start(tmp_path / "absent.yaml", tmp_path / "output.log", name="cell")
     job.terminate()
     job.wait()
     assert job.poll() in (-signal.SIGTERM, 130, 2)
@@ -79,51 +72,22 @@ def test_the_last_line_is_the_one_that_says_something(tmp_path, text, line):
     assert last_line(tmp_path / "absent") == "it left no log"
 
 
-def test_slurm_parameters_are_names_and_values():
-    assert slurm_options("slurm_partition=gpu, timeout_min=60,") == {
-        "slurm_partition": "gpu",
-        "timeout_min": 60,
-    }
-    assert slurm_options(None) == {}
-    for wrong in ("gpu", "=3", "a="):
-        with pytest.raises(ConfigError, match="NAME=VALUE"):
-            slurm_options(wrong)
-
-
-def test_without_submitit_one_line_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(
-        ConfigError, match=r"needs the package submitit; .venv/bin/pip install -e '.\[slurm\]'"
-    ):
-        SlurmExecutor(tmp_path, threads=0, options={})
-
-
-# --- with submitit, whose local executor stands where a cluster would
-
-
-@pytest.fixture
-def submitting(tmp_path, monkeypatch):
-    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
-    monkeypatch.chdir(tmp_path)
-    return SlurmExecutor(tmp_path / "jobs", threads=2, options={"timeout_min": 5}, cluster="local")
-
-
-def test_a_job_returns_the_exit_code_of_its_cell_and_its_output(submitting, tmp_path):
-    assert submitting.cpus == 2
-    job = submitting.start(tmp_path / "absent.yaml", tmp_path / "output.log")
-    assert ended(job) == 2
-    assert "absent.yaml" in last_line(tmp_path / "output.log")
-
-
-@pytest.mark.slow
-def test_a_job_that_is_cancelled_has_failed(submitting, tmp_path):
-    job = submitting.start(tmp_path / "absent.yaml", tmp_path / "output.log")
-    job.terminate()
-    job.wait()
-    assert ended(job) != 0
-
-
-def test_a_parameter_that_submitit_does_not_know_is_one_line(submitting, tmp_path):
-    for options in ({"partitoin": "gpu"}, {"timeout_min": "long"}):
-        with pytest.raises(ConfigError, match="submitit refuses"):
-            SlurmExecutor(tmp_path, threads=0, options=options, cluster="local")
+def test_each_process_sees_the_gpu_of_its_place_and_a_place_that_is_free_again_is_taken(tmp_path):
+    executor, settings = LocalExecutor(), tmp_path / "absent.yaml"
+    executor.spread([{"CUDA_VISIBLE_DEVICES": name} for name in ("GPU-a", "GPU-b", "GPU-a")])
+    jobs, seen = [], []
+    for number in range(3):
+        before = {child.pid for child in psutil.Process().children()}
+        jobs.append(executor.start(settings, tmp_path / f"{number}.log", name=str(number)))
+        (child,) = (one for one in psutil.Process().children() if one.pid not in before)
+        seen.append(child.environ()["CUDA_VISIBLE_DEVICES"])
+    assert seen == ["GPU-a", "GPU-b", "GPU-a"]
+    jobs[1].terminate()
+    jobs[1].wait()
+    before = {child.pid for child in psutil.Process().children()}
+    jobs.append(executor.start(settings, tmp_path / "3.log", name="3"))
+    (child,) = (one for one in psutil.Process().children() if one.pid not in before)
+    assert child.environ()["CUDA_VISIBLE_DEVICES"] == "GPU-b"
+    for job in jobs:
+        job.terminate()
+        job.wait()

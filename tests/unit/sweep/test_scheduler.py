@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,12 @@ import yaml
 from cryossl.config_file import build
 from cryossl.errors import CryosslError
 from cryossl.progress.narrator import narrated
-from cryossl.sweep.grid import cells
-from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
+from cryossl.sweep.grid import Cell, cells
+from cryossl.sweep.scheduler import MOST_STARTS, Failure, PlannedCell, Schedule
 from cryossl.system.folder_lock import one_at_a_time
+
+TAKEN = 77
+"""The exit code of a program whose place was taken from it."""
 
 
 class Program:
@@ -39,19 +43,29 @@ class Program:
     def wait(self) -> None:
         self._process.wait()
 
+    def remark(self) -> str:
+        return "taken by another" if self.cut_short() else ""
+
+    def cut_short(self) -> bool:
+        return self.poll() == TAKEN
+
 
 class Programs:
     """Starts the program that is meant for a cell, by its folder's name; remembers the order and how many were alive."""
 
     def __init__(self, codes: dict[str, str]) -> None:
         self.codes, self.started, self.most, self.jobs = codes, [], 0, []
+        self.left: dict[str, Program] = {}
 
-    def start(self, settings: Path, log: Path) -> Program:
-        name = settings.parent.name
-        self.started.append((name, yaml.safe_load(settings.read_text())["split"]["seed"]))
-        if name not in self.codes:
+    def find(self, name: str) -> Program | None:
+        return self.left.pop(name, None)
+
+    def start(self, settings: Path, log: Path, *, name: str) -> Program:  # noqa: ARG002
+        folder = settings.parent.name
+        self.started.append((folder, yaml.safe_load(settings.read_text())["split"]["seed"]))
+        if folder not in self.codes:
             raise CryosslError("nothing to start")
-        self.jobs.append(Program(self.codes[name], log))
+        self.jobs.append(Program(self.codes[folder], log))
         self.most = max(self.most, sum(job.poll() is None for job in self.jobs))
         return self.jobs[-1]
 
@@ -110,10 +124,10 @@ def test_so_many_cells_are_at_work_at_a_time(planned, tmp_path, jobs):
 
 def test_an_interrupted_schedule_leaves_no_cell_at_work(planned, tmp_path):
     class Interrupting(Programs):
-        def start(self, settings: Path, log: Path) -> Program:
+        def start(self, settings: Path, log: Path, *, name: str) -> Program:
             if len(self.started) == 2:
                 raise KeyboardInterrupt
-            return super().start(settings, log)
+            return super().start(settings, log, name=name)
 
     programs = Interrupting({one.folder.name: "import time; time.sleep(60)" for one in planned})
     with pytest.raises(KeyboardInterrupt):
@@ -139,3 +153,46 @@ def test_a_cell_that_another_process_holds_is_waited_for_and_then_run(planned, t
     assert (failures, sorted(done)) == ([], sorted(one.folder.name for one in planned))
     assert "5% seed 1 is held by process" in capfd.readouterr().out
     assert ("ratio_5_seed_1", 1) not in programs.started[: released[0]]
+
+
+def test_a_cell_that_is_cut_short_is_started_again_before_the_others(planned, tmp_path, capfd):
+    mark = tmp_path / "was_here"
+    codes = {one.folder.name: "pass" for one in planned}
+    codes["ratio_5_seed_0"] = (
+        f"import pathlib, sys; mark = pathlib.Path({str(mark)!r}); there = mark.exists(); "
+        f"mark.touch(); sys.exit(0 if there else {TAKEN})"
+    )
+    failures, done = scheduled(planned, programs := Programs(codes), tmp_path)
+    assert (failures, done) == ([], [one.folder.name for one in planned])
+    assert [seed for _, seed in programs.started] == [0, 0, 1, 2, 3]
+    assert "↻ 5% seed 0 will be started again: taken by another" in capfd.readouterr().out
+
+
+def test_a_cell_that_is_always_cut_short_fails_in_the_end(planned, tmp_path):
+    codes = {one.folder.name: "pass" for one in planned}
+    codes["ratio_5_seed_1"] = f"import sys; sys.exit({TAKEN})"
+    failures, done = scheduled(planned, programs := Programs(codes), tmp_path, jobs=2)
+    assert [(one.planned.cell.title, one.code) for one in failures] == [("5% seed 1", TAKEN)]
+    assert failures[0].reason.startswith("taken by another: ")
+    assert len(done) == 3
+    assert programs.started.count(("ratio_5_seed_1", 1)) == MOST_STARTS
+
+
+def test_a_job_that_an_earlier_start_left_is_waited_for_and_not_started(planned, tmp_path, capfd):
+    programs = Programs({one.folder.name: "pass" for one in planned})
+    planned[2].folder.mkdir(parents=True)
+    programs.left[planned[2].name] = Program("import time; time.sleep(0.5)", tmp_path / "log")
+    failures, done = scheduled(planned, programs, tmp_path, jobs=2)
+    assert (failures, sorted(done)) == ([], sorted(one.folder.name for one in planned))
+    assert sorted(seed for _, seed in programs.started) == [0, 1, 3]
+    assert "⏳ 5% seed 2 is a job of an earlier start; waiting for it" in capfd.readouterr().out
+
+
+def test_a_cell_has_one_name_and_no_other_cell_has_it(planned, tmp_path):
+    names = {one.name for one in planned}
+    assert len(names) == len(planned)
+    elsewhere = build({"results": tmp_path / "elsewhere", "name": "grid"})
+    moved = Cell(elsewhere).within(elsewhere, device="cpu", threads=1)
+    assert PlannedCell(moved, planned[0].key, "source", 1.0).name not in names
+    assert replace(planned[0], key="other settings").name not in names
+    assert replace(planned[0], cost=3.0).name in names
