@@ -19,7 +19,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 BIN := $(CURDIR)/.venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint test slow faults bench run venv help
+.PHONY: check lint test slow faults bench run venv docs help
 
 check: lint test ## lint + test (the default)
 
@@ -46,6 +46,9 @@ faults: venv ## every fault at length: hours, and the figures of docs/reliabilit
 
 bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks
+
+docs: venv ## the pages as a site in site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
