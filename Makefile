@@ -19,7 +19,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 BIN := $(CURDIR)/.venv/bin
 
 .DEFAULT_GOAL := check
-.PHONY: check lint test slow faults slurm bench run venv help
+.PHONY: check lint test slow faults slurm bench run quick venv docs help
 
 check: lint test ## lint + test (the default)
 
@@ -28,6 +28,9 @@ venv: ## make or mend .venv from requirements.lock
 
 run: venv ## run the experiment: make run RATIO=10 PARAMS="-P seed=3", or a demonstration: PARAMS="-P quick=true"
 	PATH="$(BIN):$$PATH" $(BIN)/mlflow run . --env-manager local -P ratio=$(RATIO) $(PARAMS)
+
+quick: venv ## a demonstration on the embedded data, about two minutes on two cores
+	PATH="$(BIN):$$PATH" $(BIN)/cryossl run --quick $(PARAMS)
 
 lint: venv ## ruff, import contracts, mypy
 	$(BIN)/ruff format --check .
@@ -49,6 +52,9 @@ slurm: venv ## sweeps on a real Slurm of one node, at length: its jobs preempted
 
 bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks
+
+docs: venv ## the pages as a site in site/; a dead link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
