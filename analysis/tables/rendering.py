@@ -178,11 +178,11 @@ def answer_lines(verdicts: Sequence[Judged]) -> list[str]:
             steps.setdefault((best.strategy, best.verdict.next_steps), []).append(f"{ratio:g}%")
     others = {judged.strategy for judged in asked} - set(NOTE_ARMS.strategies)
     compared = "the best strategy, " if others else "the better arm, "
+    chosen = compared if len(asked) > len(ratios) else ""
     return [
         *answers,
         *(
-            f"Next at {' and '.join(found)}, from {compared if len(asked) > len(ratios) else ''}{strategy}: "
-            f"{text}"
+            f"Next at {' and '.join(found)}, from {chosen}{strategy}: {text}"
             for (strategy, text), found in steps.items()
         ),
     ]
