@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -94,10 +95,9 @@ def start(folder: Path, *options: str) -> str:
 
 
 def tables(printed: str) -> str:
-    """The tables and the verdict of what a run printed, without the next command."""
-    return printed[
-        printed.index("Naive against class-balanced") : printed.rindex("Next: ")
-    ].rstrip()
+    """The tables and the verdict of what a run printed, without the advice and the next command."""
+    shown = printed[printed.index("Naive against class-balanced") :]
+    return re.split(r"\n(?:Does self-training|Next)\b", shown)[0].rstrip()
 
 
 def unpack(folder: Path) -> None:

@@ -178,11 +178,13 @@ def answer_lines(verdicts: Sequence[Judged]) -> list[str]:
         answers.append(f"Does self-training help at {ratio:g}%? {told}")
         if best.verdict.next_steps:
             steps.setdefault((best.strategy, best.verdict.next_steps), []).append(f"{ratio:g}%")
-    compared = "the better arm, " if len(asked) > len(ratios) else ""
+    others = {judged.strategy for judged in asked} - set(NOTE_ARMS.strategies)
+    compared = "the best strategy, " if others else "the better arm, "
+    chosen = compared if len(asked) > len(ratios) else ""
     return [
         *answers,
         *(
-            f"Next at {' and '.join(found)}, from {compared}{strategy}: {text}"
+            f"Next at {' and '.join(found)}, from {chosen}{strategy}: {text}"
             for (strategy, text), found in steps.items()
         ),
     ]
