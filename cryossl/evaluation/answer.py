@@ -22,7 +22,7 @@ _NUMBERS = {
     "pseudo/count": "pseudo-labels",
     "pseudo/particle_ratio": "particle ratio (%)",
 }
-_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
+_MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,20 @@ class Found:
     verdict: Verdict | None = None
     reference: str = ""
 
+    @property
+    def gain(self) -> float | None:
+        """Of test F1 over the supervised baseline; None for this itself, and where undefined."""
+        return self._gain("gain/f1")
+
+    @property
+    def gain_by_eight(self) -> float | None:
+        """The same by eight views."""
+        return self._gain("gain/f1_views8")
+
+    def _gain(self, metric: str) -> float | None:
+        stayed = 0.0 if self.iteration == 0 else None
+        return None if self.verdict is None else self.numbers.get(metric, stayed)
+
 
 def answer_metrics(found: Sequence[Found]) -> dict[str, float | None]:
     """`f1/NAME` and `gain/NAME` of each accepted model; the baseline has no gain.
@@ -49,11 +63,11 @@ def answer_metrics(found: Sequence[Found]) -> dict[str, float | None]:
     for one in found:
         metrics[f"f1/{one.strategy}"] = one.numbers.get("test/f1")
         if one.verdict is not None:
-            metrics[f"gain/{one.strategy}"] = one.numbers.get("gain/f1", 0.0)
+            metrics[f"gain/{one.strategy}"] = one.gain
         if "test/f1_views8" in one.numbers:
             metrics[f"f1_views8/{one.strategy}"] = one.numbers["test/f1_views8"]
             if one.verdict is not None:
-                metrics[f"gain_views8/{one.strategy}"] = one.numbers.get("gain/f1_views8", 0.0)
+                metrics[f"gain_views8/{one.strategy}"] = one.gain_by_eight
     return metrics
 
 
@@ -89,7 +103,7 @@ def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] =
         for one in found
         if one.verdict is not None
     ]
-    lost = [f"- ❌ **{name}** failed; its run says why" for name in failed]
+    lost = [f"- ✗ **{name}** failed; its run says why" for name in failed]
     steps = dict.fromkeys(
         one.verdict.next_steps
         for one in found
@@ -106,7 +120,7 @@ def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] =
 
 def _short(one: Found) -> str:
     """What is read at a glance: MLflow shows the first lines of a long description only."""
-    f1, gain = one.numbers.get("test/f1"), one.numbers.get("gain/f1")
+    f1, gain = one.numbers.get("test/f1"), one.gain
     text = f"{one.strategy} {'undefined' if f1 is None else f'{100 * f1:.2f}%'}"
     if one.verdict is None:
         return f"Test F1: {text}"
@@ -115,7 +129,7 @@ def _short(one: Found) -> str:
 
 
 def _shown(name: str, one: Found) -> float | None:
-    value = one.numbers.get(name)
+    value = one.gain if name == "gain/f1" else one.numbers.get(name)
     if value is None:
         return None
     return value if name == "pseudo/count" else round(100 * value, 2)

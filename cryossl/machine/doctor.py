@@ -64,7 +64,9 @@ def examine(*, tracking_uri: str, work: Path, device: str, needed_bytes: int) ->
     installation = check_installation()
     broken = any(check.state == "fail" for check in installation)
     gpu = _gpu_warn("not tried before the packages are well") if broken else check_gpu(device)
-    forms = check_mlflow_run(shutil.which("conda"), shutil.which("uv"))
+    forms = check_mlflow_run(
+        os.environ.get("MLFLOW_CONDA_HOME") or shutil.which("conda"), shutil.which("uv")
+    )
     return (check_machine(), *installation, gpu, forms, *surroundings)
 
 
@@ -93,7 +95,7 @@ def check_machine() -> Check:
 
 
 def check_mlflow_run(conda: str | None, uv: str | None) -> Check:
-    """Which form of `mlflow run` works here; `conda` and `uv` are the paths of these programs.
+    """Which form of `mlflow run` works here; `conda` and `uv`: where these are.
 
     Without conda the plain form ends in an error of MLflow's own and leaves a run as RUNNING.
     """

