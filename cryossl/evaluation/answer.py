@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cryossl.evaluation.scorings import EIGHT, views_of
 from cryossl.evaluation.verdict import Verdict
 
 _NUMBERS = {
@@ -73,12 +74,15 @@ def answer_metrics(found: Sequence[Found]) -> dict[str, float | None]:
 
 def answer_rows(found: Sequence[Found]) -> list[dict[str, Any]]:
     """A row per model, in percent and points, as MLflow shows a table."""
-    known = {name for one in found for name in one.numbers}
+    by_eight = any("test/f1_views8" in one.numbers for one in found)
+    titles = {
+        name: title for name, title in _NUMBERS.items() if by_eight or views_of(name) != EIGHT
+    }
     return [
         {
             "strategy": one.strategy,
             "accepted iteration": one.iteration,
-            **{title: _shown(name, one) for name, title in _NUMBERS.items() if name in known},
+            **{title: _shown(name, one) for name, title in titles.items()},
             "verdict": one.verdict.outcome if one.verdict is not None else "",
         }
         for one in found

@@ -91,9 +91,12 @@ def _parsed(command: click.Command, words: Sequence[str], path: list[str]) -> st
 def _project_run(words: Sequence[str]) -> str | None:
     words = list(words)
     entry = words[words.index("-e") + 1] if "-e" in words else "main"
+    if words[-2:] == ["-e", "1"]:
+        return None  # the page speaks of the option
     if entry not in ENTRY_POINTS:
         return f"no entry point {entry}"
-    known = {*ENTRY_POINTS[entry].get("parameters", {}), *fields()}
+    options = (one.name for one in cli.cli.commands["run"].params)
+    known = {*ENTRY_POINTS[entry].get("parameters", {}), *fields(), *options}
     names = re.findall(r"(?<=-P )(\w+)=", " ".join(words))
     return next((f"no parameter {name}" for name in names if name not in known), None)
 

@@ -10,7 +10,7 @@ STUDENT = {"test/f1": 0.5625, "test/recall": 0.7, "gain/f1": 0.0625, "pseudo/cou
 
 
 def found() -> list[Found]:
-    measures = measures_of(STUDENT, BASE, pseudo=STUDENT, accepted_iteration=2)
+    measures = measures_of(STUDENT, BASE, supervised=BASE, pseudo=STUDENT, accepted_iteration=2)
     verdict = judge([measures], strategy="naive", ratio_percent=5.0)
     student = Found("naive", 2, STUDENT, {0: 0.5, 1: None, 2: 0.5625}, verdict, "supervised")
     return [Found("supervised", 0, BASE, {0: 0.5}), student]
@@ -22,6 +22,17 @@ def test_the_numbers_are_those_of_the_accepted_models_and_the_baseline_has_no_ga
         "f1/naive": 0.5625,
         "gain/naive": 0.0625,
     }
+
+
+def test_scores_by_eight_views_stand_beside_those_by_one():
+    base, student = found()
+    eight = {"test/f1_views8": 0.75, "gain/f1_views8": 0.125}
+    both = [base, Found("naive", 2, STUDENT | eight, {}, student.verdict, "supervised")]
+    metrics = answer_metrics(both)
+    assert (metrics["f1_views8/naive"], metrics["gain_views8/naive"]) == (0.75, 0.125)
+    assert "f1_views8/supervised" not in metrics
+    _, row = answer_rows(both)
+    assert (row["test F1 by eight views (%)"], row["gain by eight views (points)"]) == (75.0, 12.5)
 
 
 def test_an_arm_that_accepted_no_student_gained_nothing():
