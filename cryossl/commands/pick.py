@@ -15,6 +15,7 @@ from cryossl.commands.pick_run import Record, tracked
 from cryossl.config import Config
 from cryossl.errors import ChangedDataError, ConfigError, StorageError
 from cryossl.evaluation.picking import FULL_SCORE
+from cryossl.evaluation.scorings import EIGHT, WORDS, scored_by
 from cryossl.network import device as devices
 from cryossl.network.picking_model import LabelReading, PickingModel, read
 from cryossl.picking.choice import Choice, expecting, spaced, threshold_of
@@ -154,8 +155,10 @@ def _model(config: Config, request: Request) -> tuple[PickingModel, Path]:
     )
     model = read(path)
     origin = model.description.origin
-    f1 = origin.scores.get("validation/particle_f1")
-    score = "" if f1 is None else f", particle F1 {100 * f1:.2f} on {origin.chosen_on}"
+    eight = origin.scores.get(scored_by("validation/particle_f1", EIGHT))
+    f1 = origin.scores.get("validation/particle_f1") if eight is None else eight
+    by = "" if eight is None else f" by {WORDS[EIGHT]}"
+    score = "" if f1 is None else f", particle F1 {100 * f1:.2f}{by} on {origin.chosen_on}"
     echo(
         f"model: {origin.strategy}, iteration {origin.iteration}, {origin.ratio_percent:g}% "
         f"labelled, seed {origin.seed}{score} ({path})"

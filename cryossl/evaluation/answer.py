@@ -142,7 +142,8 @@ def _short(one: Found) -> str:
 
 
 def _shown(name: str, one: Found) -> float | None:
-    value = one.gain if name == "gain/f1" else one.numbers.get(name)
+    gains = {"gain/f1": one.gain, "gain/f1_views8": one.gain_by_eight}
+    value = gains[name] if name in gains else one.numbers.get(name)
     if value is None:
         return None
     return value if name == "pseudo/count" else round(100 * value, 2)

@@ -35,7 +35,7 @@ def micrographs_of(given: Sequence[Path]) -> list[Named]:
     """
     found: dict[str, Named] = {}
     for one in (each for path in given for each in _below(path)):
-        stem = str(Path(one.name).with_suffix(""))
+        stem = str(Path(one.name.lstrip("/")).with_suffix(""))
         twin = found.setdefault(stem, one)
         if twin.path != one.path:
             raise DataError(

@@ -61,6 +61,11 @@ def write_all(
     return written
 
 
+def place_of(folder: Path, micrograph: str, ending: str) -> Path:
+    """Where the file of a micrograph lies below the folder; an absolute name stays below it too."""
+    return folder / f"{Path(micrograph.lstrip('/')).with_suffix('')}{ending}"
+
+
 def _write(
     folder: Path,
     form: str,
@@ -72,7 +77,7 @@ def _write(
         ending, text = EACH[form]
         listed = []
         for one in picks():
-            path = folder / f"{Path(one.micrograph).with_suffix('')}{ending}"
+            path = place_of(folder, one.micrograph, ending)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, text(one).encode())
             listed.append((one.micrograph, os.path.relpath(path)))

@@ -155,7 +155,7 @@ def _write_masks(folder: Path, picked: Picked) -> Path:
         png = picked.results.mask(one.path, sha256=result.sha256)
         if png is None:
             raise StorageError(f"the mask of {one.path} is gone", cure="pick again")
-        path = folder / f"{Path(one.name).with_suffix('')}{MASK_ENDING}"
+        path = outputs.place_of(folder, one.name, MASK_ENDING)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, png)

@@ -152,6 +152,14 @@ class ModelReplay:
         return True
 
 
+_SCORES = {
+    "particle_f1": "particle F1",
+    "f1": "pixel F1",
+    "particle_f1_views8": "particle F1 by eight views",
+    "f1_views8": "pixel F1 by eight views",
+}
+
+
 def _description(logged: Mapping[str, Any], journal: Journal) -> str:
     """What a version is and what it scored, in Markdown."""
     tags, data = logged["tags"], logged["dataset"]
@@ -167,7 +175,8 @@ def _description(logged: Mapping[str, Any], journal: Journal) -> str:
     rows = [
         f"| {title} | {_percent(scores.get(f'validation/{key}'))} "
         f"| {_percent(scores.get(f'test/{key}'))} |\n"
-        for key, title in (("particle_f1", "particle F1"), ("f1", "pixel F1"))
+        for key, title in _SCORES.items()
+        if not key.endswith("_views8") or f"test/{key}" in scores
     ]
     return f"{', '.join(facts)}\n\n| % | validation | test |\n|---|---|---|\n{''.join(rows)}"
 

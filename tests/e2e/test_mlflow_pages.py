@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +123,7 @@ def test_the_first_link_shows_f1_by_iteration_with_a_curve_for_each_strategy(ser
     titles = (
         "Test F1 by iteration",
         "Gain over the supervised baseline",
+        "The same by eight views",
         "Pseudo-labels",
         "Particle ratio of the pseudo-labels",
         "accepted",
@@ -226,14 +229,24 @@ def test_a_port_in_use_and_a_store_that_is_not_there_are_one_line(recorded, tmp_
     assert not (tmp_path / "none.db").exists()
 
 
-def test_the_view_keeps_its_own_filter_and_is_not_written_again(recorded, served):
+def test_both_views_show_the_arms_of_the_newest_data_and_code(recorded):
     lab, _ = recorded
-    keys = [key for key, _ in views(lab)]
-    assert sorted(keys) == [
+    kept = dict(views(lab))
+    assert sorted(kept) == [
         "mlflow.sharedViewState.cryossl-axes",
         "mlflow.sharedViewState.cryossl-curves",
     ]
-    assert all(json.loads(value)["state"].startswith("deflate;") for _, value in views(lab))
+    digests = lab.asked(
+        "SELECT DISTINCT key, value FROM tags WHERE key IN ('cryossl.data_digest', 'cryossl.code_digest')"
+    )
+    assert len(digests) == 2
+    for value in kept.values():
+        form, _, packed = json.loads(value)["state"].partition(";")
+        state = json.loads(zlib.decompress(base64.b64decode(packed)))
+        assert form == "deflate"
+        assert "tags.`cryossl.kind` = 'arm'" in state["searchFilter"]
+        for name, digest in digests:
+            assert f"tags.`{name}` = '{digest}'" in state["searchFilter"]
 
 
 def views(lab) -> list[tuple[str, str]]:

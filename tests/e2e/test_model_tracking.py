@@ -20,7 +20,12 @@ from cryossl.tracking.tracker import Tracker
 
 pytestmark = pytest.mark.usefixtures("unwatched")
 WEIGHTS = b"the weights"
-SCORES = {"validation/f1": 0.5, "test/f1": 0.25}
+SCORES = {
+    "validation/f1": 0.5,
+    "test/f1": 0.25,
+    "validation/f1_views8": 0.75,
+    "test/f1_views8": 0.625,
+}
 DATASET = ("lab", "0123456789abcdef")
 
 
@@ -143,8 +148,11 @@ def test_a_server_that_is_away_gets_model_and_version_from_sync(server, tmp_path
     # Its page shows no metric and no data set of its own.
     assert version.description.startswith("**naive**")
     assert f"data set {DATASET[0]} (digest {DATASET[1]})" in version.description
-    assert "| pixel F1 | 50.00 | 25.00 |" in version.description
-    assert "| particle F1 | - | - |" in version.description
+    assert version.description.partition("|---|---|---|\n")[2].splitlines() == [
+        "| particle F1 | - | - |",
+        "| pixel F1 | 50.00 | 25.00 |",
+        "| pixel F1 by eight views | 75.00 | 62.50 |",
+    ]
     # A lost answer makes no second one, and files that are refused wait while the values go on.
     with proxied(server.port) as proxy:
         for only, kind in {

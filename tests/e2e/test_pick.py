@@ -110,6 +110,7 @@ def test_without_a_model_the_best_accepted_one_of_the_newest_experiment_is_named
     done = picked(trained, tmp_path / "p")
     assert done.code == 0, done.err
     assert re.match(r"model: (naive|supervised), iteration [01], 30% labelled, seed 0", done.out)
+    assert re.search(r", particle F1 \d+\.\d\d by eight views on validation \(", done.out)
 
 
 def test_another_threshold_needs_no_network_and_a_limit_holds(trained, written, tmp_path):

@@ -109,6 +109,26 @@ def test_masks_are_made_only_where_they_are_asked_for_and_then_at_any_time(place
     assert [path.read_bytes() for path in masks] == before
 
 
+def test_files_of_a_micrograph_with_an_absolute_name_lie_below_the_folder_of_the_picks(
+    place, tmp_path
+):
+    beside = set((place / "mics").iterdir())
+    absolute = place / "mics" / "a.mrc"
+    listing = tmp_path / "listed.star"
+    listing.write_text(f"data_\n\nloop_\n_rlnMicrographName #1\n{absolute}\n")
+    done = call(
+        *("pick", str(listing), "--to", str(tmp_path / "p"), "--no-track"),
+        *("--format", "star,box,cbox,csv,mask", "--model", str(place / "none.safetensors")),
+    )
+    assert done.code == 0, done.err
+    assert set((place / "mics").iterdir()) == beside
+    below = tmp_path / "p" / absolute.relative_to("/").parent
+    endings = ("_autopick.star", ".box", ".cbox", "_mask.png")
+    assert sorted(below.iterdir()) == sorted(below / f"a{ending}" for ending in endings)
+    # In the tables the name stays as the list has it: RELION compares names as text.
+    assert set(pd.read_csv(tmp_path / "p" / "picks.csv").iloc[:, 0]) == {str(absolute)}
+
+
 def test_the_diameter_may_be_given_by_both_names(place, tmp_path):
     size = ("--pixel-size", "2")
     _, first = picked(place, tmp_path / "a", "--diameter-angstrom", "30", *size)

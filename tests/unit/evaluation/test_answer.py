@@ -37,8 +37,13 @@ def test_scores_by_eight_views_stand_beside_those_by_one():
 
 def test_an_arm_that_accepted_no_student_gained_nothing():
     _, student = found()
-    stayed = Found("naive", 0, BASE, {0: 0.5}, student.verdict, "supervised")
-    assert answer_metrics([stayed])["gain/naive"] == 0.0
+    scored = BASE | {"test/f1_views8": 0.75}
+    stayed = Found("naive", 0, scored, {0: 0.5}, student.verdict, "supervised")
+    metrics = answer_metrics([stayed])
+    assert (metrics["gain/naive"], metrics["gain_views8/naive"]) == (0.0, 0.0)
+    (row,) = answer_rows([stayed])
+    gains = row["gain over supervised (points)"], row["gain by eight views (points)"]
+    assert gains == (0.0, 0.0)
 
 
 def test_the_rows_are_in_percent_and_points_and_what_is_undefined_is_blank():

@@ -90,3 +90,15 @@ def test_micrographs_are_named_from_the_current_folder(
     monkeypatch.chdir(tmp_path)
     assert [one.name for one in micrographs_of([Path("MotionCorr/job002")])] == [NAME]
     assert [one.name for one in micrographs_of([tmp_path / "MotionCorr"])] == [NAME]
+
+
+def test_an_absolute_and_a_relative_name_that_would_be_written_to_one_place_are_refused(
+    tmp_path: Path,
+) -> None:
+    outside = write_mrc(tmp_path / "a.mrc", GREY)
+    relative = str(outside.relative_to("/"))
+    write_mrc(tmp_path / "project" / relative, GREY)
+    table = f"data_\n\nloop_\n_rlnMicrographName #1\n{outside}\n{relative}\n"
+    listing = write(tmp_path / "project" / "m.star", table)
+    with pytest.raises(DataError, match="have one name without suffix"):
+        micrographs_of([listing])
