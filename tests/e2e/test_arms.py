@@ -212,8 +212,12 @@ def check_accepted(ended: Ended, strategy: str, *, iteration: int) -> None:
     arm, baseline = ended.arm(strategy), ended.baseline()
     best = ([baseline, *ended.models(strategy)])[iteration].at(iteration)
     assert arm.accepted() == {
-        (f"accepted/{name.replace('/', '_')}", 0): best[name] for name in ACCEPTED if name in best
+        (f"accepted/{name.replace('/', '_')}", 0): best[name]
+        for one in ACCEPTED
+        for name in (one, f"{one}_views8")
+        if name in best
     }
+    assert "test/f1_views8" in best
     assert ("gain/f1" in best) == (iteration > 0)
     assert arm.tags["cryossl.best_iteration"] == str(iteration)
     summary = ended.filed(strategy)["summary"]

@@ -73,7 +73,8 @@ def test_pick_takes_full_only_where_it_is_named(lab, tmp_path):
     with Tracker(uri, "cryossl", tmp_path / "journals").run(
         "full", name="full", parent=None, tags=tags
     ) as full:
-        full.metrics({"validation/particle_f1": 0.99, "validation/f1": 0.99}, step=1)
+        scores = ("particle_f1_views8", "particle_f1", "f1_views8", "f1")
+        full.metrics({f"validation/{score}": 0.99 for score in scores}, step=1)
         full.binary(Path(weights).read_bytes(), MODEL_FILE)
 
     def picked(*options: str) -> Done:
