@@ -123,7 +123,7 @@ def test_the_first_link_shows_f1_by_iteration_with_a_curve_for_each_strategy(ser
     titles = (
         "Test F1 by iteration",
         "Gain over the supervised baseline",
-        "The same by eight views",
+        "Test F1 and gain by eight views",
         "Pseudo-labels",
         "Particle ratio of the pseudo-labels",
         "accepted",

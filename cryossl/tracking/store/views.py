@@ -29,7 +29,11 @@ _OLD_GROUPS = ("cryossl.strategy", "cryossl.ratio_percent")  # arms of older ver
 _CURVES = {
     "Test F1 by iteration": ("test/f1", "test/particle_f1", "validation/f1"),
     "Gain over the supervised baseline": ("gain/f1", "gain/particle_f1"),
-    "The same by eight views": ("test/f1_views8", "gain/f1_views8", "test/particle_f1_views8"),
+    "Test F1 and gain by eight views": (
+        "test/f1_views8",
+        "gain/f1_views8",
+        "test/particle_f1_views8",
+    ),
     "Pseudo-labels": ("pseudo/count", "pseudo/per_labelled"),
     "Particle ratio of the pseudo-labels": ("pseudo/particle_ratio", "pseudo/f1_cap"),
 }
