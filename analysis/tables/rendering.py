@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
@@ -26,20 +25,13 @@ from analysis.tables.formats import (
 from analysis.tables.summary import Judged
 from analysis.tables.terminal import WIDTH, table_text, wrapped
 from cryossl.errors import ConfigError
-from cryossl.evaluation.verdict import COUNT, Criterion, Outcome
+from cryossl.evaluation.answer import ANSWERS, merit
+from cryossl.evaluation.verdict import COUNT, Criterion
 from cryossl.strategy_names import fixes_its_count
 
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 SCHEMA = "cryossl.comparison/1"
 MET_MARKS = {True: "✓", False: "✗", None: "·"}
-
-
-ANSWERS: Mapping[Outcome, str] = {
-    "success": "yes",
-    "partial": "in part",
-    "failure": "no",
-    "unknown": "not known",
-}
 
 
 def render(comparison: Comparison, form: str, *, width: int | None = None) -> str:
@@ -172,7 +164,7 @@ def answer_lines(verdicts: Sequence[Judged]) -> list[str]:
     answers, steps = [], dict[tuple[str, str], list[str]]()
     for ratio in ratios:
         here = [judged for judged in asked if judged.ratio_percent == ratio]
-        best = max(here, key=_merit)
+        best = max(here, key=lambda judged: merit(judged.verdict))
         arms = [judged for judged in here if judged.strategy in NOTE_ARMS.strategies] or [best]
         told = "; ".join(map(_answer, arms if best in arms else [*arms, best]))
         answers.append(f"Does self-training help at {ratio:g}%? {told}")
@@ -194,11 +186,6 @@ def _answer(judged: Judged) -> str:
     gain = judged.verdict.criteria[0]
     shown = "" if gain.value is None else f" ({gain.short} points)"
     return f"{judged.strategy}: {ANSWERS[judged.verdict.outcome]}{shown}"
-
-
-def _merit(judged: Judged) -> tuple[int, float]:
-    gain = judged.verdict.criteria[0].value
-    return -list(ANSWERS).index(judged.verdict.outcome), -math.inf if gain is None else gain
 
 
 def _markdown(comparison: Comparison) -> str:

@@ -5,6 +5,7 @@ Pure: no torch, no MLflow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,16 @@ _NUMBERS = {
     "pseudo/particle_ratio": "particle ratio (%)",
 }
 _MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
+
+
+ANSWERS = {"success": "yes", "partial": "in part", "failure": "no", "unknown": "not known"}
+"""Outcome -> the answer to the question whether self-training helps, the best first."""
+
+
+def merit(verdict: Verdict) -> tuple[int, float]:
+    """What orders verdicts: the better outcome, among equals the higher gain, is greater."""
+    gain = verdict.criteria[0].value
+    return -list(ANSWERS).index(verdict.outcome), -math.inf if gain is None else gain
 
 
 @dataclass(frozen=True)
@@ -130,16 +141,14 @@ def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] =
         if one.verdict is not None
     ]
     lost = [f"- ✗ **{name}** failed; its run says why" for name in failed]
-    steps = dict.fromkeys(
-        one.verdict.next_steps
-        for one in found
-        if one.verdict is not None and one.verdict.next_steps
-    )
+    judged = [one for one in found if one.verdict and one.verdict.outcome in ANSWERS]
+    best = max(judged, key=lambda one: merit(one.verdict) if one.verdict else (), default=None)
+    step = best.verdict.next_steps if best and best.verdict else ""
     blocks = [
         f"**{subject}.** {', '.join(map(_short, found))}".rstrip(),
         "\n".join(lines) if rows else "",
         "\n".join([*verdicts, *lost]),
-        *(f"Next: {text}" for text in steps),
+        f"Next, from {best.strategy}: {step}" if best and step else "",
     ]
     return "\n\n".join(block for block in blocks if block)
 

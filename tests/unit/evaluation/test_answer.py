@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cryossl.evaluation.answer import Found, answer_metrics, answer_rows, answer_text, found_of
+from cryossl.evaluation.answer import (
+    Found,
+    answer_metrics,
+    answer_rows,
+    answer_text,
+    found_of,
+    merit,
+)
 from cryossl.evaluation.verdict import judge, measures_of
 
 BASE = {"test/f1": 0.5, "test/recall": 0.6, "validation/f1": 0.5}
@@ -77,6 +84,22 @@ def test_the_text_begins_with_the_answer_and_holds_the_table_and_each_verdict():
     assert verdict is not None
     assert f"**naive: {verdict.outcome}**, against supervised: {verdict.sentence}" in verdicts
     assert "**class_balanced** failed" in verdicts
+
+
+def test_the_next_step_is_that_of_the_better_arm():
+    base, student = found()
+    worse = judge(
+        [measures_of(BASE, BASE, supervised=BASE, pseudo=STUDENT, accepted_iteration=1)],
+        strategy="class_balanced",
+        ratio_percent=5.0,
+    )
+    assert student.verdict is not None
+    assert merit(student.verdict) > merit(worse)
+    lost = Found("class_balanced", 1, BASE, {}, worse, "supervised")
+    for order in ([base, lost, student], [base, student, lost]):
+        text = answer_text(order, subject="tiny")
+        assert text.endswith(f"Next, from naive: {student.verdict.next_steps}")
+        assert text.count("Next") == 1
 
 
 def test_an_invocation_whose_baseline_failed_has_no_table():
