@@ -1,6 +1,6 @@
 """How figures look: colours and markers, one panel per labelled part, PNG and SVG.
 
-Every figure of the report, of MLflow and of the documentation is made with it.
+Every figure of the report is made with it; `report --log` and the documentation take those files.
 """
 
 from __future__ import annotations

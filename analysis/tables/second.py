@@ -11,11 +11,11 @@ from typing import TypeVar
 
 import pandas as pd
 
-from analysis.runs.arms import Arm, build_arms, by_arm, run_ids_of, settings_of
+from analysis.runs.arms import Arm, build_arms, by_arm, none_accepted, run_ids_of, settings_of
 from analysis.runs.counts import ModelCounts, by_scoring
 from analysis.tables.evidence import evidence
 from analysis.tables.summary import Judged, judge_arms, note_table, reference_notes, score_column
-from analysis.tables.table import Column, Table, mean_cell
+from analysis.tables.table import Column, Table, mean_cell, zero_cell
 from cryossl.evaluation.scorings import EIGHT, WORDS, Views, scored_by
 
 _Part = TypeVar("_Part")
@@ -90,11 +90,12 @@ def strategies_with_second(table: Table, second: SecondScoring | None) -> Table:
     for row, (_, strategy, group) in zip(table.rows, by_arm(second.arms), strict=True):
         done = [arm for arm in group if arm.state == "finished"]
         gains = [arm.gain(second.metric) for arm in done if strategy != "supervised"]
+        cell = zero_cell if none_accepted(done) else mean_cell
         more = (
             mean_cell(
                 columns[0], [arm.value(second.metric) for arm in done], run_ids=run_ids_of(done)
             ),
-            mean_cell(columns[1], gains, run_ids=run_ids_of(done)),
+            cell(columns[1], gains, run_ids=run_ids_of(done)),
         )
         rows.append(_inserted(row, more))
     notes = [f"by {second.words} {text}" for text in reference_notes(second.arms)]

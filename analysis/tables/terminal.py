@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from analysis.tables.formats import TERMINAL_MARKS, marked_rows
 from analysis.tables.table import NOTHING, Column, Table, shown, without
@@ -71,7 +70,7 @@ def _aligned_lines(table: Table) -> list[str]:
 def _stacked_lines(table: Table, *, width: int) -> list[str]:
     """Each row as a paragraph: its first cell, then `Title value unit` of the cells with one."""
     lines = []
-    for first, *texts in marked_rows(replace(table, notes=()), TERMINAL_MARKS):
+    for first, *texts in marked_rows(table, TERMINAL_MARKS):
         facts = [
             " ".join(filter(None, (column.title, text, column.unit)))
             for column, text in zip(table.columns[1:], texts, strict=True)

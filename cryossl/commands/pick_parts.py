@@ -32,7 +32,7 @@ from cryossl.system.user_files import read_json
 
 PARTS = ".parts"
 TRIES = 3
-"""How often a part is started that something else ended."""
+"""So often a part is started at most, where something else ended it."""
 VERB = ("pick-part",)
 _PART, _DONE, _PROGRESS, _LOG = "part.json", "done.json", "progress", "output.log"
 _SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_NOTES = 0.1, 0.5

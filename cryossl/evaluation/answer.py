@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cryossl.evaluation.scorings import EIGHT, views_of
+from cryossl.evaluation.scorings import EIGHT, WORDS, Views, scored_by, views_of
 from cryossl.evaluation.verdict import Verdict
 
 _NUMBERS = {
@@ -41,7 +41,8 @@ def merit(verdict: Verdict) -> tuple[int, float]:
 class Found:
     """The accepted model of an arm (or the baseline), its numbers, and the arm's verdict.
 
-    `curve`: iteration -> test F1, of the baseline and every student.
+    `curve`: iteration -> test F1, of the baseline and every student. Curve and verdict are by the
+    scoring `views`, the headline.
     """
 
     strategy: str
@@ -50,6 +51,7 @@ class Found:
     curve: Mapping[int, float | None]
     verdict: Verdict | None = None
     reference: str = ""
+    views: Views = 1
 
     @property
     def gain(self) -> float | None:
@@ -64,6 +66,26 @@ class Found:
     def _gain(self, metric: str) -> float | None:
         stayed = 0.0 if self.iteration == 0 else None
         return None if self.verdict is None else self.numbers.get(metric, stayed)
+
+
+def found_of(
+    strategy: str,
+    iteration: int,
+    models: Mapping[int, Mapping[str, float | None]],
+    *,
+    views: Views,
+) -> Found:
+    """What a strategy found, without a verdict yet.
+
+    Args:
+        strategy: its name.
+        iteration: of the accepted model.
+        models: iteration -> numbers of each model.
+        views: the headline's scoring.
+    """
+    f1 = scored_by("test/f1", views)
+    curve = {number: numbers.get(f1) for number, numbers in models.items()}
+    return Found(strategy, iteration, models[iteration], curve, views=views)
 
 
 def answer_metrics(found: Sequence[Found]) -> dict[str, float | None]:
@@ -133,10 +155,11 @@ def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] =
 
 def _short(one: Found) -> str:
     """What is read at a glance: MLflow shows the first lines of a long description only."""
-    f1, gain = one.numbers.get("test/f1"), one.gain
+    f1 = one.numbers.get(scored_by("test/f1", one.views))
+    gain = one.gain if one.views == 1 else one.gain_by_eight
     text = f"{one.strategy} {'undefined' if f1 is None else f'{100 * f1:.2f}%'}"
     if one.verdict is None:
-        return f"Test F1: {text}"
+        return f"Test F1{f' by {WORDS[EIGHT]}' * (one.views == EIGHT)}: {text}"
     change = "" if gain is None else f" ({100 * gain:+.2f} points)"
     return f"{text}{change} {_MARKS[one.verdict.outcome]}"
 

@@ -17,8 +17,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.data.tiling import micrograph_of
+from cryossl.evaluation.answer import Found
 from cryossl.evaluation.metrics import Counts, audit
 from cryossl.evaluation.scores import Scored
+from cryossl.evaluation.scorings import EIGHT, WORDS
 from cryossl.pages import palette
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Assessment
@@ -358,18 +360,19 @@ def _pixel_size(experiment: Experiment, name: str) -> float | None:
     return original / stored.scale if original else None
 
 
-def curves_picture(curves: Mapping[str, Mapping[int, float | None]]) -> AnyRgb:
-    """Test F1 (%) by iteration, a curve per strategy; `curves`: strategy -> iteration -> F1."""
+def curves_picture(found: Sequence[Found]) -> AnyRgb:
+    """Test F1 (%) of the headline's scoring by iteration, a curve per strategy."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=CURVES_INCHES, dpi=CURVES_DPI, layout="constrained")
     axes = figure.subplots()
-    for strategy, curve in curves.items():
-        known = {step: 100 * f1 for step, f1 in curve.items() if f1 is not None}
-        axes.plot(list(known), list(known.values()), marker="o", label=strategy)
-    last = max((step for curve in curves.values() for step in curve), default=0)
+    for one in found:
+        known = {step: 100 * f1 for step, f1 in one.curve.items() if f1 is not None}
+        axes.plot(list(known), list(known.values()), marker="o", label=one.strategy)
+    last = max((step for one in found for step in one.curve), default=0)
+    by = f" by {WORDS[EIGHT]}" if any(one.views == EIGHT for one in found) else ""
     axes.set_xticks(range(last + 1))
-    axes.set(xlabel="iteration (0 = supervised baseline)", ylabel="test F1 (%)")
+    axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"test F1{by} (%)")
     axes.grid(alpha=0.3)
     axes.legend()
     stream = io.BytesIO()

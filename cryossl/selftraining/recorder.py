@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
-from cryossl.evaluation.answer import Found, answer_metrics, answer_rows, answer_text
+from cryossl.evaluation.answer import Found, answer_metrics, answer_rows, answer_text, found_of
 from cryossl.evaluation.metrics import Counts, Numbers, pooled
 from cryossl.evaluation.scorings import (
     EIGHT,
@@ -96,6 +96,7 @@ class Recorder:
         self._experiment, self._tracker = experiment, tracker
         self._parent, self._narrator = parent, narrator
         self._config = experiment.config
+        self._headline: Views = experiment.config.evaluation.headline_views
         self._chosen_on = chosen_on(self._config.flat())
         self._fingerprint = experiment.fingerprint()
         self._tags = dict(tags)
@@ -282,7 +283,7 @@ class Recorder:
         )
         if strategy == BASELINE:
             self._log_model(trained, strategy)
-            self._found.append(Found(BASELINE, 0, numbers, {0: numbers["test/f1"]}))
+            self._found.append(found_of(BASELINE, 0, {0: numbers}, views=self._headline))
         if not run.finished:
             for place, picture in pictures.prediction_pictures(
                 self._experiment, trained.model, trained.scorings.single
@@ -342,7 +343,7 @@ class Recorder:
 
     def _judge(self, closed: _ClosedArm) -> None:
         settings = self._config.evaluation
-        headline: Views = settings.headline_views
+        headline = self._headline
         verdict, reference = self._verdict(closed, headline)
         tags = {"cryossl.verdict": verdict.outcome, "cryossl.verdict_reference": reference}
         beside = ""
@@ -365,10 +366,9 @@ class Recorder:
             f"The loop stopped: {closed.stop_reason}.\n\n{verdict.next_steps}"
         )
         self._file(closed, verdict, reference)
-        curve = {one.iteration: self._numbers[one.run.key]["test/f1"] for one in closed.models}
-        final = self._numbers[closed.best.run.key]
-        found = Found(closed.strategy, closed.best.iteration, final, curve, verdict, reference)
-        self._found.append(found)
+        models = {one.iteration: self._numbers[one.run.key] for one in closed.models}
+        found = found_of(closed.strategy, closed.best.iteration, models, views=headline)
+        self._found.append(replace(found, verdict=verdict, reference=reference))
 
     def answer(self) -> None:
         """Record on the invocation's run what its arms found: text, table, picture and numbers."""
@@ -378,8 +378,7 @@ class Recorder:
             return
         self._parent.results(answer_metrics(self._found))
         self._parent.table(answer_rows(self._found), "comparison.json")
-        curves = {one.strategy: one.curve for one in self._found}
-        self._parent.image(pictures.curves_picture(curves), key="f1_by_iteration", step=0)
+        self._parent.image(pictures.curves_picture(self._found), key="f1_by_iteration", step=0)
 
     def _verdict(self, closed: _ClosedArm, views: Views) -> tuple[Verdict, str]:
         last = self._numbers[closed.models[-1].run.key]
@@ -413,7 +412,7 @@ class Recorder:
                 "stop_reason": closed.stop_reason,
                 "verdict": verdict.outcome,
                 "verdict_reference": reference,
-                "headline_views": self._config.evaluation.headline_views,
+                "headline_views": self._headline,
                 **summary_by_eight(numbers[0], numbers[best.iteration]),
             },
             "verdict": asdict(verdict),

@@ -22,7 +22,7 @@ _LAST_BYTES = 4096
 
 @runtime_checkable
 class Job(Protocol):
-    """A cell that was started."""
+    """A part of a command that was started: a cell of a sweep, or a part of a `pick`."""
 
     def poll(self) -> int | None:
         """Its exit code, None while it runs; minus the signal that ended it."""
@@ -40,20 +40,20 @@ class Job(Protocol):
         """What is known of the job beyond its output: why it waits, or how it ended; or empty."""
 
     def cut_short(self) -> bool:
-        """Whether it has ended before its cell did, so that another start would continue it."""
+        """Whether it was ended before its work was done; another start would continue it."""
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """Starts cells."""
+    """Starts the parts of a command."""
 
     def start(self, settings: Path, log: Path, *, name: str) -> Job:
-        """Start `cryossl run` on a file of settings; its output is written to `log`.
+        """Start a command on the file that describes the part; its output is written to `log`.
 
         Args:
             settings: the file.
             log: the file of the output.
-            name: names the cell among all that this user runs anywhere.
+            name: names the part among all that this user runs anywhere.
 
         Raises:
             CryosslError: it cannot be started.
@@ -64,16 +64,16 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Each cell is a process of its own."""
+    """Each part is a process of its own."""
 
     def __init__(self, verb: Sequence[str] = RUN) -> None:
-        """Choose what is started: the words between `cli.py` and the file of settings."""
+        """Choose what is started: the words between `cli.py` and the file."""
         self._verb = verb
         self._places: list[Mapping[str, str]] = [{}]
         self._at_work: list[tuple[int, _Process]] = []
 
     def spread(self, places: Sequence[Mapping[str, str]]) -> None:
-        """Start cells at these places; each is variables of the environment, e.g. of one GPU."""
+        """Start processes at these places: each is variables of the environment, as of one GPU."""
         self._places = list(places)
 
     def start(self, settings: Path, log: Path, *, name: str) -> Job:  # noqa: ARG002 (no use for it)
@@ -103,7 +103,7 @@ class LocalExecutor:
                 )
         except OSError as error:
             raise StorageError(
-                f"cannot start a cell: {error.filename or command(settings)[0]}: {error.strerror}",
+                f"cannot start {error.filename or command(settings)[0]}: {error.strerror}",
                 cure="check memory and permissions",
             ) from None
         self._at_work.append((place, job))
@@ -114,7 +114,7 @@ class LocalExecutor:
 
 
 def command(settings: Path, verb: Sequence[str] = RUN) -> list[str]:
-    """The command line that runs one cell."""
+    """The command line that does one part."""
     return [sys.executable, str(PROJECT / "cli.py"), *verb, str(settings)]
 
 

@@ -145,6 +145,14 @@ def test_another_start_with_eight_as_headline_computes_nothing_and_turns_tables_
     assert again.code == 0, again.err
     assert {kind: stages(lab, kind) for kind in before} == before
     assert "Verdict by eight views" in again.out
+    pages = lab.asked(
+        "SELECT t.value FROM tags t JOIN tags k USING (run_uuid) WHERE k.key = 'cryossl.kind' "
+        "AND k.value = 'experiment' AND t.key = 'mlflow.note.content'"
+    )
+    assert sorted("Test F1 by eight views: supervised" in text for (text,) in pages) == [
+        False,
+        True,
+    ]
     new = tags(lab, "naive")
     assert new["cryossl.verdict"] == old["cryossl.verdict_views8"]
     assert new["cryossl.verdict_views1"] == old["cryossl.verdict"]

@@ -59,16 +59,17 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def recorded(new_lab):
+    """A lab, its run of two iterations, and the views that the run kept."""
     made = new_lab()
     done = made.run("--max-iterations", "2", "--accept", "always")
     assert done.code == 0, done.err
-    return made, done
+    return made, done, dict(views(made))
 
 
 @pytest.fixture(scope="module")
 def served(program, recorded) -> Iterator[Served]:
     """`cryossl ui` as a process, ended as Ctrl-C ends it."""
-    lab, _ = recorded
+    lab, *_ = recorded
     port = free_port()
     words = ["ui", "--port", str(port), "--tracking-uri", f"sqlite:///{lab.database}"]
     process = subprocess.Popen(
@@ -123,7 +124,7 @@ def test_the_first_link_shows_f1_by_iteration_with_a_curve_for_each_strategy(ser
     titles = (
         "Test F1 by iteration",
         "Gain over the supervised baseline",
-        "The same by eight views",
+        "Test F1 and gain by eight views",
         "Pseudo-labels",
         "Particle ratio of the pseudo-labels",
         "accepted",
@@ -208,14 +209,20 @@ def test_a_final_value_of_a_model_is_a_bar_and_an_epoch_a_curve(served, page):
 
 
 def test_a_run_prints_the_link_and_ui_prints_the_same_page(recorded, served):
-    _, done = recorded
+    _, done, _ = recorded
     (link,) = re.findall(r"http://127\.0\.0\.1:5000\S+", done.out)
     assert link == served.curves.replace(served.address, "http://127.0.0.1:5000")
     assert "`cryossl ui`" in done.out
 
 
+def test_ui_finds_the_views_as_the_run_kept_them(recorded, served):
+    lab, _, kept = recorded
+    assert len(kept) == 2
+    assert dict(views(lab)) == kept
+
+
 def test_a_port_in_use_and_a_store_that_is_not_there_are_one_line(recorded, tmp_path):
-    lab, _ = recorded
+    lab, *_ = recorded
     with socket.socket() as busy:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
@@ -230,8 +237,7 @@ def test_a_port_in_use_and_a_store_that_is_not_there_are_one_line(recorded, tmp_
 
 
 def test_both_views_show_the_arms_of_the_newest_data_and_code(recorded):
-    lab, _ = recorded
-    kept = dict(views(lab))
+    lab, _, kept = recorded
     assert sorted(kept) == [
         "mlflow.sharedViewState.cryossl-axes",
         "mlflow.sharedViewState.cryossl-curves",

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +16,11 @@ from picked_micrographs import collection
 from typed_commands import Done, call
 from untrained_models import write_model
 
+from cryossl.picking.finding import KEPT
 from cryossl.tracking.reader import Artifacts, read_runs
+
+PROJECT = Path(__file__).resolve().parents[2]
+NAMES = tuple(f"m{number:02d}" for number in range(24))
 
 
 @pytest.fixture
@@ -23,12 +30,40 @@ def place(tmp_path, unwatched) -> Path:
     return tmp_path
 
 
-def picked(place: Path, uri: str, *options: str, to: str = "picks") -> Done:
-    return call(
+def words(place: Path, uri: str, *options: str, to: str = "picks") -> list[str]:
+    return [
         *("pick", str(place / "mics"), "--to", str(place / to)),
         *("--model", str(place / "model.safetensors"), "--format", "csv"),
         *("--tracking-uri", uri, "--work", str(place / "work"), *options),
+    ]
+
+
+def picked(place: Path, uri: str, *options: str, to: str = "picks") -> Done:
+    return call(*words(place, uri, *options, to=to))
+
+
+def runs_of(uri: str) -> list[dict]:
+    return read_runs(uri, "cryossl", kind="pick", tags={}).to_dict("records")
+
+
+def killed_while_picking(place: Path, uri: str, *options: str) -> None:
+    """Start a `pick`, and kill it when its first result is there."""
+    process = subprocess.Popen(
+        [sys.executable, "cli.py", *words(place, uri, *options)],
+        cwd=PROJECT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+    deadline = time.monotonic() + 240
+    while not list((place / "picks" / KEPT).rglob("*.npz")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert len(list((place / "picks" / KEPT).rglob("*.npz"))) < len(NAMES)
 
 
 def test_the_run_holds_what_was_asked_and_what_came_of_it(place, sqlite_uri):
@@ -92,15 +127,29 @@ def test_without_tracking_no_store_is_made(place):
     assert not (place / "work").exists()
 
 
-def test_what_is_asked_again_after_a_kill_goes_on_in_its_run(place, sqlite_uri):
-    """The state that a kill leaves: a run that is RUNNING, and the file that names it."""
+def test_a_pick_that_was_killed_goes_on_in_its_run_if_the_same_is_asked_again(place, sqlite_uri):
+    write_model(place / "model.safetensors", views=8)
+    collection(place / "mics", names=NAMES)
+    killed_while_picking(place, sqlite_uri, "--threshold", "0.2")
+    (left,) = runs_of(sqlite_uri)
+    assert left["status"] == "RUNNING"
+    again = picked(place, sqlite_uri, "--threshold", "0.2")
+    assert again.code == 0, again.err
+    (run,) = runs_of(sqlite_uri)
+    assert (run["run_id"], run["status"]) == (left["run_id"], "FINISHED")
+    assert run["pick/micrographs"] == len(list((place / "mics").iterdir()))
+    # The next start is a new invocation, though the same is asked.
     assert picked(place, sqlite_uri, "--threshold", "0.2").code == 0
-    (first,) = read_runs(sqlite_uri, "cryossl", kind="pick", tags={}).to_dict("records")
-    asked = {"run": first["cryossl.fingerprint"], "asked": "something else"}
-    (place / "picks" / ".unfinished-run.json").write_text(json.dumps(asked))
+    assert len(runs_of(sqlite_uri)) == 2
+
+
+def test_a_pick_that_asks_for_something_else_after_a_kill_has_a_run_of_its_own(place, sqlite_uri):
+    write_model(place / "model.safetensors", views=8)
+    collection(place / "mics", names=NAMES)
+    killed_while_picking(place, sqlite_uri, "--threshold", "0.2")
     assert picked(place, sqlite_uri, "--threshold", "0.3").code == 0
-    assert len(read_runs(sqlite_uri, "cryossl", kind="pick", tags={})) == 2
-    assert not (place / "picks" / ".unfinished-run.json").exists()
+    states = {run["pick.threshold"]: run["status"] for run in runs_of(sqlite_uri)}
+    assert states == {"0.2": "KILLED", "0.3": "FINISHED"}
 
 
 def test_a_model_of_a_tracked_run_is_named_by_the_id_of_that_run(lab, tmp_path):

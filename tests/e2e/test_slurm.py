@@ -198,7 +198,7 @@ def test_the_same_command_runs_the_cancelled_cell_alone_and_all_numbers_are_thos
 # --- preemption, a node that goes down, and the death of the sweep
 
 
-def test_preempted_jobs_a_lost_node_and_a_killed_sweep_cost_no_cell_and_double_none(
+def test_preempted_jobs_a_node_set_down_and_a_killed_sweep_cost_no_cell_and_double_none(
     cluster, new_lab, quiet, size
 ):
     lab, cells = new_lab(), [(30, 7), (50, 7)]
@@ -306,7 +306,7 @@ def test_a_job_over_its_time_limit_is_continued_by_another(cluster, new_lab, qui
     )
     code, out, err = sweep.ended()
     assert (code, err) == (0, ""), out
-    assert re.search(r"↻ 30% seed 0 will be started again: job \d+ ended as TIMEOUT", out)
+    assert re.search(r"↻ 30% seed 3 will be started again: job \d+ ended as TIMEOUT", out)
     assert numbers(lab, cells) == quiet(cells, *OVER_A_MINUTE)
     assert arms_tracked_twice(lab) == []
 

@@ -29,7 +29,11 @@ _OLD_GROUPS = ("cryossl.strategy", "cryossl.ratio_percent")  # arms of older ver
 _CURVES = {
     "Test F1 by iteration": ("test/f1", "test/particle_f1", "validation/f1"),
     "Gain over the supervised baseline": ("gain/f1", "gain/particle_f1"),
-    "The same by eight views": ("test/f1_views8", "gain/f1_views8", "test/particle_f1_views8"),
+    "Test F1 and gain by eight views": (
+        "test/f1_views8",
+        "gain/f1_views8",
+        "test/particle_f1_views8",
+    ),
     "Pseudo-labels": ("pseudo/count", "pseudo/per_labelled"),
     "Particle ratio of the pseudo-labels": ("pseudo/particle_ratio", "pseudo/f1_cap"),
 }
@@ -76,6 +80,7 @@ def page(address: str, experiment_id: str, view: str = CURVES) -> str:
 def keep_views(store: MlflowStore, tags: Mapping[str, str]) -> None:
     """Keep the views in the connected store's experiment, for the arms that have these tags.
 
+    `tags`: those of an arm, or those that all arms of an invocation share.
     A view that is there as it should be is not written. Raises StoreAwayError, RefusedError.
     """
     experiment = store.experiment_id
@@ -83,7 +88,8 @@ def keep_views(store: MlflowStore, tags: Mapping[str, str]) -> None:
     query = tag_filter(
         {"cryossl.kind": "arm", **{name: tags[name] for name in SAME if name in tags}}
     )
-    groups = (_GROUP,) if not tags or _GROUP in tags else _OLD_GROUPS
+    of_older_version = "cryossl.strategy" in tags and _GROUP not in tags
+    groups = _OLD_GROUPS if of_older_version else (_GROUP,)
     for view, state in ((CURVES, _curves(groups)), (AXES, _axes())):
         value = _envelope(_NAMES[view], {**_state(query), **state})
         if there.get(_TAG + view) != value:

@@ -184,3 +184,16 @@ def test_a_number_by_eight_views_is_explained() -> None:
     assert text.startswith("test/f1_views8 of naive at 5% labelled")
     assert "F1 = 2 tp" in text
     assert "mean +1.0000 points" in text
+
+
+def test_a_gain_that_is_0_by_definition_is_shown_alike_by_both_scorings() -> None:
+    rows = [
+        by_eight(row, 0.03) | {"loop.max_iterations": "1"}
+        for number in (0, 1)
+        for row in (
+            run("supervised", 0, f1=0.70, seed=number),
+            run("naive", 1, f1=0.69, seed=number, accepted=False),
+        )
+    ]
+    _, naive = compare(frame(*rows)).by_ratio.records()
+    assert (naive["gain"].text, naive["gain_views8"].text) == ("0", "0")

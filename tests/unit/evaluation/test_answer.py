@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from cryossl.evaluation.answer import Found, answer_metrics, answer_rows, answer_text, merit
+from dataclasses import replace
+
+from cryossl.evaluation.answer import (
+    Found,
+    answer_metrics,
+    answer_rows,
+    answer_text,
+    found_of,
+    merit,
+)
 from cryossl.evaluation.verdict import judge, measures_of
 
 BASE = {"test/f1": 0.5, "test/recall": 0.6, "validation/f1": 0.5}
@@ -33,6 +42,18 @@ def test_scores_by_eight_views_stand_beside_those_by_one():
     assert "f1_views8/supervised" not in metrics
     _, row = answer_rows(both)
     assert (row["test F1 by eight views (%)"], row["gain by eight views (points)"]) == (75.0, 12.5)
+
+
+def test_where_eight_views_are_the_headline_first_line_and_curve_are_by_them():
+    eight = {"test/f1_views8": 0.75, "gain/f1_views8": 0.125}
+    before = BASE | {"test/f1_views8": 0.625}
+    base = found_of("supervised", 0, {0: before}, views=8)
+    student = found_of("naive", 2, {0: before, 2: STUDENT | eight}, views=8)
+    assert (base.curve, student.curve) == ({0: 0.625}, {0: 0.625, 2: 0.75})
+    judged = replace(student, verdict=found()[1].verdict)
+    assert answer_text([base, judged], subject="tiny").startswith(
+        "**tiny.** Test F1 by eight views: supervised 62.50%, naive 75.00% (+12.50 points)"
+    )
 
 
 def test_an_arm_that_accepted_no_student_gained_nothing():

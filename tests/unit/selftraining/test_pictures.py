@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
+from cryossl.evaluation.answer import found_of
 from cryossl.evaluation.metrics import Counts
 from cryossl.pseudolabels.selection import Assessment
 from cryossl.selftraining.pictures import (
@@ -23,6 +24,7 @@ from cryossl.selftraining.pictures import (
     PAPER,
     TRUE_POSITIVE,
     PseudoLabelExample,
+    curves_picture,
     prediction_picture,
     pseudo_label_sheet,
     scale_bar,
@@ -298,3 +300,17 @@ def test_worst_median_and_best_are_by_f1_and_leave_out_the_undefined() -> None:
     assert worst_median_best(counts) == {"worst": "d", "median": "c", "best": "e"}
     assert worst_median_best({"a": Counts(1, 0, 0)}) == {"worst": "a", "median": "a", "best": "a"}
     assert worst_median_best({"b": Counts(0, 0, 0)}) == {}
+
+
+def test_the_curves_have_a_line_for_each_strategy_and_another_axis_by_eight_views() -> None:
+    numbers = {"test/f1": 0.5, "test/f1_views8": 0.5}
+    one, eight = (
+        curves_picture([found_of("naive", 1, {0: numbers, 1: numbers}, views=views)])
+        for views in (1, 8)
+    )
+    two = curves_picture(
+        [found_of(name, 0, {0: numbers, 1: numbers}, views=1) for name in ("naive", "soft")]
+    )
+    assert one.shape == eight.shape == two.shape
+    assert (one != eight).any()
+    assert (one != two).any()
