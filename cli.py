@@ -23,6 +23,7 @@ from cryossl.commands.data_group import data
 from cryossl.commands.ending import fail, fail_for_machine
 from cryossl.commands.options import (
     PATH,
+    Number,
     SettingsCommand,
     choice_options,
     config_of,
@@ -266,13 +267,13 @@ def reap(**options: Any) -> None:
 @option(
     "--threshold",
     metavar="SCORE",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="lowest score of a pick  [the one that was chosen with the model]",
 )
 @option(
     "--expected",
     metavar="PICKS",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="mean number of picks per micrograph, in place of a threshold",
 )
 @option(
@@ -285,7 +286,7 @@ def reap(**options: Any) -> None:
 @option(
     "--min-spacing",
     metavar="DIAMETERS",
-    type=click.FloatRange(0, 10),
+    type=Number(0, 10),
     default=0.0,
     help="least distance of two picks, in particle diameters; 0: the picker's own",
 )
@@ -293,19 +294,19 @@ def reap(**options: Any) -> None:
 @option(
     "--diameter-angstrom",
     metavar="ANGSTROM",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="diameter of a particle; needed where the model knows no micrographs of this size",
 )
 @option(
     "--diameter-px",
     metavar="PX",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="the same in px of the file",
 )
 @option(
     "--pixel-size",
     metavar="ANGSTROM",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="of the micrographs, per px",
 )
 @option(

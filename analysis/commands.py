@@ -113,7 +113,7 @@ def refuse_unused(typed: Collection[str], *, group: str) -> None:
         (
             f"--group {LIST} lists all groups",
             group.lower() == LIST,
-            [*beside, "--ratio", "--explain", "--arm"],
+            [*beside, "--ratio", "--views", "--explain", "--arm"],
         ),
     ):
         found = [option for option in unused if option in typed]
@@ -283,17 +283,19 @@ def report(
         if folder
         else {}
     )
-    try:
-        for target, content in {path: text.encode(errors="backslashreplace"), **files}.items():
+    for target, content in {**files, path: text.encode(errors="backslashreplace")}.items():
+        of_folder = target in files and figures is not None
+        try:
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists() and not target.is_file():
                 target.write_bytes(content)  # a device or a pipe must stay
             else:
                 write_durably(target.resolve(), content)  # a link stays a link
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written ({error.strerror})", cure="choose another --output"
-        ) from None
+        except OSError as error:
+            raise StorageError(
+                f"{target} cannot be written ({error.strerror})",
+                cure=f"choose another {'--figures' if of_folder else '--output'}",
+            ) from None
     click.echo(f"wrote {path}" + (f" and {len(files)} files in {folder}" if folder else ""))
     if log:
         click.echo(f"logged as run {_log(tracked, made, found, path)}")

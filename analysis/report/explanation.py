@@ -65,7 +65,8 @@ def _at_ratio(comparison: Comparison, strategy: str, ratio: float, arms: Sequenc
         lines += _arm_lines(arm, comparison)
     known = [value for arm in arms if (value := arm.value(metric)) is not None]
     if known:
-        mean = f"mean over {len(known)} seeds = {np.mean(known):.6f}"
+        plural = "s" if known[1:] else ""
+        mean = f"mean over {len(known)} seed{plural} = {np.mean(known):.6f}"
         spread = f", standard deviation {np.std(known, ddof=1):.6f} (n - 1)" if known[1:] else ""
         lines += ["", mean + spread]
     contrast = against_baseline(arms, metric=metric)

@@ -9,6 +9,7 @@ import click
 
 from cryossl.commands.options import (
     PATH,
+    Number,
     config_of,
     json_option,
     option,
@@ -84,27 +85,27 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 @option(
     "--diameter-px",
     metavar="PX",
-    type=float,
+    type=Number(0, min_open=True),
     help="particle diameter in px of the pictures  [the labels']",
 )
 @option(
     "--diameter-angstrom",
     metavar="ANGSTROM",
-    type=float,
+    type=Number(0, min_open=True),
     help="particle diameter in angstrom, instead",
 )
 @option(
     "--pixel-size",
     "pixel_size_angstrom",
     metavar="ANGSTROM",
-    type=float,
+    type=Number(0, min_open=True),
     help="angstrom per px of the pictures  [from the MRC header or the labels]",
 )
 @option(
     "--validation",
     "validation_fraction",
     metavar="FRACTION",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.2,
     help="share of the labelled micrographs that become validation",
 )
@@ -118,7 +119,13 @@ def data_fetch(what: str, folder: Path, url: str | None, sha256: str | None) -> 
 @option("--flip-x", is_flag=True, help="count the labels' columns from the last one")
 @option("--swap-xy", is_flag=True, help="exchange the labels' x and y")
 @option("--corner", is_flag=True, help="the labels are corners of boxes: add half a diameter")
-@option("--scale", type=float, default=1.0, help="px of the pictures per px of the labels")
+@option(
+    "--scale",
+    metavar="FACTOR",
+    type=Number(0, min_open=True),
+    default=1.0,
+    help="px of the pictures per px of the labels",
+)
 @option(
     "--keep-reading",
     is_flag=True,

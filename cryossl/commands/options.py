@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
@@ -23,6 +24,17 @@ _SECOND_NAMES = {"particle-diameter-angstrom": "diameter-angstrom"}
 option = partial(click.option, show_default=True)
 _SHORTER = {"register_as": ["--register"]}  # pydantic has an attribute of this name
 json_option = partial(option, "--json", "as_json", is_flag=True)
+
+
+class Number(click.FloatRange):
+    """A finite number in a range; click's own takes `nan` for a number in any range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number. Fails for text that is none, and outside of the range."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
 
 
 class SettingsCommand(click.Command):
@@ -180,7 +192,10 @@ def choice_options(command: Callable[..., None]) -> Callable[..., None]:
         "--metric", metavar="METRIC", default="test/f1", help="metric of the comparison"
     )(command)
     return option(
-        "--ratio", metavar="PERCENT", type=float, help="only this labelled part, in percent"
+        "--ratio",
+        metavar="PERCENT",
+        type=Number(0, 100, min_open=True),
+        help="only this labelled part, in percent",
     )(command)
 
 

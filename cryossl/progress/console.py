@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import IO, Literal
 
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
@@ -17,6 +17,7 @@ from rich.text import Text
 from cryossl.progress.eta import Whole, clock_text, duration_text
 from cryossl.progress.events import Progress
 from cryossl.progress.streams import while_read
+from cryossl.progress.terminal import LEAST_WIDTH, wrapped
 
 MOST_SECONDS_BETWEEN_LINES = 60.0
 LEAST_SECONDS_BETWEEN_LINES = 5.0
@@ -173,17 +174,15 @@ class _Bars(RichProgress):
         self.details.clear()
 
     def say(self, text: str) -> None:
-        """Print above the bars; a line that is too long goes on below its own beginning."""
+        """Print above the bars; a line that is too long goes on below its own beginning.
+
+        Neither a command nor a link is broken, because half of it would be copied.
+        """
         for line in text.split("\n"):
-            rest = line.lstrip()
-            indent = len(line) - len(rest)
-            hanging = 2 if rest[:1] in {"✓", "✅", "❌", "⚠", "▸", "⏳"} else 0
-            shown = Text(rest)
-            width = max(1, self.console.width - indent - hanging)
-            first, *others = shown.wrap(self.console, width) or [shown]
-            self.console.print(Padding(first, (0, 0, 0, indent)), highlight=False)
-            for other in others:
-                self.console.print(Padding(other, (0, 0, 0, indent + hanging)), highlight=False)
+            double = cell_len(line) - len(line)  # letters that take two columns
+            for part in wrapped(line, max(LEAST_WIDTH, self.console.width - double)).split("\n"):
+                whole = "://" in part or "`" in part
+                self.console.print(Text(part), highlight=False, soft_wrap=whole)
 
     def show(self, event: Progress, whole: Whole | None, *, seconds_left: float | None) -> None:
         """Move the bars."""

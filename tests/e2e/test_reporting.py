@@ -127,6 +127,18 @@ def test_a_report_takes_no_pipes_and_no_links_place(in_store, tmp_path):
     assert (tmp_path / "target.md").read_text(encoding="utf-8").startswith("# ")
 
 
+def test_where_figures_cannot_be_written_their_option_is_named_and_no_report_is_left(
+    in_store, tmp_path
+):
+    record_grid(in_store, tmp_path, ROWS, DOCUMENTS)
+    (tmp_path / "file").write_text("")
+    done = call("report", "--figures", "file/folder", "--output", "report.html")
+    assert (done.code, done.out, done.err.count("\n")) == (6, "", 1)
+    assert done.err.startswith("cryossl: error: file/folder/")
+    assert done.err.endswith("; choose another --figures\n")
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_artifacts_are_read_and_nothing_outside_is(sqlite_uri, tmp_path):
     tracker = Tracker(sqlite_uri, "cryossl", tmp_path / "journals")
     with tracker.run("fp", name="n", parent=None, tags={}) as run:

@@ -278,12 +278,31 @@ def test_an_explanation_refuses_the_options_that_it_would_ignore(option, value):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--metric", "test/f1"), ("--ratio", "5"), ("--external", "other.csv")]
+    ("option", "value"),
+    [("--metric", "test/f1"), ("--ratio", "5"), ("--views", "8"), ("--external", "other.csv")],
 )
 def test_a_list_of_groups_refuses_the_options_that_it_would_ignore(option, value):
     done = typed_commands.call("compare", "--group", "list", option, value)
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert f"has no use for {option}" in done.err
+
+
+def numbers() -> list[tuple[str, str]]:
+    """Each option of a command that takes a number which may have a fraction."""
+    return [
+        (name, flag)
+        for name, command in commands().items()
+        for flag, one in options(command).items()
+        if isinstance(one.type, click.types.FloatParamType)
+    ]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(("name", "flag"), numbers())
+def test_no_option_takes_a_number_that_is_not_finite(name, flag, value):
+    done = typed_commands.call(*name.split(), flag, value)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"Invalid value for '{flag}'" in done.err
 
 
 def test_a_report_names_the_command_that_lists_groups():

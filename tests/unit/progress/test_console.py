@@ -165,6 +165,20 @@ def test_nothing_on_a_terminal_is_wider_than_it(
     assert screen_of(shown[0], columns=columns).widest() <= columns
 
 
+def test_a_link_is_never_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "40")
+    link = "http://127.0.0.1:5000/#/experiments/1/runs?compareRunsMode=CHART"
+    with terminal() as (stream, shown), ProgressConsole(stream) as console:
+        console.show(Progress("train", 5, 500, "step"), Whole("naive", 0.5, 61.0))
+        console.line(f"Curves by iteration and strategy, and more of it: {link}")
+    assert screen_of(shown[0], columns=40).text() == [
+        "Curves by iteration and strategy, and",
+        "  more of it:",
+        f"  {link}",
+    ]
+
+
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     with terminal() as (stream, shown), ProgressConsole(stream) as console:
