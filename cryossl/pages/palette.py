@@ -15,6 +15,8 @@ BLUE = "#0072B2"
 VERMILLION = "#D55E00"
 PURPLE = "#CC79A7"
 GREY = "#7F7F7F"
+LINES = (BLACK, VERMILLION, BLUE, GREEN, ORANGE, SKY, PURPLE)
+"""In the order in which lines get them; the baseline is the first line."""
 
 Rgb = tuple[int, int, int]
 

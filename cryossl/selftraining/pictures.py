@@ -366,6 +366,7 @@ def curves_picture(found: Sequence[Found]) -> AnyRgb:
 
     figure = Figure(figsize=CURVES_INCHES, dpi=CURVES_DPI, layout="constrained")
     axes = figure.subplots()
+    axes.set_prop_cycle(color=palette.LINES)
     for one in found:
         known = {step: 100 * f1 for step, f1 in one.curve.items() if f1 is not None}
         axes.plot(list(known), list(known.values()), marker="o", label=one.strategy)

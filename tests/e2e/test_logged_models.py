@@ -135,7 +135,8 @@ def test_the_baseline_and_the_accepted_model_are_logged_and_a_second_start_adds_
     assert len(client.search_model_versions("name = 'picker'")) == 1
     (best,) = client.search_model_versions("name = 'picker'")
     assert f"{float(best.tags['cryossl.score']):.6f}" == max(
-        f"{numbers['validation/particle_f1_views8']:.6f}" for numbers in registered.numbers().values()
+        f"{numbers['validation/particle_f1_views8']:.6f}"
+        for numbers in registered.numbers().values()
     )
     assert set(registered.statuses()) == {"FINISHED"}
 
