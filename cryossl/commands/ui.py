@@ -50,11 +50,10 @@ def ui(config: Config, *, port: int, opens: bool) -> None:
         _show(shown(store.uri), experiment, opens=opens)
         return
     address = f"http://{HOST}:{port}"
-    with _served(store.uri, port):
+    with suppress(KeyboardInterrupt), _served(store.uri, port):
         _show(address, experiment, opens=opens)
         click.echo("\nCtrl-C ends the server")
-        with suppress(KeyboardInterrupt):
-            signal.pause()
+        signal.pause()
 
 
 def _prepared(store: MlflowStore) -> str:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -94,6 +95,25 @@ def served(program, recorded) -> Iterator[Served]:
         process.stdout.close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def test_ctrl_c_ends_the_pages_while_their_server_still_starts(recorded):
+    lab, _ = recorded
+    words = ["ui", "--port", str(free_port()), "--tracking-uri", f"sqlite:///{lab.database}"]
+    with subprocess.Popen(
+        [sys.executable, str(PROJECT / "cli.py"), *words],
+        cwd=lab.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not children.read_text():
+            time.sleep(0.05)
+        time.sleep(0.3)  # it waits for an answer of the server now
+        process.send_signal(signal.SIGINT)
+        said, complaint = process.communicate(timeout=60)
+    assert (process.returncode, said, complaint) == (0, "", "")
 
 
 @pytest.fixture
