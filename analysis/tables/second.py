@@ -83,8 +83,8 @@ def strategies_with_second(table: Table, second: SecondScoring | None) -> Table:
     word = f"{number} view{'s' * (number != 1)}"
     score = score_column(f"score_views{number}", scored_by(second.metric, 1))
     columns = (
-        replace(score, title=f"{score.title}, {word}"),
-        Column(f"gain_views{number}", f"Gain, {word}", "points", 2, signed=True),
+        replace(score, title=f"{score.title}, {word}", spare=2),
+        Column(f"gain_views{number}", f"Gain, {word}", "points", 2, signed=True, spare=1),
     )
     rows = []
     for row, (_, strategy, group) in zip(table.rows, by_arm(second.arms), strict=True):
