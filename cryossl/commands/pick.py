@@ -125,6 +125,13 @@ def _check(request: Request) -> None:
         raise ConfigError(
             "--diameter-angstrom and --diameter-px both give the diameter", cure="give one"
         )
+    to = request.to.resolve()
+    for folder in request.micrographs:
+        if MASK in request.formats and folder.is_dir() and to.is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"masks in {request.to} would be micrographs of the next pick of {folder}",
+                cure="give a folder outside of it with --to",
+            )
 
 
 def _machine(config: Config) -> Machine:

@@ -310,6 +310,15 @@ def test_a_report_names_the_command_that_lists_groups():
     assert (done.code, "`cryossl compare --group list` lists them" in done.err) == (2, True)
 
 
+@pytest.mark.parametrize("inside", [".", "picks"])
+def test_masks_are_not_written_among_the_micrographs(inside, tmp_path):
+    to = tmp_path / inside
+    done = typed_commands.call("pick", str(tmp_path), "--to", str(to), "--format", "star,mask")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"masks in {to} would be micrographs" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["run", "baseline", "sweep"])
 def test_the_help_of_settings_has_sections_with_choices_and_units(name):
     said = typed_commands.call(name, "--help").out
