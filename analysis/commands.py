@@ -142,17 +142,18 @@ def conclude(
 
 def _conclude(config: Config, fingerprint: str, *, missing: int = 0, quick: bool = False) -> None:
     _print_results(config, fingerprint, missing=missing)
+    where = config.run.store_options
     if quick:
         echo(
             "\nThis was a demonstration of short trainings. Next: `python cli.py run` is the "
-            "experiment itself, `python cli.py report` writes this one up"
+            f"experiment itself, `{_command('report', where)}` writes this one up"
         )
         return
     other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
     another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
     echo(
-        f"\nNext: {another}`python cli.py compare` shows all runs side by side, `python cli.py "
-        "report` writes them up"
+        f"\nNext: {another}`{_command('compare', where)}` shows all runs side by side, "
+        f"`{_command('report', where)}` writes them up"
     )
 
 
@@ -198,9 +199,10 @@ def command_at(config: Config, ratio: float) -> str:
 def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
     """Print the comparison of all experiments of a sweep and the next command to type."""
     _print_comparison(config, fingerprints)
+    where = config.run.store_options
     echo(
-        "\nNext: `python cli.py report` writes all of it up with figures, `python cli.py compare "
-        "--ratio R` shows one labelled part"
+        f"\nNext: `{_command('report', where)}` writes all of it up with figures, "
+        f"`{_command('compare', where | {'--ratio': 'R'})}` shows one labelled part"
     )
 
 

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from cryossl.redaction import shown
+from cryossl.redaction import redacted, shown
 from cryossl.setting import (
     Cell,
     Content,
@@ -374,6 +374,15 @@ class RunSettings(Section):
         description="name in MLflow's registry: the accepted model that is best on validation "
         "becomes its next version; empty: none",
     )
+
+    @property
+    def store_options(self) -> dict[str, str]:
+        """The options with which another command reads the same store, where it is no default."""
+        return {
+            f"--{name.replace('_', '-')}": redacted(value)
+            for name in ("tracking_uri", "experiment")
+            if (value := getattr(self, name)) != type(self).model_fields[name].default
+        }
 
     @property
     def folder(self) -> Path:

@@ -22,6 +22,7 @@ from analysis.tables.formats import (
     table_latex,
     table_markdown,
 )
+from analysis.tables.second import SecondScoring
 from analysis.tables.summary import Judged
 from analysis.tables.terminal import WIDTH, table_text, wrapped
 from cryossl.errors import ConfigError
@@ -64,7 +65,7 @@ def _terminal(comparison: Comparison, *, width: int | None) -> str:
     words = [
         _verdict_lines(comparison.verdicts, by, width=width),
         wrapped(_faults(comparison), width=width, indent="    "),
-        wrapped(answer_lines(comparison.verdicts), width=width, indent="    "),
+        wrapped(answer_lines(comparison.verdicts, comparison.second), width=width, indent="    "),
     ]
     subject = wrapped([_subject(comparison).strip()], width=width)
     return "\n".join(block for block in (subject, *tables, *words) if block)
@@ -153,8 +154,10 @@ def _faults(comparison: Comparison) -> list[str]:
     return lines
 
 
-def answer_lines(verdicts: Sequence[Judged]) -> list[str]:
+def answer_lines(verdicts: Sequence[Judged], second: SecondScoring | None = None) -> list[str]:
     """The answer to the note's question for both arms at each ratio, and what to do next.
+
+    Where the second scoring answers otherwise, it is said.
 
     The next step is that of the best strategy: of the best outcome, among equals of the highest
     gain.
@@ -166,7 +169,10 @@ def answer_lines(verdicts: Sequence[Judged]) -> list[str]:
         here = [judged for judged in asked if judged.ratio_percent == ratio]
         best = max(here, key=lambda judged: merit(judged.verdict))
         arms = [judged for judged in here if judged.strategy in NOTE_ARMS.strategies] or [best]
-        told = "; ".join(map(_answer, arms if best in arms else [*arms, best]))
+        told = "; ".join(
+            _answer(judged) + _otherwise(judged, second)
+            for judged in (arms if best in arms else [*arms, best])
+        )
         answers.append(f"Does self-training help at {ratio:g}%? {told}")
         if best.verdict.next_steps:
             steps.setdefault((best.strategy, best.verdict.next_steps), []).append(f"{ratio:g}%")
@@ -186,6 +192,15 @@ def _answer(judged: Judged) -> str:
     gain = judged.verdict.criteria[0]
     shown = "" if gain.value is None else f" ({gain.short} points)"
     return f"{judged.strategy}: {ANSWERS[judged.verdict.outcome]}{shown}"
+
+
+def _otherwise(judged: Judged, second: SecondScoring | None) -> str:
+    """What the second scoring answers, if that is not the same."""
+    for other in second.verdicts if second else ():
+        same = (other.ratio_percent, other.strategy) == (judged.ratio_percent, judged.strategy)
+        if second and same and other.verdict.outcome != judged.verdict.outcome:
+            return f", by {second.words} {_answer(other).partition(': ')[2]}"
+    return ""
 
 
 def _markdown(comparison: Comparison) -> str:

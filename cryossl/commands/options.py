@@ -19,7 +19,22 @@ from cryossl.progress.terminal import echo
 from cryossl.setting import default_text, limits_text, placeholder
 from cryossl.system.gpus import present_gpus, single
 
-PATH = click.Path(path_type=Path)
+
+class _Path(click.Path):
+    """A path; an empty text, which would be the current folder, is refused."""
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if not os.fspath(value):
+            self.fail("a path is missing; the current folder is `.`", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
 _SECOND_NAMES = {"particle-diameter-angstrom": "diameter-angstrom"}
 option = partial(click.option, show_default=True)
 _SHORTER = {"register_as": ["--register"]}  # pydantic has an attribute of this name
@@ -152,7 +167,7 @@ def settings_options(command: Callable[..., int | None]) -> Callable[..., int | 
         "--config",
         "config_file",
         metavar="FILE",
-        type=PATH,
+        type=click.Path(path_type=Path),  # MLproject passes an empty text
         help="YAML file of settings; options win over it",
     )(configured)
 

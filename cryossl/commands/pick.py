@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,8 @@ def pick(config: Config, request: Request) -> None:
         ) as record:
             found = _found(request, machine, executor, model, path, named, report=report)
             usable = [one for one in named if one.path not in found.faults]
+            if not usable:
+                raise _none_usable(found.faults)
             picked = Picked(usable, Results(request.to / KEPT, key=found.key))
             choice = Choice(_threshold(request, model, picked), request.most, request.min_spacing)
             wanted = Wanted(request.formats, choice, flip_y, request.pixel_size)
@@ -105,6 +107,13 @@ def pick(config: Config, request: Request) -> None:
             f"{next(iter(found.faults.values()))}",
             cure="mend them and pick again; the others are done",
         )
+
+
+def _none_usable(faults: Mapping[Path, str]) -> ChangedDataError:
+    return ChangedDataError(
+        f"none of {len(faults)} micrographs could be picked, first: {next(iter(faults.values()))}",
+        cure="mend them or name others; nothing was written",
+    )
 
 
 def formats_of(listed: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -256,11 +257,18 @@ def _track(
             raise
         _register(models, narrator)
         recorder.answer()
+    return _sent(tracker, tags, narrator, config)
+
+
+def _sent(tracker: Tracker, tags: dict[str, str], narrator: Narrator, config: Config) -> int:
+    """Send what is left, say where it can be seen; return how many entries the store lacks."""
     missing = tracker.sync()
     for line in tracker.registered:
         narrator.say(f"✅ {line}")
     if link := tracker.keep_views(tags):
-        served = "" if link.startswith(config.run.tracking_uri) else "`cryossl ui` serves "
+        where = [word for pair in config.run.store_options.items() for word in pair]
+        command = shlex.join(["cryossl", "ui", *where])
+        served = "" if link.startswith(config.run.tracking_uri) else f"`{command}` serves "
         narrator.say(f"Curves by iteration and strategy: {served}{link}")
     if missing:
         narrator.say(

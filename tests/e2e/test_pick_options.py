@@ -157,3 +157,18 @@ def test_a_file_without_a_reading_is_that_of_older_versions_and_one_with_it_is_r
     assert read(place / "none.safetensors").description.reading is None
     assert b"reading" not in (place / "none.safetensors").read_bytes()
     assert read(place / "flipped.safetensors").description.reading == FLIPPED
+
+
+def test_where_nothing_can_be_picked_the_files_of_an_earlier_pick_stay(place, tmp_path):
+    to = tmp_path / "p"
+    picked(place, to)
+    before = {path: path.read_bytes() for path in to.rglob("*") if path.is_file()}
+    (tmp_path / "torn.mrc").write_bytes(b"no picture")
+    done = call(
+        *("pick", str(tmp_path / "torn.mrc"), "--to", str(to), "--no-track"),
+        *("--format", "csv,mask", "--model", str(place / "none.safetensors")),
+        *("--diameter-px", "20"),
+    )
+    assert done.code == 4
+    assert "none of 1 micrographs could be picked" in done.err
+    assert {path: path.read_bytes() for path in before} == before

@@ -27,6 +27,10 @@ SUMMARY = {
     "stop_reason",
     "verdict",
     "verdict_reference",
+    "baseline_f1_views8",
+    "f1_views8",
+    "gain_f1_views8",
+    "headline_views",
 }
 ARM = {
     "summary",
@@ -105,7 +109,8 @@ def points(lab) -> list[tuple]:
     return sorted(
         lab.asked(
             "SELECT run_uuid, key, step, value, timestamp FROM metrics WHERE key NOT LIKE "
-            "'system/%'"
+            "'system/%' AND run_uuid NOT IN (SELECT run_uuid FROM tags WHERE key = 'cryossl.kind' "
+            "AND value = 'experiment')"
         )
     )
 

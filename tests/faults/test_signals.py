@@ -43,8 +43,8 @@ import sys, time
 from pathlib import Path
 from cryossl.sweep import executors
 folder = Path(sys.argv[1])
-executors.command = lambda settings: [sys.executable, folder / "cell.py", settings]
-jobs = [executors.LocalExecutor().start(folder / str(n), folder / f"{n}.log") for n in range(2)]
+executors.command = lambda settings, verb: [sys.executable, folder / "cell.py", settings]
+jobs = [executors.LocalExecutor().start(folder / str(n), folder / f"{n}.log", name=str(n)) for n in range(2)]
 print("started", flush=True)
 time.sleep(60)
 """

@@ -13,7 +13,7 @@ from analysis.report.abstract import abstract, methods
 from analysis.report.explanation import explain
 from analysis.runs.counts import parse_counts
 from analysis.tables.comparison import Comparison, compare
-from analysis.tables.rendering import render
+from analysis.tables.rendering import answer_lines, render
 from cryossl.errors import ConfigError
 from cryossl.evaluation.scorings import scored_by
 
@@ -197,3 +197,21 @@ def test_a_gain_that_is_0_by_definition_is_shown_alike_by_both_scorings() -> Non
     ]
     _, naive = compare(frame(*rows)).by_ratio.records()
     assert (naive["gain"].text, naive["gain_views8"].text) == ("0", "0")
+
+
+def test_the_answer_names_a_scoring_that_answers_otherwise() -> None:
+    found = compare(frame(*seed(0), *seed(1)))
+    (first, *_) = answer_lines(found.verdicts, found.second)
+    for judged in found.verdicts:
+        if judged.strategy not in ("naive", "class_balanced"):
+            continue
+        (other,) = [
+            one
+            for one in found.second.verdicts
+            if (one.strategy, one.ratio_percent) == (judged.strategy, judged.ratio_percent)
+        ]
+        part = next(text for text in first.split("; ") if f"{judged.strategy}:" in text)
+        assert (" by eight views " in part) == (other.verdict.outcome != judged.verdict.outcome)
+    assert " by eight views " in first
+    (alone, *_) = answer_lines(found.verdicts)
+    assert "views" not in alone

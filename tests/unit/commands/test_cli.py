@@ -333,10 +333,9 @@ def test_the_help_of_settings_has_sections_with_choices_and_units(name):
     assert re.search(r"--\S+ VALUE", said) is None
 
 
-@pytest.mark.parametrize("place", ["", "."])
-def test_a_folder_is_no_output_of_a_report(place, tmp_path, monkeypatch):
+def test_a_folder_is_no_output_of_a_report(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = typed_commands.call("report", "--output", place)
+    done = typed_commands.call("report", "--output", ".")
     assert (done.code, done.err) == (
         6,
         "cryossl: error: . is a folder; name a file in it as --output\n",
@@ -353,3 +352,19 @@ def test_what_gives_way_to_the_config_file_is_said(tmp_path, capsys):
     assert (
         cli.config_of(Path(), defaults_yield=True, options={}).split.ratio == 5
     )  # `--config ''`, as MLproject passes it
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "synth", "--to", ""),
+        ("data", "check", ""),
+        ("pick", "", "--to", "picks"),
+        ("pick", "mics", "--to", ""),
+        ("report", "--output", ""),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(words):
+    done = typed_commands.call(*words)
+    assert (done.code, done.err.strip().count("\n")) == (2, 0)
+    assert "the current folder is `.`" in done.err
