@@ -45,15 +45,15 @@ def ui(config: Config, *, port: int, opens: bool) -> None:
             f"there is no tracking store {path}",
             cure="check the tracking URI; a run makes a new store",
         )
-    experiment = _prepared(store)
-    if urlsplit(store.uri).scheme in ("http", "https"):
-        _show(shown(store.uri), experiment, opens=opens)
-        return
-    address = f"http://{HOST}:{port}"
-    with suppress(KeyboardInterrupt), _served(store.uri, port):
-        _show(address, experiment, opens=opens)
-        click.echo("\nCtrl-C ends the server")
-        signal.pause()
+    with suppress(KeyboardInterrupt):
+        experiment = _prepared(store)
+        if urlsplit(store.uri).scheme in ("http", "https"):
+            _show(shown(store.uri), experiment, opens=opens)
+            return
+        with _served(store.uri, port):
+            _show(f"http://{HOST}:{port}", experiment, opens=opens)
+            click.echo("\nCtrl-C ends the server")
+            signal.pause()
 
 
 def _prepared(store: MlflowStore) -> str:

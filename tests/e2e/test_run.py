@@ -122,7 +122,7 @@ def test_the_command_ends_well_with_nothing_on_standard_error_and_the_tables_las
     tail = first.stdout[first.stdout.index("Naive against class-balanced") :]
     assert "Class-balanced F1" in tail
     assert "Verdict" in tail
-    assert re.search(r"^Next: .*`python cli.py compare`", tail.splitlines()[-1])
+    assert re.search(r"\nNext: .*`python cli\.py compare[ `]", tail, flags=re.DOTALL)
 
 
 def test_the_notes_files_are_there_with_the_documented_schema(lab_of_the_run):

@@ -84,7 +84,7 @@ def test_the_next_start_runs_what_is_missing_alone(lab, mended):
 def test_at_the_end_come_the_comparison_of_all_cells_and_the_next_command(mended):
     assert "30% (" in mended.out
     assert "50% (" in mended.out
-    assert mended.out.splitlines()[-1].startswith("Next: `python cli.py report`")
+    assert "\nNext: `python cli.py report --tracking-uri " in mended.out
 
 
 def test_the_notes_files_of_a_sweep_hold_what_its_cells_hold(lab, mended):
