@@ -20,6 +20,7 @@ from cryossl.errors import ConfigError, CryosslError, DataError, StorageError
 from cryossl.network.picking_model import read
 from cryossl.picking.finding import Finder, Found, Machine, Scaling
 from cryossl.picking.micrographs import Named
+from cryossl.picking.outputs import unwritten
 from cryossl.progress.events import OnProgress, Progress
 from cryossl.progress.interruption import EXIT_CODE, interruptible
 from cryossl.sweep.executors import Executor, Job, LocalExecutor, last_line
@@ -110,10 +111,7 @@ def find_in_parts(
             for number in range(min(jobs, len(named)))
         ]
     except OSError as error:
-        raise StorageError(
-            f"cannot write {error.filename or place}: {error.strerror}",
-            cure="free space, or choose another folder with --to",
-        ) from None
+        raise unwritten(error, place) from None
     with _ended(parts):
         for part in parts:
             part.start(executor)

@@ -23,7 +23,7 @@ from cryossl.system.files import write_durably
 from cryossl.system.user_files import read_json
 from cryossl.tracking.reader import read_runs
 from cryossl.tracking.run import TrackedRun
-from cryossl.tracking.tracker import Tracker
+from cryossl.tracking.tracker import Tracker, lacking_text
 
 KIND = "pick"
 _UNFINISHED = ".unfinished-run.json"
@@ -83,10 +83,7 @@ def tracked(
     (folder / _UNFINISHED).unlink(missing_ok=True)
     missing = tracker.sync()
     if missing:
-        click.echo(
-            f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends "
-            "them"
-        )
+        click.echo(lacking_text(missing))
 
 
 def _key(file: Path, wanted: str) -> str:

@@ -36,7 +36,7 @@ from cryossl.selftraining.steps import Experiment
 from cryossl.system.file_lock import shared_as
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking.address import store_uri
-from cryossl.tracking.tracker import Tracker
+from cryossl.tracking.tracker import Tracker, lacking_text
 
 
 def run(config: Config, *, alone: bool = False) -> tuple[str, int]:
@@ -271,10 +271,7 @@ def _sent(tracker: Tracker, tags: dict[str, str], narrator: Narrator, config: Co
         served = "" if link.startswith(config.run.tracking_uri) else f"`{command}` serves "
         narrator.say(f"Curves by iteration and strategy: {served}{link}")
     if missing:
-        narrator.say(
-            f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends "
-            "them"
-        )
+        narrator.say(lacking_text(missing))
     return missing
 
 

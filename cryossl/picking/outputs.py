@@ -54,11 +54,16 @@ def write_all(
         try:
             written.append(_write(folder, form, picks, pixel_size_angstrom=pixel_size_angstrom))
         except OSError as error:
-            raise StorageError(
-                f"cannot write {error.filename or folder}: {error.strerror}",
-                cure="free space, or choose another folder with --to",
-            ) from None
+            raise unwritten(error, folder) from None
     return written
+
+
+def unwritten(error: OSError, path: Path) -> StorageError:
+    """The fault of a file of a pick that cannot be written; `path` where the error names none."""
+    return StorageError(
+        f"cannot write {error.filename or path}: {error.strerror}",
+        cure="free space, or choose another folder with --to",
+    )
 
 
 def place_of(folder: Path, micrograph: str, ending: str) -> Path:

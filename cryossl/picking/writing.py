@@ -126,7 +126,7 @@ def write(
         write_durably(folder / SHEET, sheet.encode())
         write_durably(folder / COUNTS, json.dumps([asdict(row) for row in rows], indent=1).encode())
     except OSError as error:
-        raise _unwritten(error, folder) from None
+        raise outputs.unwritten(error, folder) from None
     return Written(tuple(files), tuple(rows), content.hexdigest()[:16])
 
 
@@ -160,7 +160,7 @@ def _write_masks(folder: Path, picked: Picked) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_durably(path, png)
         except OSError as error:
-            raise _unwritten(error, path) from None
+            raise outputs.unwritten(error, path) from None
     return folder
 
 
@@ -174,10 +174,3 @@ def _picture(one: Named, results: Results, choice: Choice) -> bytes | None:
         return None
     picks = choice.of(result.picks, diameter_px=result.diameter_px)
     return contact_sheet.drawn(picture, picks.centres, diameter_px=result.diameter_px)
-
-
-def _unwritten(error: OSError, path: Path) -> StorageError:
-    return StorageError(
-        f"cannot write {error.filename or path}: {error.strerror}",
-        cure="free space, or choose another folder with --to",
-    )

@@ -145,7 +145,8 @@ class Schedule:
     def _start_cells(self) -> None:
         """Start cells on the free places, but wait for one that somebody is at work on already.
 
-        That is a job of an earlier start of this sweep, or whatever holds the cell's folder.
+        That is a job of an earlier start of this sweep, or another process that holds the cell's
+        folder.
         """
         while self._waiting and len(self._running) < self._jobs:
             planned = self._waiting.popleft()

@@ -41,7 +41,7 @@ from cryossl.sweep.state import SweepState
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.gpus import environment_of, present_gpus, shared, visible_gpus
 from cryossl.tracking.address import experiment_choice, store_name, store_uri
-from cryossl.tracking.tracker import Tracker
+from cryossl.tracking.tracker import Tracker, lacking_text
 
 STATE_FILE = "sweep.json"
 SECONDS_FOR_FILES_TO_APPEAR = 10.0
@@ -167,10 +167,7 @@ def _run_cells(
         fingerprints += _report_failures(failures, folder, narrator)
         missing = tracker.sync(everything=True)
         if missing:
-            narrator.say(
-                f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start "
-                "sends them"
-            )
+            narrator.say(lacking_text(missing))
     conclude(config, fingerprints)
     return exit_code(failure.code for failure in failures)
 

@@ -38,6 +38,13 @@ _FULL = "disk is full"  # sqlite's words
 _LOG = logging.getLogger(__name__)
 
 
+def lacking_text(missing: int) -> str:
+    """What a user reads where the tracking store lacks so many entries of a finished command."""
+    return (
+        f"⚠ the tracking store lacks {missing} entries; `cryossl sync` or the next start sends them"
+    )
+
+
 class Tracker:
     """Finds or makes the runs of one invocation, in one experiment of one store.
 

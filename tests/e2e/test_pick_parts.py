@@ -1,4 +1,4 @@
-"""`pick` in several processes or jobs: the files of an undisturbed single process, whatever is killed."""
+"""`pick` in several processes or jobs: the files of an undisturbed single process, also after kills."""
 
 from __future__ import annotations
 

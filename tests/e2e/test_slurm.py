@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm: whatever happens to jobs, node and sweep, each cell ends once, with the numbers of a quiet run."""
+"""Sweeps on a real Slurm: jobs are cancelled and preempted, the node goes, the sweep is killed; each cell ends once, with the numbers of a quiet run."""
 
 from __future__ import annotations
 
