@@ -201,6 +201,13 @@ class TrainingSettings(Section):
         lt=BIG,
         description="times the validation part is scored in one training, evenly spaced",
     )
+    patience: Training[Annotated[int, Unit("times")]] = Field(
+        0,
+        ge=0,
+        lt=BIG,
+        description="a training ends when it was scored so often in a row without a higher F1; 0: "
+        "it never ends early",
+    )
     model: Result[Literal["last", "best"]] = Field(
         "last",
         description="weights that are the model: the last step's, or the best on validation",
@@ -277,6 +284,10 @@ class SelectionSettings(Section):
         "weighted",
         description="loss of the strategies beyond the note; noisy_student and the note's have "
         "cross-entropy and Dice",
+    )
+    strategy_settings: Result[tuple[str, ...]] = Field(
+        (),
+        description="settings of one strategy alone as STRATEGY.SETTING=VALUE, separated by commas",
     )
 
 

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from cryossl.config import Config, fields, sections
 from cryossl.errors import ConfigError, nearest
 from cryossl.setting import allowed_text
+from cryossl.strategy_settings import normal_entries
 from cryossl.system.user_files import read_text
 
 _LARGEST_BYTES = 2**20
@@ -144,11 +145,16 @@ def build(values: Mapping[str, Any]) -> Config:
             )
         nested.setdefault(section, {})[name] = _typed(value, field)
     try:
-        return Config.model_validate(nested)
+        config = Config.model_validate(nested)
     except ValidationError as error:
         # A setting of several kinds has a fault for each.
         faults = {_name(fault): _fault(fault) for fault in reversed(error.errors())}
         raise ConfigError("; ".join(reversed(faults.values()))) from None
+    entries = normal_entries(config)
+    if entries == config.selection.strategy_settings:
+        return config
+    selection = config.selection.model_copy(update={"strategy_settings": entries})
+    return config.model_copy(update={"selection": selection})
 
 
 def _typed(value: object, field: FieldInfo) -> object:

@@ -69,14 +69,21 @@ class Section(BaseModel):
 
 def default_text(field: FieldInfo) -> str:
     """The default of a setting as it is typed on the command line; empty if there is none."""
-    value = field.default
+    return value_text(field.default)
+
+
+def value_text(value: object) -> str:
+    """The value of a setting as it is typed on the command line; empty for none."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
+    return str(value)
 
 
 def choices_of(annotation: Any) -> tuple[str, ...]:

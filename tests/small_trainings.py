@@ -77,6 +77,7 @@ def train(
         "iteration": 0,
         "precision": "fp32",
         "validations": 3,
+        "patience": 0,
     }
     hyperparameters |= {name: changes.pop(name) for name in hyperparameters if name in changes}
     arguments = {

@@ -24,6 +24,7 @@ from cryossl.data.splits import chosen_on
 from cryossl.evaluation.scorings import scored_by
 from cryossl.evaluation.verdict import mean_of
 from cryossl.strategy_names import BASELINE, without_pseudo_labels
+from cryossl.strategy_settings import logged_settings
 
 MOST_NAMED = 4
 """Strategies of which the abstract gives the gain; of more, the highest and the lowest."""
@@ -81,7 +82,14 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
             "{training.batch_size}, for "
             "{training.baseline_epochs} epochs (baseline) and {training.student_epochs} epochs "
             "(students), "
-            "{training.least_steps} steps at least.",
+            "{training.least_steps} steps at least"
+            + (
+                "."
+                if get("training.patience", "0") == "0"
+                else "; one ended earlier after {training.patience} scores on "
+                f"{chosen_on(settings)} in a row without a higher F1, which is a use of "
+                f"{chosen_on(settings)} beside thresholds and gate."
+            ),
             settings,
         ),
         _sentence(
@@ -287,7 +295,22 @@ def _rules(arms: Sequence[Arm], settings: Mapping[str, str]) -> list[str]:
         "{selection.quality_balance} balance against the target ratio "
         "({selection.target_particle_ratio}). Doubtful pixels: {selection.uncertain_pixels}.",
     }
-    return [_sentence(text, settings) for name, text in rules.items() if name in names]
+    own = logged_settings(settings.get("selection.strategy_settings", ""))
+    texts = [
+        _sentence(text, {**settings, **_own_of(name, own)})
+        for name, text in rules.items()
+        if name in names
+    ]
+    if own:
+        entries = listed(f"{place}={value}" for place, value in own.items())
+        texts.append(f"Settings of one strategy alone: {entries}.")
+    return texts
+
+
+def _own_of(strategy: str, own: Mapping[str, str]) -> dict[str, str]:
+    """`selection.SETTING` -> value, of those that a strategy has for itself."""
+    pairs = ([*place.rsplit(".", 1), value] for place, value in own.items())
+    return {f"selection.{name}": value for owner, name, value in pairs if owner == strategy}
 
 
 def _scope(guess: Estimate) -> str:

@@ -17,7 +17,7 @@ from cryossl.data.images import normalise, read_picture, resize
 from cryossl.data.labels import PARTICLE
 from cryossl.data.levels import LARGEST_Z, LEVELS_PER_Z
 from cryossl.data.store.plan import members
-from cryossl.selftraining.pictures import BLUE, VERMILLION
+from cryossl.selftraining.records.pictures import BLUE, VERMILLION
 
 SIDE_PX = 1024
 _SHOWN_Z = 3.0

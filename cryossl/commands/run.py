@@ -27,10 +27,10 @@ from cryossl.progress.terminal import echo
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import Arms, Scoring, experiment_of, left_out, plan
 from cryossl.selftraining.estimates import estimate
-from cryossl.selftraining.logged_models import LoggedModels
 from cryossl.selftraining.preflight import finished_strategies, require_fit_machine
-from cryossl.selftraining.recorder import Recorder
-from cryossl.selftraining.result_files import forget_outcome, made_from, write_outcome
+from cryossl.selftraining.records.logged_models import LoggedModels
+from cryossl.selftraining.records.recorder import Recorder
+from cryossl.selftraining.records.result_files import forget_outcome, made_from, write_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.file_lock import shared_as

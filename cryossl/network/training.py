@@ -59,7 +59,8 @@ class Fitted:
         best_step: that step, counted from 1.
         best_f1: that score; None if no score was defined, and then `best` is `last`.
         history: one record per epoch.
-        snapshots: weights after one and two thirds of the steps.
+        snapshots: weights after one and two thirds of the steps; the last weights stand for a third
+            that a training did not come to.
         collapsed: whether `watch` ended the training.
     """
 
@@ -87,6 +88,7 @@ class Hyperparameters:
         iteration: of self-training. Seed, iteration and step decide augmentation and dropout.
         precision: of the forward pass; weights and loss are fp32.
         validations: how many, evenly spaced, the last one after the last step.
+        patience: so many validations in a row without a higher score end the training; 0: none do.
     """
 
     steps: int
@@ -96,6 +98,7 @@ class Hyperparameters:
     iteration: int
     precision: Precision
     validations: int
+    patience: int = 0
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step, counted from 0: linear warm-up, then half a cosine to 0."""
@@ -119,6 +122,10 @@ class Hyperparameters:
         """
         return done * self.validations // self.steps > (done - 1) * self.validations // self.steps
 
+    def gives_up_after(self, waited: int) -> bool:
+        """Whether so many validations in a row without a higher score end the training."""
+        return 0 < self.patience <= waited
+
 
 @dataclass
 class _State:
@@ -136,6 +143,12 @@ class _State:
     snapshots: list[StateDict] = field(default_factory=list)
     alarms: int = 0
     collapsed: bool = False
+    waited: int = 0  # validations in a row without a higher score
+    gave_up: bool = False
+
+    def ends(self, steps: int) -> bool:
+        """Whether the training has ended, of so many steps at most."""
+        return self.step >= steps or self.collapsed or self.gave_up
 
 
 def steps_for(settings: TrainingSettings, *, tiles: int, student: bool) -> int:
@@ -216,7 +229,7 @@ def fit(  # noqa: PLR0913
     # Dropout draws from torch's global generator, which is seeded for each step and restored after.
     gpus = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
-        while state.step < steps and not state.collapsed:
+        while not state.ends(steps):
             began = time.perf_counter()
             batch = batches.batch(state.step)
             state.loss_sum += _update(
@@ -224,16 +237,17 @@ def fit(  # noqa: PLR0913
             )
             state.step += 1
             if hyperparameters.validates_after(state.step):
-                _validate(objective.model(network), validate, watch, state, steps=steps)
+                _validate(objective.model(network), validate, watch, state, hyperparameters)
             if times := hyperparameters.thirds().count(state.step):
                 state.snapshots += [_snapshot(objective.model(network))] * times
             state.epoch_seconds += time.perf_counter() - began
-            if state.step % batches.steps_per_epoch == 0 or state.step == steps or state.collapsed:
+            if state.step % batches.steps_per_epoch == 0 or state.ends(steps):
                 on_epoch(_close_epoch(state, hyperparameters))
             if checkpoint.due():
                 save()
             _report(report, Progress("train", state.step, steps, "step"), save=save)
-    return _fitted(_snapshot(objective.model(network)), state)
+    last = _snapshot(objective.model(network))
+    return _fitted(last, state, snapshots=len(hyperparameters.thirds()))
 
 
 def _report(report: OnProgress, event: Progress, *, save: Callable[[], None]) -> None:
@@ -245,14 +259,14 @@ def _report(report: OnProgress, event: Progress, *, save: Callable[[], None]) ->
         raise
 
 
-def _fitted(last: StateDict, state: _State) -> Fitted:
+def _fitted(last: StateDict, state: _State, *, snapshots: int) -> Fitted:
     return Fitted(
         last,
         state.best or last,
         state.best_step or state.step,
         state.best_f1,
         tuple(EpochRecord(**record) for record in state.history),
-        tuple(state.snapshots),
+        (*state.snapshots, *[last] * (snapshots - len(state.snapshots))),
         state.collapsed,
     )
 
@@ -296,13 +310,17 @@ def _update(
 
 
 def _validate(
-    network: nn.Module, validate: Validate, watch: Watch | None, state: _State, *, steps: int
+    network: nn.Module,
+    validate: Validate,
+    watch: Watch | None,
+    state: _State,
+    hyperparameters: Hyperparameters,
 ) -> None:
     """Score the network, watch it for collapse, and keep its weights if it is the best so far."""
     network.eval()
     score = validate(network)
     # A network from fresh weights finds nothing at first: no alarm counts in the first half.
-    if watch is not None and 2 * state.step >= steps:
+    if watch is not None and 2 * state.step >= hyperparameters.steps:
         state.alarms = state.alarms + 1 if watch(network) else 0
         state.collapsed = state.alarms >= ALARMS_TO_STOP
     state.validation_f1 = None if score is None or math.isnan(score) else float(score)
@@ -311,6 +329,10 @@ def _validate(
     ):
         state.best = _snapshot(network)
         state.best_step, state.best_f1 = state.step, state.validation_f1
+        state.waited = 0
+    else:
+        state.waited += 1
+    state.gave_up = hyperparameters.gives_up_after(state.waited)
 
 
 def _close_epoch(state: _State, hyperparameters: Hyperparameters) -> EpochRecord:

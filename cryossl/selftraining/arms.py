@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from cryossl.config import Config
-from cryossl.data.splits import Split
+from cryossl.data.splits import Split, chosen_on
 from cryossl.data.store.store import Store
 from cryossl.errors import FailedArmsError, NumericError
 from cryossl.evaluation.metrics import Counts
@@ -29,7 +29,8 @@ from cryossl.randomness import generator
 from cryossl.selftraining import acceptance
 from cryossl.selftraining.loop import IterationResult, self_train
 from cryossl.selftraining.models import Evaluator, Inference, Model
-from cryossl.selftraining.recorder import Recorder, Trained
+from cryossl.selftraining.records import messages
+from cryossl.selftraining.records.recorder import Recorder, Trained
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.selftraining.steps import Experiment, Part
 from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED, without_pseudo_labels
@@ -152,6 +153,7 @@ class Arms:
         self._scoring = scoring
         self._settings = experiment.config
         self._longest_steps = 0
+        self._experiments = [experiment]
 
     def run(self) -> None:
         """Train the baseline, then every strategy, then the controls.
@@ -183,16 +185,18 @@ class Arms:
                 faults[strategy] = fault
                 self._narrator.say(f"❌ {strategy} failed: {fault}")
         self._recorder.judge_arms()
-        self._experiment.finish()
+        for experiment in self._experiments:
+            experiment.finish()
         if faults:
             raise FailedArmsError(faults, experiment=self._experiment.fingerprint())
 
     def _arm(self, strategy: str, baseline: Trained) -> None:
         """Run one strategy: first the loop on validation, then the test part for all its models."""
+        experiment = self._experiment_of(strategy)
         with ExitStack() as open_runs:
             arm = open_runs.enter_context(self._recorder.open_arm(strategy))
             steps = _Steps(
-                strategy, baseline, self._experiment, self._recorder, self._narrator, open_runs
+                strategy, baseline, experiment, self._recorder, self._narrator, open_runs
             )
             try:
                 outcome = self_train(
@@ -236,17 +240,18 @@ class Arms:
         that there are.
         """
         self._narrator.begin(phase_title(strategy, 1))
+        experiment = self._experiment_of(strategy)
         if strategy == FULL:
-            steps, labelled = self._experiment.most_steps(), self._experiment.all_annotated()
+            steps, labelled = experiment.most_steps(), experiment.all_annotated()
         else:
-            steps = self._longest_steps or self._experiment.most_steps()
-            labelled = self._experiment.split.labelled
+            steps = self._longest_steps or experiment.most_steps()
+            labelled = experiment.split.labelled
         # The steps are part of the runs' names: after other students it is another control.
         with (
             self._recorder.open_arm(strategy, steps) as arm,
             self._recorder.iteration(strategy, 1, steps) as run,
         ):
-            model = self._experiment.fit(
+            model = experiment.fit(
                 labelled,
                 None,
                 iteration=1,
@@ -257,6 +262,13 @@ class Arms:
             trained = Trained(1, model, self._scoring.score(model), None, run, accepted=True)
             self._recorder.record(trained, strategy=strategy, baseline=baseline)
             self._recorder.close_arm(arm, strategy, [baseline, trained], "iterations done", None)
+
+    def _experiment_of(self, strategy: str) -> Experiment:
+        """The experiment with the settings that a strategy has for itself."""
+        own = self._experiment.for_strategy(strategy)
+        if own is not self._experiment:
+            self._experiments.append(own)
+        return own
 
 
 @dataclass(frozen=True)
@@ -306,7 +318,7 @@ class _Steps:
         self._narrator.begin(phase_title(self._strategy, iteration))
         recipe = recipe_for(self._strategy, self._settings.selection, iteration=iteration)
         selected = self._experiment.pseudo_label(teacher.model, unlabelled, recipe)
-        self._recorder.report_selection(self._strategy, selected.summary)
+        messages.report_selection(self._narrator, self._strategy, selected.summary)
         return _PseudoLabels(selected, teacher.model, recipe)
 
     def fit(
@@ -339,7 +351,7 @@ class _Steps:
         before, after = _counts(best.validation), _counts(student.validation)
         model, iteration = student.model.model, student.iteration
         if model.collapsed:
-            self._recorder.report_collapse(self._strategy, iteration, model.steps)
+            messages.report_collapse(self._narrator, self._strategy, iteration, model.steps)
             return False
         if self._settings.loop.accept == "always":
             accepted = True
@@ -348,8 +360,14 @@ class _Steps:
         else:
             rng = generator(self._settings.split.seed, "gate", self._strategy, iteration)
             accepted = acceptance.confident(before, after, rng=rng)
-        self._recorder.report_acceptance(
-            self._strategy, iteration, before, after, accepted=accepted
+        messages.report_acceptance(
+            self._narrator,
+            self._strategy,
+            iteration,
+            before,
+            after,
+            chosen_on=chosen_on(self._settings.flat()),
+            accepted=accepted,
         )
         return accepted
 

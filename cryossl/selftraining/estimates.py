@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from cryossl.config import Config
+from cryossl.config import Config, SelectionSettings
 from cryossl.data.splits import Split
 from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.data.tiling import micrograph_of, tile_grid
@@ -18,6 +18,7 @@ from cryossl.pseudolabels.keep_rules import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.selftraining.arms import phase_title
 from cryossl.strategy_names import BASELINE, CONTROLS
+from cryossl.strategy_settings import config_of_strategy
 
 # The last, the best, those after one and two thirds, and the journal's copy of the model.
 _COPIES_OF_WEIGHTS = 5
@@ -120,14 +121,15 @@ def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cos
     steps = steps_for(settings, tiles=labelled, student=False)
     yield _Cost(BASELINE, 0, steps, watched + tested)
     for strategy in config.selection.strategies if iterations else ():
+        own = config_of_strategy(config, strategy).training
         if strategy in CONTROLS:
-            steps = steps_for(settings, tiles=labelled + pool, student=True)
+            steps = steps_for(own, tiles=labelled + pool, student=True)
             yield _Cost(strategy, 1, steps, watched + tested)
             continue
         rounds = rounds_of(strategy, iterations)
         for iteration in range(1, rounds + 1):
             pseudo = _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
-            steps = steps_for(settings, tiles=labelled + pseudo, student=True)
+            steps = steps_for(own, tiles=labelled + pseudo, student=True)
             yield _Cost(strategy, iteration, steps, watched + pool * _views(strategy, config))
         yield _Cost(strategy, None, 0, rounds * tested, models=0)
 
@@ -171,18 +173,24 @@ def _tiles(micrograph: StoredMicrograph, store_plan: StorePlan) -> int:
 def _most_pseudo_tiles(
     strategy: str, config: Config, iteration: int, labelled: int, pool: int
 ) -> int:
-    keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
+    keep = recipe_for(strategy, _selection(config, strategy), iteration=iteration).selection.keep
     return keep.at_most(pool, labelled)
+
+
+def _selection(config: Config, strategy: str) -> SelectionSettings:
+    return config_of_strategy(config, strategy).selection
 
 
 def _views(strategy: str, config: Config) -> int:
     """How many times a network sees a tile of the pool before it is labelled."""
-    return recipe_for(strategy, config.selection).teaching.views * _maps(strategy, config)
+    return recipe_for(strategy, _selection(config, strategy)).teaching.views * _maps(
+        strategy, config
+    )
 
 
 def _maps(strategy: str, config: Config) -> int:
     """How many probability maps a teacher makes of a micrograph."""
-    return 3 if recipe_for(strategy, config.selection).teaching.snapshots else 1
+    return 3 if recipe_for(strategy, _selection(config, strategy)).teaching.snapshots else 1
 
 
 def bytes_to_write(
@@ -216,7 +224,8 @@ def bytes_to_write(
     ]
     # Strategies with equal teaching share the maps of the baseline.
     first = {
-        recipe_for(name, config.selection).teaching: _maps(name, config) for name, _ in students
+        recipe_for(name, _selection(config, name)).teaching: _maps(name, config)
+        for name, _ in students
     }
     maps = sum(pool) * (
         sum(first.values()) + sum(_maps(name, config) for name, number in students if number > 1)
@@ -235,7 +244,7 @@ def _most_label_bytes(
     strategy: str, config: Config, iteration: int, labelled: int, pool: Sequence[int]
 ) -> int:
     """Bytes of one iteration's pseudo-labels, at most; each has the map of its whole micrograph."""
-    keep = recipe_for(strategy, config.selection, iteration=iteration).selection.keep
+    keep = recipe_for(strategy, _selection(config, strategy), iteration=iteration).selection.keep
     return sum(sorted(pool, reverse=True)[: keep.at_most(len(pool), labelled)])
 
 

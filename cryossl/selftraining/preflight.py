@@ -11,7 +11,7 @@ from cryossl.errors import StorageError, TrackingError
 from cryossl.machine.doctor import preflight
 from cryossl.selftraining.estimates import bytes_to_write
 from cryossl.selftraining.prepare import has_store
-from cryossl.selftraining.result_files import is_finished
+from cryossl.selftraining.records.result_files import is_finished
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.system.stages import Stages
 

@@ -19,6 +19,7 @@ from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.strategy_names import BASELINES, CONTROLS
+from cryossl.strategy_settings import config_of_strategy
 from cryossl.system.digest import digest
 from cryossl.system.user_files import MAX_LIST_BYTES, read_text
 from cryossl.tracking.run import TrackedRun
@@ -205,8 +206,9 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
             cure="raise --batch-size, --tile-px or --image-px",
         )
     for strategy in config.selection.strategies:
-        mixed = strategy not in CONTROLS and recipe_for(strategy, config.selection).learning.mixed
-        if mixed and config.training.batch_size < 2:
+        own = config_of_strategy(config, strategy)
+        mixed = strategy not in CONTROLS and recipe_for(strategy, own.selection).learning.mixed
+        if mixed and own.training.batch_size < 2:
             raise ConfigError(
                 f"{strategy} puts labelled and pseudo-labelled tiles into each batch, which has "
                 "room for one",

@@ -41,6 +41,7 @@ from cryossl.pseudolabels.priors import shrunk_priors
 from cryossl.pseudolabels.recipe import Learning, Teaching
 from cryossl.pseudolabels.strategies import Recipe
 from cryossl.selftraining.models import Calibration, Evaluator, Inference, Model, WeightsName
+from cryossl.strategy_settings import config_of_strategy
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Code, Stages
@@ -88,6 +89,22 @@ class Experiment:
             self.target_ratio,
             labelled={source: len(items) for source, items in by_source.items()},
             ratios={source: store.particle_ratio(items) for source, items in by_source.items()},
+        )
+
+    def for_strategy(self, strategy: str) -> Experiment:
+        """The same experiment with the settings that a strategy has for itself."""
+        config = config_of_strategy(self.config, strategy)
+        if config == self.config:
+            return self
+        device, precision = self._inference.device, self._inference.precision
+        return Experiment(
+            config,
+            self.store,
+            self.split,
+            self._stages,
+            device=device,
+            precision=precision,
+            report=self._report,
         )
 
     def fingerprint(self) -> str:
@@ -372,6 +389,7 @@ class Experiment:
                 iteration=iteration,
                 precision=self._inference.precision,
                 validations=settings.validations,
+                patience=settings.patience,
             ),
             device=self._inference.device,
             checkpoint=checkpoint,

@@ -31,7 +31,7 @@ from cryossl.redaction import shown
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import estimate, training_bytes
 from cryossl.selftraining.preflight import require_fit_machine
-from cryossl.selftraining.result_files import gather, made_from, read_outcome
+from cryossl.selftraining.records.result_files import gather, made_from, read_outcome
 from cryossl.selftraining.stage_code import StageCode, stage_code
 from cryossl.sweep.executors import Executor, LocalExecutor
 from cryossl.sweep.grid import Cell, cells, exit_code, threads_each

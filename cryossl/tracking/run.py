@@ -1,7 +1,7 @@
 """One run as its writer sees it: everything goes into the journal, then to the tracking store.
 
-A number that was computed by `evaluation.scores` comes here from `selftraining.recorder` through
-`TrackedRun.metrics`, under the name that MLflow shows. The rest of its way is in `replay`.
+A number that was computed by `evaluation.scores` comes here from `selftraining.records.recorder`
+through `TrackedRun.metrics`, under the name that MLflow shows. The rest of its way is in `replay`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from cryossl.data.splits import Split
 from cryossl.network.picking_model import MODEL_FILE
 from cryossl.picking.packaging import package
 from cryossl.progress.events import silent
-from cryossl.selftraining.logged_models import LoggedModels
+from cryossl.selftraining.records.logged_models import LoggedModels
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
 from cryossl.tracking.tracker import Tracker

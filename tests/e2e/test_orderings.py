@@ -17,7 +17,7 @@ from cryossl.network.objectives import OnlineTeacher
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.models import Model
-from cryossl.selftraining.result_files import file_prefix
+from cryossl.selftraining.records.result_files import file_prefix
 from cryossl.selftraining.steps import Experiment
 from scripts.strategy_picture import open_experiment
 

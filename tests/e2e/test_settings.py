@@ -229,3 +229,32 @@ def test_each_ablation_is_an_arm_of_its_own_and_shares_the_baseline(lab, usual):
     )
     assert found["supervised_long 1"]["train/steps"] == longest
     assert "pseudo/count" not in found["supervised_long 1"]
+
+
+def test_a_setting_of_one_strategy_does_as_the_same_one_for_all(lab, usual):
+    for_all = numbers(lab, "for-all", "--max-pseudo-per-labelled", "1", "--student-epochs", "2")
+    entries = (
+        "class_balanced.max_pseudo_per_labelled=1,class_balanced.student_epochs=2,"
+        "naive.naive_threshold=0.9"
+    )
+    own = numbers(lab, "own", "--strategy-settings", entries)
+    assert own == for_all != usual
+    (arm,) = lab.file("balanced_pseudolabel_ratio_30.json", of="own")["seeds"].values()
+    logged = lab.asked(
+        "SELECT kind.value, params.value FROM params "
+        "JOIN tags kind ON kind.run_uuid = params.run_uuid AND kind.key = 'cryossl.kind' "
+        "JOIN tags mark ON mark.run_uuid = params.run_uuid "
+        "AND mark.key = 'cryossl.experiment_fingerprint' "
+        "WHERE params.key = 'selection.max_pseudo_per_labelled' "
+        f"AND mark.value = '{arm['fingerprint']}'"
+    )
+    assert {(kind, float(value)) for kind, value in logged} >= {("experiment", 2), ("arm", 1)}
+
+
+def test_patience_ends_trainings_early_and_the_same_way_each_time(lab, usual):
+    options = ("--validations", "12", "--baseline-epochs", "12", "--patience", "1")
+    patient = numbers(lab, "patient", *options)
+    whole = numbers(lab, "whole", *options[:-2])
+    early = [key for key in whole if patient[key]["train/steps"] < whole[key]["train/steps"]]
+    assert early
+    assert numbers(lab, "patient-again", *options) == patient

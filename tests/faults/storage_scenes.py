@@ -13,7 +13,7 @@ from small_stores import make_data, make_store, tree
 
 from cryossl.errors import StorageError
 from cryossl.network.checkpoints import Checkpoint, load_weights, save_weights
-from cryossl.selftraining.result_files import write_arm, write_outcome, write_summary
+from cryossl.selftraining.records.result_files import write_arm, write_outcome, write_summary
 from cryossl.sweep.state import SweepState
 from cryossl.system.files import write_durably
 from cryossl.system.stages import Stages

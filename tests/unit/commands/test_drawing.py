@@ -12,7 +12,7 @@ from cryossl.commands.drawing import SIDE_PX, particle_pictures
 from cryossl.config import InputSettings
 from cryossl.data.coco.dataset import rasterise
 from cryossl.data.labels import PARTICLE
-from cryossl.selftraining.pictures import BLUE, VERMILLION
+from cryossl.selftraining.records.pictures import BLUE, VERMILLION
 
 SETTINGS = InputSettings()
 

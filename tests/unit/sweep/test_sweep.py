@@ -6,7 +6,7 @@ import pytest
 
 from cryossl.config_file import build
 from cryossl.errors import ChangedDataError
-from cryossl.selftraining.result_files import made_from, write_outcome
+from cryossl.selftraining.records.result_files import made_from, write_outcome
 from cryossl.sweep.grid import Cell
 from cryossl.sweep.scheduler import PlannedCell
 from cryossl.sweep.state import SweepState

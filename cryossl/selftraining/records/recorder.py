@@ -10,7 +10,7 @@ from pathlib import Path
 from cryossl.data.splits import chosen_on
 from cryossl.errors import CryosslError
 from cryossl.evaluation.answer import Found, answer_metrics, answer_rows, answer_text, found_of
-from cryossl.evaluation.metrics import Counts, Numbers, pooled
+from cryossl.evaluation.metrics import Numbers
 from cryossl.evaluation.scorings import (
     EIGHT,
     WORDS,
@@ -22,27 +22,28 @@ from cryossl.evaluation.scorings import (
     judged_by,
     summary_by_eight,
 )
-from cryossl.evaluation.verdict import Verdict, health
+from cryossl.evaluation.verdict import Verdict
 from cryossl.network.training import EpochRecord
 from cryossl.progress.narrator import Narrator
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Selection
 from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
-from cryossl.selftraining import pictures
-from cryossl.selftraining.export import exported, numbers_of
-from cryossl.selftraining.logged_models import LoggedModels
 from cryossl.selftraining.models import Calibration, Model
 from cryossl.selftraining.prepare import data_sets
-from cryossl.selftraining.result_files import write_arm, write_summary
+from cryossl.selftraining.records import pictures
+from cryossl.selftraining.records.export import exported, numbers_of
+from cryossl.selftraining.records.logged_models import LoggedModels
+from cryossl.selftraining.records.messages import percent_text
+from cryossl.selftraining.records.result_files import write_arm, write_summary
 from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import (
     BASELINE,
     BASELINES,
     CONTROLS,
-    fixes_its_count,
     without_pseudo_labels,
 )
+from cryossl.strategy_settings import config_of_strategy
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.tracker import Tracker
 
@@ -148,60 +149,11 @@ class Recorder:
             score = (
                 ""
                 if record.validation_f1 is None
-                else f"  F1 on {self._chosen_on} {_percent(record.validation_f1)}"
+                else f"  F1 on {self._chosen_on} {percent_text(record.validation_f1)}"
             )
             self._narrator.note(f"epoch {record.epoch}  loss {record.loss:.4f}{score}")
 
         return track
-
-    def report_selection(self, strategy: str, summary: SelectionSummary) -> None:
-        """Print the note's key messages and health signs."""
-        kind = "class-balanced" if strategy.startswith("class_balanced") else strategy
-        self._narrator.detail(
-            f"✅ Generated {summary.count} {kind} pseudo-labels of {summary.pool} "
-            f"({summary.per_labelled:.1f} per labelled)"
-        )
-        if summary.particle_ratio is None:
-            return
-        self._narrator.detail(
-            f"   Average particle ratio: {_percent(summary.particle_ratio)}% "
-            f"(target: {_percent(summary.target_ratio)}%)"
-        )
-        signs = health(
-            summary.particle_ratio / summary.target_ratio,
-            None if fixes_its_count(strategy) else summary.per_labelled,
-            None,
-        )
-        for sign in signs:
-            if sign.good is not None:
-                show = self._narrator.detail if sign.good else self._narrator.say
-                show(f"   {'✅' if sign.good else '❌'} {sign.name}: {sign.text}")
-
-    def report_acceptance(
-        self,
-        strategy: str,
-        iteration: int,
-        best: Mapping[str, Counts],
-        student: Mapping[str, Counts],
-        *,
-        accepted: bool,
-    ) -> None:
-        """Print the scores that were compared and whether the student is accepted."""
-        before, after = (pooled(counts.values()).scores().f1 for counts in (best, student))
-        scores = f"F1 on {self._chosen_on} {_percent(before)} → {_percent(after)}"
-        decision = "✅ accepted" if accepted else "❌ not accepted, the loop stops"
-        self._narrator.detail(f"   {strategy} iteration {iteration}: {scores}: {decision}")
-        told = "accepted" if accepted else "not accepted"
-        self._narrator.result(f"{scores}, {told}")
-
-    def report_collapse(self, strategy: str, iteration: int, steps: int) -> None:
-        """Print that the collapse alarm ended a training."""
-        self._narrator.result("collapsed")
-        self._narrator.say(
-            f"❌ {strategy} iteration {iteration} collapsed: twice in a row its particle share of "
-            "the pool was "
-            f"far from the labelled part's; ended at step {steps}, the last accepted model stays"
-        )
 
     def selection(
         self,
@@ -294,7 +246,7 @@ class Recorder:
         f1, gain = numbers["test/f1"], numbers.get("gain/f1")
         short = "" if gain is None else f" ({100 * gain:+.2f})"
         what = "test" if without_pseudo_labels(strategy) else f"iteration {trained.iteration}"
-        self._narrator.result(f"{what} F1 {_percent(f1)}{short}")
+        self._narrator.result(f"{what} F1 {percent_text(f1)}{short}")
         run.describe(self._description(trained, strategy, numbers))
 
     def close_arm(
@@ -396,7 +348,8 @@ class Recorder:
         if strategy in CONTROLS:
             return ""
         iterations = self._config.loop.max_iterations
-        return f"{rules_by_iteration(strategy, self._config.selection, iterations=iterations)}\n\n"
+        settings = config_of_strategy(self._config, strategy).selection
+        return f"{rules_by_iteration(strategy, settings, iterations=iterations)}\n\n"
 
     def _file(self, closed: _ClosedArm, verdict: Verdict, reference: str) -> None:
         split, best = self._experiment.split, closed.best
@@ -449,8 +402,8 @@ class Recorder:
             learned = (
                 f"{summary.labelled_count} labelled items and {summary.count} pseudo-labels of "
                 f"{summary.pool} "
-                f"(particle ratio {_percent(summary.particle_ratio)}%, target "
-                f"{_percent(summary.target_ratio)}%)"
+                f"(particle ratio {percent_text(summary.particle_ratio)}%, target "
+                f"{percent_text(summary.target_ratio)}%)"
             )
         decided = ""
         if not without_pseudo_labels(strategy):
@@ -479,9 +432,14 @@ class Recorder:
         if not run.finished:
             named = ("strategy", "ratio_percent", "seed", "iteration")
             own = {one: tags[f"cryossl.{one}"] for one in named if f"cryossl.{one}" in tags}
-            run.params({**own, **self._params})
+            run.params({**own, **self._params, **self._own_params(strategy)})
             data_sets(run, self._config, self._experiment.store, self._experiment.split)
         return run
+
+    def _own_params(self, strategy: str) -> dict[str, object]:
+        """The params that differ from those of the experiment, under their own names."""
+        shared, own = self._config.flat(), config_of_strategy(self._config, strategy).flat()
+        return {name: value for name, value in own.items() if value != shared[name]}
 
     def _where(self) -> str:
         return f"{self._config.split.ratio:g}% seed {self._config.split.seed}"
@@ -493,7 +451,3 @@ class Recorder:
 
 def _part(name: str, steps: int | None) -> str:
     return name if steps is None else f"{name}-{steps}-steps"
-
-
-def _percent(fraction: float | None) -> str:
-    return "undefined" if fraction is None else f"{100 * fraction:.2f}"

@@ -12,7 +12,7 @@ from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.evaluation.answer import found_of
 from cryossl.evaluation.metrics import Counts
 from cryossl.pseudolabels.selection import Assessment
-from cryossl.selftraining.pictures import (
+from cryossl.selftraining.records.pictures import (
     ERRORS,
     FALSE_NEGATIVE,
     FALSE_POSITIVE,

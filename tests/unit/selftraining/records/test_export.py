@@ -24,7 +24,7 @@ from cryossl.evaluation.scorings import Scorings
 from cryossl.network.picking_model import PickingModel, Scale, picks_of, probabilities, read, seen
 from cryossl.picking.importing.readings import Reading
 from cryossl.progress.events import silent
-from cryossl.selftraining.export import exported, label_reading
+from cryossl.selftraining.records.export import exported, label_reading
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cryossl.selftraining.result_files import (
+from cryossl.selftraining.records.result_files import (
     SCHEMA,
     file_prefix,
     forget_outcome,

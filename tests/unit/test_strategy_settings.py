@@ -1,0 +1,92 @@
+"""Settings of one strategy alone: their spelling, what is refused, and the config that they make."""
+
+from __future__ import annotations
+
+import pytest
+
+from cryossl.config import Config
+from cryossl.config_file import build
+from cryossl.errors import ConfigError
+from cryossl.strategy_settings import config_of_strategy, logged_settings, own_names
+
+
+def test_a_strategy_has_its_own_settings_and_the_others_do_not():
+    config = build(
+        {
+            "particle_threshold": 0.7,
+            "strategy_settings": "class_balanced.particle_threshold=0.5,soft.student_epochs=7",
+        }
+    )
+    own = config_of_strategy(config, "class_balanced")
+    assert own.selection.particle_threshold == 0.5
+    assert own.training == config.training
+    assert config_of_strategy(config, "soft").training.student_epochs == 7
+    assert config_of_strategy(config, "naive") == config
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("naive.naive_threshold=0.80", "naive.naive-threshold=.8"),
+        ("best.naive_threshold=0.8", "naive.naive_threshold=0.8"),
+        (
+            "soft.loss=focal,naive.learning_rate=1e-3",
+            "naive.learning_rate=0.001, soft.loss=focal ",
+        ),
+    ],
+)
+def test_two_spellings_of_the_same_settings_are_the_same_config(first, second):
+    assert build({"strategy_settings": first}) == build({"strategy_settings": second})
+
+
+def test_a_number_keeps_all_its_digits():
+    config = build({"strategy_settings": "naive.naive_threshold=0.712345678901"})
+    assert config_of_strategy(config, "naive").selection.naive_threshold == 0.712345678901
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ("particle_threshold=0.5", "STRATEGY.SETTING=VALUE"),
+        ("class_balanced.particle_threshold", "STRATEGY.SETTING=VALUE"),
+        ("clas_balanced.particle_threshold=0.5", "clas_balanced"),
+        ("class_balanced.particle_treshold=0.5", "did you mean particle_threshold"),
+        ("class_balanced.particle_threshold=2", "particle_threshold"),
+        ("class_balanced.particle_threshold=nan", "particle_threshold"),
+        ("naive.encoder=resnet18", "all arms share it"),
+        ("naive.baseline_epochs=3", "all arms share it"),
+        ("naive.ratio=5", "all arms share it"),
+        ("naive.strategy_settings=soft.loss=focal", "all arms share it"),
+        ("supervised.learning_rate=0.1", "baseline"),
+        ("full.particle_threshold=0.5", "full"),
+        ("naive.naive_threshold=0.8,naive.naive_threshold=0.9", "twice"),
+        ("naive.naive_threshold=0.8,best.naive_threshold=0.9", "twice"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(entry, named):
+    with pytest.raises(ConfigError) as caught:
+        build({"strategy_settings": entry})
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_control_has_settings_of_its_training_alone():
+    config = build({"strategy_settings": "full.student_epochs=9"})
+    assert config_of_strategy(config, "full").training.student_epochs == 9
+
+
+def test_what_is_logged_is_read_again():
+    entries = "class_balanced-quota.particle_threshold=0.5,naive.naive_threshold=0.8"
+    config = build({"strategy_settings": entries})
+    logged = str(config.flat()["selection.strategy_settings"])
+    assert logged_settings(logged) == {
+        "class_balanced-quota.particle_threshold": "0.5",
+        "naive.naive_threshold": "0.8",
+    }
+    assert logged_settings(str(Config().flat()["selection.strategy_settings"])) == {}
+
+
+def test_only_what_a_student_decides_can_be_its_own():
+    names = own_names()
+    assert {"particle_threshold", "student_epochs", "patience", "loss"} <= set(names)
+    assert not {"model", "precision", "device", "strategies", "encoder", "seed"} & set(names)
