@@ -373,6 +373,11 @@ class RunSettings(Section):
         description="reuse finished stages although the code or a library has changed since; the "
         "run and the report say so",
     )
+    keep_maps: Nothing[bool] = Field(
+        False,
+        description="leave the baseline's probability maps of the pool in the work folder: a run "
+        "with other thresholds reuses them",
+    )
     experiment: Nothing[Annotated[str, Unit("name")]] = Field(
         "cryossl",
         min_length=1,

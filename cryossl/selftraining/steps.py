@@ -72,7 +72,7 @@ class Experiment:
         self._inference = Inference(config, store, stages, device=device, precision=precision)
         self._evaluator = Evaluator(config, store, stages, self._inference, report)
         self.pool = Pool(store, split.unlabelled)
-        self._predicted: set[str] = set()
+        self._predicted: dict[str, str] = {}  # key of maps -> key of their teacher's training
         given = config.selection.target_particle_ratio
         self.target_ratio = (
             store.particle_ratio(split.labelled) if given == "measured" else float(given)
@@ -228,7 +228,9 @@ class Experiment:
             self._prediction_inputs(teacher, weights, recipe.teaching, pool) for weights in times
         ]
         # Maps that an interrupted start left behind are removed at the end too.
-        self._predicted.update(self._stages.key_of("predict", each) for each in predictions)
+        self._predicted |= {
+            self._stages.key_of("predict", each): teacher.stage.key for each in predictions
+        }
 
         def inputs(code: Code) -> dict[str, Any]:
             return {
@@ -309,10 +311,14 @@ class Experiment:
         )
         return (*self.split.labelled, *hidden)
 
-    def finish(self) -> None:
-        """Remove what only served selections: the probability maps of the pool."""
-        for key in self._predicted:
-            self._stages.discard("predict", key)
+    def finish(self, *, but_of: Model | None = None) -> None:
+        """Remove what only served selections: the probability maps of the pool.
+
+        `but_of`: the teacher whose maps stay, because other runs may select from them.
+        """
+        for key, teacher in self._predicted.items():
+            if but_of is None or teacher != but_of.stage.key:
+                self._stages.discard("predict", key)
 
     def _tiles(self, items: Sequence[str]) -> int:
         return sum(len(self.store.tiles(item)) for item in items)

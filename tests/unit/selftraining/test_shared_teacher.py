@@ -92,6 +92,27 @@ def test_maps_that_another_run_has_removed_are_made_again(new_experiment, tmp_pa
     assert again.assessments == first.assessments
 
 
+def test_only_the_maps_of_the_teacher_that_others_need_stay(new_experiment, tmp_path):
+    experiment = new_experiment(silent)
+    fit = {"iteration": 0, "on_epoch": lambda _: None}
+    first = experiment.fit(experiment.split.labelled, None, **fit)
+    second = experiment.fit(experiment.split.labelled, None, **fit, steps=9)
+    for teacher in (first, second):
+        recipe = recipe_for("naive", CONFIG.selection)
+        experiment.pseudo_label(teacher, experiment.split.unlabelled, recipe)
+    both = set(tmp_path.glob("stages/predict/*/probabilities-*"))
+    assert len(both) == 2
+    experiment.finish(but_of=first)
+    kept = set(tmp_path.glob("stages/predict/*/probabilities-*"))
+    assert len(kept) == 1
+    assert kept < both
+    experiment.pseudo_label(
+        first, experiment.split.unlabelled, recipe_for("soft", CONFIG.selection)
+    )
+    experiment.finish()
+    assert maps(tmp_path) == []
+
+
 def distance(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
     """Euclidean, over all trained weights."""
     return sum(float((ours[name] - theirs[name]).square().sum()) for name in ours) ** 0.5
