@@ -113,23 +113,33 @@ def baseline(config: Config) -> None:
     default=6,
     help="how many seeds, from --seed on",
 )
+@option(
+    "--vary",
+    metavar="SETTING=VALUES",
+    multiple=True,
+    help="values of a setting, separated by commas; may be given several times; "
+    "STRATEGY.SETTING=VALUES varies it for one strategy",
+)
 @executor_options
 @option(
     "--dry-run",
     is_flag=True,
     help="list the cells, which have finished, and how long the others take",
 )
-def sweep(config: Config, *, ratios: str | None, **options: Any) -> int:
-    """Run a grid of ratios and seeds, each cell as `run` does; print the comparison over seeds."""
+def sweep(
+    config: Config, *, ratios: str | None, seeds: int, vary: tuple[str, ...], **options: Any
+) -> int:
+    """Run a grid of ratios, seeds and settings, each cell as `run` does; print the comparison."""
     from analysis import commands as reporting
     from cryossl.sweep import sweep as sweeping
-    from cryossl.sweep.grid import named_ratios
+    from cryossl.sweep.grid import Axes, named_ratios
 
     typed = click.get_current_context().params
     ratios = named_ratios(
         config, ratio=typed["ratio"], ratios=ratios, default_yields=typed["defaults_yield"]
     )
-    return sweeping.sweep(config, ratios=ratios, conclude=reporting.conclude_sweep, **options)
+    axes = Axes(ratios, seeds, vary)
+    return sweeping.sweep(config, axes, conclude=reporting.conclude_sweep, **options)
 
 
 @cli.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import uuid
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -196,8 +196,11 @@ def command_at(config: Config, ratio: float) -> str:
     return _command("run", {"--ratio": f"{ratio:g}", **options})
 
 
-def conclude_sweep(config: Config, fingerprints: Collection[str]) -> None:
-    """Print the comparison of all experiments of a sweep and the next command to type."""
+def conclude_sweep(config: Config, fingerprints: Collection[str], by: Sequence[str]) -> None:
+    """Print the comparison of all experiments of a sweep and the next command to type.
+
+    `by`: the settings that varied.
+    """
     _print_comparison(config, fingerprints)
     where = config.run.store_options
     echo(

@@ -70,6 +70,21 @@ def config_of_strategy(config: Config, strategy: str) -> Config:
     return config
 
 
+def with_own(config: Config, strategy: str, name: str, text: str) -> Config:
+    """The config in which a strategy has this value of a setting. Raises ConfigError."""
+    others = [
+        entry
+        for entry in config.selection.strategy_settings
+        if not entry.startswith(f"{strategy}.{name}=")
+    ]
+    entries = (*others, f"{strategy}.{name}={text}")
+    selection = config.selection.model_copy(update={"strategy_settings": entries})
+    changed = config.model_copy(update={"selection": selection})
+    entries = normal_entries(changed)
+    selection = selection.model_copy(update={"strategy_settings": entries})
+    return config.model_copy(update={"selection": selection})
+
+
 def _parts(entry: str) -> tuple[str, str, str]:
     """Strategy, setting and value of an entry. Raises ConfigError."""
     place, equals, text = entry.partition("=")

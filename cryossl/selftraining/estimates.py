@@ -111,6 +111,17 @@ def phase_seconds(
     }
 
 
+def strategy_seconds(
+    config: Config, store_plan: StorePlan, split: Split, *, step_seconds: float, tile_seconds: float
+) -> dict[str, float]:
+    """Strategy, or `supervised` -> the time of all its phases at most."""
+    found: dict[str, float] = {}
+    for cost in _costs(config, store_plan, split):
+        seconds = cost.seconds(step_seconds=step_seconds, tile_seconds=tile_seconds)
+        found[cost.strategy] = found.get(cost.strategy, 0.0) + seconds
+    return found
+
+
 def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cost]:
     """What each phase costs at most."""
     per_item = _tiles_per_item(config, store_plan)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from cryossl.config import Config
 from cryossl.config_file import build
 from cryossl.errors import ConfigError
+from cryossl.sweep.variations import Variant
 from cryossl.system.digest import digest
 
 RATIOS = "5,10"  # what MLproject fills in where no ratios are named
@@ -15,33 +17,61 @@ _SIGNALLED = 128  # a shell's exit code for a process that a signal ended is thi
 
 
 @dataclass(frozen=True)
+class Axes:
+    """What a grid runs over.
+
+    Attributes:
+        ratios: labelled parts in percent, separated by commas; None: the config's.
+        seeds: how many in a row, from the config's on.
+        vary: settings with the values that they take, as SETTING=VALUES; all combinations run.
+    """
+
+    ratios: str | None
+    seeds: int
+    vary: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Cell:
-    """One (ratio, seed) of a sweep with all its strategies: one `cryossl run` with this config."""
+    """One `cryossl run` of a sweep: its config, and the variant of the settings that it is of."""
 
     config: Config
+    variant: Variant | None = None
 
     @property
     def title(self) -> str:
-        """The name of the cell in messages, e.g. `5% seed 0`."""
-        return f"{self.config.split.ratio:g}% seed {self.config.split.seed}"
+        """The name of the cell in messages, e.g. `5% seed 0, particle_threshold=0.5`."""
+        varied = f", {self.variant.title}" if self.variant and self.variant.values else ""
+        return f"{self.config.split.ratio:g}% seed {self.config.split.seed}{varied}"
+
+    @property
+    def variant_folder(self) -> str:
+        """The folder, below that of the sweep, of the results of all its ratios and seeds."""
+        return self.variant.folder if self.variant else ""
+
+    def with_config(self, config: Config) -> Cell:
+        """The cell with another config."""
+        return Cell(config, self.variant)
 
     def within(self, sweep: Config, *, device: str, threads: int) -> Cell:
         """The cell with its results folder below the sweep's, and with this device and threads.
 
-        The path of a labelled list becomes absolute, because the file with the cell's settings lies
-        in another folder.
+        Variants share the baseline's probability maps, which therefore stay. The path of a labelled
+        list becomes absolute, because the file with the cell's settings lies in another folder.
         """
         split = self.config.split
         if split.labelled is not None:
             split = split.model_copy(update={"labelled": split.labelled.absolute()})
+        name = f"ratio_{split.ratio:g}_seed_{split.seed}"
         run = sweep.run.model_copy(
             update={
                 "results": sweep.run.folder,
-                "name": f"ratio_{split.ratio:g}_seed_{split.seed}",
+                "name": f"{name}_{self.variant_folder}" if self.variant_folder else name,
+                "keep_maps": sweep.run.keep_maps or bool(self.variant_folder),
             }
         )
         training = self.config.training.model_copy(update={"device": device, "threads": threads})
-        return Cell(
+        return self.with_config(
             self.config.model_copy(update={"run": run, "split": split, "training": training})
         )
 
@@ -109,16 +139,24 @@ def named_ratios(
     return ratios
 
 
-def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
-    """All cells of a grid, seed by seed.
+def cells(
+    config: Config,
+    *,
+    ratios: str | None,
+    seeds: int,
+    variants: Sequence[Variant] = (),
+) -> list[Cell]:
+    """All cells of a grid: the first variant of all seeds and ratios, then the others seed by seed.
 
-    A sweep that is stopped early then has the same seeds at every ratio.
+    A sweep that is stopped early then has the same seeds at every ratio, and cells that run at the
+    same time seldom wait for the baseline of one another.
 
     Args:
         config: of the sweep; its seed is the first one, and its ratio the only one where `ratios`
             is None.
         ratios: labelled parts in percent, separated by commas.
         seeds: how many in a row.
+        variants: of the config; none: it alone.
 
     Raises:
         ConfigError: a ratio or seed is not a number or out of range, or a ratio is named twice.
@@ -134,15 +172,17 @@ def cells(config: Config, *, ratios: str | None, seeds: int) -> list[Cell]:
         )
     first = config.split.seed
     build({"seed": first + seeds - 1})
+    one, *others = variants or [Variant(config)]
+    places = list(product(range(first, first + seeds), chosen))
     return [
-        Cell(
-            config.model_copy(
-                update={"split": config.split.model_copy(update={"ratio": ratio, "seed": seed})}
-            )
-        )
-        for seed in range(first, first + seeds)
-        for ratio in chosen
+        *(_cell(one, seed, ratio) for seed, ratio in places),
+        *(_cell(other, seed, ratio) for seed, ratio in places for other in others),
     ]
+
+
+def _cell(variant: Variant, seed: int, ratio: float) -> Cell:
+    split = variant.config.split.model_copy(update={"ratio": ratio, "seed": seed})
+    return Cell(variant.config.model_copy(update={"split": split}), variant)
 
 
 def threads_each(*, cores: int, jobs: int) -> int:

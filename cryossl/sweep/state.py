@@ -14,6 +14,7 @@ from cryossl.errors import StorageError
 from cryossl.system.files import write_durably
 
 SCHEMA = "cryossl-sweep/1"
+STATE_FILE = "sweep.json"
 
 
 class SweepState:

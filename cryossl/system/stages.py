@@ -133,6 +133,13 @@ class Stages:
             if path.suffix == ".partial" or fits(_inputs(path, usable))
         )
 
+    def discard_fitting(self, kind: str, fits: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Discard a kind's finished stages of usable code whose inputs fit."""
+        usable = {code.get(kind) for code in (self.code, *self.kept)}
+        for path in (self._root / kind).glob("*/"):
+            if fits(_inputs(path, usable)):
+                self.discard(kind, path.name)
+
     def discard(self, kind: str, key: str) -> None:
         """Remove a stage, finished or not, if it exists and no other process makes or holds it.
 

@@ -79,7 +79,8 @@ def write_summary(folder: Path, *, strategy: str) -> Path:
 
 
 def gather(cell: Path, into: Path, *, strategies: Iterable[str]) -> None:
-    """Merge the arms of a cell's folder into the ratio files and summaries of its sweep's."""
+    """Merge the arms of a cell's folder into the ratio files and summaries of another folder."""
+    into.mkdir(parents=True, exist_ok=True)
     for strategy in strategies:
         for path in sorted(cell.glob(f"{file_prefix(strategy)}_pseudolabel_ratio_*.json")):
             document = _read(path)
