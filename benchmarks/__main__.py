@@ -27,6 +27,7 @@ NAMES = (
     "label_readings",
     "threads",
     "scale",
+    "varied_sweep",
 )
 
 
