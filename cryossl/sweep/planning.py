@@ -101,9 +101,11 @@ def prepare_cells(
         preparation.check(config, split, tile_px=tile_px)
         drawn.append(PreparedCell(cell, split, dataset, store_plan))
     _refuse_twins(drawn)
-    run, first = grid[0].config.run, drawn[0]
+    run = grid[0].config.run
     code = stage_code(run.code_file, keep=run.keep_stages)
-    require_fit_machine(grid[0].config, first.dataset, first.store_plan, first.split, code=code)
+    firsts = {each.cell.variant_folder: each for each in reversed(drawn)}
+    for one in firsts.values():
+        require_fit_machine(one.cell.config, one.dataset, one.store_plan, one.split, code=code)
     return PreparedCells([_with_counted_ratio(each) for each in drawn], code)
 
 
