@@ -35,6 +35,7 @@ from cryossl.setting import (
 from cryossl.strategy_names import meant_strategies
 
 BIG = 2**31
+MOST_NETWORKS = 20  # of an ensemble
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareInside = Annotated[float, Field(gt=0, lt=1)]
 Auto = Literal["auto"]
@@ -304,6 +305,12 @@ class LoopSettings(Section):
         "improved",
         description="a student is accepted if its validation F1 is higher, if that is so with 90% "
         "confidence, or always",
+    )
+    ensemble_networks: Result[Annotated[int, Unit("networks")]] = Field(
+        2,
+        ge=2,
+        le=MOST_NETWORKS,
+        description="ensemble: networks, the baseline among them; 2 cost as much as one student",
     )
     audit: Record[bool] = Field(
         False,
