@@ -10,12 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    field_serializer,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_serializer
 from pydantic.fields import FieldInfo
 
 from cryossl.redaction import redacted, shown
@@ -116,14 +111,13 @@ class SplitSettings(Section):
     labelled: Content[Path | None] = Field(
         None,
         description="file that lists the labelled micrographs, one name a line, with or without "
-        "its suffix; replaces "
-        "the draw. In a config file a relative path starts at that file's folder",
+        "its suffix; replaces the draw. In a config file a relative path starts at that file's "
+        "folder",
     )
     validation_from: Result[Literal["part", "labelled"]] = Field(
         "part",
         description="what thresholds and gate are chosen on: the validation part, or the labelled "
-        "micrographs; then the "
-        "validation part is test too",
+        "micrographs; then the validation part is test too",
     )
     seed: Cell[int] = Field(
         0,
@@ -208,6 +202,12 @@ class TrainingSettings(Section):
         lt=BIG,
         description="a training ends when it was scored so often in a row without a higher F1; 0: "
         "it never ends early",
+    )
+    average_decay: Training[float] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="the weights are their moving average with this decay, e.g. 0.99; 0: none",
     )
     model: Result[Literal["last", "best"]] = Field(
         "last",

@@ -1,7 +1,8 @@
 """Objectives: what a training step minimises.
 
 `Supervised` is a loss on labels. `OnlineTeacher` is consistency with a teacher that is the moving
-average of the student. An objective draws its random numbers from counters (seed, iteration, step).
+average of the student. `Averaged` is another one, whose model is the moving average of the
+network. An objective draws its random numbers from counters (seed, iteration, step).
 Its only state is that of `state_dict`, so that a training can be resumed without a trace.
 """
 
@@ -169,7 +170,7 @@ class OnlineTeacher:
 
     def begin(self, network: nn.Module) -> None:
         """Start the average as a copy of the network."""
-        self._average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+        self._average = average_of(network)
 
     def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
         """The moving average."""
@@ -210,18 +211,8 @@ class OnlineTeacher:
         )
 
     def after_step(self, network: nn.Module, step: int) -> None:
-        """Move the average towards the network; integer buffers are copied.
-
-        The decay is min(1 - 1 / (step + 1), `decay`), with steps counted from 0.
-        """
-        decay = min(1 - 1 / (step + 1), self._settings.decay)
-        with torch.no_grad():
-            current = network.state_dict()
-            for name, kept in self._average.state_dict().items():
-                if kept.is_floating_point():
-                    kept.lerp_(current[name], 1 - decay)
-                else:
-                    kept.copy_(current[name])
+        """Move the average towards the network."""
+        move_average(self._average, network, step=step, decay=self._settings.decay)
 
     def identity(self) -> dict[str, Any]:
         """Loss, settings and priors."""
@@ -330,6 +321,75 @@ class OnlineTeacher:
                 max(multiplier + PRIOR_RATE * float(excess.detach()), 0.0), PRIOR_MOST
             )
         return penalty
+
+
+class Averaged:
+    """Another objective, whose model is the moving average of the network's weights.
+
+    The average changes no step of the training: it is what is validated and saved (Polyak and
+    Juditsky 1992). It covers buffers too, because BatchNorm's statistics belong to the weights. A
+    teacher that is an average itself (`OnlineTeacher`) stays the teacher, with its own decay.
+
+    Args:
+        objective: the other one.
+        decay: of the average, in (0, 1).
+    """
+
+    def __init__(self, objective: Objective, *, decay: float) -> None:
+        self._objective, self._decay = objective, decay
+        self._average: nn.Module = nn.Identity()
+
+    def begin(self, network: nn.Module) -> None:
+        """Start the average as a copy of the network."""
+        self._objective.begin(network)
+        self._average = average_of(network)
+
+    def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
+        """The moving average."""
+        return self._average
+
+    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
+        """The other objective's loss of a step."""
+        return self._objective.loss(network, batch, step=step, device=device)
+
+    def after_step(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network, after the other objective's own work."""
+        self._objective.after_step(network, step)
+        move_average(self._average, network, step=step, decay=self._decay)
+
+    def identity(self) -> dict[str, Any]:
+        """The other objective's identity, and the decay."""
+        return {**self._objective.identity(), "average_decay": self._decay}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The other objective's state, and the average."""
+        return {"objective": self._objective.state_dict(), "average": self._average.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load both."""
+        self._objective.load_state_dict(state["objective"])
+        self._average.load_state_dict(state["average"])
+
+
+def average_of(network: nn.Module) -> nn.Module:
+    """A copy of a network, in evaluation mode, for `move_average`."""
+    return copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+
+
+def move_average(average: nn.Module, network: nn.Module, *, step: int, decay: float) -> None:
+    """Move an average towards a network; integer buffers are copied.
+
+    The decay is min(1 - 1 / (step + 1), `decay`), with steps counted from 0: a plain mean at first,
+    so that no initial weight is left in it.
+    """
+    decay = min(1 - 1 / (step + 1), decay)
+    with torch.no_grad():
+        current = network.state_dict()
+        for name, kept in average.state_dict().items():
+            if kept.is_floating_point():
+                kept.lerp_(current[name], 1 - decay)
+            else:
+                kept.copy_(current[name])
 
 
 def targets_and_weights(

@@ -25,6 +25,8 @@ _COPIES_OF_WEIGHTS = 5
 # Network, two moments of AdamW, the best, two snapshots and a moving average, in two generations
 # and the one being written.
 _WEIGHTS_IN_CHECKPOINTS = 21
+_AVERAGES_IN_CHECKPOINTS = 3
+"""Copies of the average that `average_decay` adds."""
 
 
 SECONDS_PER_MODEL = 3.0
@@ -249,6 +251,9 @@ def bytes_to_write(
     trainings = 1 + sum(_trainings(name, config) for name in left)
     copies = _COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS
     copies += ENSEMBLE in left  # its file holds the baseline's once more
+    averaged = [config, *(config_of_strategy(config, name) for name in left)]
+    if any(one.training.average_decay for one in averaged):
+        copies += _AVERAGES_IN_CHECKPOINTS
     weights = _weight_bytes(config) * copies
     store = 0 if store_is_there else store_plan.picture_bytes + store_plan.truth_bytes
     return store + maps + labels + weights

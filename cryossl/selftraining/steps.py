@@ -34,7 +34,7 @@ from cryossl.network.batches import Batches, Sampling
 from cryossl.network.checkpoints import Checkpoint, save_weights
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
-from cryossl.network.objectives import Objective, OnlineTeacher, Supervised
+from cryossl.network.objectives import Averaged, Objective, OnlineTeacher, Supervised
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
@@ -350,6 +350,11 @@ class Experiment:
         }
 
     def _objective(self, learning: Learning, iteration: int) -> Objective:
+        objective = self._plain_objective(learning, iteration)
+        decay = self.config.training.average_decay
+        return Averaged(objective, decay=decay) if decay else objective
+
+    def _plain_objective(self, learning: Learning, iteration: int) -> Objective:
         seed = self.config.split.seed
         if learning.consistency is None:
             return Supervised(
