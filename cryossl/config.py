@@ -186,6 +186,10 @@ class TrainingSettings(Section):
         description="most that a training tile is moved from its place at a step, as a share of "
         "its side",
     )
+    augment: Training[Literal["flips", "any"]] = Field(
+        "flips",
+        description="how training tiles are turned: by flips, or by any angle and scaled too",
+    )
     learning_rate: Training[float] = Field(
         3e-3, gt=0, le=1, description="peak learning rate of AdamW"
     )

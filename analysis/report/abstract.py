@@ -85,6 +85,11 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
             "{training.least_steps} steps at least"
             + (
                 ""
+                if get("training.augment", "flips") == "flips"
+                else "; tiles are turned by any angle and scaled by 0.8 to 1.25"
+            )
+            + (
+                ""
                 if get("training.average_decay", "0") in ("0", "0.0")
                 else "; the weights are their moving average with decay {training.average_decay}"
             )

@@ -71,6 +71,7 @@ class Supervised:
         loss: its name.
         prior: particle ratio of the labelled part, in (0, 1), for the weighted loss.
         noise: whether half of the tiles get a strong view, and half a box of another tile.
+        any_angle: whether weak views are turned by any angle and scaled.
     """
 
     def __init__(
@@ -81,12 +82,15 @@ class Supervised:
         loss: LossName = "bce_dice",
         prior: float = 0.5,
         noise: bool = False,
+        any_angle: bool = False,
     ) -> None:
         self._counter, self._noise = (seed, iteration), noise
+        self._any_angle = any_angle
         self._identity = {
             "loss": loss,
             "prior": prior if loss == "weighted" else None,
             "noise": noise,
+            **({"any_angle": True} if any_angle else {}),
         }
         self._loss = loss_of(loss, prior=prior)
 
@@ -104,6 +108,7 @@ class Supervised:
             to_device(batch.pictures, device),
             to_device(batch.labels, device),
             generator=generator(seed, "augment", iteration, step),
+            any_angle=self._any_angle,
         )
         target, weight = targets_and_weights(labels, batch, device=device)
         if self._noise:
@@ -143,7 +148,7 @@ class OnlineTeacher:
     The average covers buffers too, because BatchNorm's statistics belong to the weights.
 
     Args:
-        seed, iteration, loss: as for `Supervised`.
+        seed, iteration, loss, any_angle: as for `Supervised`.
         settings: thresholds, weights and optional parts.
         priors: source -> particle ratio, in (0, 1).
         prior: particle ratio of the labelled part, in (0, 1), for sources without one.
@@ -158,8 +163,10 @@ class OnlineTeacher:
         settings: Consistency,
         priors: Mapping[str, float],
         prior: float,
+        any_angle: bool = False,
     ) -> None:
         self._counter, self._settings = (seed, iteration), settings
+        self._any_angle = any_angle
         self._priors, self._prior = dict(priors), prior
         self._loss_name: LossName = loss
         self._loss: Loss = loss_of(loss, prior=prior)
@@ -185,6 +192,7 @@ class OnlineTeacher:
             to_device(batch.pictures, device),
             to_device(batch.labels, device),
             generator=generator(seed, "augment", iteration, step),
+            any_angle=self._any_angle,
         )
         target, weight = targets_and_weights(labels, batch, device=device)
         with torch.no_grad():
@@ -225,6 +233,7 @@ class OnlineTeacher:
                 "particle_range": list(self._settings.particle_range),
                 **({"prior_penalty": PENALTY} if self._settings.match_prior else {}),
             },
+            **({"any_angle": True} if self._any_angle else {}),
         }
 
     def state_dict(self) -> dict[str, Any]:

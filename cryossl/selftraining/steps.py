@@ -356,6 +356,7 @@ class Experiment:
 
     def _plain_objective(self, learning: Learning, iteration: int) -> Objective:
         seed = self.config.split.seed
+        any_angle = self.config.training.augment == "any"
         if learning.consistency is None:
             return Supervised(
                 seed=seed,
@@ -363,6 +364,7 @@ class Experiment:
                 loss=learning.loss,
                 prior=self.priors.ratio,
                 noise=learning.noised,
+                any_angle=any_angle,
             )
         return OnlineTeacher(
             seed=seed,
@@ -371,6 +373,7 @@ class Experiment:
             settings=learning.consistency,
             priors=self.priors.by_source,
             prior=self.priors.ratio,
+            any_angle=any_angle,
         )
 
     def _initial(self, warm: Model | None, member: int) -> Callable[[], torch.nn.Module]:

@@ -14,11 +14,11 @@ from cryossl.pseudolabels.recipe import Consistency
 STEPS = 12
 
 
-def supervised() -> Objective:
-    return Supervised(seed=0, iteration=0)
+def supervised(**changes: bool) -> Objective:
+    return Supervised(seed=0, iteration=0, **changes)
 
 
-def online() -> Objective:
+def online(**changes: bool) -> Objective:
     return OnlineTeacher(
         seed=0,
         iteration=0,
@@ -26,6 +26,7 @@ def online() -> Objective:
         settings=Consistency(),
         priors={"a": 0.05, "b": 0.2},
         prior=0.1,
+        **changes,
     )
 
 
@@ -116,6 +117,16 @@ def test_a_checkpoint_of_another_average_is_refused(tmp_path, other):
     trained(tmp_path, Averaged(supervised(), decay=0.8), checkpoint=checkpoint)
     with pytest.raises(StorageError, match="belongs to another training"):
         trained(tmp_path, other)
+
+
+@pytest.mark.parametrize("kind", [supervised, online])
+def test_any_angle_is_another_training(tmp_path, kind):
+    turned = trained(
+        tmp_path, kind(any_angle=True), checkpoint=Checkpoint(tmp_path, every_seconds=0)
+    )
+    assert not equal(turned.last, trained(tmp_path / "plain", kind()).last)
+    with pytest.raises(StorageError, match="belongs to another training"):
+        trained(tmp_path, kind())
 
 
 def test_in_bf16_the_average_is_kept_in_fp32(tmp_path):

@@ -188,6 +188,18 @@ def test_an_ensemble_trains_all_its_networks_but_the_baseline_and_scores_them_al
     assert more - less == 5 * (less - one) > 0
 
 
+def test_an_average_of_the_weights_is_in_the_checkpoints_whichever_arm_has_it():
+    plain, all_arms, one = (
+        to_write(store_is_there=True, **settings)
+        for settings in (
+            {},
+            {"average_decay": 0.9},
+            {"strategy_settings": ("naive.average_decay=0.9",)},
+        )
+    )
+    assert plain < all_arms == one
+
+
 def test_few_tiles_are_passed_over_until_the_least_steps_are_done():
     few = estimated(
         40,
