@@ -314,7 +314,7 @@ class LoopSettings(Section):
         2,
         ge=2,
         le=MOST_NETWORKS,
-        description="ensemble: networks, the baseline among them; 2 cost as much as one student",
+        description="ensemble: networks, the baseline among them; 2 train as often as with one student",
     )
     audit: Record[bool] = Field(
         False,
