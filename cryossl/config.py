@@ -314,7 +314,7 @@ class LoopSettings(Section):
         2,
         ge=2,
         le=MOST_NETWORKS,
-        description="ensemble: networks, the baseline among them; 2 train as often as with one student",
+        description="ensemble: networks, with the baseline; 2 train as often as one student does",
     )
     audit: Record[bool] = Field(
         False,
