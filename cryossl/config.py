@@ -10,12 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    field_serializer,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_serializer
 from pydantic.fields import FieldInfo
 
 from cryossl.redaction import redacted, shown
@@ -35,6 +30,7 @@ from cryossl.setting import (
 from cryossl.strategy_names import meant_strategies
 
 BIG = 2**31
+MOST_NETWORKS = 20  # of an ensemble
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareInside = Annotated[float, Field(gt=0, lt=1)]
 Auto = Literal["auto"]
@@ -115,14 +111,13 @@ class SplitSettings(Section):
     labelled: Content[Path | None] = Field(
         None,
         description="file that lists the labelled micrographs, one name a line, with or without "
-        "its suffix; replaces "
-        "the draw. In a config file a relative path starts at that file's folder",
+        "its suffix; replaces the draw. In a config file a relative path starts at that file's "
+        "folder",
     )
     validation_from: Result[Literal["part", "labelled"]] = Field(
         "part",
         description="what thresholds and gate are chosen on: the validation part, or the labelled "
-        "micrographs; then the "
-        "validation part is test too",
+        "micrographs; then the validation part is test too",
     )
     seed: Cell[int] = Field(
         0,
@@ -191,6 +186,10 @@ class TrainingSettings(Section):
         description="most that a training tile is moved from its place at a step, as a share of "
         "its side",
     )
+    augment: Training[Literal["flips", "any"]] = Field(
+        "flips",
+        description="how training tiles are turned: by flips, or by any angle and scaled too",
+    )
     learning_rate: Training[float] = Field(
         3e-3, gt=0, le=1, description="peak learning rate of AdamW"
     )
@@ -207,6 +206,12 @@ class TrainingSettings(Section):
         lt=BIG,
         description="a training ends when it was scored so often in a row without a higher F1; 0: "
         "it never ends early",
+    )
+    average_decay: Training[float] = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="the weights are their moving average with this decay, e.g. 0.99; 0: none",
     )
     model: Result[Literal["last", "best"]] = Field(
         "last",
@@ -304,6 +309,12 @@ class LoopSettings(Section):
         "improved",
         description="a student is accepted if its validation F1 is higher, if that is so with 90% "
         "confidence, or always",
+    )
+    ensemble_networks: Result[Annotated[int, Unit("networks")]] = Field(
+        2,
+        ge=2,
+        le=MOST_NETWORKS,
+        description="ensemble: networks, with the baseline; 2 train as often as one student does",
     )
     audit: Record[bool] = Field(
         False,

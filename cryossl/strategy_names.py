@@ -9,12 +9,13 @@ BASELINE = "supervised"
 LONG = "supervised_long"
 FULL = "full"
 NOISED = "supervised_noise"
-CONTROLS = (LONG, NOISED, FULL)
+ENSEMBLE = "ensemble"
+CONTROLS = (LONG, NOISED, ENSEMBLE, FULL)
 """Arms without pseudo-labels: labels alone for as many steps as the longest student, the same with
-the noise of noisy_student, and all labels that exist."""
+the noise of noisy_student, the mean of several such networks, and all labels that exist."""
 BASELINES = (BASELINE, LONG, NOISED)
-"""Arms that learn from the labelled part alone: a strategy has to beat the best of them on
-validation."""
+"""Arms of one network that learns from the labelled part alone: a strategy has to beat the best of
+them on validation. The ensemble is none of them, because each of its predictions costs more."""
 
 FACTORS = ("class_thresholds", "balance_quality", "quota")
 _FROM_NAIVE = {f"+{name}" for name in FACTORS}
@@ -31,6 +32,7 @@ TAKES: Mapping[str, frozenset[str]] = {
     "ema_consistency": frozenset({"+labelled_paste", "+prior_match"}),
     LONG: frozenset(),
     NOISED: frozenset(),
+    ENSEMBLE: frozenset(),
     FULL: frozenset(),
 }
 """Base -> the additions that may follow it, each with its sign."""

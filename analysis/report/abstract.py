@@ -84,6 +84,16 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
             "(students), "
             "{training.least_steps} steps at least"
             + (
+                ""
+                if get("training.augment", "flips") == "flips"
+                else "; tiles are turned by any angle and scaled by 0.8 to 1.25"
+            )
+            + (
+                ""
+                if get("training.average_decay", "0") in ("0", "0.0")
+                else "; the weights are their moving average with decay {training.average_decay}"
+            )
+            + (
                 "."
                 if get("training.patience", "0") == "0"
                 else "; one ended earlier after {training.patience} scores on "

@@ -32,6 +32,7 @@ _FIXED = {
     "supervised": (BLACK, "X"),
     "supervised_long": (ORANGE, "D"),
     "supervised_noise": (GREY, "d"),
+    "ensemble": (GREY, "*"),
     "full": (GREEN, "p"),
     "naive": (VERMILLION, "s"),
     "class_balanced": (BLUE, "o"),

@@ -14,7 +14,7 @@ from analysis.runs.tidy import is_absent, metric_names, number_in, setting_names
 from cryossl.data.splits import chosen_on, share_text
 from cryossl.evaluation.scorings import Views, of_scoring, scored_by
 from cryossl.evaluation.verdict import Measures, mean_of, measures_of, reference_of
-from cryossl.strategy_names import BASELINE, BASELINES, FULL, without_pseudo_labels
+from cryossl.strategy_names import BASELINE, BASELINES, ENSEMBLE, FULL, without_pseudo_labels
 
 PARTICLE_F1 = "test/particle_f1"
 """Shown beside the score in the tables, where runs have it."""
@@ -152,7 +152,7 @@ def build_arms(tidy: pd.DataFrame, *, views: Views = 1) -> tuple[Arm, ...]:
 
 def strategy_order(strategy: str) -> tuple[int, str]:
     """A sort key: controls, naive, `naive+...`, `class_balanced-...`, class_balanced, others."""
-    bases = (*BASELINES, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
+    bases = (*BASELINES, ENSEMBLE, FULL, "naive", "naive+", "class_balanced-", "class_balanced")
     if strategy in bases:
         return bases.index(strategy), strategy
     stems = [base for base in bases if base[-1] in "+-" and strategy.startswith(base)]

@@ -51,7 +51,11 @@ def run(config: Config, *, alone: bool = False) -> tuple[str, int]:
     store_uri(config.run.tracking_uri)
     devices.resolve_precision(config.training.precision, devices.resolve(config.training.device))
     folder = config.run.folder
-    phases = plan(config.selection.strategies, iterations=config.loop.max_iterations)
+    phases = plan(
+        config.selection.strategies,
+        iterations=config.loop.max_iterations,
+        ensemble_networks=config.loop.ensemble_networks,
+    )
     with (
         devices.enough_memory(),
         shared_as(config.run.work),

@@ -207,11 +207,12 @@ def source_counts(evaluation: Evaluation, threshold8: int) -> dict[str, Counts]:
 
 
 def checkpoint_numbers(
-    best_on_validation: Evaluation, best_on_test: Evaluation, *, step: int
+    best_on_validation: Evaluation, best_on_test: Evaluation, *, step: int | None
 ) -> Numbers:
     """`best_step/...`: scores of the weights that were best on validation.
 
     They are tracked beside the scores of the last step, and have a decision threshold of their own.
+    `step` is None for several networks, because each has its own.
     """
     threshold8 = best_on_validation.decision_threshold()
     return {

@@ -12,9 +12,11 @@ import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch.nn import functional
 
+from cryossl.data.labels import IGNORE
 from cryossl.data.levels import LARGEST_Z, LEVELS_PER_Z
 from cryossl.network.device import to_device
 
+SCALE = 1.25  # greatest factor on the size of a tile that is turned by any angle; least: 1 / SCALE
 CONTRAST = 1.25  # greatest factor on the z scores, and the inverse of the least
 BRIGHTNESS = 0.25  # greatest shift, in z scores; ice gradients are of that size within a micrograph
 STRONG_CONTRAST = 2.0  # greatest factor of the strong view, and the inverse of the least
@@ -33,7 +35,11 @@ Pictures = Float[torch.Tensor, "batch 1 side side"]
 
 
 def weak_view(
-    pictures: BytePictures, labels: BytePictures, *, generator: np.random.Generator
+    pictures: BytePictures,
+    labels: BytePictures,
+    *,
+    generator: np.random.Generator,
+    any_angle: bool = False,
 ) -> tuple[Pictures, BytePictures]:
     """Turn each tile, picture and labels alike, and change the picture's contrast and brightness.
 
@@ -41,12 +47,16 @@ def weak_view(
         pictures: as stored, byte v for the z score v / 25.5 - 5; on any device.
         labels: BACKGROUND, PARTICLE, IGNORE.
         generator: of this step; the draws are the same on every device.
+        any_angle: turn and scale by `turned_and_scaled` besides the eight orientations.
 
     Returns:
         z scores (fp32) and labels.
     """
     turned = dihedral(torch.cat((pictures, labels), dim=1), generator=generator)
-    return intensity(z_scores(turned[:, :1]), generator=generator), turned[:, 1:]
+    seen, found = z_scores(turned[:, :1]), turned[:, 1:]
+    if any_angle:
+        seen, found = turned_and_scaled(seen, found, generator=generator)
+    return intensity(seen, generator=generator), found
 
 
 def dihedral(tiles: Stack, *, generator: np.random.Generator) -> Stack:
@@ -64,6 +74,37 @@ def dihedral(tiles: Stack, *, generator: np.random.Generator) -> Stack:
     tiles = torch.where(flip_y, tiles.flip(-2), tiles)
     tiles = torch.where(flip_x, tiles.flip(-1), tiles)
     return torch.where(transpose, tiles.transpose(-2, -1), tiles)
+
+
+def turned_and_scaled(
+    pictures: Pictures, labels: BytePictures, *, generator: np.random.Generator
+) -> tuple[Pictures, BytePictures]:
+    """Turn each tile by an angle and scale it, both around its middle.
+
+    The angle is uniform in [-45, 45] degrees, which after `dihedral` makes any angle. The factor is
+    log-uniform in [1 / SCALE, SCALE]. The picture is interpolated and mirrored at its edges; a
+    label is that of the nearest pixel, and IGNORE beyond the edges. Labels are single values, so
+    that codes of soft targets stay what they are.
+    """
+    batch, side = len(pictures), pictures.shape[-1]
+    angles = generator.uniform(-np.pi / 4, np.pi / 4, batch)
+    factors = np.exp(generator.uniform(-np.log(SCALE), np.log(SCALE), batch))
+    drawn = np.stack((np.cos(angles) / factors, np.sin(angles) / factors)).astype(np.float32)
+    cosine, sine = to_device(torch.from_numpy(drawn), pictures.device).view(2, batch, 1, 1)
+    # Places of pixels as grid_sample has them: -1 and 1 are the edges of the tile. They are
+    # computed one by one, because autocast would round a matrix product to bf16.
+    line = (2 * torch.arange(side, device=pictures.device) + 1) / side - 1
+    x, y = line.view(1, 1, side), line.view(1, side, 1)
+    places = torch.stack((cosine * x - sine * y, sine * x + cosine * y), dim=-1)
+    seen = functional.grid_sample(
+        pictures, places, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    # 0 stands for what lies beyond the edges.
+    raised = functional.grid_sample(
+        labels.float() + 1, places, mode="nearest", padding_mode="zeros", align_corners=False
+    ).round()
+    found = torch.where(raised == 0, IGNORE + 1, raised) - 1
+    return seen, found.to(torch.uint8)
 
 
 def intensity(pictures: Pictures, *, generator: np.random.Generator) -> Pictures:

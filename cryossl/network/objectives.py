@@ -1,7 +1,8 @@
 """Objectives: what a training step minimises.
 
 `Supervised` is a loss on labels. `OnlineTeacher` is consistency with a teacher that is the moving
-average of the student. An objective draws its random numbers from counters (seed, iteration, step).
+average of the student. `Averaged` is another one, whose model is the moving average of the
+network. An objective draws its random numbers from counters (seed, iteration, step).
 Its only state is that of `state_dict`, so that a training can be resumed without a trace.
 """
 
@@ -70,6 +71,7 @@ class Supervised:
         loss: its name.
         prior: particle ratio of the labelled part, in (0, 1), for the weighted loss.
         noise: whether half of the tiles get a strong view, and half a box of another tile.
+        any_angle: whether weak views are turned by any angle and scaled.
     """
 
     def __init__(
@@ -80,12 +82,15 @@ class Supervised:
         loss: LossName = "bce_dice",
         prior: float = 0.5,
         noise: bool = False,
+        any_angle: bool = False,
     ) -> None:
         self._counter, self._noise = (seed, iteration), noise
+        self._any_angle = any_angle
         self._identity = {
             "loss": loss,
             "prior": prior if loss == "weighted" else None,
             "noise": noise,
+            **({"any_angle": True} if any_angle else {}),
         }
         self._loss = loss_of(loss, prior=prior)
 
@@ -103,6 +108,7 @@ class Supervised:
             to_device(batch.pictures, device),
             to_device(batch.labels, device),
             generator=generator(seed, "augment", iteration, step),
+            any_angle=self._any_angle,
         )
         target, weight = targets_and_weights(labels, batch, device=device)
         if self._noise:
@@ -142,7 +148,7 @@ class OnlineTeacher:
     The average covers buffers too, because BatchNorm's statistics belong to the weights.
 
     Args:
-        seed, iteration, loss: as for `Supervised`.
+        seed, iteration, loss, any_angle: as for `Supervised`.
         settings: thresholds, weights and optional parts.
         priors: source -> particle ratio, in (0, 1).
         prior: particle ratio of the labelled part, in (0, 1), for sources without one.
@@ -157,8 +163,10 @@ class OnlineTeacher:
         settings: Consistency,
         priors: Mapping[str, float],
         prior: float,
+        any_angle: bool = False,
     ) -> None:
         self._counter, self._settings = (seed, iteration), settings
+        self._any_angle = any_angle
         self._priors, self._prior = dict(priors), prior
         self._loss_name: LossName = loss
         self._loss: Loss = loss_of(loss, prior=prior)
@@ -169,7 +177,7 @@ class OnlineTeacher:
 
     def begin(self, network: nn.Module) -> None:
         """Start the average as a copy of the network."""
-        self._average = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+        self._average = average_of(network)
 
     def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
         """The moving average."""
@@ -184,6 +192,7 @@ class OnlineTeacher:
             to_device(batch.pictures, device),
             to_device(batch.labels, device),
             generator=generator(seed, "augment", iteration, step),
+            any_angle=self._any_angle,
         )
         target, weight = targets_and_weights(labels, batch, device=device)
         with torch.no_grad():
@@ -210,18 +219,8 @@ class OnlineTeacher:
         )
 
     def after_step(self, network: nn.Module, step: int) -> None:
-        """Move the average towards the network; integer buffers are copied.
-
-        The decay is min(1 - 1 / (step + 1), `decay`), with steps counted from 0.
-        """
-        decay = min(1 - 1 / (step + 1), self._settings.decay)
-        with torch.no_grad():
-            current = network.state_dict()
-            for name, kept in self._average.state_dict().items():
-                if kept.is_floating_point():
-                    kept.lerp_(current[name], 1 - decay)
-                else:
-                    kept.copy_(current[name])
+        """Move the average towards the network."""
+        move_average(self._average, network, step=step, decay=self._settings.decay)
 
     def identity(self) -> dict[str, Any]:
         """Loss, settings and priors."""
@@ -234,6 +233,7 @@ class OnlineTeacher:
                 "particle_range": list(self._settings.particle_range),
                 **({"prior_penalty": PENALTY} if self._settings.match_prior else {}),
             },
+            **({"any_angle": True} if self._any_angle else {}),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -330,6 +330,75 @@ class OnlineTeacher:
                 max(multiplier + PRIOR_RATE * float(excess.detach()), 0.0), PRIOR_MOST
             )
         return penalty
+
+
+class Averaged:
+    """Another objective, whose model is the moving average of the network's weights.
+
+    The average changes no step of the training: it is what is validated and saved (Polyak and
+    Juditsky 1992). It covers buffers too, because BatchNorm's statistics belong to the weights. A
+    teacher that is an average itself (`OnlineTeacher`) stays the teacher, with its own decay.
+
+    Args:
+        objective: the other one.
+        decay: of the average, in (0, 1).
+    """
+
+    def __init__(self, objective: Objective, *, decay: float) -> None:
+        self._objective, self._decay = objective, decay
+        self._average: nn.Module = nn.Identity()
+
+    def begin(self, network: nn.Module) -> None:
+        """Start the average as a copy of the network."""
+        self._objective.begin(network)
+        self._average = average_of(network)
+
+    def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
+        """The moving average."""
+        return self._average
+
+    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
+        """The other objective's loss of a step."""
+        return self._objective.loss(network, batch, step=step, device=device)
+
+    def after_step(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network, after the other objective's own work."""
+        self._objective.after_step(network, step)
+        move_average(self._average, network, step=step, decay=self._decay)
+
+    def identity(self) -> dict[str, Any]:
+        """The other objective's identity, and the decay."""
+        return {**self._objective.identity(), "average_decay": self._decay}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The other objective's state, and the average."""
+        return {"objective": self._objective.state_dict(), "average": self._average.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load both."""
+        self._objective.load_state_dict(state["objective"])
+        self._average.load_state_dict(state["average"])
+
+
+def average_of(network: nn.Module) -> nn.Module:
+    """A copy of a network, in evaluation mode, for `move_average`."""
+    return copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
+
+
+def move_average(average: nn.Module, network: nn.Module, *, step: int, decay: float) -> None:
+    """Move an average towards a network; integer buffers are copied.
+
+    The decay is min(1 - 1 / (step + 1), `decay`), with steps counted from 0: a plain mean at first,
+    so that no initial weight is left in it.
+    """
+    decay = min(1 - 1 / (step + 1), decay)
+    with torch.no_grad():
+        current = network.state_dict()
+        for name, kept in average.state_dict().items():
+            if kept.is_floating_point():
+                kept.lerp_(current[name], 1 - decay)
+            else:
+                kept.copy_(current[name])
 
 
 def targets_and_weights(

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from cryossl.config import NetworkSettings
+from cryossl.config import MOST_NETWORKS, NetworkSettings
 from cryossl.data.images import normalise, resize
 from cryossl.data.tiling import Tile, tile_grid
 from cryossl.errors import DataError
@@ -29,6 +29,7 @@ from cryossl.network import architecture as networks
 from cryossl.network.calibration import Views
 from cryossl.network.checkpoints import StateDict
 from cryossl.network.device import Precision
+from cryossl.network.ensemble import together
 from cryossl.network.prediction import predict
 from cryossl.progress.events import silent
 from cryossl.setting import Section
@@ -94,7 +95,7 @@ class Description(Section):
 
     Attributes:
         format: name and version of the file's form.
-        network: the settings that the network is built from.
+        network: the settings that each network is built from.
         tile_px: side of the window that the network sees.
         views: orientations whose probabilities are averaged.
         particle_radius_fraction: radius of a particle's disc / half of its diameter.
@@ -102,6 +103,7 @@ class Description(Section):
         pixel_threshold8: a pixel is particle from this p8 (1 to 255) up.
         pick_threshold16: a pick counts from this score (0 to 65,535) up.
         origin: run, data, code and scores.
+        networks: how many networks there are, whose probabilities are averaged.
         reading: of the labels, where `data import` made the data set; None elsewhere, and in files
             that were written before it was kept.
     """
@@ -115,11 +117,18 @@ class Description(Section):
     pixel_threshold8: Annotated[int, Field(ge=1, le=255)]
     pick_threshold16: Annotated[int, Field(ge=0, le=FULL_SCORE)]
     origin: Origin
+    networks: Annotated[int, Field(ge=1, le=MOST_NETWORKS)] = 1
     reading: LabelReading | None = None
 
     def as_text(self) -> str:
-        """The JSON text in the model's file; without a reading it is the text of older versions."""
-        return self.model_dump_json(exclude={"reading"} if self.reading is None else None)
+        """The JSON text in the model's file.
+
+        For one network and without a reading it is the text of older versions.
+        """
+        usual = {"networks": 1, "reading": None}
+        return self.model_dump_json(
+            exclude={name for name, value in usual.items() if getattr(self, name) == value}
+        )
 
 
 @dataclass(frozen=True)
@@ -142,12 +151,13 @@ class PickingModel:
     weights: StateDict
 
     def network(self) -> torch.nn.Module:
-        """The network as it is scored, with the mean over the orientations.
+        """The network as it is scored, with the mean over networks and orientations.
 
         Raises DataError if the weights are not those of the described network.
         """
-        network = networks.build(
-            self.description.network.model_copy(update={"encoder_weights": "none"}), seed=0
+        settings = self.description.network.model_copy(update={"encoder_weights": "none"})
+        network = together(
+            [networks.build(settings, seed=0) for _ in range(self.description.networks)]
         )
         try:
             network.load_state_dict(self.weights)

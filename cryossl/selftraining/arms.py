@@ -28,12 +28,19 @@ from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
 from cryossl.randomness import generator
 from cryossl.selftraining import acceptance
 from cryossl.selftraining.loop import IterationResult, self_train
-from cryossl.selftraining.models import Evaluator, Inference, Model
+from cryossl.selftraining.models import Committee, Evaluator, Inference, Model, Predictor
 from cryossl.selftraining.records import messages
 from cryossl.selftraining.records.recorder import Recorder, Trained
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.selftraining.steps import Experiment, Part
-from cryossl.strategy_names import BASELINE, CONTROLS, FULL, NOISED, without_pseudo_labels
+from cryossl.strategy_names import (
+    BASELINE,
+    CONTROLS,
+    ENSEMBLE,
+    FULL,
+    NOISED,
+    without_pseudo_labels,
+)
 from cryossl.system.stages import Stages
 from cryossl.tracking.run import TrackedRun
 
@@ -42,13 +49,15 @@ TEST_SHARE = 0.05
 """Cost of the scores on the test part beside that of a training, where nothing better is known."""
 
 
-def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
+def plan(
+    strategies: Sequence[str], *, iterations: int, ensemble_networks: int = 2
+) -> list[PlannedPhase]:
     """The phases of an invocation in order, for the estimate of the time that is left."""
     phases = [PlannedPhase("Load the data", share=0.0)]
     for strategy in (BASELINE, *_ordered(strategies, iterations)):
         phases += [
             PlannedPhase(phase_title(strategy, number), measured_by="train")
-            for number in _numbers(strategy, iterations)
+            for number in _numbers(strategy, iterations, ensemble_networks)
         ]
         if not without_pseudo_labels(strategy):
             phases.append(PlannedPhase(phase_title(strategy, None), share=TEST_SHARE))
@@ -56,7 +65,12 @@ def plan(strategies: Sequence[str], *, iterations: int) -> list[PlannedPhase]:
 
 
 def phase_title(strategy: str, iteration: int | None) -> str:
-    """The title of the phase of an iteration; None: of the models' scores on the test part."""
+    """The title of the phase of an iteration; None: of the models' scores on the test part.
+
+    An ensemble has a phase for each network after the first, counted from 1.
+    """
+    if strategy == ENSEMBLE and iteration is not None:
+        return f"{strategy}: network {iteration + 1}"
     if without_pseudo_labels(strategy):
         return strategy
     return f"{strategy}: " + ("test part" if iteration is None else f"iteration {iteration}")
@@ -72,8 +86,12 @@ def left_out(strategies: Sequence[str], *, iterations: int) -> str:
     )
 
 
-def _numbers(strategy: str, iterations: int) -> range:
-    return range(1) if strategy == BASELINE else range(1, rounds_of(strategy, iterations) + 1)
+def _numbers(strategy: str, iterations: int, ensemble_networks: int) -> range:
+    if strategy == BASELINE:
+        return range(1)
+    if strategy == ENSEMBLE:
+        return range(1, ensemble_networks)
+    return range(1, rounds_of(strategy, iterations) + 1)
 
 
 class Scoring:
@@ -100,7 +118,7 @@ class Scoring:
             inference = Inference(averaging, store, stages, device=device, precision=precision)
             self._eight = Evaluator(averaging, store, stages, inference, report)
 
-    def score(self, model: Model) -> Scorings:
+    def score(self, model: Predictor) -> Scorings:
         """Both scorings of a model, each with thresholds of its own, chosen on validation."""
         single = _scored(*(self._experiment.evaluate(model, part) for part in _PARTS))
         if self._eight is None:
@@ -237,10 +255,9 @@ class Arms:
     def _control(self, strategy: str, baseline: Trained) -> None:
         """True labels alone.
 
-        Either for as many steps as the longest student, or the same under noise, or with all labels
-        that there are.
+        Either for as many steps as the longest student, or the same under noise, or several times,
+        or with all labels that there are.
         """
-        self._narrator.begin(phase_title(strategy, 1))
         experiment = self._experiment_of(strategy)
         if strategy == FULL:
             steps, labelled = experiment.most_steps(), experiment.all_annotated()
@@ -252,17 +269,46 @@ class Arms:
             self._recorder.open_arm(strategy, steps) as arm,
             self._recorder.iteration(strategy, 1, steps) as run,
         ):
-            model = experiment.fit(
-                labelled,
-                None,
-                iteration=1,
-                steps=steps,
-                on_epoch=self._recorder.epochs(run),
-                learning=Learning(noised=strategy == NOISED),
-            )
+            model: Predictor
+            if strategy == ENSEMBLE:
+                model = self._ensemble(experiment, baseline, run, steps=steps)
+            else:
+                self._narrator.begin(phase_title(strategy, 1))
+                model = experiment.fit(
+                    labelled,
+                    None,
+                    iteration=1,
+                    steps=steps,
+                    on_epoch=self._recorder.epochs(run),
+                    learning=Learning(noised=strategy == NOISED),
+                )
             trained = Trained(1, model, self._scoring.score(model), None, run, accepted=True)
             self._recorder.record(trained, strategy=strategy, baseline=baseline)
             self._recorder.close_arm(arm, strategy, [baseline, trained], "iterations done", None)
+
+    def _ensemble(
+        self, experiment: Experiment, baseline: Trained, run: TrackedRun, *, steps: int
+    ) -> Committee:
+        """The baseline and further networks that learn from the labels alone.
+
+        They differ in their initial weights and in the draws of their trainings. The epochs of one
+        are counted on from those of the one before it.
+        """
+        members = list(baseline.model.members)
+        epochs = 0
+        for number in range(1, self._settings.loop.ensemble_networks):
+            self._narrator.begin(phase_title(ENSEMBLE, number))
+            model = experiment.fit(
+                experiment.split.labelled,
+                None,
+                iteration=number,
+                steps=steps,
+                on_epoch=self._recorder.epochs(run, after=epochs),
+                member=number,
+            )
+            members.append(model)
+            epochs += len(model.history)
+        return Committee(tuple(members))
 
     def _experiment_of(self, strategy: str) -> Experiment:
         """The experiment with the settings that a strategy has for itself."""
@@ -327,7 +373,8 @@ class _Steps:
     ) -> _Student:
         """Train a student on labels and pseudo-labels; the baseline is trained already."""
         if pseudo_labels is None:
-            return _Student(self._baseline.model, self._baseline.run)
+            (model,) = self._baseline.model.members
+            return _Student(model, self._baseline.run)
         teacher, recipe = pseudo_labels.teacher, pseudo_labels.recipe
         run = self._open_runs.enter_context(self._recorder.iteration(self._strategy, iteration))
         calibration = self._experiment.calibration(teacher) if recipe.teaching.calibrated else None

@@ -17,7 +17,7 @@ from cryossl.network.training import steps_for
 from cryossl.pseudolabels.keep_rules import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.selftraining.arms import phase_title
-from cryossl.strategy_names import BASELINE, CONTROLS
+from cryossl.strategy_names import BASELINE, CONTROLS, ENSEMBLE
 from cryossl.strategy_settings import config_of_strategy
 
 # The last, the best, those after one and two thirds, and the journal's copy of the model.
@@ -25,6 +25,8 @@ _COPIES_OF_WEIGHTS = 5
 # Network, two moments of AdamW, the best, two snapshots and a moving average, in two generations
 # and the one being written.
 _WEIGHTS_IN_CHECKPOINTS = 21
+_AVERAGES_IN_CHECKPOINTS = 3
+"""Copies of the average that `average_decay` adds."""
 
 
 SECONDS_PER_MODEL = 3.0
@@ -135,7 +137,12 @@ def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cos
         own = config_of_strategy(config, strategy).training
         if strategy in CONTROLS:
             steps = steps_for(own, tiles=labelled + pool, student=True)
-            yield _Cost(strategy, 1, steps, watched + tested)
+            # An ensemble is scored at the end, with the baseline as one of its networks.
+            last = _trainings(strategy, config)
+            scored = tested if strategy != ENSEMBLE else (last + 1) * tested
+            for number in range(1, last):
+                yield _Cost(strategy, number, steps, watched, models=0)
+            yield _Cost(strategy, last, steps, watched + scored)
             continue
         rounds = rounds_of(strategy, iterations)
         for iteration in range(1, rounds + 1):
@@ -143,6 +150,13 @@ def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cos
             steps = steps_for(own, tiles=labelled + pseudo, student=True)
             yield _Cost(strategy, iteration, steps, watched + pool * _views(strategy, config))
         yield _Cost(strategy, None, 0, rounds * tested, models=0)
+
+
+def _trainings(strategy: str, config: Config) -> int:
+    """The most trainings of an arm, without that of the baseline."""
+    if strategy == ENSEMBLE:
+        return config.loop.ensemble_networks - 1
+    return rounds_of(strategy, config.loop.max_iterations)
 
 
 def _tiles_per_item(config: Config, store_plan: StorePlan) -> dict[str, int]:
@@ -245,8 +259,13 @@ def bytes_to_write(
         _most_label_bytes(name, config, number, len(split.labelled), pool)
         for name, number in students
     )
-    trainings = 1 + sum(rounds_of(name, config.loop.max_iterations) for name in left)
-    weights = _weight_bytes(config) * (_COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS)
+    trainings = 1 + sum(_trainings(name, config) for name in left)
+    copies = _COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS
+    copies += ENSEMBLE in left  # its file holds the baseline's once more
+    averaged = [config, *(config_of_strategy(config, name) for name in left)]
+    if any(one.training.average_decay for one in averaged):
+        copies += _AVERAGES_IN_CHECKPOINTS
+    weights = _weight_bytes(config) * copies
     store = 0 if store_is_there else store_plan.picture_bytes + store_plan.truth_bytes
     return store + maps + labels + weights
 

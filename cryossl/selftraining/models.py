@@ -27,6 +27,7 @@ from cryossl.network.calibration import (
 )
 from cryossl.network.checkpoints import load_weights
 from cryossl.network.device import Precision
+from cryossl.network.ensemble import together
 from cryossl.network.prediction import predict
 from cryossl.network.training import EpochRecord, Watch
 from cryossl.progress.events import OnProgress, Progress, silent
@@ -60,6 +61,52 @@ class Model:
     def seconds(self) -> float:
         """Time spent on training steps and validations, interruptions left out."""
         return sum(record.seconds for record in self.history)
+
+    @property
+    def of_other_code(self) -> bool:
+        """Whether other code than the present one trained it."""
+        return self.stage.of_other_code
+
+    @property
+    def members(self) -> tuple[Model, ...]:
+        """The networks that predict: itself."""
+        return (self,)
+
+
+@dataclass(frozen=True)
+class Committee:
+    """Several trained networks whose mean probability is the prediction.
+
+    `members`: two or more. The first is the supervised baseline, which every arm starts from, so
+    that steps and time are those of the others.
+    """
+
+    members: tuple[Model, ...]
+    collapsed: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all members but the baseline."""
+        return sum(member.steps for member in self.members[1:])
+
+    @property
+    def best_step(self) -> None:
+        """None: each member has its own."""
+        return None
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the training of all members but the baseline."""
+        return sum(member.seconds for member in self.members[1:])
+
+    @property
+    def of_other_code(self) -> bool:
+        """Whether other code than the present one trained a member."""
+        return any(member.of_other_code for member in self.members)
+
+
+Predictor = Model | Committee
+"""What is scored and picks."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +148,10 @@ class Inference:
             "threads": threads,
         }
 
-    def inputs(self, model: Model, weights: WeightsName) -> dict[str, Any]:
+    def inputs(self, model: Predictor, weights: WeightsName) -> dict[str, Any]:
         """What the predictions of these weights depend on, besides the micrographs."""
+        if isinstance(model, Committee):
+            return {"members": [self.inputs(member, weights) for member in model.members]}
         same = weights == "best" and model.best_step == model.steps
         return {
             "train": model.stage.key,
@@ -110,13 +159,16 @@ class Inference:
             **self.arithmetic(),
         }
 
-    def load(self, model: Model, weights: WeightsName) -> torch.nn.Module:
-        """The network with these weights, on the device."""
-        network = networks.build(self._config.network, seed=self._config.split.seed)
-        network.load_state_dict(load_weights(model.stage.folder / f"{weights}.safetensors"))
-        return network.to(self.device)
+    def load(self, model: Predictor, weights: WeightsName) -> torch.nn.Module:
+        """The network with these weights, on the device; of several networks their mean."""
+        loaded = []
+        for member in model.members:
+            network = networks.build(self._config.network, seed=self._config.split.seed)
+            network.load_state_dict(load_weights(member.stage.folder / f"{weights}.safetensors"))
+            loaded.append(network.to(self.device))
+        return together(loaded)
 
-    def scored(self, model: Model, weights: WeightsName) -> torch.nn.Module:
+    def scored(self, model: Predictor, weights: WeightsName) -> torch.nn.Module:
         """The network as it is scored: with the mean over `evaluation.views` orientations."""
         network, views = self.load(model, weights), self._config.evaluation.views
         return network if views == 1 else Views(network, views)
@@ -216,7 +268,7 @@ class Evaluator:
         self._inference, self._report = inference, report
 
     def evaluate(
-        self, model: Model, ids: Sequence[str], *, weights: WeightsName, phase: str
+        self, model: Predictor, ids: Sequence[str], *, weights: WeightsName, phase: str
     ) -> Evaluation:
         """Probability histograms and picks of a model on annotated micrographs, a durable stage.
 
@@ -259,7 +311,7 @@ class Evaluator:
         }
 
     def _evaluate(
-        self, folder: Path, model: Model, weights: WeightsName, ids: Sequence[str], phase: str
+        self, folder: Path, model: Predictor, weights: WeightsName, ids: Sequence[str], phase: str
     ) -> None:
         rows, picks = [], []
         for name, probabilities in self._inference.predict(

@@ -18,7 +18,7 @@ from cryossl.network import architecture as networks
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
-from cryossl.strategy_names import BASELINES, CONTROLS
+from cryossl.strategy_names import BASELINES, CONTROLS, ENSEMBLE
 from cryossl.strategy_settings import config_of_strategy
 from cryossl.system.digest import digest
 from cryossl.system.user_files import MAX_LIST_BYTES, read_text
@@ -226,7 +226,7 @@ def _require_pool(config: Config, split: Split) -> None:
 
     Without them each strategy would be the baseline, and be reported as one that fails.
     """
-    needing = sorted(set(config.selection.strategies) - set(BASELINES))
+    needing = sorted(set(config.selection.strategies) - {*BASELINES, ENSEMBLE})
     if split.unlabelled or not needing or not config.loop.max_iterations:
         return
     unit = f"training {config.split.label_unit}"

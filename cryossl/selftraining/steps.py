@@ -34,13 +34,21 @@ from cryossl.network.batches import Batches, Sampling
 from cryossl.network.checkpoints import Checkpoint, save_weights
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
-from cryossl.network.objectives import Objective, OnlineTeacher, Supervised
+from cryossl.network.objectives import Averaged, Objective, OnlineTeacher, Supervised
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
 from cryossl.pseudolabels.recipe import Learning, Teaching
 from cryossl.pseudolabels.strategies import Recipe
-from cryossl.selftraining.models import Calibration, Evaluator, Inference, Model, WeightsName
+from cryossl.randomness import seed_of
+from cryossl.selftraining.models import (
+    Calibration,
+    Evaluator,
+    Inference,
+    Model,
+    Predictor,
+    WeightsName,
+)
 from cryossl.strategy_settings import config_of_strategy
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
@@ -141,6 +149,7 @@ class Experiment:
         steps: int | None = None,
         learning: Learning | None = None,
         teacher: Model | None = None,
+        member: int = 0,
     ) -> Model:
         """Train on labelled items and pseudo-labels.
 
@@ -152,6 +161,7 @@ class Experiment:
             steps: optimiser steps, in place of what `training.steps_for` says.
             learning: how the student learns; like the baseline unless given.
             teacher: whose weights a warm start takes; without one, the seed's initial weights.
+            member: of an ensemble; each number has initial weights of its own, 0 has the seed's.
         """
         learning = learning or Learning()
         settings = self.config.training
@@ -182,6 +192,7 @@ class Experiment:
             "learning": asdict(learning),
             "objective": objective.identity(),
             "warm_start": None if warm is None else self._inference.inputs(warm, settings.model),
+            **({"member": member} if member else {}),
         }
         reported: set[int] = set()
 
@@ -199,7 +210,7 @@ class Experiment:
                 iteration=iteration,
                 on_epoch=report_epoch,
                 objective=objective,
-                warm=warm,
+                initial=self._initial(warm, member),
                 watch=None
                 if selected is None
                 else self._inference.watch(selected, self.pool, self.priors),
@@ -278,7 +289,7 @@ class Experiment:
         return self._inference.calibration(model, self.split.validation)
 
     def evaluate(
-        self, model: Model, part: Part, *, weights: WeightsName | None = None
+        self, model: Predictor, part: Part, *, weights: WeightsName | None = None
     ) -> Evaluation:
         """Probability histograms and picks of a model on validation or test.
 
@@ -290,7 +301,7 @@ class Experiment:
         )
 
     def probabilities(
-        self, model: Model, ids: Sequence[str]
+        self, model: Predictor, ids: Sequence[str]
     ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
         """p8 maps of a model, for pictures."""
         return self._inference.predict(
@@ -345,7 +356,13 @@ class Experiment:
         }
 
     def _objective(self, learning: Learning, iteration: int) -> Objective:
+        objective = self._plain_objective(learning, iteration)
+        decay = self.config.training.average_decay
+        return Averaged(objective, decay=decay) if decay else objective
+
+    def _plain_objective(self, learning: Learning, iteration: int) -> Objective:
         seed = self.config.split.seed
+        any_angle = self.config.training.augment == "any"
         if learning.consistency is None:
             return Supervised(
                 seed=seed,
@@ -353,6 +370,7 @@ class Experiment:
                 loss=learning.loss,
                 prior=self.priors.ratio,
                 noise=learning.noised,
+                any_angle=any_angle,
             )
         return OnlineTeacher(
             seed=seed,
@@ -361,7 +379,16 @@ class Experiment:
             settings=learning.consistency,
             priors=self.priors.by_source,
             prior=self.priors.ratio,
+            any_angle=any_angle,
         )
+
+    def _initial(self, warm: Model | None, member: int) -> Callable[[], torch.nn.Module]:
+        """Builds the network that a training starts from."""
+        if warm is not None:
+            return lambda: self._inference.load(warm, self.config.training.model)
+        seed = self.config.split.seed
+        drawn = seed_of(seed, "member", member) if member else seed
+        return lambda: networks.build(self.config.network, seed=drawn)
 
     def _train(
         self,
@@ -372,20 +399,15 @@ class Experiment:
         iteration: int,
         on_epoch: OnEpoch,
         objective: Objective,
-        warm: Model | None,
+        initial: Callable[[], torch.nn.Module],
         watch: training.Watch | None,
     ) -> None:
         settings = self.config.training
-        network = (
-            networks.build(self.config.network, seed=self.config.split.seed)
-            if warm is None
-            else self._inference.load(warm, settings.model)
-        )
         checkpoint = Checkpoint(
             folder / "checkpoint", every_seconds=self.config.run.checkpoint_seconds
         )
         fitted = training.fit(
-            network,
+            initial(),
             batches,
             training.Hyperparameters(
                 steps=steps,

@@ -258,3 +258,17 @@ def test_patience_ends_trainings_early_and_the_same_way_each_time(lab, usual):
     early = [key for key in whole if patient[key]["train/steps"] < whole[key]["train/steps"]]
     assert early
     assert numbers(lab, "patient-again", *options) == patient
+
+
+@pytest.mark.parametrize(
+    "option", [("--average-decay", "0.9"), ("--augment", "any")], ids=["average", "angle"]
+)
+def test_weight_averages_and_any_angle_reach_the_baseline_and_every_student(lab, usual, option):
+    changed = numbers(lab, option[0].strip("-"), *option)
+    assert changed.keys() == usual.keys()
+    assert all(changed[arm]["test/f1"] != usual[arm]["test/f1"] for arm in usual)
+
+
+def test_a_strategy_alone_may_average_its_weights(lab, usual):
+    own = numbers(lab, "own-average", "--strategy-settings", "class_balanced.average_decay=0.9")
+    assert {arm for arm in usual if own[arm] != usual[arm]} == {"class_balanced 1"}

@@ -20,9 +20,10 @@ STRATEGIES = (
     "ema_consistency+labelled_paste+prior_match",
     "supervised_long",
     "supervised_noise",
+    "ensemble",
     "full",
 )
-CONTROLS = ("supervised_long", "supervised_noise", "full")
+CONTROLS = ("supervised_long", "supervised_noise", "ensemble", "full")
 CALIBRATED = ("quantile", "stability", "soft", "noisy_student")
 OPTIONS = (
     "--strategies",
@@ -106,6 +107,7 @@ def test_students_have_pseudo_labels_and_controls_have_none(lab, done):
     assert (
         found["supervised_long", 1]["train/steps"]
         == found["supervised_noise", 1]["train/steps"]
+        == found["ensemble", 1]["train/steps"]
         == longest
     )
     assert (

@@ -4,49 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predicted_maps import TILE_PX, predicted
 
 from cryossl.config_file import build
-from cryossl.data.tiling import Tile, tile_grid
 from cryossl.network import architecture as networks
 from cryossl.network.calibration import Views
-from cryossl.network.prediction import predict
-from cryossl.progress.events import silent
 
-TILE_PX = 16
 NETWORK = networks.build(build({"decoder_width": 4}).network, seed=3).eval()
-
-
-class Shown:
-    """One picture as prediction needs it."""
-
-    tile_px = TILE_PX
-
-    def __init__(self, picture: np.ndarray) -> None:
-        self._picture = picture
-
-    def picture(self, micrograph: str) -> np.ndarray:
-        assert micrograph == "m"
-        return self._picture
-
-    def tiles(self, item: str) -> tuple[Tile, ...]:
-        height, width = self._picture.shape
-        return tile_grid(micrograph=item, height_px=height, width_px=width, tile_px=TILE_PX)
-
-
-def predicted(network: torch.nn.Module, picture: np.ndarray) -> np.ndarray:
-    ((_, p8),) = predict(
-        network,
-        Shown(np.ascontiguousarray(picture)),
-        ["m"],
-        batch_size=2,
-        device=torch.device("cpu"),
-        precision="fp32",
-        report=silent,
-    )
-    return p8
 
 
 def turned(picture: np.ndarray, turns: int, *, mirrored: bool) -> np.ndarray:

@@ -15,6 +15,7 @@ from cryossl.evaluation.metrics import Numbers
 from cryossl.evaluation.scores import checkpoint_numbers
 from cryossl.evaluation.scorings import EIGHT, Scorings, scored_by
 from cryossl.network.checkpoints import load_weights
+from cryossl.network.ensemble import weights_together
 from cryossl.network.picking_model import (
     SCHEMA,
     Description,
@@ -24,14 +25,14 @@ from cryossl.network.picking_model import (
     Size,
     Source,
 )
-from cryossl.selftraining.models import Model
+from cryossl.selftraining.models import Predictor
 from cryossl.selftraining.steps import Experiment
 
 _SCORES = ("validation/f1", "validation/particle_f1", "test/f1", "test/particle_f1")
 _SCORES_BY_EIGHT = tuple(scored_by(name, EIGHT) for name in _SCORES)
 
 
-def numbers_of(experiment: Experiment, model: Model, scorings: Scorings) -> Numbers:
+def numbers_of(experiment: Experiment, model: Predictor, scorings: Scorings) -> Numbers:
     """The scores of a trained model by their tracked names, and what its training took."""
     return {
         **scorings.numbers(),
@@ -47,7 +48,7 @@ def numbers_of(experiment: Experiment, model: Model, scorings: Scorings) -> Numb
 
 def exported(
     experiment: Experiment,
-    model: Model,
+    model: Predictor,
     scorings: Scorings,
     *,
     numbers: Numbers,
@@ -79,6 +80,7 @@ def exported(
         format=SCHEMA,
         network=config.network,
         tile_px=store.tile_px,
+        networks=len(model.members),
         views=EIGHT if scorings.eight else config.evaluation.views,
         particle_radius_fraction=config.input.particle_radius_fraction,
         sources=_sources(store),
@@ -87,8 +89,9 @@ def exported(
         origin=origin,
         reading=label_reading(Path(config.input.data)),
     )
-    weights = load_weights(model.stage.folder / f"{config.training.model}.safetensors")
-    return PickingModel(description, weights)
+    file = f"{config.training.model}.safetensors"
+    weights = [load_weights(member.stage.folder / file) for member in model.members]
+    return PickingModel(description, weights_together(weights))
 
 
 def label_reading(folder: Path) -> LabelReading | None:

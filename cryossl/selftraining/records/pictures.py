@@ -24,7 +24,7 @@ from cryossl.evaluation.scorings import EIGHT, WORDS
 from cryossl.pages import palette
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Assessment
-from cryossl.selftraining.models import Model
+from cryossl.selftraining.models import Predictor
 from cryossl.selftraining.steps import Experiment
 
 Colour = tuple[int, int, int]
@@ -327,7 +327,7 @@ SHOWN = 4
 
 
 def prediction_pictures(
-    experiment: Experiment, model: Model, scored: Scored
+    experiment: Experiment, model: Predictor, scored: Scored
 ) -> dict[str, UInt8[np.ndarray, "_ _ 3"]]:
     """`worst`, `median`, `best` validation micrograph -> its picture with truth and errors."""
     counts = dict(

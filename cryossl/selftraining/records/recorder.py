@@ -29,7 +29,7 @@ from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.selection import Selection
 from cryossl.pseudolabels.strategies import Recipe, rules_by_iteration
 from cryossl.pseudolabels.summary import SelectionSummary, selection_numbers
-from cryossl.selftraining.models import Calibration, Model
+from cryossl.selftraining.models import Calibration, Predictor
 from cryossl.selftraining.prepare import data_sets
 from cryossl.selftraining.records import pictures
 from cryossl.selftraining.records.export import exported, numbers_of
@@ -53,7 +53,7 @@ class Trained:
     """A trained model, its scores, the pseudo-labels that it learned from, and its tracked run."""
 
     iteration: int
-    model: Model
+    model: Predictor
     scorings: Scorings
     selected: Selected | None
     run: TrackedRun
@@ -133,8 +133,8 @@ class Recorder:
             iteration=iteration,
         )
 
-    def epochs(self, run: TrackedRun) -> Callable[[EpochRecord], None]:
-        """The function that a training calls with each epoch."""
+    def epochs(self, run: TrackedRun, *, after: int = 0) -> Callable[[EpochRecord], None]:
+        """The function that a training calls with each epoch; `after`: epochs of the run so far."""
 
         def track(record: EpochRecord) -> None:
             run.metrics(
@@ -144,14 +144,14 @@ class Recorder:
                     "epoch/validation_f1": record.validation_f1,
                     "epoch/seconds": record.seconds,
                 },
-                step=record.epoch,
+                step=after + record.epoch,
             )
             score = (
                 ""
                 if record.validation_f1 is None
                 else f"  F1 on {self._chosen_on} {percent_text(record.validation_f1)}"
             )
-            self._narrator.note(f"epoch {record.epoch}  loss {record.loss:.4f}{score}")
+            self._narrator.note(f"epoch {after + record.epoch}  loss {record.loss:.4f}{score}")
 
         return track
 
@@ -213,7 +213,7 @@ class Recorder:
             {
                 "cryossl.accepted": trained.accepted,
                 "cryossl.collapsed": trained.model.collapsed,
-                "cryossl.kept_stages": trained.model.stage.of_other_code,
+                "cryossl.kept_stages": trained.model.of_other_code,
             }
         )
         run.results(numbers)
@@ -409,9 +409,11 @@ class Recorder:
         if not without_pseudo_labels(strategy):
             accepted = "accepted" if trained.accepted else "not accepted"
             decided = f" The student was {accepted} on {self._chosen_on}."
+        count = len(trained.model.members)
+        networks = f"the mean of {count} networks, the baseline and more, " if count > 1 else ""
         return (
-            f"**{strategy}**, {self._where()}, iteration {trained.iteration}: trained for "
-            f"{trained.model.steps} steps on "
+            f"**{strategy}**, {self._where()}, iteration {trained.iteration}: {networks}trained "
+            f"for {trained.model.steps} steps on "
             f"{learned}. **{f1_text(numbers)}**.{decided}"
         )
 

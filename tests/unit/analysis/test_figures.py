@@ -18,6 +18,7 @@ from analysis.report.figures import f1_by_iteration, source_gains
 from analysis.report.gains import Gain, gain_rows, gains
 from analysis.report.plotting import Plot, image, looks
 from analysis.report.report import _plots
+from analysis.runs.arms import strategy_order
 from analysis.tables.comparison import Comparison, compare
 
 NAMES = [
@@ -130,6 +131,13 @@ def test_a_strategy_gets_a_colour_that_no_usual_one_has_while_there_are_any() ->
     usual = ["supervised", "supervised_long", "supervised_noise", "full", "naive", "class_balanced"]
     styles = looks([*usual, "quantile", "soft"])
     assert len({colour for colour, _ in styles.values()}) == 8
+
+
+def test_the_controls_come_between_baseline_and_strategies_and_each_has_a_look_of_its_own() -> None:
+    names = ["naive", "full", "ensemble", "soft", "supervised_noise", "supervised"]
+    ordered = sorted(names, key=strategy_order)
+    assert ordered == ["supervised", "supervised_noise", "ensemble", "full", "naive", "soft"]
+    assert len(set(looks(ordered).values())) == len(names)
 
 
 @pytest.mark.parametrize("more", [0, 8])

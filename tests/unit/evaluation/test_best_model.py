@@ -28,7 +28,7 @@ def test_full_is_not_named_where_it_scored_no_higher():
 
 
 def test_controls_that_learned_from_the_labelled_part_alone_may_be_chosen():
-    for control in ("supervised_long", "supervised_noise"):
+    for control in ("supervised_long", "supervised_noise", "ensemble"):
         assert (
             best_of(
                 [("supervised", particles(0.4)), (control, particles(0.5))], fitted=False

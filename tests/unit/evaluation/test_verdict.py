@@ -143,10 +143,11 @@ def test_over_seeds_recall_may_lose_less_than_a_point() -> None:
 
 
 def test_arms_without_pseudo_labels_are_controls() -> None:
-    verdict = judge([GOOD], strategy="supervised_long", ratio_percent=5)
-    assert verdict.outcome == "control"
-    assert verdict.next_steps == ""
-    assert {criterion.met for criterion in verdict.criteria} == {None}
+    for control in ("supervised_long", "ensemble"):
+        verdict = judge([GOOD], strategy=control, ratio_percent=5)
+        assert verdict.outcome == "control"
+        assert verdict.next_steps == ""
+        assert {criterion.met for criterion in verdict.criteria} == {None}
 
 
 def test_each_outcome_has_its_own_next_steps() -> None:
@@ -224,6 +225,7 @@ def test_a_rejected_student_is_measured_beside_the_baseline_that_stays() -> None
         ({"supervised": 0.6, "supervised_noise": 0.6}, "supervised"),
         ({"supervised": None, "supervised_long": 0.1}, "supervised_long"),
         ({"supervised": 0.6, "full": 0.9}, "supervised"),
+        ({"supervised": 0.6, "ensemble": 0.9}, "supervised"),
         ({}, "supervised"),
     ],
 )

@@ -348,6 +348,7 @@ def test_target_and_quota_of_each_source_are_had_by_the_notes_strategies_on_requ
         ("full", 1),
         ("supervised_long", 1),
         ("supervised_noise", 1),
+        ("ensemble", 1),
     ],
 )
 def test_controls_and_online_learning_take_one_round(name: str, rounds: int) -> None:

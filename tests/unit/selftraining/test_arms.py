@@ -32,6 +32,15 @@ def test_the_control_comes_last_and_once_for_it_takes_as_long_as_the_longest_stu
     ]
 
 
+def test_an_ensemble_has_a_phase_for_each_network_but_the_baseline():
+    named = plan(("ensemble", "naive"), iterations=1, ensemble_networks=4)
+    assert [phase.title for phase in named][-3:] == [
+        "ensemble: network 2",
+        "ensemble: network 3",
+        "ensemble: network 4",
+    ]
+
+
 def test_zero_iterations_are_the_baseline_alone():
     assert titles("naive", "supervised_long", iterations=0) == [
         "Load the data",

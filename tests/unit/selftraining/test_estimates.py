@@ -102,7 +102,13 @@ def test_the_least_time_is_that_of_one_student_per_strategy_and_the_most_that_of
 
 
 def test_the_times_of_the_phases_add_up_to_that_of_the_run_and_have_the_titles_of_the_plan():
-    config = build({"ratio": 10, "strategies": "naive,ema_consistency,supervised_long"})
+    config = build(
+        {
+            "ratio": 10,
+            "strategies": "naive,ema_consistency,ensemble,supervised_long",
+            "ensemble_networks": 3,
+        }
+    )
     drawn = store_plan(40)
     split = preparation.draw(config, drawn.micrographs, tile_px=256)
     speed = {"step_seconds": 0.5, "tile_seconds": 0.125}
@@ -110,7 +116,11 @@ def test_the_times_of_the_phases_add_up_to_that_of_the_run_and_have_the_titles_o
     assert sum(phases.values()) == pytest.approx(estimate(config, drawn, split, **speed).seconds)
     titles = [
         phase.title
-        for phase in plan(config.selection.strategies, iterations=config.loop.max_iterations)
+        for phase in plan(
+            config.selection.strategies,
+            iterations=config.loop.max_iterations,
+            ensemble_networks=config.loop.ensemble_networks,
+        )
     ]
     assert sorted(phases) == sorted(titles[1:])
 
@@ -162,6 +172,32 @@ def test_the_control_predicts_nothing_of_the_pool_and_trains_once():
     found = estimated(40, ratio=10, strategies="supervised_long", least_steps=0)
     assert found.predicted_tiles == 2 * SCORED_TILES
     assert found.training_steps == 100 * 4 + 50 * 40
+
+
+def test_an_ensemble_trains_all_its_networks_but_the_baseline_and_scores_them_all_at_its_end():
+    settings = {"ratio": 10, "strategies": "ensemble", "least_steps": 0, "ensemble_networks": 3}
+    found = estimated(40, **settings)
+    watched, scored = 10 * 10 * 4, (2 * 20 + 8 * 20) * 4
+    assert found.predicted_tiles == SCORED_TILES + 2 * watched + 3 * scored
+    assert found.training_steps == 100 * 4 + 2 * 50 * 40
+    more, less = (
+        to_write(store_is_there=True, strategies="ensemble", ensemble_networks=count)
+        for count in (3, 2)
+    )
+    one = to_write(store_is_there=True, strategies="supervised_long")
+    assert more - less == 5 * (less - one) > 0
+
+
+def test_an_average_of_the_weights_is_in_the_checkpoints_whichever_arm_has_it():
+    plain, all_arms, one = (
+        to_write(store_is_there=True, **settings)
+        for settings in (
+            {},
+            {"average_decay": 0.9},
+            {"strategy_settings": ("naive.average_decay=0.9",)},
+        )
+    )
+    assert plain < all_arms == one
 
 
 def test_few_tiles_are_passed_over_until_the_least_steps_are_done():

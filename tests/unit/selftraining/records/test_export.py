@@ -21,9 +21,11 @@ from cryossl.data.splits import Split
 from cryossl.errors import DataError
 from cryossl.evaluation.scores import Scored
 from cryossl.evaluation.scorings import Scorings
+from cryossl.network.calibration import Views
 from cryossl.network.picking_model import PickingModel, Scale, picks_of, probabilities, read, seen
 from cryossl.picking.importing.readings import Reading
 from cryossl.progress.events import silent
+from cryossl.selftraining.models import Committee
 from cryossl.selftraining.records.export import exported, label_reading
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
@@ -31,8 +33,9 @@ from cryossl.system.stages import Stages
 FACTS = {"run_key": "k", "strategy": "supervised", "iteration": 0, "code_digest": "c"}
 
 
-@pytest.fixture(params=[1, 4], ids=["one view", "four views"])
+@pytest.fixture(params=[(1, 1), (4, 1), (4, 2)], ids=["one view", "four views", "two networks"])
 def trained(dataset, tmp_path, request) -> tuple[Experiment, Scored, PickingModel]:  # noqa: F811
+    views, networks = request.param
     config = build(
         {
             "decoder_width": 4,
@@ -41,7 +44,7 @@ def trained(dataset, tmp_path, request) -> tuple[Experiment, Scored, PickingMode
             "least_steps": 0,
             "validations": 1,
             "target_particle_ratio": 0.1,
-            "views": request.param,
+            "views": views,
             "eight_views": False,
         }
     )
@@ -55,7 +58,13 @@ def trained(dataset, tmp_path, request) -> tuple[Experiment, Scored, PickingMode
         precision="fp32",
         report=silent,
     )
-    model = experiment.fit(split.labelled, None, iteration=0, on_epoch=lambda _: None)
+    members = [
+        experiment.fit(
+            split.labelled, None, iteration=number, on_epoch=lambda _: None, member=number
+        )
+        for number in range(networks)
+    ]
+    model = members[0] if networks == 1 else Committee(tuple(members))
     validation = experiment.evaluate(model, "validation")
     scored = Scored(validation, experiment.evaluate(model, "test"), validation.decision_threshold())
     return (
@@ -71,6 +80,7 @@ def test_the_file_alone_gives_the_picks_that_the_experiment_scored(trained, tmp_
     path.write_bytes(model.to_bytes())
     found = read(path)
     assert found.description == model.description
+    assert isinstance(found.network(), Views) == (found.description.views > 1)
     for evaluation in (scored.validation, scored.test):
         (name,) = evaluation.ids
         stored = experiment.store.micrographs[name]
@@ -153,7 +163,7 @@ def without_a_tensor(weights, description):
     return {"cryossl": json.dumps(description)}
 
 
-@pytest.mark.parametrize("trained", [1], indirect=True)
+@pytest.mark.parametrize("trained", [(1, 1)], indirect=True)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -165,6 +175,8 @@ def without_a_tensor(weights, description):
         (lambda path: rewritten(path, lambda *_: {"cryossl": "["}), "Invalid JSON"),
         (lambda path: rewritten(path, put("views", 3)), "views: Input should be 1, 4 or 8"),
         (lambda path: rewritten(path, put("more", 3)), "more: Extra inputs"),
+        (lambda path: rewritten(path, put("networks", 0)), "networks: Input should be greater"),
+        (lambda path: rewritten(path, put("networks", 2)), "do not fit its network"),
         (lambda path: rewritten(path, put("format", "other/2")), "format: Input should be"),
         (lambda path: rewritten(path, without_a_tensor), "do not fit its network"),
     ],
@@ -177,6 +189,8 @@ def without_a_tensor(weights, description):
         "broken JSON",
         "views",
         "foreign",
+        "no network",
+        "networks",
         "version",
         "tensor",
     ],
