@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from analysis.runs.tracked import TrackedRuns
-from cryossl.config import Config, RunSettings, fields
+from cryossl.config import Config, fields
 from cryossl.errors import (
     ConfigError,
     DataError,
@@ -28,6 +28,7 @@ from cryossl.errors import (
 )
 from cryossl.progress.terminal import columns, echo
 from cryossl.redaction import redacted
+from cryossl.run_settings import RunSettings
 
 if TYPE_CHECKING:
     from analysis.report.report import Picture, Report

@@ -23,13 +23,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from analysis.report.plotting import STYLE, image
-from cryossl.config import Config, RunSettings, SelectionSettings
+from cryossl.config import Config, SelectionSettings
 from cryossl.data.labels import IGNORE, PARTICLE, LabelMap
 from cryossl.network import device as devices
 from cryossl.pages.palette import BLACK, BLUE, ORANGE
 from cryossl.progress.events import OnProgress, silent
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
+from cryossl.run_settings import RunSettings
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.models import Model
 from cryossl.selftraining.stage_code import stage_code

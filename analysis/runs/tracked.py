@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cryossl.config import RunSettings
 from cryossl.redaction import shown
+from cryossl.run_settings import RunSettings
 from cryossl.tracking.address import store_uri
 
 if TYPE_CHECKING:

@@ -203,7 +203,7 @@ class Arms:
                 faults[strategy] = fault
                 self._narrator.say(f"❌ {strategy} failed: {fault}")
         self._recorder.judge_arms()
-        kept = baseline.model if self._settings.run.keep_maps else None
+        kept = model if self._settings.run.keep_maps else None
         for experiment in self._experiments:
             experiment.finish(but_of=kept)
         if faults:

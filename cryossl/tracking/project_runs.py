@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from cryossl.config import RunSettings
+from cryossl.run_settings import RunSettings
 from cryossl.system.process import PROJECT, is_at_work, process_tags
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.journal import now_ms

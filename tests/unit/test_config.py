@@ -8,9 +8,10 @@ from typing import get_args
 
 import pytest
 
-from cryossl.config import Config, RunSettings, deciding, fields
+from cryossl.config import Config, deciding, fields
 from cryossl.config_file import build, load
 from cryossl.errors import ConfigError
+from cryossl.run_settings import RunSettings
 from cryossl.setting import Decides, default_text
 
 PRESETS = Path(__file__).resolve().parents[2] / "presets"

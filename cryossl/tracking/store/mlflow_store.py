@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from cryossl.config import RunSettings
 from cryossl.errors import NoExperimentError, TrackingError, nearest
 from cryossl.redaction import shown
+from cryossl.run_settings import RunSettings
 from cryossl.tracking.address import artifact_folder, sqlite_path, store_name
 from cryossl.tracking.journal import Entry
 from cryossl.tracking.store.artifact_places import FORMER, local_path, mend_places, places_to_look
