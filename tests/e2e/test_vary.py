@@ -29,9 +29,9 @@ def variant(quota: str, background: str) -> str:
 def varied(lab):
     """A sweep over three quotas; class_balanced beside them with two background thresholds."""
     listed = sweep(lab, *GRID, "--dry-run")
-    assert (listed.code, listed.err) == (0, "")
+    assert listed.code == 0, listed.err
     done = sweep(lab, *GRID)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     return listed, done
 
 
@@ -68,7 +68,7 @@ def test_each_cell_has_the_numbers_of_a_separate_run(lab, varied):
     quota, background = "1", "0.7"
     options = ("--max-pseudo-per-labelled", quota, "--background-threshold", background)
     done = lab.run("--strategies", "class_balanced", "--name", "apart", *options)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert lab.numbers(of="apart") == lab.numbers(
         of=f"{NAME}/ratio_30_seed_0_{variant(quota, background)}"
     )
@@ -85,11 +85,11 @@ def test_result_files_of_each_variant_are_gathered_in_a_folder_of_their_own(lab,
 
 def test_a_finished_sweep_runs_nothing_again_and_one_more_value_runs_alone(lab, varied):
     done = sweep(lab, *GRID)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert "5 cells, 5 of them finished" in done.out
     grid = (*GRID[:-1], "class_balanced.background_threshold=0.7,0.9")
     more = sweep(lab, *grid, "--dry-run")
-    assert (more.code, more.err) == (0, "")
+    assert more.code == 0, more.err
     assert "5 cells of naive, class_balanced: 3 finished, 2 to run" in more.out
 
 
@@ -101,7 +101,7 @@ def test_settings_of_the_data_vary_too(new_lab):
         *("--vary", "particle_radius_fraction=0.5,1", "--vary", "label_unit=micrograph,tile"),
         *("--tile-px", "32"),
     )
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert "4 of 4 cells have finished" in done.out
     assert len(list(lab.work.glob("stores/*/"))) == 2
     assert stages(lab, "train") == 4
