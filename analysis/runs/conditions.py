@@ -101,8 +101,7 @@ def restricted(frame: pd.DataFrame, conditions: Sequence[Condition]) -> pd.DataF
             f"--where: no run has {listed(map(str, conditions))} at once",
             cure="`cryossl compare --group list` lists what there is",
         )
-    left: pd.DataFrame = frame.loc[kept].reset_index(drop=True)
-    return left
+    return frame.iloc[np.flatnonzero(kept)].reset_index(drop=True)
 
 
 def _of_strategies(condition: Condition) -> bool:
@@ -110,7 +109,7 @@ def _of_strategies(condition: Condition) -> bool:
 
 
 def _meets(condition: Condition, value: Value) -> bool:
-    """Whether a run has one of the values; baselines and runs of no strategy meet any strategies."""
+    """Whether a run has one of the values; of strategies, baselines and runs of none do too."""
     if _of_strategies(condition) and (value is None or value in BASELINES):
         return True
     return value in condition.values
