@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
-from analysis.report.figures import LEAST_SEEDS
+from analysis.report.figures import LEAST_SEEDS, fit_to_lines
 from analysis.report.plotting import Plot, looks, plotted, short, word
 from analysis.runs.chosen_settings import ChosenSetting, Value, shown_value
 from analysis.runs.families import RATIO
@@ -51,6 +51,7 @@ def _lines(found: Sensitivity) -> Plot:
     def draw(axes: Axes, panel: str) -> None:
         for one in panels[panel]:
             _draw_series(axes, one, places, styles[one.strategy], metric)
+        fit_to_lines(axes)
         _mark_default(axes, axis, places)
         if _is_logarithmic(values):
             axes.set_xscale("log")
@@ -64,9 +65,10 @@ def _lines(found: Sensitivity) -> Plot:
         NAME,
         f"{word(metric)} by {axis.name}",
         "Mean over seeds of the accepted model; from three seeds on with the 95% interval of that "
-        "mean (Student's t), below with each seed as a dot. The intervals hold the difference "
-        "between seeds, which the table takes out by pairs. Dashed: strategies that learn from "
-        "labels alone. Without markers: the same numbers at all values. Dotted: the default.",
+        "mean (Student's t), cut where it leaves the panel, below with each seed as a dot. The "
+        "intervals hold the difference between seeds, which the table takes out by pairs. Dashed: "
+        "strategies that learn from labels alone. Without markers: the same numbers at all values. "
+        "Dotted: the default.",
         list(panels),
         draw,
         lacking=f"no finished arm has {metric}",

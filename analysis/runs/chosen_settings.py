@@ -18,7 +18,7 @@ from analysis.runs.tidy import is_absent, number_in
 from cryossl.config import deciding, fields, sections
 from cryossl.errors import ConfigError, nearest
 from cryossl.setting import allowed_text, choices_of, value_text
-from cryossl.strategy_names import parse_strategy
+from cryossl.strategy_names import BASES, parse_strategy
 from cryossl.strategy_settings import logged_settings, own_names
 
 Value = str | int | float | bool | tuple[str, ...] | None
@@ -114,16 +114,26 @@ def chosen_setting(typed: str, *, allowed: Collection[str], option: str) -> Chos
         )
     if not owner or owner in sections():
         return ChosenSetting(name)
-    try:
-        parse_strategy(owner)
-    except ValueError as error:
-        raise ConfigError(f"{option}: {typed!r:.100}: {error}") from None
+    strategy = next(filter(_is_strategy, (owner, owner.replace("-", "_"))), None)
+    if strategy is None:
+        raise ConfigError(
+            f"{option}: {typed!r:.100}: unknown strategy {owner!r:.80}",
+            cure=f"{nearest(owner, BASES)}known: {', '.join(BASES)}",
+        )
     if name not in own_names():
         raise ConfigError(
             f"{option}: {typed!r:.100}: a strategy has no {name} of its own",
             cure=f"{nearest(name, own_names())}it can have: {', '.join(own_names())}",
         )
-    return ChosenSetting(name, owner)
+    return ChosenSetting(name, strategy)
+
+
+def _is_strategy(name: str) -> bool:
+    try:
+        parse_strategy(name)
+    except ValueError:
+        return False
+    return True
 
 
 _REASONS = {

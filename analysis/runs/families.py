@@ -243,14 +243,20 @@ def _one_value(
         if values
         else (f"no finished run has a value of {axis.name}")
     )
-    if elsewhere:
+    own_texts = _texts(runs, OWN_PARAM)
+    if axis.strategy and not any(axis.name in logged_settings(text) for text in own_texts):
+        there = (
+            f"no run has a {axis.name} of its own, `--by {axis.setting}` compares the values of "
+            "whole runs"
+        )
+    elif elsewhere:
         others = ", ".join(map(shown_value, elsewhere))
         return (
             f"--by: {there}; runs with {others} differ in data, code or another setting too and "
             "are not mixed in, `cryossl compare --group list` lists them"
         )
     varied = [name for name in AXES if _varies(runs, ChosenSetting(name))]
-    own = sorted({name for text in _texts(runs, OWN_PARAM) for name in logged_settings(text)})
+    own = sorted({name for text in own_texts for name in logged_settings(text)})
     known = ", ".join([*varied, *own]) or "none"
     return f"--by: {there}; settings with several values: {known}"
 

@@ -146,7 +146,10 @@ def _columns(family: Family, metric: str) -> tuple[Column, ...]:
     return (
         *([] if any(axis.setting == RATIO for axis in family.axes) else [labelled]),
         Column("strategy", "Strategy"),
-        *(Column(axis.name, axis.name) for axis in family.axes),
+        *(
+            Column(axis.name, "Labelled" if axis.setting == RATIO else axis.setting)
+            for axis in family.axes
+        ),
         score_column("score", metric),
         Column("gain", "Gain", "points", 2, signed=True),
         Column("gain_interval", "95%", "points", spare=3),
