@@ -170,8 +170,7 @@ def latex(report: Report, *, figures: str) -> str:
     if swept := report.swept:
         blocks += [
             rf"\section{{{words(f'Sensitivity to {swept.names}')}}}",
-            words(swept.subject),
-            "\n\n".join(map(words, swept.sentences)),
+            "\n\n".join(map(words, (swept.subject, *swept.sentences))),
             *_latex_table(swept.table),
             *_latex_figure(swept.plot, names, figures),
             r"\clearpage",

@@ -155,7 +155,7 @@ def _swept(found: Sensitivity) -> Swept:
     lacking = () if plot.figure else (f'No figure "{plot.title}": {plot.reason}.',)
     return Swept(
         names=found.names,
-        subject=subject(found),
+        subject=f"{subject(found)}.",
         sentences=(*sentences(found), *lacking),
         plot=plot,
         table=shown(found.table),

@@ -53,7 +53,8 @@ class Family:
     """Groups that differ in the values of `axes` alone; a member for each combination of values.
 
     `newest` is the group whose name stands for it: that which was named, else that of its newest
-    run. `others` is the number of other families in the store with several values of the axes.
+    run. `others` is the number of other families in the store with several values of the axes,
+    `apart` says in which settings and code this one differs from other runs.
     """
 
     axes: tuple[ChosenSetting, ...]
@@ -61,6 +62,7 @@ class Family:
     newest: pd.DataFrame
     notes: tuple[str, ...]
     others: int
+    apart: tuple[str, ...]
 
     def values_of(self, axis: ChosenSetting) -> list[Value]:
         """The values of an axis, in order."""
@@ -111,8 +113,31 @@ def family_of(
     if not any(family is one for one in many):
         raise ConfigError(_one_value(runs, family, axes, metric))
     members, notes = _members(family, axes)
-    others = len(many) - 1
-    return Family(tuple(axes), tuple(members), newest, tuple(notes), others)
+    return Family(
+        tuple(axes),
+        tuple(members),
+        newest,
+        tuple(notes),
+        others=len(many) - 1,
+        apart=tuple(_apart(runs, newest, axes)),
+    )
+
+
+def _apart(runs: pd.DataFrame, group: pd.DataFrame, axes: Sequence[ChosenSetting]) -> list[str]:
+    """`section.field=value` of the settings, but the axes, in which the runs of a store differ."""
+    row = _settings(group)
+    axis_names = {OWN_PARAM if axis.strategy else axis.param for axis in axes}
+    names = [
+        name
+        for name in setting_names(runs.columns)
+        if name not in axis_names and len(_texts(runs, name)) > 1
+    ]
+    code = str(group["code_digest"].iloc[0])[:8] or "unknown"
+    several = len(_texts(runs, "code_digest")) > 1
+    return [
+        *([f"code {code}"] if several else []),
+        *(f"{name}={row.get(name, 'unknown') or 'none'}" for name in names),
+    ]
 
 
 def _families(

@@ -44,6 +44,8 @@ from cryossl.strategy_names import BASELINE
 
 ALL = "all"
 """Shown in place of a value where all values give the same numbers."""
+DEFAULT = " (default)"
+"""What follows a default value."""
 _FIRST = ("pseudo/per_labelled", "pseudo/particle_ratio")
 _MOST_NAMED = 6
 NEWEST = Choice()
@@ -152,12 +154,12 @@ def _columns(family: Family, metric: str) -> tuple[Column, ...]:
         ),
         score_column("score", metric),
         Column("gain", "Gain", "points", 2, signed=True),
-        Column("gain_interval", "95%", "points", spare=3),
+        Column("gain_interval", "Gain 95%", "points", spare=4),
         Column("change", "Change", "points", 2, signed=True),
-        Column("change_interval", "95%", "points"),
+        Column("change_interval", "Change 95%", "points"),
         Column("per_labelled", "Per label", "", 2, spare=6),
         Column("particle_ratio", "Particles", "%", 2, spare=5),
-        Column("seeds", "Seeds", spare=4),
+        Column("seeds", "Seeds", spare=3),
         Column("gain_lower", "Gain, lower 95%", "points", 2, signed=True, hidden=True),
         Column("gain_upper", "Gain, upper 95%", "points", 2, signed=True, hidden=True),
         Column("change_lower", "Change, lower 95%", "points", 2, signed=True, hidden=True),
@@ -253,7 +255,7 @@ def _value_cells(columns: Sequence[Column], level: Level) -> dict[str, Cell]:
     """The cells of the axes, which follow the strategy; the default's values are marked."""
     start = next(place for place, one in enumerate(columns) if one.name == "strategy") + 1
     stop = next(place for place, one in enumerate(columns) if one.name == "score")
-    mark = " (default)" if level.default else ""
+    mark = DEFAULT if level.default else ""
     return {
         column.name: column.cell(ALL)
         if not level.values

@@ -18,9 +18,16 @@ from analysis.tables.formats import (
     table_latex,
     table_markdown,
 )
-from analysis.tables.sensitivity import ALL, Sensitivity, against, interval_text, same_notes
+from analysis.tables.sensitivity import (
+    ALL,
+    DEFAULT,
+    Sensitivity,
+    against,
+    interval_text,
+    same_notes,
+)
 from analysis.tables.summary import score_column
-from analysis.tables.table import Cell, Table, without, without_empty
+from analysis.tables.table import Cell, Column, Table, without, without_empty
 from analysis.tables.terminal import table_text, wrapped
 
 SCHEMA = "cryossl.sensitivity/1"
@@ -104,6 +111,7 @@ def subject(found: Sensitivity) -> str:
     return (
         f"Data: {found.dataset or 'unnamed'}; {groups} {'group' if groups == 1 else 'groups'} of "
         f"runs that differ in {found.names} alone, among them {found.group}"
+        + (f", all with {', '.join(found.family.apart)}" if found.family.apart else "")
     )
 
 
@@ -135,37 +143,56 @@ def _terminal(found: Sensitivity, *, width: int | None) -> str:
 def parts(table: Table) -> list[Table]:
     """The table of a sensitivity, a part for each strategy and labelled part.
 
-    The rows that hold for all values come first, in one part.
+    The rows that hold for all values come first, in one part. Of several settings the values share
+    a column, in the order of the title: their names side by side would not fit a terminal.
     """
     names = [column.name for column in table.columns]
-    first = names.index("strategy")
-    same = [row for row in table.rows if row[first + 1].value == ALL]
+    first, last = names.index("strategy") + 1, names.index("score")
+    same = [row for row in table.rows if row[first].value == ALL]
     found: dict[tuple[str, ...], list[tuple[Cell, ...]]] = {}
     for row in table.rows:
         if row not in same:
-            found.setdefault(tuple(cell.text for cell in row[: first + 1]), []).append(row)
-    axes = names[first + 1 : names.index("score")]
-    whole = replace(
-        table, notes=(), title=f"{table.title}: the same at all values", rows=tuple(same)
+            found.setdefault(tuple(cell.text for cell in row[:first]), []).append(row)
+    whole = _without(
+        replace(table, notes=(), title=f"{table.title}: the same at all values", rows=tuple(same)),
+        *names[first:last],
+        *("change", "change_interval"),
     )
-    for name in (*axes, "change", "change_interval"):
-        whole = without(whole, name)
-    named = []
-    for (*labelled, strategy), rows in found.items():
-        title = f"{table.title}: {strategy}" + "".join(f" at {text}" for text in labelled)
-        named.append(
-            without_empty(
-                without(
-                    without(replace(table, notes=(), title=title, rows=tuple(rows)), "labelled"),
-                    "strategy",
-                ),
-                "gain",
-                "gain_interval",
-                "change",
-                "change_interval",
-            )
+    named = [
+        without_empty(
+            _with_values(table, rows, first, last)
+            if last - first > 1
+            else replace(table, columns=table.columns[first:], rows=tuple(r[first:] for r in rows)),
+            *("gain", "gain_interval", "change", "change_interval"),
         )
-    return [*([whole] if same else []), *named]
+        for rows in found.values()
+    ]
+    titles = [" at ".join(reversed(key)) for key in found]
+    return [
+        *([whole] if same else []),
+        *(
+            replace(one, notes=(), title=f"{table.title}: {title}")
+            for one, title in zip(named, titles, strict=True)
+        ),
+    ]
+
+
+def _without(table: Table, *names: str) -> Table:
+    for name in names:
+        table = without(table, name)
+    return table
+
+
+def _with_values(table: Table, rows: list[tuple[Cell, ...]], first: int, last: int) -> Table:
+    """The rows with the cells from `first` to `last` in one, and nothing before it."""
+    column = Column("values", "Values")
+    joined = []
+    for row in rows:
+        texts = [cell.text for cell in row[first:last]]
+        plain = ", ".join(text.removesuffix(DEFAULT) for text in texts)
+        mark = DEFAULT if all(text.endswith(DEFAULT) for text in texts) else ""
+        joined.append((column.cell(plain + mark), *row[last:]))
+    return replace(table, columns=(column, *table.columns[last:]), rows=tuple(joined))
 
 
 def _markdown(found: Sensitivity) -> str:
