@@ -6,16 +6,23 @@ import base64
 import csv
 import io
 import json
+import signal
+import socket
 import statistics
+import subprocess
+import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
+import browser
 import pytest
 from mlflow import MlflowClient
 
 from cryossl.tracking.store.views import CURVES, SETTINGS
 from cryossl.tracking.tracker import Tracker
 
+PROJECT = Path(__file__).resolve().parents[2]
 VALUES = ("0.5", "0.6", "0.9")
 BY = "selection.particle_threshold"
 
@@ -45,26 +52,20 @@ def test_the_table_holds_the_numbers_of_the_runs(swept):
     rows = {(row["strategy"], row["particle_threshold"]): row for row in rows}
     assert set(rows) >= {("supervised", "all"), ("naive", "all"), ("class_balanced", "0.6")}
     client = MlflowClient(f"sqlite:///{swept.database}")
-    final = {}
-    for value in VALUES:
-        query = (
-            f"tags.`cryossl.kind` = 'iteration' and tags.`cryossl.iteration` = '1' and "
-            f"tags.`cryossl.strategy` = 'class_balanced' and params.`{BY}` = '{value}'"
-        )
-        found = client.search_runs(["1"], query)
-        if found:  # none where no pseudo-label was kept
-            final[value] = {
-                run.data.tags["cryossl.seed"]: 100 * run.data.metrics["test/f1"] for run in found
-            }
-    assert {"0.5", "0.6"} <= final.keys()
+    final: dict[str, dict[str, float]] = {}
+    for arm in client.search_runs(["1"], "tags.`cryossl.kind` = 'arm'"):
+        if arm.data.tags["cryossl.strategy"] == "class_balanced":
+            scores = final.setdefault(arm.data.params[BY], {})
+            scores[arm.data.tags["cryossl.seed"]] = 100 * arm.data.metrics["accepted/test_f1"]
+    assert {value: set(scores) for value, scores in final.items()} == {
+        value: {"0", "1"} for value in VALUES
+    }
     for value, scores in final.items():
-        if len(scores) == 2:
-            row = rows["class_balanced", value]
-            assert float(row["score_percent"]) == pytest.approx(statistics.mean(scores.values()))
-    if len(final["0.5"]) == len(final["0.6"]) == 2:
-        expected = statistics.mean(final["0.5"][seed] - final["0.6"][seed] for seed in ("0", "1"))
-        change = rows["class_balanced", "0.5"]["change_points"]
-        assert float(change) == pytest.approx(expected, abs=1e-6)
+        row = rows["class_balanced", value]
+        assert float(row["score_percent"]) == pytest.approx(statistics.mean(scores.values()))
+        if value != "0.6":
+            change = statistics.mean(scores[seed] - final["0.6"][seed] for seed in ("0", "1"))
+            assert float(row["change_points"]) == pytest.approx(change, abs=1e-6)
     assert rows["class_balanced", "0.6"]["default"] == "True"
 
 
@@ -167,3 +168,43 @@ def kept_views(lab) -> list[tuple[str, str]]:
     return lab.asked(
         "SELECT key, value FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState%'"
     )
+
+
+@pytest.fixture
+def address(swept) -> Iterator[str]:
+    """The lab's store as `cryossl ui` serves it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["ui", "--port", str(port), "--tracking-uri", f"sqlite:///{swept.database}"]
+    with subprocess.Popen(
+        [sys.executable, str(PROJECT / "cli.py"), *words],
+        cwd=swept.folder,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any("Ctrl-C" in line for line in process.stdout)
+        yield f"http://127.0.0.1:{port}"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+
+
+def test_a_browser_shows_a_bar_for_each_value_and_strategy(swept, tmp_path, request):
+    program = browser.installed()
+    if program is None:
+        pytest.skip("no browser: apt-get install chromium")
+    link = Tracker(f"sqlite:///{swept.database}", "cryossl", tmp_path).keep_views({}, by=[BY])
+    start, _, rest = link.partition("/#/")
+    served = request.getfixturevalue("address")
+    page = browser.Page(program, tmp_path / "profile", width=1440, height=1000)
+    page.open(f"{served}/#/{rest}")
+    page.wait("document.querySelectorAll('.js-plotly-plot .barlayer .point').length >= 6")
+    text = page.text()
+    page.close()
+    assert start == "http://127.0.0.1:5000"
+    assert "F1 by particle_threshold" in text
+    assert "Test F1 of the accepted model" in text
+    for value in VALUES:
+        for strategy in ("naive", "class_balanced"):
+            assert f"{BY}: {value}, cryossl.arm: {strategy} 30%" in text
