@@ -76,6 +76,7 @@ def test_the_text_for_a_person_and_two_conditions(swept):
     assert "particle_threshold has no effect on supervised and naive" in " ".join(done.out.split())
     words = ["--where", "particle_threshold=0.50", "--where", "particle_threshold=0.6"]
     less = asked(swept, "compare", "--by", "particle_threshold", *words, "--format", "json")
+    assert less.code == 0, less.err
     content = json.loads(less.out)
     assert content["by"][0]["values"] == ["0.5", "0.6"]
     listed = asked(swept, "compare", "--group", "list", "--where", "particle_threshold=0.9")
