@@ -171,7 +171,8 @@ def compare(ratio: float | None, metric: str, views: Any, group: str, **options:
         if one.name
         and (context.get_parameter_source(one.name) is click.core.ParameterSource.COMMANDLINE)
     }
-    asked = reporting.Asked(ratio, metric, views, group)
+    runs = options.pop("by"), options.pop("where")
+    asked = reporting.Asked(ratio, metric, views, group, *runs)
     reporting.refuse_unused(typed, group=group)
     reporting.compare(asked, **options)
 
@@ -193,7 +194,8 @@ def report(ratio: float | None, metric: str, views: Any, group: str, **options: 
     """Write the report as one file: verdict, tables, figures, micrographs, method and origin."""
     from analysis import commands as reporting
 
-    reporting.report(reporting.Asked(ratio, metric, views, group), **options)
+    runs = options.pop("by"), options.pop("where")
+    reporting.report(reporting.Asked(ratio, metric, views, group, *runs), **options)
 
 
 @cli.command()

@@ -31,14 +31,18 @@ from cryossl.redaction import redacted
 from cryossl.run_settings import RunSettings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from analysis.report.report import Picture, Report
     from analysis.runs.groups import Choice
     from analysis.tables.comparison import Comparison
+    from analysis.tables.sensitivity import Sensitivity
     from cryossl.evaluation.scorings import Views
 
 OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
 MAX_EXTERNAL_BYTES = 16 * 2**20
+MOST_DRAWN = 2  # settings that a figure can show
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,16 @@ class Asked:
     """What is to be compared.
 
     A labelled part in percent (None: all), a metric, a scoring (None: the runs' headline), and a
-    group of comparable runs by its short name (empty: the newest that holds what is asked).
+    group of comparable runs by its short name (empty: the newest that holds what is asked). `by`:
+    settings over whose values runs are compared; `where`: SETTING=VALUE of the only runs to read.
     """
 
     ratio: float | None
     metric: str
     views: Views | None
     group: str = ""
+    by: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
 
 
 def compare(
@@ -80,8 +87,15 @@ def compare(
         )
     tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
     if asked.group.lower() == LIST:
-        listed = groups_text(tracked.frame("iteration", "arm"), form, width=columns())
+        listed = groups_text(_runs_where(tracked, asked), form, width=columns())
         click.echo(listed, nl=False)
+        return
+    if asked.by:
+        from analysis.tables.sensitivity_text import render_sensitivity
+
+        click.echo(
+            render_sensitivity(_sensitivity(tracked, asked), form, width=columns()), nl=False
+        )
         return
     if explain is not None and arm is not None:
         named = replace(asked, ratio=None, metric=explanation.metric_called(explain))
@@ -108,7 +122,7 @@ def refuse_unused(typed: Collection[str], *, group: str) -> None:
     """
     from analysis.runs.groups import LIST
 
-    beside = ["--metric", "--external"]
+    beside = ["--metric", "--external", "--by"]
     for shown, chosen, unused in (
         ("--explain shows one number", "--explain" in typed, [*beside, "--format"]),
         (
@@ -116,6 +130,7 @@ def refuse_unused(typed: Collection[str], *, group: str) -> None:
             group.lower() == LIST,
             [*beside, "--ratio", "--views", "--explain", "--arm"],
         ),
+        ("--by shows what a setting does", "--by" in typed, ["--external", "--explain"]),
     ):
         found = [option for option in unused if option in typed]
         if chosen and found:
@@ -257,10 +272,13 @@ def report(
     path = _report_path(output, form=form, group=asked.group)
     folder = figures or (None if form == "html" else path.with_name(f"{path.stem}_figures"))
     tracked = TrackedRuns(store.get("tracking_uri"), store.get("experiment"))
-    found = _compared(tracked, asked, Choice(asked.group))
+    swept = _sensitivity(tracked, asked, most=MOST_DRAWN) if asked.by else None
+    found = _compared(tracked, asked, Choice(asked.group), swept)
     options = {
         "--output": str(path),
         "--format": form,
+        "--by": asked.by,
+        "--where": asked.where,
         "--group": asked.group or None,
         "--ratio": None if asked.ratio is None else f"{asked.ratio:g}",
         "--metric": asked.metric,
@@ -271,9 +289,10 @@ def report(
     pictures, unreadable = _pictures(tracked, found)
     made = build_report(
         found,
-        tracked.frame("iteration", "arm", "experiment"),
+        _runs_where(tracked, asked, "iteration", "arm", "experiment"),
         pictures,
         origin_of(tracked, _command("report", options)),
+        swept=swept,
         unreadable=unreadable,
         unreachable=tracked.artifacts.unreachable,
     )
@@ -320,19 +339,68 @@ def _report_path(output: Path | None, *, form: str, group: str) -> Path:
     return path
 
 
-def _compared(tracked: TrackedRuns, asked: Asked, choice: Choice) -> Comparison:
-    """The comparison of all runs, with their counts; for one ratio only its runs are read."""
-    from analysis.tables.comparison import compare as compared
+def _runs_where(tracked: TrackedRuns, asked: Asked, *kinds: str) -> pd.DataFrame:
+    """The runs of these kinds, iterations and arms unless named, that meet the conditions."""
+    frame = tracked.frame(*(kinds or ("iteration", "arm")))
+    if not asked.where:
+        return frame
+    from analysis.runs.conditions import conditions_of, restricted
 
+    return restricted(frame, conditions_of(asked.where))
+
+
+def _read(tracked: TrackedRuns, asked: Asked) -> pd.DataFrame:
+    """The iterations and arms that are asked for; for one ratio only its runs are read."""
     if asked.ratio is not None:
         tracked.narrow({"cryossl.ratio_percent": f"{asked.ratio:g}"})
+    return _runs_where(tracked, asked)
+
+
+def _compared(
+    tracked: TrackedRuns, asked: Asked, choice: Choice, swept: Sensitivity | None = None
+) -> Comparison:
+    """The comparison of the runs that are asked for, with their counts.
+
+    Of a family of groups that is shown as a whole, only the group of the default values, else the
+    newest, is compared.
+    """
+    from analysis.tables.comparison import compare as compared
+
+    frame = _read(tracked, asked)
+    if swept is not None:
+        choice = replace(choice, name=swept.main_group)
+        others = swept.fingerprints_but(choice.name)
+        frame = frame[~frame["cryossl.experiment_fingerprint"].isin(others)]
     return compared(
-        tracked.frame("iteration", "arm"),
+        frame,
         ratio=asked.ratio,
         metric=asked.metric,
         views=asked.views,
         read_counts=tracked.counts,
         choice=choice,
+    )
+
+
+def _sensitivity(tracked: TrackedRuns, asked: Asked, *, most: int | None = None) -> Sensitivity:
+    """What the settings of `--by` do; `most`: so many settings at most can be drawn."""
+    from analysis.runs.families import axes_called
+    from analysis.runs.groups import Choice
+    from analysis.tables.sensitivity import sensitivity
+
+    axes = axes_called(asked.by)
+    if most is not None and len(axes) > most:
+        raise ConfigError(
+            f"a report draws {most} settings at most, --by names {len(axes)}",
+            cure="`cryossl compare` with the same --by prints the table",
+        )
+    return sensitivity(
+        _read(tracked, asked),
+        axes,
+        ratio=asked.ratio,
+        metric=asked.metric,
+        views=asked.views,
+        read_counts=tracked.counts,
+        choice=Choice(asked.group),
     )
 
 
@@ -398,8 +466,12 @@ def _log(tracked: TrackedRuns, report: Report, comparison: Comparison, path: Pat
     return run.run_id or f"(not sent yet: {tracker.away})"
 
 
-def _command(name: str, options: Mapping[str, str | None]) -> str:
+def _command(name: str, options: Mapping[str, str | Sequence[str] | None]) -> str:
+    """A command line; an option of several values is repeated."""
     given = [
-        word for option, value in options.items() if value is not None for word in (option, value)
+        word
+        for option, values in options.items()
+        for value in ([values] if isinstance(values, str) else values or ())
+        for word in (option, value)
     ]
     return shlex.join(["python", "cli.py", name, *given])

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from analysis.report.origin import Origin
-from analysis.report.plotting import image
+from analysis.report.plotting import Plot, image
 from analysis.report.report import Picture, Report, Section
 from analysis.tables.formats import (
     TERMINAL_MARKS,
@@ -74,8 +74,7 @@ def figure_files(report: Report) -> dict[str, bytes]:
     names = _plot_names(report)
     files = {
         f"{names[id(plot)]}.{form}": image(plot.figure, form)
-        for section in report.sections
-        for plot in section.plots
+        for plot in _plots(report)
         if plot.figure
         for form in ("png", "svg")
     }
@@ -96,13 +95,7 @@ def markdown(report: Report, *, figures: str) -> str:
     ]
     names = _plot_names(report)
     for section in report.sections:
-        main, *plots = (
-            f"### {words(plot.title)}\n\n"
-            f"![{words(plot.title)}]({figures}/{names[id(plot)]}.png)\n\n{words(plot.caption)}"
-            if plot.figure
-            else ""
-            for plot in section.plots
-        )
+        main, *plots = (_markdown_figure(plot, names, figures) for plot in section.plots)
         short = section.tables("by_ratio", "note")
         tables = (
             table_markdown(table).rstrip()
@@ -116,6 +109,14 @@ def markdown(report: Report, *, figures: str) -> str:
             *(table_markdown(table).rstrip() for table in short),
             *tables,
             *plots,
+        ]
+    if swept := report.swept:
+        blocks += [
+            f"## Sensitivity to {words(swept.names)}",
+            words(swept.subject),
+            *map(words, swept.sentences),
+            _markdown_figure(swept.plot, names, figures),
+            table_markdown(swept.table).rstrip(),
         ]
     blocks += [
         f"![{words(picture.title)}]({figures}/{name}.jpg)\n\n{words(picture.title)}, run "
@@ -135,6 +136,13 @@ def markdown(report: Report, *, figures: str) -> str:
         if table.rows
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _markdown_figure(plot: Plot, names: Mapping[int, str], figures: str) -> str:
+    """A figure with its title and caption; empty if there is none."""
+    title = markdown_text(plot.title)
+    picture = f"![{title}]({figures}/{names[id(plot)]}.png)"
+    return f"### {title}\n\n{picture}\n\n{markdown_text(plot.caption)}" if plot.figure else ""
 
 
 def latex(report: Report, *, figures: str) -> str:
@@ -159,6 +167,14 @@ def latex(report: Report, *, figures: str) -> str:
     blocks = [
         block for section in report.sections for block in _latex_section(section, names, figures)
     ]
+    if swept := report.swept:
+        blocks += [
+            rf"\section{{{words(f'Sensitivity to {swept.names}')}}}",
+            "\n\n".join(map(words, (swept.subject, *swept.sentences))),
+            *_latex_table(swept.table),
+            *_latex_figure(swept.plot, names, figures),
+            r"\clearpage",
+        ]
     tail = [
         r"\section*{Method}",
         "\n\n".join(map(words, report.methods)),
@@ -178,35 +194,52 @@ def _latex_section(section: Section, names: Mapping[int, str], figures: str) -> 
         latex_text(section.comparison.settings),
         *map(verdict_latex, section.comparison.verdicts),
     ]
-    for table in section.comparison.tables:
-        for start in range(0, len(table.rows), ROWS_PER_PAGE):
-            part = table_latex(replace(table, rows=table.rows[start : start + ROWS_PER_PAGE]))
-            blocks += [
-                r"\begin{table}[htbp]\centering",
-                rf"\caption{{{latex_text(table.title)}}}",
-                r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-                part.rstrip() + "%",
-                "}",
-                r"\end{table}",
-            ]
-    for plot in section.plots:
-        if plot.figure:
-            blocks += [
-                r"\begin{figure}[htbp]\centering",
-                rf"\includegraphics[width=0.75\textwidth]{{{figures}/{names[id(plot)]}.png}}",
-                rf"\caption{{{latex_text(plot.title)}. {latex_text(plot.caption)}}}",
-                r"\end{figure}",
-            ]
+    blocks += [line for table in section.comparison.tables for line in _latex_table(table)]
+    blocks += [line for plot in section.plots for line in _latex_figure(plot, names, figures)]
     return [*blocks, r"\clearpage"]
+
+
+def _latex_table(table: Table) -> list[str]:
+    """A table, in parts of one page each."""
+    blocks = []
+    for start in range(0, len(table.rows), ROWS_PER_PAGE):
+        part = table_latex(replace(table, rows=table.rows[start : start + ROWS_PER_PAGE]))
+        blocks += [
+            r"\begin{table}[htbp]\centering",
+            rf"\caption{{{latex_text(table.title)}}}",
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+            part.rstrip() + "%",
+            "}",
+            r"\end{table}",
+        ]
+    return blocks
+
+
+def _latex_figure(plot: Plot, names: Mapping[int, str], figures: str) -> list[str]:
+    if not plot.figure:
+        return []
+    return [
+        r"\begin{figure}[htbp]\centering",
+        rf"\includegraphics[width=0.75\textwidth]{{{figures}/{names[id(plot)]}.png}}",
+        rf"\caption{{{latex_text(plot.title)}. {latex_text(plot.caption)}}}",
+        r"\end{figure}",
+    ]
+
+
+def _plots(report: Report) -> list[Plot]:
+    """All figures of a report, those without data too."""
+    every = [plot for section in report.sections for plot in section.plots]
+    return [*every, *([report.swept.plot] if report.swept else [])]
 
 
 def _plot_names(report: Report) -> dict[int, str]:
     """Id of a plot -> its file's name without ending; from the second section on with a number."""
-    return {
+    named = {
         id(plot): plot.name + (f"-{number}" if number > 1 else "")
         for number, section in enumerate(report.sections, start=1)
         for plot in section.plots
     }
+    return {id(plot): named.get(id(plot), plot.name) for plot in _plots(report)}
 
 
 def _named_pictures(report: Report) -> dict[str, Picture]:
@@ -228,6 +261,7 @@ def _markdown_list(title: str, lines: tuple[str, ...] | list[str]) -> str:
 
 
 def tables_of(report: Report) -> tuple[Table, ...]:
-    """The tables of the first section, of runs and of problems, if they have rows."""
-    every = (*report.sections[0].comparison.tables, report.runs, report.problems)
+    """The tables of the first section, of settings, runs and problems, if they have rows."""
+    swept = (report.swept.table,) if report.swept else ()
+    every = (*report.sections[0].comparison.tables, *swept, report.runs, report.problems)
     return tuple(table for table in every if table.rows)

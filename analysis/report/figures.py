@@ -48,7 +48,7 @@ def f1_by_iteration(arms: Sequence[Arm], *, metric: str) -> Plot:
                     linewidth=1.2,
                     label=strategy,
                 )
-        _fit_to_lines(axes)
+        fit_to_lines(axes)
         axes.set_xticks(range(1 + max(model.iteration for arm in arms for model in arm.iterations)))
         axes.set(xlabel="iteration (0 = supervised baseline)", ylabel=f"{word(metric)} (%)")
 
@@ -206,7 +206,7 @@ def _student_curves(axes: Axes, group: Sequence[Arm], metric: str, look: tuple[s
         )
 
 
-def _fit_to_lines(axes: Axes) -> None:
+def fit_to_lines(axes: Axes) -> None:
     """Show all scores with room around them; a band does not decide how large they are drawn."""
     known = np.concatenate([np.asarray(line.get_ydata(), np.float64) for line in axes.lines])
     room = max(1.0, 0.25 * float(np.ptp(known)))

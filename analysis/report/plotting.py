@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -50,6 +50,7 @@ _OTHERS = (
 
 FURTHER = ("cost", "calibration", "quality")
 Point = tuple[float, float]
+Key = TypeVar("Key", float, str)
 WIDTH_INCHES = 5.2  # 374 pt: about a phone's width, so that 9 pt stay readable there
 PANEL_INCHES = 3.0
 # SVG holds paths instead of text, so it needs no fonts. With a fixed salt the same data give the
@@ -108,21 +109,22 @@ def plotted(
     name: str,
     title: str,
     caption: str,
-    keys: Sequence[float],
-    draw: Callable[[Axes, float], None],
+    keys: Sequence[Key],
+    draw: Callable[[Axes, Key], None],
     *,
     lacking: str,
-    height: float | Mapping[float, float] = PANEL_INCHES,
+    height: float | Mapping[Key, float] = PANEL_INCHES,
     legend: bool = True,
 ) -> Plot:
-    """A figure with a panel per labelled part, one below the other, and one legend at the end.
+    """A figure with its panels one below the other, and one legend at the end.
 
     Args:
         name: of the plot, for files.
         title: of the plot.
         caption: of the plot.
-        keys: ratios in percent; without any there is no figure.
-        draw: called with the axes of each panel and its ratio.
+        keys: what each panel shows, its labelled part in percent or its title; without any there
+            is no figure.
+        draw: called with the axes of each panel and its key.
         lacking: why there is no figure, if there is none.
         height: of each panel, in inches.
         legend: whether a legend is drawn.
@@ -134,7 +136,7 @@ def plotted(
         figure = Figure(figsize=(WIDTH_INCHES, sum(heights) + 0.4), layout="constrained")
         grid = figure.subplots(len(keys), 1, squeeze=False, height_ratios=heights)
         for key, axes in zip(keys, grid[:, 0], strict=True):
-            axes.set_title(f"{key:g}% labelled")
+            axes.set_title(key if isinstance(key, str) else f"{key:g}% labelled")
             draw(axes, key)
         if legend:
             handles = {

@@ -19,6 +19,7 @@ from analysis.report.gains import gain_rows, gains
 from analysis.report.origin import Origin, changes_text
 from analysis.report.plotting import Plot
 from analysis.report.pseudo_label_figures import particle_ratio, quality
+from analysis.report.sensitivity_figure import sensitivity_figure
 from analysis.report.verdict_table import verdict_table
 from analysis.runs.arms import Arm, ratios_of, settings_of
 from analysis.runs.counts import unreachable_text
@@ -26,7 +27,9 @@ from analysis.runs.names import data_text, listed, short_names
 from analysis.stats.statistics import seeds_text
 from analysis.tables.comparison import Comparison
 from analysis.tables.inventory import inventory
-from analysis.tables.table import Column, Table, Value, row_of
+from analysis.tables.sensitivity import Sensitivity
+from analysis.tables.sensitivity_text import sentences, subject
+from analysis.tables.table import Column, Table, Value, row_of, shown
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,22 @@ class Section:
 
 
 @dataclass(frozen=True)
+class Swept:
+    """What some settings do to the score: sentences, a figure, a table."""
+
+    names: str
+    subject: str
+    sentences: tuple[str, ...]
+    plot: Plot
+    table: Table
+
+
+@dataclass(frozen=True)
 class Report:
     """The content of a report.
 
     `abstract` is a paragraph of sentences; `sections` has the newest first; `facts` are (word,
-    text) about data and code.
+    text) about data and code. `swept` is what some settings do, None unless it was asked for.
     """
 
     title: str
@@ -78,6 +92,7 @@ class Report:
     facts: tuple[tuple[str, str], ...]
     missing: tuple[str, ...]
     origin: Origin
+    swept: Swept | None = None
 
 
 def build_report(
@@ -86,6 +101,7 @@ def build_report(
     pictures: Sequence[Picture],
     origin: Origin,
     *,
+    swept: Sensitivity | None = None,
     unreadable: Sequence[str] = (),
     unreachable: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
@@ -96,6 +112,7 @@ def build_report(
         frame: the tracked runs: iterations, arms, and the experiments with their data sets.
         pictures: of micrographs.
         origin: of the report.
+        swept: what the values of some settings do, if that was asked for.
         unreadable: titles of pictures that a run recorded, but that cannot be read.
         unreachable: run id -> where its pictures were looked for in vain.
     """
@@ -114,7 +131,7 @@ def build_report(
         sections=sections,
         pictures=tuple(pictures),
         settings=_settings(comparison.arms),
-        runs=_runs([arm for section in sections for arm in section.comparison.arms]),
+        runs=_runs(_arms(sections, swept)),
         problems=inventory(ours)[1],
         facts=(
             *(
@@ -124,9 +141,33 @@ def build_report(
             ),
             *_facts(frame, origin),
         ),
-        missing=_missing(sections[0], pictures, unreadable, unreachable),
+        missing=(
+            *_missing(sections[0], pictures, unreadable, unreachable),
+            *(swept.faults if swept else ()),
+        ),
         origin=origin,
+        swept=_swept(swept) if swept else None,
     )
+
+
+def _swept(found: Sensitivity) -> Swept:
+    plot = sensitivity_figure(found)
+    lacking = () if plot.figure else (f'No figure "{plot.title}": {plot.reason}.',)
+    return Swept(
+        names=found.names,
+        subject=f"{subject(found)}.",
+        sentences=(*sentences(found), *lacking),
+        plot=plot,
+        table=shown(found.table),
+    )
+
+
+def _arms(sections: Sequence[Section], swept: Sensitivity | None) -> list[Arm]:
+    """The arms behind all tables, each once."""
+    every = [arm for section in sections for arm in section.comparison.arms]
+    known = {model.run_id for arm in every for model in arm.iterations}
+    more = swept.arms if swept else ()
+    return every + [arm for arm in more if not any(one.run_id in known for one in arm.iterations)]
 
 
 def _section_names(comparisons: Sequence[Comparison]) -> list[str]:

@@ -97,6 +97,27 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).astype({"used": bool})
 
 
+def recorded_settings(frame: pd.DataFrame) -> list[Row]:
+    """The params and tags of each run, in the frame's order, as `tidy` takes them.
+
+    The settings that decide a number are those of the first start of the run's experiment: the
+    runs of a strategy with settings of its own recorded these under the plain names.
+    """
+    records = [_plain(record) for record in frame.to_dict("records")]
+    firsts = _first_of_each_experiment(records)
+    return [
+        record
+        | {
+            name: value
+            for name, value in _params(
+                firsts.get(record.get("cryossl.experiment_fingerprint", ""), {})
+            ).items()
+            if name not in NOT_SETTINGS
+        }
+        for record in records
+    ]
+
+
 def metric_names(columns: Iterable[object]) -> list[str]:
     """The columns that are metrics: the ones with a path, such as `test/f1`."""
     return [

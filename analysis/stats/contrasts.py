@@ -79,12 +79,26 @@ def contrasts(arms: Sequence[Arm], *, ratio: float, metric: str) -> Iterable[Con
             yield against_baseline(group, metric=metric)
     naive = finished(arms, ratio_percent=ratio, strategy="naive")
     balanced = finished(arms, ratio_percent=ratio, strategy="class_balanced")
-    shared = sorted(naive.keys() & balanced.keys())
-    yield _contrast(
-        "class_balanced - naive",
-        [(seed, naive[seed].final, balanced[seed].final) for seed in shared],
+    yield between("class_balanced - naive", naive, balanced, metric=metric)
+
+
+def between(
+    name: str, ones: Mapping[int, Arm], others: Mapping[int, Arm], *, metric: str
+) -> Contrast:
+    """Arms against arms of the same seeds, others minus ones.
+
+    Args:
+        name: of the contrast.
+        ones: seed -> the finished arm to beat.
+        others: seed -> the finished arm.
+        metric: that is compared.
+    """
+    shared = sorted(ones.keys() & others.keys())
+    return _contrast(
+        name,
+        [(seed, ones[seed].final, others[seed].final) for seed in shared],
         metric,
-        run_ids_of(arm for seed in shared for arm in (balanced[seed], naive[seed])),
+        run_ids_of(arm for seed in shared for arm in (others[seed], ones[seed])),
     )
 
 

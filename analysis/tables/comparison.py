@@ -135,17 +135,10 @@ def compare(
     has.
     """
     runs = tidy(frame)
-    ours = runs[runs["state"] != "foreign"]
-    if not ours["used"].any():
-        raise DataError(
-            f"nothing to compare: {_what_is_there(runs)}",
-            cure="`python cli.py run` makes one, `python cli.py status` shows one that is on its "
-            "way",
-        )
-    ours = _at_ratio(ours, ratio)
+    ours = usable_runs(runs, ratio=ratio)
     views = EIGHT if views_of(metric) == EIGHT else views
     asked = metric if views is None else scored_by(metric, views)
-    _check_metric(ours, asked)
+    check_metric(ours, asked)
     groups = chosen_first(groups_of(ours), choice, metric=asked)
     compared = [
         _compare_group(group, difference_text(group, groups), metric, views, read_counts)
@@ -161,6 +154,21 @@ def compare(
     return replace(compared[0], others=tuple(compared[1:]), faults=faults)
 
 
+def usable_runs(runs: pd.DataFrame, *, ratio: float | None) -> pd.DataFrame:
+    """The rows of a tidy table that are of cryossl, at one labelled part if one is given.
+
+    Raises DataError if no run has finished, ConfigError for a ratio that no run has.
+    """
+    ours = runs[runs["state"] != "foreign"]
+    if not ours["used"].any():
+        raise DataError(
+            f"nothing to compare: {_what_is_there(runs)}",
+            cure="`python cli.py run` makes one, `python cli.py status` shows one that is on its "
+            "way",
+        )
+    return _at_ratio(ours, ratio)
+
+
 def _compare_group(
     group: pd.DataFrame,
     settings: str,
@@ -168,7 +176,7 @@ def _compare_group(
     asked: Views | None,
     read_counts: ReadCounts,
 ) -> Comparison:
-    views = asked or _headline(group)
+    views = asked or headline_views(group)
     metric = scored_by(metric, views)
     arms = build_arms(group, views=views)
     # The reference of gains may be another model by each scoring.
@@ -205,7 +213,7 @@ def _compare_group(
     )
 
 
-def _headline(group: pd.DataFrame) -> Views:
+def headline_views(group: pd.DataFrame) -> Views:
     """The scoring that the newest run of a group says it is by; 1 where none was scored so."""
     named = [row for row in group.to_dict("records") if not is_absent(row["headline_views"])]
     newest = max(named, key=lambda row: started(row["start_time"]), default=None)
@@ -233,7 +241,8 @@ def _at_ratio(runs: pd.DataFrame, ratio: float | None) -> pd.DataFrame:
     return chosen
 
 
-def _check_metric(runs: pd.DataFrame, metric: str) -> None:
+def check_metric(runs: pd.DataFrame, metric: str) -> None:
+    """Raise ConfigError if no run has a value of the metric."""
     known = [name for name in metric_names(runs.columns) if runs[name].notna().any()]
     if metric not in known:
         raise ConfigError(

@@ -191,6 +191,19 @@ def place_options(command: Callable[..., None]) -> Callable[..., None]:
 def choice_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what is compared."""
     command = option(
+        "--where",
+        metavar="SETTING=VALUE",
+        multiple=True,
+        help="only runs with this value; may be repeated, values of one setting are alternatives",
+    )(command)
+    command = option(
+        "--by",
+        metavar="SETTING",
+        multiple=True,
+        help="what the values of a setting do to the score, e.g. particle_threshold, "
+        "class_balanced.particle_threshold, ratio; may be repeated",
+    )(command)
+    command = option(
         "--group",
         metavar="NAME",
         default="",

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
 from cryossl.tracking.store.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
-from cryossl.tracking.store.views import keep_views, page
+from cryossl.tracking.store.views import CURVES, SETTINGS, keep_views, page
 
 HEARTBEAT_SECONDS = 60.0
 SERVED_AT = "http://127.0.0.1:5000"
@@ -206,23 +206,24 @@ class Tracker:
                 self._breaker.end_wait_for_slowness()
         return self.backlog(everything=everything)
 
-    def keep_views(self, tags: Mapping[str, str]) -> str:
-        """Keep MLflow's views of the arms with these tags; returns the link of the first one.
+    def keep_views(self, tags: Mapping[str, str], *, by: Sequence[str] = ()) -> str:
+        """Keep MLflow's views of the arms with these tags; returns the link of one.
 
-        It begins at the store's address, or, for a database, at the one where `cryossl ui` serves
-        it. Empty if the store does not answer now.
+        It is that of the curves, or, where `by` names params (`selection.particle_threshold`),
+        that of the view grouped by their values. It begins at the store's address, or, for a
+        database, at the one where `cryossl ui` serves it. Empty if the store does not answer now.
         """
 
         def keep() -> None:
             self._connect()
-            keep_views(self._store, tags)
+            keep_views(self._store, tags, by=by)
 
         self._breaker.attempt(keep)
         if not self._connected or self._breaker.fault:
             return ""
         served = urlsplit(self._store.uri).scheme in ("http", "https")
         address = shown(self._store.uri) if served else SERVED_AT
-        return page(address, self._store.experiment_id)
+        return page(address, self._store.experiment_id, SETTINGS if by else CURVES)
 
     def mend(self) -> None:
         """Look what the store has lost of all that the journals of the root had sent to it.

@@ -16,8 +16,9 @@ from urllib.parse import urlencode
 
 from cryossl.tracking.store.mlflow_store import MlflowStore, tag_filter
 
-CURVES, AXES = "cryossl-curves", "cryossl-axes"
-"""Keys of the views: curves by iteration grouped by strategy and ratio; parallel coordinates."""
+CURVES, AXES, SETTINGS = "cryossl-curves", "cryossl-axes", "cryossl-settings"
+"""Keys of the views: curves by iteration grouped by strategy and ratio; parallel coordinates; bars
+and curves grouped by the values of some settings too."""
 SAME = ("cryossl.data_digest", "cryossl.code_digest")
 """Tags that all arms of a page share, because `compare` does not mix them either."""
 
@@ -60,6 +61,12 @@ _OTHERS = (
     "time",
     "best_step",
 )
+_BARS = {
+    "Test F1 of the accepted model": ("accepted/test_f1", "accepted/test_particle_f1"),
+    "Gain of the accepted model": ("accepted/gain_f1",),
+}
+_OF_SETTINGS = ("Test F1 by iteration", "Gain over the supervised baseline")
+"""The sections of curves that the view by settings has too."""
 _COLUMNS = ("params.`strategy`", "params.`ratio_percent`", "params.`seed`")
 _SCORES = ("accepted/test_f1", "accepted/gain_f1", "accepted/test_particle_f1")
 _AXES_PARAMS = ("strategy", "ratio_percent", "seed")
@@ -77,10 +84,16 @@ def page(address: str, experiment_id: str, view: str = CURVES) -> str:
     return f"{address.rstrip('/')}/#/experiments/{experiment_id}/runs?{query}"
 
 
-def keep_views(store: MlflowStore, tags: Mapping[str, str]) -> None:
+def keep_views(store: MlflowStore, tags: Mapping[str, str], *, by: Sequence[str] = ()) -> None:
     """Keep the views in the connected store's experiment, for the arms that have these tags.
 
-    `tags`: those of an arm, or those that all arms of an invocation share.
+    Args:
+        store: that is connected.
+        tags: those of an arm, or those that all arms of an invocation share.
+        by: params (`selection.particle_threshold`) by whose values a further view groups the arms,
+            beside the strategy. It takes the place of such a view of other params; without any, one
+            that is there stays.
+
     A view that is there as it should be is not written. Raises StoreAwayError, RefusedError.
     """
     experiment = store.experiment_id
@@ -90,8 +103,13 @@ def keep_views(store: MlflowStore, tags: Mapping[str, str]) -> None:
     )
     of_older_version = "cryossl.strategy" in tags and _GROUP not in tags
     groups = _OLD_GROUPS if of_older_version else (_GROUP,)
-    for view, state in ((CURVES, _curves(groups)), (AXES, _axes())):
-        value = _envelope(_NAMES[view], {**_state(query), **state})
+    wanted = [(CURVES, _NAMES[CURVES], _curves(groups)), (AXES, _NAMES[AXES], _axes())]
+    if by:
+        names = " and ".join(name.rpartition(".")[2] for name in by)
+        wanted.append((SETTINGS, f"F1 by {names}", _by_settings(groups, by)))
+    for view, name, state in wanted:
+        columns = [f"params.`{param}`" for param in by] if view == SETTINGS else []
+        value = _envelope(name, {**_state(query, columns), **state})
         if there.get(_TAG + view) != value:
             store.call(
                 lambda client, view=view, value=value: client.set_experiment_tag(  # type: ignore[misc]
@@ -124,8 +142,11 @@ def _envelope(name: str, state: Mapping[str, Any]) -> str:
     return json.dumps(content, separators=(",", ":"))
 
 
-def _state(query: str) -> dict[str, Any]:
-    """What all views share: the arms that are shown, the columns of the list, and no smoothing."""
+def _state(query: str, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """What all views share: the arms that are shown, the columns of the list, and no smoothing.
+
+    `columns` of the list come before those that all views have.
+    """
     return {
         "searchFilter": query,
         "orderByKey": "attributes.`Created`",
@@ -134,7 +155,7 @@ def _state(query: str) -> dict[str, Any]:
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
-        "selectedColumns": [*_COLUMNS, *(f"metrics.`{name}`" for name in _SCORES)],
+        "selectedColumns": [*columns, *_COLUMNS, *(f"metrics.`{name}`" for name in _SCORES)],
         "columnOrder": [],
         "columnWidths": {},
         "runsExpanded": {},
@@ -159,10 +180,45 @@ def _state(query: str) -> dict[str, Any]:
 
 
 def _curves(tags: Sequence[str]) -> dict[str, Any]:
-    charts = [
+    return {
+        "groupBy": _grouped([{"mode": "tag", "groupByData": tag} for tag in tags]),
+        "compareRunCharts": [chart for section in _CURVES for chart in _lines(CURVES, section)],
+        "compareRunSections": _sections({name: len(of) for name, of in _CURVES.items()}),
+    }
+
+
+def _by_settings(tags: Sequence[str], params: Sequence[str]) -> dict[str, Any]:
+    """Bars of the accepted models, then curves by iteration, a group per value and strategy."""
+    bars = [
+        _card("BAR", section)
+        | {"uuid": f"{SETTINGS}-{metric}", "metricKey": metric, "dataAccessKey": metric}
+        for section, metrics in _BARS.items()
+        for metric in metrics
+    ]
+    lines = [chart for section in _OF_SETTINGS for chart in _lines(SETTINGS, section)]
+    shown = {**_BARS, **{name: _CURVES[name] for name in _OF_SETTINGS}}
+    return {
+        "groupBy": _grouped(
+            [
+                *({"mode": "param", "groupByData": param} for param in params),
+                *({"mode": "tag", "groupByData": tag} for tag in tags),
+            ]
+        ),
+        "compareRunCharts": [*bars, *lines],
+        "compareRunSections": _sections({name: len(of) for name, of in shown.items()}),
+    }
+
+
+def _grouped(keys: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    return {"aggregateFunction": "average", "groupByKeys": list(keys)}
+
+
+def _lines(view: str, section: str) -> list[dict[str, Any]]:
+    """The charts by iteration of a section of `_CURVES`."""
+    return [
         _card("LINE", section)
         | {
-            "uuid": f"{CURVES}-{metric}",
+            "uuid": f"{view}-{metric}",
             "metricKey": metric,
             "selectedMetricKeys": [metric],
             "lineSmoothness": 0,
@@ -178,15 +234,8 @@ def _curves(tags: Sequence[str]) -> dict[str, Any]:
             "displayPoints": True,
             "range": {},
         }
-        for section, metrics in _CURVES.items()
-        for metric in metrics
+        for metric in _CURVES[section]
     ]
-    groups = [{"mode": "tag", "groupByData": tag} for tag in tags]
-    return {
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": groups},
-        "compareRunCharts": charts,
-        "compareRunSections": _sections({name: len(of) for name, of in _CURVES.items()}),
-    }
 
 
 def _axes() -> dict[str, Any]:
