@@ -81,24 +81,24 @@ def cli(context: click.Context) -> None:
 @quick_option
 def run(config: Config, *, dry_run: bool, quick: bool) -> None:
     """Train the baseline, then every strategy from it; print the comparison and the verdict."""
-    from analysis import commands as reporting
+    from analysis import run_end
     from cryossl.commands import run as launch
 
     if dry_run:
         launch.dry_run(config)
     else:
-        reporting.conclude(config, launch.run, quick=quick)
+        run_end.conclude(config, launch.run, quick=quick)
 
 
 @cli.command(cls=SettingsCommand)
 @settings_options
 def baseline(config: Config) -> None:
     """Train and score the supervised baseline alone; print its score and what to type next."""
-    from analysis import commands as reporting
+    from analysis import run_end
     from cryossl.commands import run as launch
 
     typed = click.get_current_context().params["strategies"] is not None
-    reporting.conclude_baseline(config, partial(launch.run, alone=not typed))
+    run_end.conclude_baseline(config, partial(launch.run, alone=not typed))
 
 
 @cli.command(cls=SettingsCommand)
@@ -130,7 +130,7 @@ def sweep(
     config: Config, *, ratios: str | None, seeds: int, vary: tuple[str, ...], **options: Any
 ) -> int:
     """Run a grid of ratios, seeds and settings, each cell as `run` does; print the comparison."""
-    from analysis import commands as reporting
+    from analysis import run_end
     from cryossl.sweep import sweep as sweeping
     from cryossl.sweep.grid import Axes, named_ratios
 
@@ -139,7 +139,7 @@ def sweep(
         config, ratio=typed["ratio"], ratios=ratios, default_yields=typed["defaults_yield"]
     )
     axes = Axes(ratios, seeds, vary)
-    return sweeping.sweep(config, axes, conclude=reporting.conclude_sweep, **options)
+    return sweeping.sweep(config, axes, conclude=run_end.conclude_sweep, **options)
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""The commands that need only the tracking store: compare, runs, report, and the end of a run.
+"""The commands that need only the tracking store: compare, runs and report.
 
 Nothing here imports torch.
 """
@@ -6,9 +6,8 @@ Nothing here imports torch.
 from __future__ import annotations
 
 import os
-import shlex
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,18 +15,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from analysis.run_end import MOST_DRAWN, command_line
 from analysis.runs.tracked import TrackedRuns
-from cryossl.config import Config, fields
 from cryossl.errors import (
     ConfigError,
-    DataError,
-    FailedArmsError,
-    NoExperimentError,
     StorageError,
-    TrackingError,
 )
 from cryossl.progress.terminal import columns, echo
-from cryossl.redaction import redacted
 from cryossl.run_settings import RunSettings
 
 if TYPE_CHECKING:
@@ -39,10 +33,8 @@ if TYPE_CHECKING:
     from analysis.tables.sensitivity import Sensitivity
     from cryossl.evaluation.scorings import Views
 
-OTHER_RATIO = {5.0: 10.0, 10.0: 5.0}  # the two that the experiment is about
 FILE_ENDINGS = {"html": "html", "markdown": "md", "latex": "tex"}
 MAX_EXTERNAL_BYTES = 16 * 2**20
-MOST_DRAWN = 2  # settings that a figure can show
 
 
 @dataclass(frozen=True)
@@ -139,106 +131,6 @@ def refuse_unused(typed: Collection[str], *, group: str) -> None:
             )
 
 
-def conclude(
-    config: Config, experiment: Callable[[Config], tuple[str, int]], *, quick: bool = False
-) -> None:
-    """Run an experiment, print its comparison and the next command to type.
-
-    `quick`: it was a demonstration, and the experiment itself is the next command. Where arms
-    failed, their error is raised after that. Where entries could not be sent, the store is not
-    read: it may be unreachable, and the run has waited for it already.
-    """
-    try:
-        fingerprint, missing = experiment(config)
-    except FailedArmsError as fault:
-        _conclude(config, fault.experiment, quick=quick)
-        raise
-    _conclude(config, fingerprint, missing=missing, quick=quick)
-
-
-def _conclude(config: Config, fingerprint: str, *, missing: int = 0, quick: bool = False) -> None:
-    _print_results(config, fingerprint, missing=missing)
-    where = config.run.store_options
-    if quick:
-        echo(
-            "\nThis was a demonstration of short trainings. Next: `python cli.py run` is the "
-            f"experiment itself, `{_command('report', where)}` writes this one up"
-        )
-        return
-    other = None if config.split.labelled else OTHER_RATIO.get(config.split.ratio)
-    another = f"`{command_at(config, other)}` runs the other labelled part, " if other else ""
-    echo(
-        f"\nNext: {another}`{_command('compare', where)}` shows all runs side by side, "
-        f"`{_command('report', where)}` writes them up"
-    )
-
-
-def conclude_baseline(config: Config, experiment: Callable[[Config], tuple[str, int]]) -> None:
-    """Train the supervised baseline alone, print its score and the next command to type."""
-    loop = config.loop.model_copy(update={"max_iterations": 0})
-    fingerprint, missing = experiment(config.model_copy(update={"loop": loop}))
-    _print_results(config, fingerprint, missing=missing)
-    echo(
-        f"\nNext: `{command_at(config, config.split.ratio)}` trains the strategies from this "
-        "baseline, which is not trained again"
-    )
-
-
-def _print_results(config: Config, fingerprint: str, *, missing: int) -> None:
-    if missing:
-        echo(
-            f"\nNo table now: first `cryossl sync` for the {missing} missing entries, then "
-            "`cryossl compare`"
-        )
-    else:
-        _print_comparison(config, [fingerprint])
-
-
-def command_at(config: Config, ratio: float) -> str:
-    """The command line of the same experiment at another ratio."""
-    changed = {
-        name: value
-        for name, (section, field) in fields().items()
-        if name != "ratio" and (value := getattr(getattr(config, section), name)) != field.default
-    }
-    if not changed:
-        return f"make run RATIO={ratio:g}"
-    options = {
-        f"--{name.replace('_', '-')}": (
-            ",".join(value) if isinstance(value, tuple) else redacted(str(value))
-        )
-        for name, value in changed.items()
-    }
-    return _command("run", {"--ratio": f"{ratio:g}", **options})
-
-
-def conclude_sweep(config: Config, fingerprints: Collection[str], by: Sequence[str]) -> None:
-    """Print the comparison of all experiments of a sweep and the next command to type.
-
-    `by`: the settings that varied.
-    """
-    _print_comparison(config, fingerprints)
-    where = config.run.store_options
-    echo(
-        f"\nNext: `{_command('report', where)}` writes all of it up with figures, "
-        f"`{_command('compare', where | {'--ratio': 'R'})}` shows one labelled part"
-    )
-
-
-def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
-    from analysis.tables.rendering import render
-
-    known = list(fingerprints)
-    tags = {"cryossl.experiment_fingerprint": known[0]} if len(known) == 1 else None
-    try:
-        tracked = TrackedRuns(config.run.tracking_uri, config.run.experiment, tags=tags)
-        found = _compared_among(tracked, known)
-        click.echo("\n" + render(found, "table", width=columns()), nl=False)
-    except (TrackingError, DataError, NoExperimentError) as error:
-        # Journals and result files hold the numbers too.
-        echo(f"\nNo table now: {error}")
-
-
 def runs(*, tracking_uri: str | None, experiment: str | None, as_json: bool) -> None:
     """Print which runs are in the store, which failed and which are missing."""
     from analysis.tables.inventory import inventory, inventory_json, inventory_text
@@ -291,7 +183,7 @@ def report(
         found,
         _runs_where(tracked, asked, "iteration", "arm", "experiment"),
         pictures,
-        origin_of(tracked, _command("report", options)),
+        origin_of(tracked, command_line("report", options)),
         swept=swept,
         unreadable=unreadable,
         unreachable=tracked.artifacts.unreachable,
@@ -404,17 +296,6 @@ def _sensitivity(tracked: TrackedRuns, asked: Asked, *, most: int | None = None)
     )
 
 
-def _compared_among(tracked: TrackedRuns, fingerprints: Collection[str]) -> Comparison:
-    """The comparison of these experiments; counts are read only where there are several."""
-    from analysis.runs.counts import no_counts
-    from analysis.tables.comparison import compare as compared
-
-    frame = tracked.frame("iteration", "arm")
-    if len(frame):
-        frame = frame[frame["cryossl.experiment_fingerprint"].isin(list(fingerprints))]
-    return compared(frame, read_counts=tracked.counts if len(fingerprints) > 1 else no_counts)
-
-
 def _pictures(tracked: TrackedRuns, comparison: Comparison) -> tuple[list[Picture], list[str]]:
     """The worst, median and best micrographs of the models that the report shows.
 
@@ -464,14 +345,3 @@ def _log(tracked: TrackedRuns, report: Report, comparison: Comparison, path: Pat
                 run.binary(content, f"figures/{name}")
     tracker.sync()
     return run.run_id or f"(not sent yet: {tracker.away})"
-
-
-def _command(name: str, options: Mapping[str, str | Sequence[str] | None]) -> str:
-    """A command line; an option of several values is repeated."""
-    given = [
-        word
-        for option, values in options.items()
-        for value in ([values] if isinstance(values, str) else values or ())
-        for word in (option, value)
-    ]
-    return shlex.join(["python", "cli.py", name, *given])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from cryossl.selftraining.steps import Experiment
 from cryossl.system.file_lock import shared_as
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.tracking.address import store_uri
-from cryossl.tracking.tracker import Tracker, lacking_text
+from cryossl.tracking.tracker import Tracker, lacking_text, link_text
 
 
 def run(config: Config, *, alone: bool = False) -> tuple[str, int]:
@@ -270,10 +269,7 @@ def _sent(tracker: Tracker, tags: dict[str, str], narrator: Narrator, config: Co
     for line in tracker.registered:
         narrator.say(f"✅ {line}")
     if link := tracker.keep_views(tags):
-        where = [word for pair in config.run.store_options.items() for word in pair]
-        command = shlex.join(["cryossl", "ui", *where])
-        served = "" if link.startswith(config.run.tracking_uri) else f"`{command}` serves "
-        narrator.say(f"Curves by iteration and strategy: {served}{link}")
+        narrator.say(f"Curves by iteration and strategy: {link_text(link, config.run)}")
     if missing:
         narrator.say(lacking_text(missing))
     return missing

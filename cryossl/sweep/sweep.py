@@ -33,11 +33,11 @@ from cryossl.sweep.planning import (
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.sweep.slurm import SlurmExecutor, slurm_options
 from cryossl.sweep.state import STATE_FILE, SweepState
-from cryossl.sweep.variations import variants, variations
+from cryossl.sweep.variations import Variation, variants, variations
 from cryossl.system.folder_lock import one_at_a_time
 from cryossl.system.gpus import environment_of, present_gpus, shared, visible_gpus
 from cryossl.system.stages import Stages
-from cryossl.tracking.tracker import Tracker, lacking_text
+from cryossl.tracking.tracker import Tracker, lacking_text, link_text
 
 SECONDS_FOR_FILES_TO_APPEAR = 10.0
 
@@ -89,15 +89,14 @@ def sweep(
         print_cells(config, grid, chosen, jobs=jobs)
         return 0
     _hand_over_password(config)
-    by = [one.place for one in varied]
-    return _run_cells(config, grid, chosen, by, jobs=jobs, conclude=conclude)
+    return _run_cells(config, grid, chosen, varied, jobs=jobs, conclude=conclude)
 
 
 def _run_cells(
     config: Config,
     grid: Sequence[Cell],
     executor: Executor,
-    by: Sequence[str],
+    varied: Sequence[Variation],
     *,
     jobs: int,
     conclude: Conclude,
@@ -145,9 +144,11 @@ def _run_cells(
         )
         fingerprints += _report_failures(failures, folder, narrator)
         missing = tracker.sync(everything=True)
+        if varied and (link := tracker.keep_views(None, by=[one.param for one in varied])):
+            narrator.say(f"F1 by the settings that varied: {link_text(link, config.run)}")
         if missing:
             narrator.say(lacking_text(missing))
-    conclude(config, fingerprints, by)
+    conclude(config, fingerprints, [one.place for one in varied])
     return exit_code(failure.code for failure in failures)
 
 

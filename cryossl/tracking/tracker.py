@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import shlex
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from cryossl.errors import StorageError, TrackingError
 from cryossl.redaction import shown
+from cryossl.run_settings import RunSettings
 from cryossl.system.process import HEARTBEAT
 from cryossl.tracking.address import experiment_choice, sqlite_path, store_uri
 from cryossl.tracking.circuit_breaker import CircuitBreaker
@@ -27,7 +29,7 @@ from cryossl.tracking.replay import RUN_ID, Replay, journal_folder
 from cryossl.tracking.run import TrackedRun
 from cryossl.tracking.store.mlflow_errors import NotAuthorisedError, RefusedError, StoreAwayError
 from cryossl.tracking.store.mlflow_store import FINGERPRINT, MlflowStore, StoredRun
-from cryossl.tracking.store.views import CURVES, SETTINGS, keep_views, page
+from cryossl.tracking.store.views import CURVES, SETTINGS, keep_views, newest_arm, page
 
 HEARTBEAT_SECONDS = 60.0
 SERVED_AT = "http://127.0.0.1:5000"
@@ -36,6 +38,13 @@ SERVED_AT = "http://127.0.0.1:5000"
 _FULL = "disk is full"  # sqlite's words
 
 _LOG = logging.getLogger(__name__)
+
+
+def link_text(link: str, settings: RunSettings) -> str:
+    """A link of `keep_views`, after the command that serves it where no server does."""
+    where = [word for pair in settings.store_options.items() for word in pair]
+    served = link.startswith(settings.tracking_uri)
+    return link if served else f"`{shlex.join(['cryossl', 'ui', *where])}` serves {link}"
 
 
 def lacking_text(missing: int) -> str:
@@ -206,8 +215,10 @@ class Tracker:
                 self._breaker.end_wait_for_slowness()
         return self.backlog(everything=everything)
 
-    def keep_views(self, tags: Mapping[str, str], *, by: Sequence[str] = ()) -> str:
+    def keep_views(self, tags: Mapping[str, str] | None, *, by: Sequence[str] = ()) -> str:
         """Keep MLflow's views of the arms with these tags; returns the link of one.
+
+        None: of the arms that share data and code with the newest one.
 
         It is that of the curves, or, where `by` names params (`selection.particle_threshold`),
         that of the view grouped by their values. It begins at the store's address, or, for a
@@ -216,7 +227,8 @@ class Tracker:
 
         def keep() -> None:
             self._connect()
-            keep_views(self._store, tags, by=by)
+            newest = newest_arm(self._store, self._store.experiment_id) if tags is None else tags
+            keep_views(self._store, newest, by=by)
 
         self._breaker.attempt(keep)
         if not self._connected or self._breaker.fault:

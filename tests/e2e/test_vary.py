@@ -47,6 +47,16 @@ def test_all_cells_are_listed_and_run(lab, varied):
     assert "5 of 5 cells have finished" in done.out
 
 
+def test_at_the_end_come_the_table_by_the_settings_and_the_page_of_mlflow(varied):
+    _, done = varied
+    assert "class_balanced.background_threshold" in done.out[done.out.index("5 of 5 cells") :]
+    by = "--by max_pseudo_per_labelled --by class_balanced.background_threshold"
+    assert re.search(rf"`python cli.py report .*{by}` draws it", done.out)
+    assert re.search(
+        "F1 by the settings that varied: .*viewStateShareKey=cryossl-settings", done.out
+    )
+
+
 def test_cells_share_the_baseline_and_every_arm_that_the_settings_do_not_change(lab, varied):
     """One baseline, one naive student, and a student of class_balanced for each combination."""
     assert stages(lab, "train") == 1 + 1 + 4

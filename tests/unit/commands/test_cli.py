@@ -16,7 +16,7 @@ import typed_commands
 import yaml
 
 import cli
-from analysis.commands import command_at
+from analysis.run_end import command_at
 from cryossl.config import fields
 from cryossl.config_file import build
 from cryossl.setting import default_text
