@@ -134,10 +134,10 @@ def _run_cells(
     ):
         narrator.begin("Prepare")
         state = SweepState(folder / STATE_FILE)
-        prepared = _prepare_cells(config, grid, narrator, on_note=narrator.say)
-        place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
+        prepared = prepare_cells(config, grid, narrator, on_note=narrator.say)
+        place = choose_place(config, prepared.store_plan, executor, jobs=jobs, threads_before=state.threads)
         state.keep_threads(place.threads)
-        jobs = _share_gpus(config, place, prepared.store_plan, executor, narrator, jobs=jobs)
+        jobs = share_gpus(config, place, prepared.store_plan, executor, narrator, jobs=jobs)
         planned = _plan_cells(config, place, prepared, narrator)
         todo = [each for each in planned if state.fingerprint(each.key) is None]
         narrator.say(
@@ -172,7 +172,7 @@ def _run_cells(
     return exit_code(failure.code for failure in failures)
 
 
-def _share_gpus(
+def share_gpus(
     config: Config,
     place: Place,
     store_plan: StorePlan,
@@ -269,8 +269,8 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
     """Print which cells have finished, and how long each of the others will take at most."""
     state = SweepState(config.run.folder / STATE_FILE)
     with ProgressConsole(sys.stderr) as console:
-        prepared = _prepare_cells(config, grid, console, on_note=click.echo)
-        place = _choose_place(config, prepared.store_plan, executor, state, jobs=jobs)
+        prepared = prepare_cells(config, grid, console, on_note=click.echo)
+        place = choose_place(config, prepared.store_plan, executor, jobs=jobs, threads_before=state.threads)
         # The keys need the store, which takes long to decode. Without a finished cell there is no
         # key to compare with.
         planned = _plan_cells(config, place, prepared, console) if len(state) else []
@@ -304,7 +304,7 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
     )
 
 
-def _prepare_cells(
+def prepare_cells(
     config: Config, grid: Sequence[Cell], report: OnProgress, *, on_note: Callable[[str], None]
 ) -> PreparedCells:
     """Read the data set and draw each cell's split.
@@ -348,8 +348,13 @@ def _refuse_twins(drawn: Sequence[tuple[Cell, Split]]) -> None:
             )
 
 
-def _choose_place(
-    config: Config, store_plan: StorePlan, executor: Executor, state: SweepState, *, jobs: int
+def choose_place(
+    config: Config,
+    store_plan: StorePlan,
+    executor: Executor,
+    *,
+    jobs: int,
+    threads_before: int | None,
 ) -> Place:
     """Choose the device and the number of threads of every cell, as set or as chosen before.
 
@@ -358,14 +363,14 @@ def _choose_place(
     """
     training = config.training
     if isinstance(executor, SlurmExecutor):
-        threads = training.threads or state.threads or executor.cpus
+        threads = training.threads or threads_before or executor.cpus
         return Place(training.device, threads)
     device = devices.resolve(training.device)
     devices.resolve_precision(training.precision, device)  # refused once, and not by every cell
     threads = (
         training.threads
         or devices.openmp_threads()
-        or state.threads
+        or threads_before
         or choose_threads(
             config,
             tile_px=store_plan.tile_px,
