@@ -56,6 +56,9 @@ STATES = {
 NOT_SETTINGS = deciding("cell", "machine", "record", "nothing") | {"input.data"}
 SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", "evaluation.")
 
+NO_MODELS = ("arm", "experiment", "tuning", "trial")
+"""Kinds of runs that stand for no trained model of a table."""
+
 Row = dict[str, Any]
 # The columns that a cell of the grid of experiments shares, and those that an arm shares.
 GROUP = ("data", "settings", "code_digest")
@@ -79,9 +82,7 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     """
     records = [_plain(record) for record in frame.to_dict("records")]
     arms = [record for record in records if record.get("cryossl.kind") == "arm"]
-    trained = [
-        record for record in records if record.get("cryossl.kind") not in ("arm", "experiment")
-    ]
+    trained = [record for record in records if record.get("cryossl.kind") not in NO_MODELS]
     firsts = _first_of_each_experiment(records)
     rows = [_row(record, firsts) for record in trained]
     _add_arms(rows, arms, firsts)

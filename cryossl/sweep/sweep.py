@@ -135,7 +135,9 @@ def _run_cells(
         narrator.begin("Prepare")
         state = SweepState(folder / STATE_FILE)
         prepared = prepare_cells(config, grid, narrator, on_note=narrator.say)
-        place = choose_place(config, prepared.store_plan, executor, jobs=jobs, threads_before=state.threads)
+        place = choose_place(
+            config, prepared.store_plan, executor, jobs=jobs, threads_before=state.threads
+        )
         state.keep_threads(place.threads)
         jobs = share_gpus(config, place, prepared.store_plan, executor, narrator, jobs=jobs)
         planned = _plan_cells(config, place, prepared, narrator)
@@ -270,7 +272,9 @@ def _print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, jo
     state = SweepState(config.run.folder / STATE_FILE)
     with ProgressConsole(sys.stderr) as console:
         prepared = prepare_cells(config, grid, console, on_note=click.echo)
-        place = choose_place(config, prepared.store_plan, executor, jobs=jobs, threads_before=state.threads)
+        place = choose_place(
+            config, prepared.store_plan, executor, jobs=jobs, threads_before=state.threads
+        )
         # The keys need the store, which takes long to decode. Without a finished cell there is no
         # key to compare with.
         planned = _plan_cells(config, place, prepared, console) if len(state) else []

@@ -114,7 +114,9 @@ def remarks(found: Sequence[Found], provenance: Provenance) -> list[str]:
 def next_command(config: Config, file: Path) -> str:
     """What to type next."""
     words = ["cryossl", "sweep", "--config", str(file), "--seeds", "6"]
-    return shlex.join([*words, *(word for pair in config.run.store_options.items() for word in pair)])
+    return shlex.join(
+        [*words, *(word for pair in config.run.store_options.items() for word in pair)]
+    )
 
 
 def tuned_config(config: Config, found: Sequence[Found], provenance: Provenance) -> dict[str, Any]:
@@ -177,9 +179,8 @@ def _origin(one: Found) -> str:
     what = (
         f"trial {best.number}, F1 {_percent(best.value)}" if best else "no complete trial, untuned"
     )
-    return (
-        f"{one.strategy}: {what}; {len(one.trials)} tries ({counts}); untuned {_percent(one.before)}"
-    )
+    before = _percent(one.before)
+    return f"{one.strategy}: {what}; untuned {before}; {len(one.trials)} tries ({counts})"
 
 
 def _percent(value: float | None) -> str:

@@ -105,5 +105,3 @@ def recorded(
 
 def _key(provenance: Provenance) -> str:
     return f"tuning-{provenance.name}-{provenance.digest}"
-
-

@@ -72,7 +72,7 @@ class Schedule:
     ) -> None:
         """Run what `more` gives until it gives nothing and all has ended.
 
-        If an exception ends this method, the trials that run are ended too. Each keeps a checkpoint.
+        If an exception ends this method, the running trials are ended too; each keeps a checkpoint.
 
         Args:
             more: gives the next trial; None: none now, perhaps one after the next end.

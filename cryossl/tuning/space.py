@@ -1,4 +1,4 @@
-"""The space that is searched: which settings of each strategy are tuned, and what they may be. Pure.
+"""The space that is searched: the settings of each strategy that are tuned, and their values. Pure.
 
 A space is a document: settings at the top level, which each strategy tunes for itself, and below
 the name of a strategy settings of that one alone. A setting has `{low, high}` with `log` or `step`
@@ -109,7 +109,9 @@ def space_of(document: object, config: Config, *, name: str) -> Space:
 def present_values(config: Config, strategy: str) -> dict[str, str]:
     """The values that a strategy has without tuning, of all settings that could be its own."""
     own = config_of_strategy(config, strategy)
-    return {name: value_text(getattr(getattr(own, fields()[name][0]), name)) for name in own_names()}
+    return {
+        name: value_text(getattr(getattr(own, fields()[name][0]), name)) for name in own_names()
+    }
 
 
 def with_values(config: Config, strategy: str, values: Values) -> Config:
@@ -212,9 +214,7 @@ def _range(name: str, content: Mapping[Any, Any], place: str) -> Range:
     return Range(name, low, high, integer, log, step)
 
 
-def _require_order(
-    place: str, low: float, high: float, *, log: bool, step: float | None
-) -> None:
+def _require_order(place: str, low: float, high: float, *, log: bool, step: float | None) -> None:
     if not low < high:
         raise ConfigError(f"{place}: low {low:g} is not below high {high:g}")
     if log and step is not None:
@@ -229,7 +229,6 @@ def _require_order(
 
 
 def _choices(name: str, content: Sequence[Any], place: str) -> Choices:
-    section, _ = fields()[name]
     texts = []
     for value in content:
         kept = _require_allowed(name, value, place)

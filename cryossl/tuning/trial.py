@@ -7,7 +7,7 @@ trial that is killed goes on from its checkpoint. The baselines of the seeds are
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -124,8 +124,10 @@ class Result:
     def read(cls, folder: Path, key: str) -> Result | None:
         """The result of a task in its folder; None if it has none."""
         document = _read(folder / RESULT, key)
+        if document is None:
+            return None
         try:
-            return document and cls(
+            return cls(
                 key,
                 document["state"],
                 document["reason"],
@@ -144,7 +146,7 @@ def points_done(folder: Path, key: str) -> int:
     for curve in seeds.values():
         records = [tuple(one) for one in curve["records"]]
         whole = curve["value"] is not None
-        done += POINTS if whole else sum(best_at(records, share)[0] for share in SHARES)  # type: ignore[arg-type]
+        done += POINTS if whole else sum(best_at(records, share)[0] for share in SHARES)
     return done
 
 
@@ -249,9 +251,7 @@ class _Place:
 
     def baseline(self) -> Model:
         """The supervised baseline, which all trials and all strategies share."""
-        return self.experiment.fit(
-            self._split.labelled, None, iteration=0, on_epoch=lambda _: None
-        )
+        return self.experiment.fit(self._split.labelled, None, iteration=0, on_epoch=lambda _: None)
 
     def own(self, strategy: str) -> tuple[Experiment, Experiment]:
         """The experiment with the strategy's settings, for the first student and for later ones.

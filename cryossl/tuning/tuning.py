@@ -43,7 +43,7 @@ from cryossl.tuning.plan import Plan, costliest
 from cryossl.tuning.records import Records, recorded
 from cryossl.tuning.rules import POINTS, bars, next_number
 from cryossl.tuning.schedule import Schedule, Work, in_order
-from cryossl.tuning.space import Space, as_json, present_values, with_values
+from cryossl.tuning.space import as_json, present_values, with_values
 from cryossl.tuning.study import Studies, Trial, proposed
 from cryossl.tuning.trial import Result, Task
 
@@ -85,9 +85,7 @@ def tune(plan: Plan, executor: Executor) -> None:
         _require_test_part(config, prepared.store_plan.micrographs)
         for strategy in plan.space:
             extreme = costliest(config, strategy, plan.space[strategy])
-            preparation.check(
-                extreme, prepared.cells[0][1], tile_px=prepared.store_plan.tile_px
-            )
+            preparation.check(extreme, prepared.cells[0][1], tile_px=prepared.store_plan.tile_px)
         state = _State(folder / STATE)
         place = state.place or choose_place(
             config, prepared.store_plan, executor, jobs=plan.jobs, threads_before=None
@@ -97,9 +95,7 @@ def tune(plan: Plan, executor: Executor) -> None:
         studies = Studies(folder / STUDY, plan.space)
         tuning = _Tuning(plan, studies, state, place, narrator)
         tuning.require_trials()
-        jobs = share_gpus(
-            config, place, prepared.store_plan, executor, narrator, jobs=plan.jobs
-        )
+        jobs = share_gpus(config, place, prepared.store_plan, executor, narrator, jobs=plan.jobs)
         tracker = Tracker(config.run.tracking_uri, config.run.experiment, config.run.journals)
         provenance = _provenance(plan, identity)
         with recorded(config, tracker, provenance, trials=plan.trials) as records:
@@ -312,7 +308,8 @@ class _State:
     @property
     def place(self) -> Place | None:
         """Device and threads of every trial, as the first start chose them."""
-        return self._known and Place(self._known["device"], self._known["threads"])
+        known = self._known
+        return None if known is None else Place(known["device"], known["threads"])
 
     @property
     def window(self) -> int:
@@ -416,5 +413,3 @@ def _print(config: Config, found: list[Found], provenance: Provenance) -> None:
     for line in (*table(found), "", *remarks(found, provenance)):
         echo(line)
     echo(f"\n{file} has the tuned arms. Next:\n  {next_command(config, file)}")
-
-
