@@ -94,14 +94,18 @@ def table(found: Sequence[Found]) -> list[str]:
     return lines
 
 
-def remarks(found: Sequence[Found], provenance: Provenance) -> list[str]:
-    """What a reader of the table has to know."""
+def remarks(
+    found: Sequence[Found], provenance: Provenance, *, baselines: Sequence[float]
+) -> list[str]:
+    """What a reader of the table has to know; `baselines` are the known values of the seeds."""
     seeds = provenance.seeds
+    mean = f"mean of the seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
     lines = [
-        f"F1 on validation in percent, mean of {len(seeds)} seeds ({seeds[0]} to {seeds[-1]}); "
-        "`untuned` is trial 0. The best of many trials is too high by chance: only seeds that "
-        "tuning never saw test it."
+        f"F1 on validation in percent, {mean}; `untuned` is trial 0. The best of many trials is "
+        "too high by chance: only seeds that tuning never saw test it."
     ]
+    if baselines:
+        lines.append(f"The supervised baseline has {_percent(sum(baselines) / len(baselines))}.")
     lines += [
         f"⚠ no trial of {one.strategy} was completed: it keeps its settings"
         + (f" (trial 0: {one.trials[0].reason})" if one.trials and one.trials[0].reason else "")

@@ -56,9 +56,10 @@ class Records:
 
     def outcome(self, found: Sequence[Found], tuned: str) -> None:
         """Record what the tuning found: the table of all trials, and the tuned config."""
-        self._parent.results(
+        self._parent.metrics(
             {f"best/{one.strategy}": one.best.value for one in found if one.best}
-            | {f"untuned/{one.strategy}": one.before for one in found}
+            | {f"untuned/{one.strategy}": one.before for one in found},
+            step=max(len(one.trials) for one in found),
         )
         rows = [
             {

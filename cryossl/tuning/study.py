@@ -112,9 +112,11 @@ class Studies:
         """Write what came of a trial that runs."""
         study = self._studies[strategy]
         with self._open():
-            told = optuna.trial.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+            begun = study.get_trials(deepcopy=False)[number]
+            told = optuna.trial.Trial(study, begun._trial_id)
             for point, value in sorted(result.points.items()):
-                told.report(value, point)
+                if point not in begun.intermediate_values:  # those of a start that was killed are
+                    told.report(value, point)
             told.set_user_attr("reason", result.reason)
             told.set_user_attr("by_seed", {str(one): f1 for one, f1 in result.values.items()})
             complete = result.state == "complete"

@@ -174,15 +174,15 @@ def evaluated(task: Task, folder: Path, report: OnProgress) -> Result:
     """Train and score on every seed. Raises CryosslError."""
     result, curves = Result(task.key), _Curves(folder / CURVES, task)
     try:
-        ground = _Ground(task.config, report)
+        ground = Ground(task.config, report)
         for seed in task.seeds:
-            place = _Place(ground, seed)
+            place = SeedPlace(ground, seed)
             baseline = place.baseline()
             result.teachers.append(baseline.stage.key)
             if task.strategy == BASELINE:
                 value = place.headline(baseline)
             else:
-                value = _best_student(task.strategy, place, baseline, partial(curves.note, seed))
+                value = best_student(task.strategy, place, baseline, partial(curves.note, seed))
             curves.end(seed, value)
             result.values[seed] = value
     except _PrunedError as pruned:
@@ -197,7 +197,7 @@ class _PrunedError(AbandonedError):
     """The trial is given up; the text is the reason."""
 
 
-class _Ground:
+class Ground:
     """What all seeds share: data set, store, device and code, as `run` would have them."""
 
     def __init__(self, config: Config, report: OnProgress) -> None:
@@ -222,10 +222,10 @@ class _Ground:
         self.config, self.report = config, report
 
 
-class _Place:
+class SeedPlace:
     """The experiment of one seed, and its scores on validation."""
 
-    def __init__(self, ground: _Ground, seed: int) -> None:
+    def __init__(self, ground: Ground, seed: int) -> None:
         self._ground = ground
         tile_px = ground.store_plan.tile_px
         config = ground.config.model_copy(
@@ -285,8 +285,8 @@ def _f1(evaluation: Evaluation) -> float:
     return scores(evaluation, evaluation.decision_threshold())["f1"] or 0.0
 
 
-def _best_student(
-    strategy: str, place: _Place, baseline: Model, note: Callable[[EpochRecord, int], None]
+def best_student(
+    strategy: str, place: SeedPlace, baseline: Model, note: Callable[[EpochRecord, int], None]
 ) -> float:
     """Validation F1 of the best student of a strategy's loop, accepted or not.
 

@@ -107,7 +107,7 @@ def tune(plan: Plan, executor: Executor) -> None:
         if missing := tracker.sync():
             narrator.say(lacking_text(missing))
         _discard_maps(config, prepared, tuning.teachers)
-    _print(config, found, provenance)
+    _print(config, found, provenance, baselines=tuning.baselines())
 
 
 class _Tuning:
@@ -173,6 +173,13 @@ class _Tuning:
     def found(self) -> list[Found]:
         """What was found for each strategy."""
         return [Found(one, tuple(self._studies.trials(one))) for one in self._plan.space]
+
+    def baselines(self) -> list[float]:
+        """The values of the baselines that are known; empty unless all are."""
+        works = [self._baseline(seed) for seed in self._plan.seeds]
+        results = [Result.read(work.folder, work.task.key) for work in works]
+        known = [one.value for one in results if one is not None and one.values]
+        return known if len(known) == len(works) else []
 
     def _schedule(self, executor: Executor, jobs: int, report: Any) -> Schedule:
         return Schedule(executor, jobs=jobs, say=self._narrator.say, report=report)
@@ -365,12 +372,12 @@ def _identity(plan: Plan, prepared: PreparedCells, narrator: Narrator) -> dict[s
     settings["evaluation.headline_views"] = config.evaluation.headline_views
     for name in ("selection.strategies", "split.seed"):
         del settings[name]
-    splits = [split.digest() for _, split in prepared.cells]
+    listed = prepared.cells[0][1].labelled if config.split.labelled is not None else None
     parts = _Parts(
         space=digest(as_json(plan.space)),
         seeds=f"{plan.seeds[0]}-{plan.seeds[-1]}",
         settings=digest(settings),
-        data=digest([store.key, splits]),
+        data=digest([store.key, listed]),
         code=digest(dict(prepared.code.present)),
     )
     return {name: text[:20] for name, text in vars(parts).items()}
@@ -408,8 +415,10 @@ def _discard_maps(config: Config, prepared: PreparedCells, teachers: set[str]) -
         stages.discard("predict", key)
 
 
-def _print(config: Config, found: list[Found], provenance: Provenance) -> None:
+def _print(
+    config: Config, found: list[Found], provenance: Provenance, *, baselines: list[float]
+) -> None:
     file = config.run.folder / TUNED
-    for line in (*table(found), "", *remarks(found, provenance)):
+    for line in (*table(found), "", *remarks(found, provenance, baselines=baselines)):
         echo(line)
     echo(f"\n{file} has the tuned arms. Next:\n  {next_command(config, file)}")
