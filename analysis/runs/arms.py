@@ -220,7 +220,7 @@ def _arm(
 
 def _tries(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> int | None:
     """Trials behind the settings of an arm of a tuned run; None of a run that was not tuned."""
-    logged = [row.get("selection.tries") for row in rows]
+    logged = [row.get("tries") for row in rows]
     texts = [str(text) for text in logged if not is_absent(text) and str(text)]
     return logged_tries(texts[-1], strategy) if texts else None
 

@@ -165,6 +165,7 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "code_digest": str(record.get("cryossl.code_digest", "")),
         "kept_stages": _truth(record.get("cryossl.kept_stages")) is True,
         "headline_views": number_in(record.get("cryossl.headline_views")),
+        "tries": str(record.get("cryossl.tries", "")),
     }
     row |= {name: record[name] for name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)

@@ -27,11 +27,12 @@ _KILLED = frozenset({1, EXIT_CODE, 137, 143})
 
 @dataclass(frozen=True)
 class Work:
-    """A trial that is to run: its title in messages, its folder, its task."""
+    """A trial that is to run: its title in messages, its folder, its task, its number."""
 
     title: str
     folder: Path
     task: Task
+    number: int = 0
 
 
 @dataclass
@@ -81,11 +82,10 @@ class Schedule:
         Raises:
             CryosslError: a trial could not be done; the other ones are ended.
         """
-        reported_at = float("-inf")
+        reported_at, asks = float("-inf"), True
         try:
             while True:
-                while len(self._running) < self._jobs and (work := more()) is not None:
-                    self._begin(work)
+                asks = asks and self._fill(more)
                 if not self._running:
                     return
                 if time.monotonic() - reported_at >= SECONDS_BETWEEN_REPORTS:
@@ -94,6 +94,7 @@ class Schedule:
                 time.sleep(SECONDS_BETWEEN_LOOKS)
                 for work, result in self._ended():
                     on_result(work, result)
+                    asks = True
         finally:
             jobs = [each.job for each in self._running if each.job is not None]
             for job in jobs:
@@ -101,13 +102,27 @@ class Schedule:
             for job in jobs:
                 job.wait()
 
+    def _fill(self, more: Callable[[], Work | None]) -> bool:
+        """Begin trials on the free places; whether there may be another one to begin."""
+        while len(self._running) < self._jobs:
+            work = more()
+            if work is None:
+                return False
+            self._begin(work)
+        return True
+
     def _points(self) -> int:
         return sum(points_done(each.work.folder, each.work.task.key) for each in self._running)
 
     def _begin(self, work: Work) -> None:
-        """Start a trial, or wait for the process or job of an earlier start that is at it."""
+        """Start a trial, or wait for the process or job of an earlier start that is at it.
+
+        One that an earlier start has done is not started.
+        """
         running = _Running(work, None, 0)
         self._running.append(running)
+        if Result.read(work.folder, work.task.key) is not None:
+            return
         running.job = self._executor.find(_name(work))
         holder = held_by(work.folder) if running.job is None else None
         if holder:
@@ -124,19 +139,19 @@ class Schedule:
     def _ended(self) -> Iterator[tuple[Work, Result]]:
         for running in list(self._running):
             work, job = running.work, running.job
-            if job is None:
-                if held_by(work.folder) is None:
-                    self._start(running)  # it finds what the other one has done
-                continue
-            code = job.poll()
-            if code is None:
+            code = None if job is None else job.poll()
+            if job is not None and code is None:
                 self._pass_on_remark(running, job)
+                continue
+            if job is None and held_by(work.folder):
                 continue
             running.job = None
             result = _patient_result(work, code)
             if result is not None:
                 self._running.remove(running)
                 yield work, result
+            elif job is None or code is None:
+                self._start(running)
             else:
                 self._start_again(running, job, code)
 
@@ -174,7 +189,7 @@ def _ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _patient_result(work: Work, code: int) -> Result | None:
+def _patient_result(work: Work, code: int | None) -> Result | None:
     """The result of a trial that has ended; on a network's disk it may appear seconds later."""
     deadline = time.monotonic() + (SECONDS_FOR_FILES_TO_APPEAR if code == 0 else 0.0)
     while True:

@@ -106,7 +106,7 @@ def tune(plan: Plan, executor: Executor) -> None:
             records.outcome(found, text)
         if missing := tracker.sync():
             narrator.say(lacking_text(missing))
-        _discard_maps(config, prepared, tuning.teachers)
+        _discard_maps(config, prepared, tuning.teachers())
     _print(config, found, provenance, baselines=tuning.baselines())
 
 
@@ -123,7 +123,6 @@ class _Tuning:
         )
         self._config = plan.config.model_copy(update={"training": training})
         self._folder = plan.config.run.folder / TRIALS
-        self.teachers: set[str] = set()
         self._going: set[tuple[str, int]] = set()
         self._ended = 0
 
@@ -176,10 +175,17 @@ class _Tuning:
 
     def baselines(self) -> list[float]:
         """The values of the baselines that are known; empty unless all are."""
+        known = [one.value for one in self._baseline_results() if one.values]
+        return known if len(known) == len(self._plan.seeds) else []
+
+    def teachers(self) -> set[str]:
+        """The keys of the baselines' trainings."""
+        return {key for one in self._baseline_results() for key in one.teachers}
+
+    def _baseline_results(self) -> list[Result]:
         works = [self._baseline(seed) for seed in self._plan.seeds]
-        results = [Result.read(work.folder, work.task.key) for work in works]
-        known = [one.value for one in results if one is not None and one.values]
-        return known if len(known) == len(works) else []
+        found = (Result.read(work.folder, work.task.key) for work in works)
+        return [one for one in found if one is not None]
 
     def _schedule(self, executor: Executor, jobs: int, report: Any) -> Schedule:
         return Schedule(executor, jobs=jobs, say=self._narrator.say, report=report)
@@ -198,7 +204,6 @@ class _Tuning:
                 f"{work.title} failed: {result.reason if result else 'it has no result'}",
                 cure="lower --learning-rate",
             )
-        self.teachers.update(result.teachers)
         self._narrator.detail(f"   {work.title}: validation F1 {100 * result.value:.2f}")
 
     def _next(self) -> Work | None:
@@ -263,10 +268,10 @@ class _Tuning:
             bars(complete, seeds=len(self._plan.seeds)),
         )
         folder = self._folder / f"{strategy}_{trial.number:04d}"
-        return Work(f"{strategy} trial {trial.number}", folder, task)
+        return Work(f"{strategy} trial {trial.number}", folder, task, trial.number)
 
     def _end(self, work: Work, result: Result, records: Records) -> None:
-        strategy, number = work.task.strategy, int(work.title.rpartition(" ")[2])
+        strategy, number = work.task.strategy, work.number
         self._studies.tell(strategy, number, result)
         records.trial(strategy, self._studies.trials(strategy)[number])
         self._ended += 1

@@ -90,7 +90,7 @@ def tries_of(*seeds: list[dict[str, Any]]) -> dict[str, str]:
 
 def test_the_tries_of_tuned_arms_are_counted_and_others_have_one() -> None:
     tuned = [
-        one | {"selection.tries": "naive=20,soft=40"}
+        one | {"cryossl.tries": "naive=20,soft=40"}
         for one in runs(0, baseline=0.60, student=0.62, ceiling=0.7)
     ]
     assert tries_of(tuned) == {"supervised": "1", "naive": "20", "full": "1"}
@@ -100,7 +100,7 @@ def test_the_tries_of_tuned_arms_are_counted_and_others_have_one() -> None:
 
 def test_tables_of_runs_that_were_not_tuned_have_no_column_of_tries() -> None:
     plain = runs(0, baseline=0.60, student=0.62, ceiling=0.7)
-    empty = [one | {"selection.tries": ""} for one in plain]
+    empty = [one | {"cryossl.tries": ""} for one in plain]
     for found in (plain, empty):
         table = compare(frame(*found)).by_ratio
         assert "tries" not in {column.name for column in table.columns}
@@ -110,7 +110,7 @@ def test_tables_of_runs_that_were_not_tuned_have_no_column_of_tries() -> None:
 def test_seeds_with_other_tries_are_shown_as_a_range() -> None:
     first, second = (
         [
-            one | {"selection.tries": f"naive={count}"}
+            one | {"cryossl.tries": f"naive={count}"}
             for one in runs(seed, baseline=0.60, student=0.62, ceiling=None)
         ]
         for seed, count in ((0, 20), (1, 40))
