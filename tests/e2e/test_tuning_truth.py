@@ -158,11 +158,11 @@ def test_a_trial_that_keeps_no_pseudo_label_is_pruned_with_the_reason(tiny_data,
     assert result.reason == "seed 1000: no pseudo-label was kept"
 
 
-def interrupted(*, before_end: int):
-    """A report that interrupts a training so many steps before its end."""
+def interrupted(*, share: float):
+    """A report that interrupts a training when this share of its steps is done."""
 
     def report(event) -> None:
-        if event.phase == "train" and event.done == event.total - before_end:
+        if event.phase == "train" and event.done == int(event.total * share):
             raise KeyboardInterrupt
 
     return report
@@ -174,7 +174,7 @@ def test_a_trial_whose_loss_is_not_finite_is_failed_with_the_reason(tiny_data, t
     task = Task("k", config, "naive", (1000,))
     SeedPlace(Ground(config, silent), 1000).baseline()
     with pytest.raises(KeyboardInterrupt):
-        evaluated(task, tmp_path, interrupted(before_end=3))
+        evaluated(task, tmp_path, interrupted(share=0.8))
     (partial,) = (tmp_path / "work" / "stages" / "train").glob("*.partial")
     checkpoint = Checkpoint(partial / "checkpoint")
     saved = checkpoint.load()
@@ -197,8 +197,8 @@ def test_a_trial_that_is_interrupted_and_goes_on_ends_with_the_same_curve(tiny_d
         task = Task("k", config, "soft", (1000,))
         if name == "stopped":
             with pytest.raises(KeyboardInterrupt):
-                evaluated(task, folder, interrupted(before_end=2))
-            assert points_done(folder, "k") == 2
+                evaluated(task, folder, interrupted(share=0.7))
+            assert points_done(folder, "k") == 1
         results.append((evaluated(task, folder, silent), (folder / "curves.json").read_bytes()))
     assert results[0] == results[1]
 
