@@ -142,6 +142,57 @@ def sweep(
     return sweeping.sweep(config, axes, conclude=run_end.conclude_sweep, **options)
 
 
+@cli.command(cls=SettingsCommand)
+@settings_options
+@option(
+    "--trials",
+    metavar="COUNT",
+    type=click.IntRange(1, 10000),
+    default=20,
+    help="trials of each strategy; the first is the strategy as it is",
+)
+@option(
+    "--space",
+    metavar="FILE",
+    type=click.Path(path_type=Path),  # MLproject passes an empty text
+    help="YAML file of what is tuned (docs/tuning.md)  [presets/space.yaml]",
+)
+@option(
+    "--seeds",
+    metavar="COUNT",
+    type=click.IntRange(1, 1000),
+    default=2,
+    help="how many seeds each trial is scored on, from --tuning-seed on",
+)
+@option(
+    "--tuning-seed",
+    metavar="NUMBER",
+    type=click.IntRange(0, 2**31 - 1),
+    default=1000,
+    help="the first of these seeds, which no table may use; it decides the draws too",
+)
+@executor_options
+@option("--dry-run", is_flag=True, help="print the space and how long it takes; train nothing")
+def tune(config: Config, **options: Any) -> None:
+    """Tune each strategy by validation F1, with equal numbers of trials; write tuned.yaml."""
+    from cryossl.tuning import command as tuning
+    from cryossl.tuning.plan import Request
+
+    tuning.tune(config, Request(**options))
+
+
+@cli.command("tune-trial", hidden=True)
+@click.argument("file", type=PATH)
+def tune_trial(file: Path) -> None:
+    """Do one trial, as `tune` starts it.
+
+    FILE describes the trial.
+    """
+    from cryossl.tuning.trial import run_trial
+
+    run_trial(file)
+
+
 @cli.command()
 @choice_options
 @option(

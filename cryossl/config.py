@@ -27,13 +27,14 @@ from cryossl.setting import (
     Training,
     Unit,
 )
-from cryossl.strategy_names import meant_strategies
+from cryossl.strategy_names import counted_tries, meant_strategies
 
 BIG = 2**31
 MOST_NETWORKS = 20  # of an ensemble
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareInside = Annotated[float, Field(gt=0, lt=1)]
 Auto = Literal["auto"]
+TUNED_BY = r"^([A-Za-z0-9._-]+ [0-9a-f]{12} seeds [0-9]+-[0-9]+)?$"
 
 
 def _whole(value: object) -> object:
@@ -293,6 +294,12 @@ class SelectionSettings(Section):
     strategy_settings: Result[tuple[str, ...]] = Field(
         (),
         description="settings of one strategy alone as STRATEGY.SETTING=VALUE, separated by commas",
+    )
+    tries: Record[Annotated[tuple[str, ...], AfterValidator(counted_tries)]] = Field(
+        (), description="trials of a tuning as STRATEGY=COUNT; `tune` writes it into tuned.yaml"
+    )
+    tuned_by: Record[str] = Field(
+        "", pattern=TUNED_BY, description="name, digest and seeds of that tuning"
     )
 
 

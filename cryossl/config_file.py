@@ -84,7 +84,7 @@ def _read(path: Path) -> dict[str, Any]:
 
     A relative path `labelled` starts at the file's own folder.
     """
-    document = _parse(path)
+    document = read_document(path, name=f"config file {path}")
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -101,23 +101,24 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _parse(path: Path) -> object:
-    """The document of a YAML file. Raises ConfigError that names the line."""
-    text = read_text(path, name=f"config file {path}", fault=ConfigError, max_bytes=_LARGEST_BYTES)
+def read_document(path: Path, *, name: str) -> object:
+    """The document of a YAML file without aliases and tags.
+
+    Raises ConfigError that calls the file by `name` and gives the line.
+    """
+    text = read_text(path, name=name, fault=ConfigError, max_bytes=_LARGEST_BYTES)
     try:
         # The loader is a SafeLoader without aliases: it builds plain values only.
         return yaml.load(text, Loader=_PlainLoader)  # noqa: S506
     except RecursionError:
-        raise ConfigError(f"config file {path} is nested too deeply") from None
+        raise ConfigError(f"{name} is nested too deeply") from None
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"config file {path}{where}: {error.problem}") from None
+        raise ConfigError(f"{name}{where}: {error.problem}") from None
     except yaml.YAMLError:
-        raise ConfigError(f"config file {path} is not YAML") from None
+        raise ConfigError(f"{name} is not YAML") from None
     except ValueError as error:  # of a date or number that YAML takes for one and Python does not
-        raise ConfigError(
-            f"config file {path} holds a date or number that is none ({error})"
-        ) from None
+        raise ConfigError(f"{name} holds a date or number that is none ({error})") from None
 
 
 def build(values: Mapping[str, Any]) -> Config:

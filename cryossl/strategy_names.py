@@ -102,3 +102,16 @@ def meant_strategies(names: tuple[str, ...]) -> tuple[str, ...]:
             "a strategy is named twice" + (f"; best is {BEST}" if "best" in names else "")
         )
     return meant
+
+
+def counted_tries(entries: tuple[str, ...]) -> tuple[str, ...]:
+    """Entries `STRATEGY=COUNT`, each strategy once, as they are.
+
+    Raises ValueError for another form, an unknown strategy and a count below 1.
+    """
+    pairs = [entry.partition("=") for entry in entries]
+    for entry, (_, _, count) in zip(entries, pairs, strict=True):
+        if re.fullmatch(r"[1-9][0-9]{0,8}", count) is None:
+            raise ValueError(f"{entry!r:.80} is not STRATEGY=COUNT with a count of 1 or more")
+    meant_strategies(tuple(name for name, _, _ in pairs))
+    return entries

@@ -85,6 +85,18 @@ def with_own(config: Config, strategy: str, name: str, text: str) -> Config:
     return config.model_copy(update={"selection": selection})
 
 
+def tuned_seeds(config: Config) -> range:
+    """The seeds of the tuning that made a config; none for one that was not tuned."""
+    found = re.search(r"(\d+)-(\d+)$", config.selection.tuned_by)
+    return range(int(found[1]), int(found[2]) + 1) if found else range(0)
+
+
+def logged_tries(text: str, strategy: str) -> int:
+    """Trials behind a strategy's settings, from the logged value of `tries`; 1 if not tuned."""
+    found = re.search(rf"(?:^|[^a-z_+-]){re.escape(strategy)}=(\d+)", text)
+    return int(found[1]) if found else 1
+
+
 def _parts(entry: str) -> tuple[str, str, str]:
     """Strategy, setting and value of an entry. Raises ConfigError."""
     place, equals, text = entry.partition("=")

@@ -15,6 +15,7 @@ from cryossl.data.splits import chosen_on, share_text
 from cryossl.evaluation.scorings import Views, of_scoring, scored_by
 from cryossl.evaluation.verdict import Measures, mean_of, measures_of, reference_of
 from cryossl.strategy_names import BASELINE, BASELINES, ENSEMBLE, FULL, without_pseudo_labels
+from cryossl.strategy_settings import logged_tries
 
 PARTICLE_F1 = "test/particle_f1"
 """Shown beside the score in the tables, where runs have it."""
@@ -65,6 +66,7 @@ class Arm:
     empty: TrackedModel | None
     baseline: TrackedModel | None
     views: Views = 1
+    tries: int | None = None
 
     def value(self, metric: str) -> float | None:
         """A metric of the final model."""
@@ -200,7 +202,27 @@ def _arm(
         if not without_pseudo_labels(strategy):
             reason = reason or _why_stopped(models, ordered)
     empty = next((_trained(row, *names) for row in ordered if row["state"] == "empty"), None)
-    return Arm(ratio, strategy, seed, state, note, models, final, baseline, reason, empty, baseline)
+    return Arm(
+        ratio,
+        strategy,
+        seed,
+        state,
+        note,
+        models,
+        final,
+        baseline,
+        reason,
+        empty,
+        baseline,
+        tries=_tries(strategy, ordered),
+    )
+
+
+def _tries(strategy: str, rows: Sequence[Mapping[Any, Any]]) -> int | None:
+    """Trials behind the settings of an arm of a tuned run; None of a run that was not tuned."""
+    logged = [row.get("tries") for row in rows]
+    texts = [str(text) for text in logged if not is_absent(text) and str(text)]
+    return logged_tries(texts[-1], strategy) if texts else None
 
 
 def _state(

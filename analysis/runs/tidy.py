@@ -56,6 +56,9 @@ STATES = {
 NOT_SETTINGS = deciding("cell", "machine", "record", "nothing") | {"input.data"}
 SECTIONS = ("input.", "split.", "network.", "training.", "selection.", "loop.", "evaluation.")
 
+NO_MODELS = ("arm", "experiment", "tuning", "trial")
+"""Kinds of runs that stand for no trained model of a table."""
+
 Row = dict[str, Any]
 # The columns that a cell of the grid of experiments shares, and those that an arm shares.
 GROUP = ("data", "settings", "code_digest")
@@ -79,9 +82,7 @@ def tidy(frame: pd.DataFrame) -> pd.DataFrame:
     """
     records = [_plain(record) for record in frame.to_dict("records")]
     arms = [record for record in records if record.get("cryossl.kind") == "arm"]
-    trained = [
-        record for record in records if record.get("cryossl.kind") not in ("arm", "experiment")
-    ]
+    trained = [record for record in records if record.get("cryossl.kind") not in NO_MODELS]
     firsts = _first_of_each_experiment(records)
     rows = [_row(record, firsts) for record in trained]
     _add_arms(rows, arms, firsts)
@@ -185,6 +186,7 @@ def _row(record: Row, firsts: Mapping[str, Row]) -> Row:
         "code_digest": str(record.get("cryossl.code_digest", "")),
         "kept_stages": _truth(record.get("cryossl.kept_stages")) is True,
         "headline_views": number_in(record.get("cryossl.headline_views")),
+        "tries": str(record.get("cryossl.tries", "")),
     }
     row |= {name: record[name] for name in metric_names(record)}
     first, own = firsts.get(row["fingerprint"], {}), _params(record)

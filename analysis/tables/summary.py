@@ -113,6 +113,7 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
         Column("gap_closed", "Gap closed", "%", 0, spare=1),
         Column("verdict", "Verdict"),
         Column("seeds", "Seeds"),
+        Column("tries", "Tries"),
         Column("ratio", "Ratio", "%", 2, hidden=True),
         Column("labelled_count", "Labelled items", "", 0, hidden=True),
         Column("finished_seeds", "Finished seeds", "", 0, hidden=True),
@@ -142,7 +143,8 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
                 ),
                 columns[10].cell(outcomes.get((ratio, strategy)), run_ids=ids),
                 _seeds_cell(columns[11], group, done),
-                *row_of(columns[12:], (ratio, _labelled_count(group), len(done))),
+                columns[12].cell(_tries_text(group)),
+                *row_of(columns[13:], (ratio, _labelled_count(group), len(done))),
             )
         )
     table = Table(
@@ -155,11 +157,31 @@ def by_ratio(arms: Sequence[Arm], verdicts: Sequence[Judged], *, metric: str) ->
             *_zero_notes(arms),
             *_no_gap_notes(arms, metric),
             *kept_notes(arms),
+            *_tuned_notes(arms),
         ),
     )
     # If all labels were tried, the column of the gap stays even if there is no gap to close.
     gap = () if any(arm.strategy == FULL for arm in arms) else ("gap_closed",)
-    return without_empty(table, "particle_f1", *gap)
+    return without_empty(table, "particle_f1", "tries", *gap)
+
+
+def _tries_text(group: Sequence[Arm]) -> str | None:
+    """From how many trials of a tuning the settings of a row were chosen; None if none was tuned.
+
+    An arm of a tuned run that was not tuned itself had one try.
+    """
+    counts = sorted({arm.tries for arm in group if arm.tries is not None})
+    return " to ".join(dict.fromkeys(map(str, (counts[0], counts[-1])))) if counts else None
+
+
+def _tuned_notes(arms: Sequence[Arm]) -> list[str]:
+    """A note on what the column of tries counts, if there is one."""
+    if all(arm.tries is None for arm in arms):
+        return []
+    return [
+        "tries: trials of a tuning that the settings were chosen from, by validation F1 on other "
+        "seeds"
+    ]
 
 
 def _zero_notes(arms: Sequence[Arm]) -> list[str]:

@@ -239,6 +239,8 @@ def _track(
         "cryossl.code_digest": code.name,
         "cryossl.headline_views": str(config.evaluation.headline_views),
     }
+    if config.selection.tries:  # a tag, because a finished run takes the count of a longer tuning
+        tags["cryossl.tries"] = ",".join(config.selection.tries)
     name = f"{config.run.name} {config.split.ratio:g}% s{config.split.seed}"
     nothing = deciding("nothing")
     flat = {name: value for name, value in config.flat().items() if name not in nothing}

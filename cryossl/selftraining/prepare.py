@@ -19,7 +19,7 @@ from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.strategy_names import BASELINES, CONTROLS, ENSEMBLE
-from cryossl.strategy_settings import config_of_strategy
+from cryossl.strategy_settings import config_of_strategy, tuned_seeds
 from cryossl.system.digest import digest
 from cryossl.system.user_files import MAX_LIST_BYTES, read_text
 from cryossl.tracking.run import TrackedRun
@@ -195,6 +195,12 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
 def check(config: Config, split: Split, *, tile_px: int) -> None:
     """Refuse now what would fail, or could say nothing, after hours. Raises ConfigError."""
     _require_pool(config, split)
+    if config.split.seed in tuned_seeds(config):
+        raise ConfigError(
+            f"seed {config.split.seed} was used to tune these settings "
+            f"({config.selection.tuned_by}): its scores would be too high",
+            cure="choose other seeds with --seed",
+        )
     if config.evaluation.headline_views == EIGHT and not config.evaluation.eight_views:
         raise ConfigError(
             "headline_views=8 needs scores by eight views, and eight_views is false",

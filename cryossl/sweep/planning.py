@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,18 +19,20 @@ from cryossl.network.speed import choose_threads, measure_speed
 from cryossl.progress.console import ProgressConsole
 from cryossl.progress.eta import duration_text
 from cryossl.progress.events import OnProgress
+from cryossl.progress.narrator import Narrator
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.estimates import strategy_seconds, training_bytes
 from cryossl.selftraining.preflight import require_fit_machine
 from cryossl.selftraining.records.result_files import made_from
 from cryossl.selftraining.stage_code import StageCode, stage_code
-from cryossl.sweep.executors import Executor
+from cryossl.sweep.executors import Executor, LocalExecutor
 from cryossl.sweep.grid import Cell, threads_each
 from cryossl.sweep.scheduler import PlannedCell
 from cryossl.sweep.slurm import SlurmExecutor
 from cryossl.sweep.state import STATE_FILE, SweepState
 from cryossl.sweep.variations import arm_identity
 from cryossl.system.digest import digest
+from cryossl.system.gpus import environment_of, present_gpus, shared, visible_gpus
 from cryossl.tracking.address import experiment_choice, store_name, store_uri
 
 # A training step costs a forward pass, and a backward pass for inputs and for weights.
@@ -139,7 +142,12 @@ def _refuse_twins(drawn: Sequence[PreparedCell]) -> None:
 
 
 def choose_place(
-    config: Config, store_plan: StorePlan, executor: Executor, state: SweepState, *, jobs: int
+    config: Config,
+    store_plan: StorePlan,
+    executor: Executor,
+    *,
+    jobs: int,
+    threads_before: int | None,
 ) -> Place:
     """Choose the device and the number of threads of every cell, as set or as chosen before.
 
@@ -148,14 +156,14 @@ def choose_place(
     """
     training = config.training
     if isinstance(executor, SlurmExecutor):
-        threads = training.threads or state.threads or executor.cpus
+        threads = training.threads or threads_before or executor.cpus
         return Place(training.device, threads)
     device = devices.resolve(training.device)
     devices.resolve_precision(training.precision, device)  # refused once, and not by every cell
     threads = (
         training.threads
         or devices.openmp_threads()
-        or state.threads
+        or threads_before
         or choose_threads(
             config,
             tile_px=store_plan.tile_px,
@@ -165,6 +173,26 @@ def choose_place(
         )
     )
     return Place(device.type, threads)
+
+
+def share_gpus(
+    place: Place, prepared: PreparedCells, executor: Executor, narrator: Narrator, *, jobs: int
+) -> int:
+    """Give each of the parts at a time a GPU of this machine; return how many there is room for."""
+    if not isinstance(executor, LocalExecutor) or place.device != "cuda":
+        return jobs
+    gpus = visible_gpus(os.environ, present_gpus())
+    needed = prepared.bytes_of_a_gpu()
+    places = shared(gpus, count=jobs, bytes_each=needed)
+    if not places:
+        return jobs
+    executor.spread([environment_of(gpu, os.environ) for gpu in places])
+    if len(places) < jobs:
+        narrator.say(
+            f"⚠ a cell needs about {needed / 2**30:.1f} GiB of a GPU: {len(places)} at a time "
+            f"on {len(gpus)} GPUs, and not {jobs}"
+        )
+    return len(places)
 
 
 def plan_cells(
@@ -226,7 +254,7 @@ def print_cells(config: Config, grid: Sequence[Cell], executor: Executor, *, job
     with ProgressConsole(sys.stderr) as console:
         prepared = prepare_cells(grid, console, on_note=click.echo)
         store_plan = prepared.cells[0].store_plan
-        place = choose_place(config, store_plan, executor, state, jobs=jobs)
+        place = choose_place(config, store_plan, executor, jobs=jobs, threads_before=state.threads)
         # The keys need the store, which takes long to decode. Without a finished cell there is no
         # key to compare with.
         planned = plan_cells(config, place, prepared, console) if len(state) else []

@@ -23,19 +23,18 @@ from cryossl.selftraining.records.result_files import gather, read_outcome
 from cryossl.sweep.executors import Executor, LocalExecutor
 from cryossl.sweep.grid import Axes, Cell, cells, exit_code
 from cryossl.sweep.planning import (
-    Place,
     PreparedCells,
     choose_place,
     plan_cells,
     prepare_cells,
     print_cells,
+    share_gpus,
 )
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.sweep.slurm import SlurmExecutor, slurm_options
 from cryossl.sweep.state import STATE_FILE, SweepState
 from cryossl.sweep.variations import Variation, variants, variations
 from cryossl.system.folder_lock import one_at_a_time
-from cryossl.system.gpus import environment_of, present_gpus, shared, visible_gpus
 from cryossl.system.stages import Stages
 from cryossl.tracking.tracker import Tracker, lacking_text, link_text
 
@@ -112,9 +111,9 @@ def _run_cells(
         state = SweepState(folder / STATE_FILE)
         prepared = prepare_cells(grid, narrator, on_note=narrator.say)
         store_plan = prepared.cells[0].store_plan
-        place = choose_place(config, store_plan, executor, state, jobs=jobs)
+        place = choose_place(config, store_plan, executor, jobs=jobs, threads_before=state.threads)
         state.keep_threads(place.threads)
-        jobs = _share_gpus(place, prepared, executor, narrator, jobs=jobs)
+        jobs = share_gpus(place, prepared, executor, narrator, jobs=jobs)
         planned = plan_cells(config, place, prepared, narrator)
         todo = [each for each in planned if state.fingerprint(each.key) is None]
         narrator.say(
@@ -161,32 +160,8 @@ def _remove_maps(config: Config, prepared: PreparedCells) -> None:
         for each in prepared.cells
     }
     stages = Stages(config.run.stages, code=prepared.code.present, kept=prepared.code.kept)
-    stages.discard_fitting("predict", lambda inputs: tuple(inputs.get("pool", ())) in pools)
-
-
-def _share_gpus(
-    place: Place,
-    prepared: PreparedCells,
-    executor: Executor,
-    narrator: Narrator,
-    *,
-    jobs: int,
-) -> int:
-    """Give each of the cells at a time a GPU of this machine; return how many there is room for."""
-    if not isinstance(executor, LocalExecutor) or place.device != "cuda":
-        return jobs
-    gpus = visible_gpus(os.environ, present_gpus())
-    needed = prepared.bytes_of_a_gpu()
-    places = shared(gpus, count=jobs, bytes_each=needed)
-    if not places:
-        return jobs
-    executor.spread([environment_of(gpu, os.environ) for gpu in places])
-    if len(places) < jobs:
-        narrator.say(
-            f"⚠ a cell needs about {needed / 2**30:.1f} GiB of a GPU: {len(places)} at a time "
-            f"on {len(gpus)} GPUs, and not {jobs}"
-        )
-    return len(places)
+    for key in stages.keys("predict", lambda inputs: tuple(inputs.get("pool", ())) in pools):
+        stages.discard("predict", key)
 
 
 def _record_finished(

@@ -26,6 +26,10 @@ from cryossl.system.files import file_sha256, filled_aside, write_durably
 MANIFEST = "stage.json"
 
 
+class AbandonedError(Exception):
+    """Raised by a computation that nobody will continue: what it has left is removed."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A finished stage: its key, its folder, and whether it was finished before."""
@@ -133,12 +137,10 @@ class Stages:
             if path.suffix == ".partial" or fits(_inputs(path, usable))
         )
 
-    def discard_fitting(self, kind: str, fits: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Discard a kind's finished stages of usable code whose inputs fit."""
+    def keys(self, kind: str, fits: Callable[[Mapping[str, Any]], bool]) -> list[str]:
+        """The keys of a kind's finished stages of usable code whose inputs fit."""
         usable = {code.get(kind) for code in (self.code, *self.kept)}
-        for path in (self._root / kind).glob("*/"):
-            if fits(_inputs(path, usable)):
-                self.discard(kind, path.name)
+        return [path.name for path in (self._root / kind).glob("*/") if fits(_inputs(path, usable))]
 
     def discard(self, kind: str, key: str) -> None:
         """Remove a stage, finished or not, if it exists and no other process makes or holds it.
@@ -161,7 +163,11 @@ def _partial(folder: Path) -> Path:
 
 def _make(folder: Path, record: Mapping[str, Any], compute: Callable[[Path], None]) -> None:
     with filled_aside(folder, partial=_partial(folder), resume=True) as partial:
-        compute(partial)
+        try:
+            compute(partial)
+        except AbandonedError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         _seal(partial, record)
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
 

@@ -7,7 +7,13 @@ import pytest
 from cryossl.config import Config
 from cryossl.config_file import build
 from cryossl.errors import ConfigError
-from cryossl.strategy_settings import config_of_strategy, logged_settings, own_names
+from cryossl.strategy_settings import (
+    config_of_strategy,
+    logged_settings,
+    logged_tries,
+    own_names,
+    tuned_seeds,
+)
 
 
 def test_a_strategy_has_its_own_settings_and_the_others_do_not():
@@ -90,3 +96,44 @@ def test_only_what_a_student_decides_can_be_its_own():
     names = own_names()
     assert {"particle_threshold", "student_epochs", "patience", "loss"} <= set(names)
     assert not {"model", "precision", "device", "strategies", "encoder", "seed"} & set(names)
+
+
+def test_a_tuned_config_names_the_seeds_of_its_tuning():
+    tuned = build({"tuned_by": "study-1.a 0123456789ab seeds 1000-1002"})
+    assert list(tuned_seeds(tuned)) == [1000, 1001, 1002]
+    assert list(tuned_seeds(build({}))) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "a 0123456789ab seeds 5", "a 0123 seeds 1-2", "a b c seeds 1-2"]
+)
+def test_tuned_by_has_one_form(text):
+    with pytest.raises(ConfigError, match=r"tuned_by: .* is not allowed"):
+        build({"tuned_by": text})
+
+
+def test_tries_are_counted_by_strategy():
+    config = build({"tries": "naive=20,class_balanced-quota=7"})
+    text = ",".join(config.selection.tries)
+    assert logged_tries(text, "naive") == 20
+    assert logged_tries(text, "class_balanced-quota") == 7
+    assert logged_tries(text, "class_balanced") == 1
+    assert logged_tries(text, "quota") == 1
+    assert logged_tries("", "naive") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("naive", "not STRATEGY=COUNT"),
+        ("naive=0", "not STRATEGY=COUNT"),
+        ("naive=-1", "not STRATEGY=COUNT"),
+        ("naive=many", "not STRATEGY=COUNT"),
+        ("naiv=3", "unknown strategy 'naiv'"),
+        ("naive=3,naive=4", "a strategy is named twice"),
+        ("naive=3,best=4", "a strategy is named twice"),
+    ],
+)
+def test_other_tries_are_refused(text, said):
+    with pytest.raises(ConfigError, match=said):
+        build({"tries": text})

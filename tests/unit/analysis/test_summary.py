@@ -81,3 +81,38 @@ def test_models_that_other_code_had_trained_are_counted_in_a_note() -> None:
     assert list(compare(frame(*first, *kept)).by_ratio.notes) == [
         "at 5% 2 of 4 models were trained by other code and reused (keep_stages)"
     ]
+
+
+def tries_of(*seeds: list[dict[str, Any]]) -> dict[str, str]:
+    table = compare(frame(*(one for each in seeds for one in each))).by_ratio
+    return {row["strategy"].text: row["tries"].text for row in table.records() if "tries" in row}
+
+
+def test_the_tries_of_tuned_arms_are_counted_and_others_have_one() -> None:
+    tuned = [
+        one | {"cryossl.tries": "naive=20,soft=40"}
+        for one in runs(0, baseline=0.60, student=0.62, ceiling=0.7)
+    ]
+    assert tries_of(tuned) == {"supervised": "1", "naive": "20", "full": "1"}
+    (note,) = [one for one in compare(frame(*tuned)).by_ratio.notes if one.startswith("tries: ")]
+    assert "on other seeds" in note
+
+
+def test_tables_of_runs_that_were_not_tuned_have_no_column_of_tries() -> None:
+    plain = runs(0, baseline=0.60, student=0.62, ceiling=0.7)
+    empty = [one | {"cryossl.tries": ""} for one in plain]
+    for found in (plain, empty):
+        table = compare(frame(*found)).by_ratio
+        assert "tries" not in {column.name for column in table.columns}
+        assert not [note for note in table.notes if "tries" in note]
+
+
+def test_seeds_with_other_tries_are_shown_as_a_range() -> None:
+    first, second = (
+        [
+            one | {"cryossl.tries": f"naive={count}"}
+            for one in runs(seed, baseline=0.60, student=0.62, ceiling=None)
+        ]
+        for seed, count in ((0, 20), (1, 40))
+    )
+    assert tries_of(first, second)["naive"] == "20 to 40"

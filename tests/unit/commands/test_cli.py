@@ -27,7 +27,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 ENTRY_POINTS: dict[str, Any] = yaml.safe_load((PROJECT / "MLproject").read_text(encoding="utf-8"))[
     "entry_points"
 ]
-OF_EXPERIMENTS = ("main", "baseline", "sweep")
+OF_EXPERIMENTS = ("main", "baseline", "sweep", "tune")
 HEAVY = ("torch", "mlflow", "pandas", "numpy", "scipy", "matplotlib")
 
 
@@ -63,7 +63,7 @@ def command_of(entry: str) -> tuple[str, list[str]]:
 # --- settings, options, MLproject
 
 
-@pytest.mark.parametrize("command", ["run", "baseline", "sweep", "doctor"])
+@pytest.mark.parametrize("command", ["run", "baseline", "sweep", "tune", "doctor"])
 def test_every_setting_is_an_option_with_its_meaning_and_default(command):
     given = options(commands()[command])
     for name, (_, field) in fields().items():
@@ -89,6 +89,11 @@ def test_every_parameter_of_mlproject_is_a_setting_with_the_same_default(entry):
             assert (
                 parameters.pop(name)["default"] == options(commands()["sweep"])[f"--{name}"].default
             )
+    if entry == "tune":
+        assert parameters.pop("space")["default"] == ""
+        for name in ("trials", "seeds", "tuning_seed", "jobs"):
+            flag = options(commands()["tune"])[f"--{name.replace('_', '-')}"]
+            assert parameters.pop(name)["default"] == flag.default
     for name, parameter in parameters.items():
         _, field = fields()[name]
         assert build({name: str(parameter["default"])}) == build({})
@@ -111,7 +116,7 @@ def test_an_entry_point_calls_a_command_with_each_of_its_parameters_once(entry):
 
 
 def test_the_entry_points_that_were_promised_are_there():
-    assert set(ENTRY_POINTS) >= {"main", "baseline", "sweep", "compare", "report", "data"}
+    assert set(ENTRY_POINTS) >= {"main", "baseline", "sweep", "tune", "compare", "report", "data"}
 
 
 def test_an_option_may_be_written_as_mlflow_writes_it():

@@ -15,7 +15,7 @@ import pytest
 
 from cryossl.errors import StorageError
 from cryossl.system.digest import digest
-from cryossl.system.stages import MANIFEST, Stages
+from cryossl.system.stages import MANIFEST, AbandonedError, Stages
 
 
 def write(name: str, content: str):
@@ -200,3 +200,24 @@ def test_the_size_of_stages_counts_those_that_fit_and_all_unfinished_ones(tmp_pa
     (tmp_path / "predict" / "k.partial").mkdir()
     (tmp_path / "predict" / "k.partial" / "maps").write_text("x" * 5000)
     assert 5000 <= stages.size_bytes("predict", lambda _: False) < 5100
+
+
+@pytest.mark.parametrize(("fault", "kept"), [(AbandonedError, []), (KeyboardInterrupt, ["half"])])
+def test_what_an_abandoned_computation_left_is_removed_and_that_of_another_kept(
+    tmp_path, fault, kept
+):
+    def half(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        raise fault
+
+    with pytest.raises(fault):
+        Stages(tmp_path).once("train", {"seed": 1}, half)
+    assert [path.name for path in tmp_path.glob("train/*.partial/*")] == kept
+
+
+def test_the_stages_of_some_inputs_are_found(tmp_path):
+    stages = Stages(tmp_path, code={"predict": "a"})
+    made = stages.once("predict", {"train": "t", "weights": "last"}, write("p", "x"))
+    stages.once("predict", {"train": "u", "weights": "last"}, write("p", "x"))
+    assert stages.keys("predict", lambda inputs: inputs.get("train") == "t") == [made.key]
+    assert Stages(tmp_path, code={"predict": "b"}).keys("predict", bool) == []
