@@ -131,7 +131,12 @@ def test_every_setting_of_a_strategy_can_be_tuned_but_those_with_a_reason():
     for name in own_names():
         field = fields()[name][1]
         default = present_values(CONFIG, "naive")[name]
-        other = {"loss": "focal", "uncertain_pixels": "background", "target_scope": "per_source"}
+        other = {
+            "loss": "focal",
+            "uncertain_pixels": "background",
+            "target_scope": "per_source",
+            "augment": "any",
+        }
         more = other.get(name) or (0.75 if field.annotation is not int else field.default + 1)
         text = yaml.safe_dump({name: [yaml.safe_load(default), more]})
         if name in FIXED:
