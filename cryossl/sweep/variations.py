@@ -15,8 +15,8 @@ from cryossl.config_file import build
 from cryossl.errors import ConfigError, nearest
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.setting import value_text
-from cryossl.strategy_names import BASELINE, BASELINES, meant_strategies, without_pseudo_labels
-from cryossl.strategy_settings import config_of_strategy, with_own
+from cryossl.strategy_names import BASELINE, BASELINES, without_pseudo_labels
+from cryossl.strategy_settings import called_setting, config_of_strategy, require_own, with_own
 from cryossl.system.digest import digest
 
 _OPTIONS = {"ratio": "--ratios", "seed": "--seeds", "strategies": "--strategies"}
@@ -93,17 +93,15 @@ def variations(texts: Sequence[str], config: Config) -> list[Variation]:
     found: list[Variation] = []
     for text in texts:
         place, equals, values = text.partition("=")
-        strategy, _, name = place.strip().rpartition(".")
-        name = name.replace("-", "_")
-        if not equals or not name or not values.strip(" ,"):
+        if not equals or not place.strip() or not values.strip(" ,"):
             raise ConfigError(
                 f"--vary {text!r:.200} is not SETTING=VALUES",
                 cure="e.g. --vary particle_threshold=0.5,0.6,0.7",
             )
-        if strategy in {section for section, _ in fields().values()}:
-            strategy = ""  # `selection.particle_threshold`, as runs log it
+        strategy, name = called_setting(place, option="--vary")
         if strategy:
-            strategy = _running(strategy, config)
+            _require_running(strategy, config)
+            require_own(strategy, name, option="--vary")
         else:
             _require_variable(name)
         one = _normal(Variation(strategy, name, tuple(values.split(","))), config)
@@ -232,18 +230,13 @@ def _normal(one: Variation, config: Config) -> Variation:
     return Variation(one.strategy, one.name, tuple(found))
 
 
-def _running(strategy: str, config: Config) -> str:
-    """The name of a strategy of the sweep. Raises ConfigError for one that does not run."""
-    try:
-        (meant,) = meant_strategies((strategy,))
-    except ValueError as error:
-        raise ConfigError(f"--vary: {error}") from None
-    if meant not in config.selection.strategies:
+def _require_running(strategy: str, config: Config) -> None:
+    """Raise ConfigError for a strategy that is not among those of the sweep."""
+    if strategy not in config.selection.strategies:
         raise ConfigError(
-            f"--vary: {meant} is not among the strategies of this sweep",
+            f"--vary: {strategy} is not among the strategies of this sweep",
             cure=f"--strategies names them: {', '.join(config.selection.strategies)}",
         )
-    return meant
 
 
 def _require_variable(name: str) -> None:

@@ -45,6 +45,13 @@ def test_a_setting_of_one_strategy_varies_beside_the_baselines_alone():
         assert variant.title == f"class_balanced.particle_threshold={value}"
 
 
+def test_dashes_and_best_name_a_strategy_too():
+    (_, first, _) = made(BOTH, "class-balanced.particle-threshold=0.5,0.7")
+    assert first.title == "class_balanced.particle_threshold=0.5"
+    (_, first, _) = made(BOTH, "best.naive_threshold=0.6,0.8")
+    assert first.title == "naive.naive_threshold=0.6"
+
+
 def test_a_setting_of_the_training_varies_for_all():
     found = made(BOTH, "training.learning_rate=0.001,3e-3")
     assert [one.config.training.learning_rate for one in found] == [0.001, 0.003]
@@ -97,7 +104,12 @@ def test_folders_of_different_variants_differ():
         (["audit=true,false"], "does not decide a number"),
         (["strategy_settings=soft.loss=focal"], "name the strategy"),
         (["soft.loss=weighted,focal"], "not among the strategies"),
-        (["sofd.loss=weighted"], "unknown strategy"),
+        (["sofd.loss=weighted"], "did you mean soft"),
+        (["network.particle_threshold=0.5,0.6"], "section selection, not of network"),
+        ([".particle_threshold=0.5,0.6"], "names no setting"),
+        (["supervised.learning_rate=0.1,0.2"], "leave `supervised.` out"),
+        (["class_balanced.nothing_like_it=1,2"], "--vary: class_balanced has no"),
+        (["x" * 5000 + ".loss=weighted,focal"], "unknown strategy"),
         (["class_balanced.encoder=resnet18"], "all arms share it"),
         (["naive_threshold=0.7,0.8"], "the same for class_balanced"),
         (["loss=weighted,focal"], "the same for class_balanced"),
@@ -109,6 +121,7 @@ def test_what_cannot_vary_is_refused_in_one_line(texts, said):
         made(BALANCED, *texts)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_setting_does_not_vary_in_cells_that_it_does_not_change():
