@@ -125,6 +125,27 @@ def own_settings(config: Config, strategy: str) -> dict[str, str]:
     return {name: text for owner, name, text in parts if owner == strategy}
 
 
+def refuse_unused(config: Config) -> None:
+    """Raise ConfigError for settings of a strategy that does not run."""
+    for owner, name, _ in map(_parts, config.selection.strategy_settings):
+        if owner not in config.selection.strategies:
+            raise ConfigError(
+                f"{_OPTION} sets {owner}.{name}, and {owner} is not among the strategies",
+                cure=f"leave it out, or add {owner} to --strategies",
+            )
+
+
+def with_strategies(config: Config, strategies: tuple[str, ...]) -> Config:
+    """The config with these strategies alone, and of strategy_settings those of these."""
+    entries = tuple(
+        entry for entry in config.selection.strategy_settings if _parts(entry)[0] in strategies
+    )
+    selection = config.selection.model_copy(
+        update={"strategies": strategies, "strategy_settings": entries}
+    )
+    return config.model_copy(update={"selection": selection})
+
+
 def logged_settings(text: str) -> dict[str, str]:
     """`STRATEGY.SETTING` -> value as text, from the logged value of `strategy_settings`."""
     return dict(_LOGGED.findall(text))

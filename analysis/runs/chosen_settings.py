@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,14 +68,18 @@ class ChosenSetting:
         text = own.get(self.name, row.get(self.param))
         return None if is_absent(text) else logged_value(self.setting, str(text))
 
-    def typed(self, text: str) -> Value:
-        """The value that a user's text spells. Raises ConfigError for one that is not allowed."""
+    def typed(self, text: str, *, option: str) -> Value:
+        """The value that a user's text spells. Raises ConfigError for one that is not allowed.
+
+        `option`: that it was typed for, for the message.
+        """
         try:
             return _value(self.setting, text)
         except ValidationError:
             field = fields()[self.setting][1]
             raise ConfigError(
-                f"{self.name}: {text!r:.200} is not allowed, it may be {allowed_text(field)}"
+                f"{option}: {self.name}: {text!r:.200} is not allowed, it may be "
+                f"{allowed_text(field)}"
             ) from None
 
     def order(self, value: Value) -> tuple[int, float, str]:
@@ -141,7 +144,7 @@ def _value(setting: str, text: str) -> Value:
     section, field = fields()[setting]
     given: object = text.strip()
     if isinstance(field.default, tuple):
-        parts = re.split(r",", text.strip().strip("[]()"))
+        parts = () if given == "none" else str(given).strip("[]()").split(",")
         given = tuple(part for one in parts if (part := one.strip().strip("'\"")))
     elif field.default is None and given in ("", "None", "none"):
         given = None

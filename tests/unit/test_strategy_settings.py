@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from cryossl.config import Config
+from cryossl.config import Config, fields
 from cryossl.config_file import build
 from cryossl.errors import ConfigError
-from cryossl.strategy_settings import config_of_strategy, logged_settings, own_names
+from cryossl.setting import allowed_text
+from cryossl.strategy_settings import (
+    config_of_strategy,
+    logged_settings,
+    own_names,
+    refuse_unused,
+    with_strategies,
+)
 
 
 def test_a_strategy_has_its_own_settings_and_the_others_do_not():
@@ -80,6 +87,26 @@ def test_a_long_name_is_cut_in_the_message():
         build({"strategy_settings": f"{'x' * 5000}.loss=focal"})
     assert "unknown strategy" in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+def test_settings_of_a_strategy_that_does_not_run_are_refused():
+    config = build({"strategies": "naive", "strategy_settings": "soft.loss=focal"})
+    with pytest.raises(ConfigError, match=r"sets soft\.loss, and soft is not among"):
+        refuse_unused(config)
+    refuse_unused(build({"strategies": "naive,soft", "strategy_settings": "soft.loss=focal"}))
+
+
+def test_with_fewer_strategies_only_their_settings_stay():
+    entries = "soft.loss=focal,naive.naive_threshold=0.8"
+    config = with_strategies(build({"strategy_settings": entries}), ("soft",))
+    assert config.selection.strategies == ("soft",)
+    assert config.selection.strategy_settings == ("soft.loss=focal",)
+
+
+def test_a_mapping_in_a_config_file_is_refused_with_the_form():
+    with pytest.raises(ConfigError, match=r"may be `STRATEGY\.SETTING=VALUE`, separated by comm"):
+        build({"strategy_settings": {"soft": {"loss": "focal"}}})
+    assert allowed_text(fields()["strategies"][1]) == "names, separated by commas"
 
 
 def test_a_control_has_settings_of_its_training_alone():

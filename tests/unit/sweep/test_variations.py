@@ -104,6 +104,13 @@ def test_folders_of_different_variants_differ():
         (["audit=true,false"], "does not decide a number"),
         (["strategy_settings=soft.loss=focal"], "name the strategy"),
         (["soft.loss=weighted,focal"], "not among the strategies"),
+        (
+            [
+                f"{name}=" + ",".join(f"{n}e-5" for n in range(1, 500))
+                for name in ("learning_rate", "weight_decay")
+            ],
+            "249,001 cells or more",
+        ),
         (["sofd.loss=weighted"], "did you mean soft"),
         (["network.particle_threshold=0.5,0.6"], "section selection, not of network"),
         ([".particle_threshold=0.5,0.6"], "names no setting"),
@@ -154,6 +161,29 @@ def test_a_value_that_changes_one_of_several_strategies_is_no_repetition():
 def test_arms_are_the_same_where_nothing_that_decides_them_differs(strategy, values, same):
     one, other = (arm_identity(build(each), strategy) for each in ({}, values))
     assert (one == other) == same
+
+
+def test_a_sweep_of_too_many_cells_is_refused_at_once():
+    found = made(BALANCED, "particle_threshold=0.5,0.6")
+    assert len(cells(BALANCED, ratios="5,10", seeds=1000, variants=found)) == 4000
+    rates = made(BALANCED, "learning_rate=" + ",".join(f"{n}e-5" for n in range(1, 7)))
+    with pytest.raises(ConfigError, match="12,000 cells or more, 10,000 at most"):
+        cells(BALANCED, ratios="5,10", seeds=1000, variants=rates)
+
+
+def test_a_setting_of_a_strategy_that_does_not_run_is_refused():
+    config = build({"strategies": "naive", "strategy_settings": "soft.loss=focal"})
+    with pytest.raises(ConfigError, match="soft is not among the strategies"):
+        made(config)
+
+
+def test_cells_without_a_strategy_do_not_have_its_settings():
+    config = build(
+        {"strategies": "naive,soft", "strategy_settings": "soft.loss=focal,naive.patience=3"}
+    )
+    (naive, first, _) = made(config, "soft.student_epochs=2,3")
+    assert naive.config.selection.strategy_settings == ("naive.patience=3",)
+    assert first.config.selection.strategy_settings == ("soft.loss=focal", "soft.student_epochs=2")
 
 
 def test_the_first_variant_of_all_seeds_comes_first_then_the_others_seed_by_seed():
