@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tracked_frames import frame
-from varied_frames import own, swept
+from varied_frames import cell, own, swept
 
 from analysis.runs.chosen_settings import ChosenSetting, chosen_setting, shown_value
 from analysis.runs.conditions import NAMES, conditions_of, restricted

@@ -247,6 +247,8 @@ def test_the_listed_micrographs_are_found_without_their_suffix(folder, listed):
 
 def test_a_strategys_own_batch_of_one_value_is_refused_as_that_of_the_run(folder):
     entries = "naive.batch_size=1"
-    config, split = prepared(folder, strategies="naive", strategy_settings=entries, tile_px=32)
+    config, split = prepared(
+        folder, strategies="naive", strategy_settings=entries, encoder_depth=5, decoder_width=4
+    )
     with pytest.raises(ConfigError, match="a single value to normalise by"):
         preparation.check(config, split, tile_px=32)
