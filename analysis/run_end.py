@@ -22,6 +22,7 @@ from cryossl.errors import (
 )
 from cryossl.progress.terminal import columns, echo
 from cryossl.redaction import redacted
+from cryossl.strategy_names import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,6 +123,11 @@ def conclude_sweep(config: Config, fingerprints: Collection[str], by: Sequence[s
     named = {**where, "--by": tuple(by)}
     drawn = f"`{command_line('report', named)}` draws it, " if len(by) <= MOST_DRAWN else ""
     echo(f"\nNext: {drawn}`{command_line('compare', named)}` prints the table again")
+    owners = {place.rpartition(".")[0] for place in by} - {""}
+    beside = [name for name in config.selection.strategies if name not in {*owners, *BASELINES}]
+    if owners and beside:
+        apart = {**where, "--where": f"strategies={','.join(beside)}"}
+        echo(f"`{command_line('compare', apart)}` shows what ran in cells without these settings")
 
 
 def _print_sensitivity(config: Config, fingerprints: Collection[str], by: Sequence[str]) -> None:

@@ -291,9 +291,10 @@ class SelectionSettings(Section):
         description="loss of the strategies beyond the note; noisy_student and the note's have "
         "cross-entropy and Dice",
     )
-    strategy_settings: Result[tuple[str, ...]] = Field(
+    strategy_settings: Result[Annotated[tuple[str, ...], Unit("STRATEGY.SETTING=VALUE")]] = Field(
         (),
-        description="settings of one strategy alone as STRATEGY.SETTING=VALUE, separated by commas",
+        description="settings of one strategy alone, in place of those of the run, e.g. "
+        "class_balanced.particle_threshold=0.5; not of the baseline",
     )
     tries: Record[Annotated[tuple[str, ...], AfterValidator(counted_tries)]] = Field(
         (), description="trials of a tuning as STRATEGY=COUNT; `tune` writes it into tuned.yaml"

@@ -136,6 +136,9 @@ def _is_annotated(annotation: Any) -> bool:
 
 def allowed_text(field: FieldInfo) -> str:
     """The allowed values of a setting, in words; texts to type stand in backquotes."""
+    units = [one.word for one in field.metadata if isinstance(one, Unit)]
+    if isinstance(field.default, tuple) and units:
+        return f"`{units[0]}`, separated by commas"
     return " ".join(filter(None, (_kind(field.annotation), _limits(field.metadata))))
 
 

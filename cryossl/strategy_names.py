@@ -69,14 +69,15 @@ def parse_strategy(name: str) -> tuple[str, frozenset[str]]:
     match = _NAME.match(name)
     if match is None or match[1] not in TAKES:
         raise ValueError(
-            f"unknown strategy {name!r}; known: best (it is {BEST}), {', '.join(map(_form, BASES))}"
+            f"unknown strategy {name!r:.80}; known: best (it is {BEST}), "
+            f"{', '.join(map(_form, BASES))}"
         )
     base, tail = match.groups()
     marked = re.findall(r"[+-][a-z_]+", tail)
     for mark in marked:
         if mark not in TAKES[base]:
             raise ValueError(
-                f"unknown strategy {name!r}: {base} takes "
+                f"unknown strategy {name!r:.80}: {base} takes "
                 f"{', '.join(sorted(TAKES[base])) or 'no addition'}"
             )
     if len(set(marked)) != len(marked):

@@ -10,13 +10,14 @@ import re
 
 from pydantic import ValidationError
 
-from cryossl.config import Config, deciding, fields
+from cryossl.config import Config, deciding, fields, sections
 from cryossl.errors import ConfigError, nearest
 from cryossl.setting import Section, allowed_text, value_text
-from cryossl.strategy_names import BASELINE, CONTROLS, meant_strategies
+from cryossl.strategy_names import BASELINE, BASES, CONTROLS, meant_strategies
 
 _SHARED = {"strategy_settings", "baseline_epochs", "model", "precision"}
 """Settings of the two sections that every arm shares."""
+_OPTION = "strategy_settings"
 _LOGGED = re.compile(r"([a-z_+-]+\.[a-z_]+)=([^'\",\]]*)")
 
 
@@ -30,6 +31,74 @@ def own_names() -> list[str]:
         and f"{section}.{name}" in names
         and name not in _SHARED
     ]
+
+
+def called_setting(text: str, *, option: str) -> tuple[str, str]:
+    """Strategy and setting that a text names: `SETTING`, `SECTION.SETTING` or `STRATEGY.SETTING`.
+
+    The strategy is empty where none is named. Dashes may stand for underscores, and `best` for what
+    it is. The setting need not exist.
+
+    Args:
+        text: as typed.
+        option: that it was typed for, for the messages.
+
+    Raises:
+        ConfigError: a part is missing, an unknown strategy, the baseline, or a section without the
+            setting.
+    """
+    owner, dot, name = text.strip().rpartition(".")
+    name = name.replace("-", "_")
+    if not name or (dot and not owner):
+        raise ConfigError(
+            f"{option}: {text!r:.100} names no setting",
+            cure="e.g. particle_threshold, or class_balanced.particle_threshold for one strategy",
+        )
+    if owner not in sections():
+        return (_called_strategy(owner, text, option=option) if owner else ""), name
+    if name in fields() and fields()[name][0] != owner:
+        raise ConfigError(
+            f"{option}: {name} is a setting of the section {fields()[name][0]}, not of {owner}"
+        )
+    return "", name
+
+
+def _called_strategy(owner: str, text: str, *, option: str) -> str:
+    if owner == BASELINE:
+        raise ConfigError(
+            f"{option}: {text!r:.100}: the baseline has the settings of the run",
+            cure=f"leave `{BASELINE}.` out",
+        )
+    for name in (owner, owner.replace("-", "_")):
+        try:
+            (strategy,) = meant_strategies((name,))
+        except ValueError:
+            continue
+        return strategy
+    raise ConfigError(
+        f"{option}: {text!r:.100}: unknown strategy {owner!r:.80}",
+        cure=f"{nearest(owner, BASES)}known: {', '.join(BASES)}",
+    )
+
+
+def require_own(strategy: str, name: str, *, option: str) -> None:
+    """Raise ConfigError unless a strategy can have this setting for itself.
+
+    `option`: that it was typed for, for the message.
+    """
+    known = [one for one in own_names() if strategy not in CONTROLS or _is_of_training(one)]
+    if name in known:
+        return
+    if name not in fields():
+        reason = "there is no such setting"
+    elif name in own_names():
+        reason = f"{strategy} selects no pseudo-labels"
+    else:
+        reason = "all arms share it"
+    raise ConfigError(
+        f"{option}: {strategy} has no {name!r:.80} of its own: {reason}",
+        cure=f"{nearest(name, known)}it can have: {', '.join(known)}",
+    )
 
 
 def normal_entries(config: Config) -> tuple[str, ...]:
@@ -54,6 +123,27 @@ def own_settings(config: Config, strategy: str) -> dict[str, str]:
     """Setting -> value as text, of those that a strategy has for itself."""
     parts = map(_parts, config.selection.strategy_settings)
     return {name: text for owner, name, text in parts if owner == strategy}
+
+
+def refuse_unused(config: Config) -> None:
+    """Raise ConfigError for settings of a strategy that does not run."""
+    for owner, name, _ in map(_parts, config.selection.strategy_settings):
+        if owner not in config.selection.strategies:
+            raise ConfigError(
+                f"{_OPTION} sets {owner}.{name}, and {owner} is not among the strategies",
+                cure=f"leave it out, or add {owner} to --strategies",
+            )
+
+
+def with_strategies(config: Config, strategies: tuple[str, ...]) -> Config:
+    """The config with these strategies alone, and of strategy_settings those of these."""
+    entries = tuple(
+        entry for entry in config.selection.strategy_settings if _parts(entry)[0] in strategies
+    )
+    selection = config.selection.model_copy(
+        update={"strategies": strategies, "strategy_settings": entries}
+    )
+    return config.model_copy(update={"selection": selection})
 
 
 def logged_settings(text: str) -> dict[str, str]:
@@ -100,29 +190,13 @@ def logged_tries(text: str, strategy: str) -> int:
 def _parts(entry: str) -> tuple[str, str, str]:
     """Strategy, setting and value of an entry. Raises ConfigError."""
     place, equals, text = entry.partition("=")
-    strategy, dot, name = place.strip().rpartition(".")
-    if not equals or not dot:
+    strategy, name = called_setting(place, option=_OPTION) if equals and place.strip() else ("", "")
+    if not strategy:
         raise ConfigError(
-            f"strategy_settings: {entry!r:.200} is not STRATEGY.SETTING=VALUE",
+            f"{_OPTION}: {entry!r:.200} is not STRATEGY.SETTING=VALUE",
             cure="e.g. class_balanced.particle_threshold=0.5",
         )
-    name = name.replace("-", "_")
-    if strategy == BASELINE:
-        raise ConfigError(
-            f"strategy_settings: {entry!r:.200}: the baseline has the settings of the run"
-        )
-    try:
-        (strategy,) = meant_strategies((strategy,))
-    except ValueError as error:
-        raise ConfigError(f"strategy_settings: {error}") from None
-    section = fields()[name][0] if name in fields() else ""
-    if name not in own_names() or (strategy in CONTROLS and section == "selection"):
-        known = [one for one in own_names() if strategy not in CONTROLS or _is_of_training(one)]
-        reason = "all arms share it" if section else "there is no such setting"
-        raise ConfigError(
-            f"strategy_settings: {strategy} has no {name!r:.80} of its own: {reason}",
-            cure=f"{nearest(name, known)}it can have: {', '.join(known)}",
-        )
+    require_own(strategy, name, option=_OPTION)
     return strategy, name, text.strip()
 
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,8 +17,7 @@ from analysis.runs.tidy import is_absent, number_in
 from cryossl.config import deciding, fields, sections
 from cryossl.errors import ConfigError, nearest
 from cryossl.setting import allowed_text, choices_of, value_text
-from cryossl.strategy_names import BASES, parse_strategy
-from cryossl.strategy_settings import logged_settings, own_names
+from cryossl.strategy_settings import called_setting, logged_settings, require_own
 
 Value = str | int | float | bool | tuple[str, ...] | None
 """A value of a setting in its own type; None where the setting has none."""
@@ -70,14 +68,18 @@ class ChosenSetting:
         text = own.get(self.name, row.get(self.param))
         return None if is_absent(text) else logged_value(self.setting, str(text))
 
-    def typed(self, text: str) -> Value:
-        """The value that a user's text spells. Raises ConfigError for one that is not allowed."""
+    def typed(self, text: str, *, option: str) -> Value:
+        """The value that a user's text spells. Raises ConfigError for one that is not allowed.
+
+        `option`: that it was typed for, for the message.
+        """
         try:
             return _value(self.setting, text)
         except ValidationError:
             field = fields()[self.setting][1]
             raise ConfigError(
-                f"{self.name}: {text!r:.200} is not allowed, it may be {allowed_text(field)}"
+                f"{option}: {self.name}: {text!r:.200} is not allowed, it may be "
+                f"{allowed_text(field)}"
             ) from None
 
     def order(self, value: Value) -> tuple[int, float, str]:
@@ -97,43 +99,19 @@ def chosen_setting(typed: str, *, allowed: Collection[str], option: str) -> Chos
         allowed: the field names that may be named.
         option: the option that it was typed for, for the message.
 
-    Raises ConfigError that gives the nearest names.
+    Raises ConfigError that says why it cannot be named, or gives the nearest names.
     """
-    owner, _, name = typed.strip().rpartition(".")
-    name = name.replace("-", "_")
-    known = [*allowed, *sections()]
-    if owner in sections() and name in fields() and fields()[name][0] != owner:
+    strategy, name = called_setting(typed, option=option)
+    if strategy:
+        require_own(strategy, name, option=option)
+    elif name not in allowed:
+        known = name in fields()
+        why = _REASONS[_mark(name)] if known else "there is no such setting"
         raise ConfigError(
-            f"{option}: {name} is a setting of the section {fields()[name][0]}, not of {owner}"
-        )
-    if name not in allowed:
-        why = _REASONS.get(_mark(name), "there is no such setting") if name in fields() else ""
-        raise ConfigError(
-            f"{option}: {typed!r:.100} cannot be named: {why or 'there is no such setting'}",
-            cure=f"{nearest(name, known)}docs/settings.md lists the settings",
-        )
-    if not owner or owner in sections():
-        return ChosenSetting(name)
-    strategy = next(filter(_is_strategy, (owner, owner.replace("-", "_"))), None)
-    if strategy is None:
-        raise ConfigError(
-            f"{option}: {typed!r:.100}: unknown strategy {owner!r:.80}",
-            cure=f"{nearest(owner, BASES)}known: {', '.join(BASES)}",
-        )
-    if name not in own_names():
-        raise ConfigError(
-            f"{option}: {typed!r:.100}: a strategy has no {name} of its own",
-            cure=f"{nearest(name, own_names())}it can have: {', '.join(own_names())}",
+            f"{option}: {typed!r:.100} cannot be named: {why}",
+            cure=f"{'' if known else nearest(name, allowed)}docs/settings.md lists the settings",
         )
     return ChosenSetting(name, strategy)
-
-
-def _is_strategy(name: str) -> bool:
-    try:
-        parse_strategy(name)
-    except ValueError:
-        return False
-    return True
 
 
 _REASONS = {
@@ -166,7 +144,7 @@ def _value(setting: str, text: str) -> Value:
     section, field = fields()[setting]
     given: object = text.strip()
     if isinstance(field.default, tuple):
-        parts = re.split(r",", text.strip().strip("[]()"))
+        parts = () if given == "none" else str(given).strip("[]()").split(",")
         given = tuple(part for one in parts if (part := one.strip().strip("'\"")))
     elif field.default is None and given in ("", "None", "none"):
         given = None

@@ -31,7 +31,7 @@ class Condition:
     values: tuple[Value, ...]
 
     def __str__(self) -> str:
-        return f"{self.setting.name}={' or '.join(map(shown_value, self.values))}"
+        return f"{self.setting.name}={' or '.join(map(shown_value, self.values)):.200}"
 
 
 def conditions_of(typed: Sequence[str]) -> tuple[Condition, ...]:
@@ -56,7 +56,9 @@ def conditions_of(typed: Sequence[str]) -> tuple[Condition, ...]:
 def _values(setting: ChosenSetting, text: str) -> Sequence[Value]:
     """The values of an entry: one, but of strategies as many as are named."""
     if setting.setting != "strategies":
-        return [setting.typed(text)]
+        return [setting.typed(text, option="--where")]
+    if not text.strip(" ,"):
+        raise ConfigError("--where strategies: no strategy is named", cure="e.g. strategies=naive")
     try:
         return meant_strategies(tuple(part.strip() for part in text.split(",") if part.strip()))
     except ValueError as error:

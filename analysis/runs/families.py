@@ -183,9 +183,16 @@ def _members(
     """A member for each combination of values, and which groups are passed over.
 
     Two groups have the same values where one of them names them as a strategy's own. The one with
-    more finished runs is taken, among equals the newest.
+    more finished runs is taken, among equals the newest. Groups without the strategies whose own
+    settings are axes have nothing to show.
     """
-    every = [one for group in family for one in _parts(group, axes) if None not in one.values]
+    owners = {axis.strategy for axis in axes if axis.strategy}
+    every = [
+        one
+        for group in family
+        for one in _parts(group, axes)
+        if None not in one.values and (not owners or one.rows["strategy"].isin(owners).any())
+    ]
     every.sort(key=lambda one: _place(one, axes))
     members, notes = [], []
     for _, same in groupby(every, key=lambda one: _place(one, axes)):

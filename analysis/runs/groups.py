@@ -101,7 +101,7 @@ def difference_text(group: pd.DataFrame, groups: Iterable[pd.DataFrame]) -> str:
         for name in setting_names(group.columns)
         if len({_only(other, name) for other in same}) > 1
     ]
-    return ", ".join([*digests, *(f"{name}={_only(group, name)}" for name in names)])
+    return ", ".join([*digests, *(f"{name}={_only(group, name) or 'none'}" for name in names)])
 
 
 def _only(group: pd.DataFrame, name: str) -> str:

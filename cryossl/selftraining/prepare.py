@@ -19,7 +19,7 @@ from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.stage_code import StageCode
 from cryossl.strategy_names import BASELINES, CONTROLS, ENSEMBLE
-from cryossl.strategy_settings import config_of_strategy, tuned_seeds
+from cryossl.strategy_settings import config_of_strategy, refuse_unused, tuned_seeds
 from cryossl.system.digest import digest
 from cryossl.system.user_files import MAX_LIST_BYTES, read_text
 from cryossl.tracking.run import TrackedRun
@@ -194,6 +194,7 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
 
 def check(config: Config, split: Split, *, tile_px: int) -> None:
     """Refuse now what would fail, or could say nothing, after hours. Raises ConfigError."""
+    refuse_unused(config)
     _require_pool(config, split)
     if config.split.seed in tuned_seeds(config):
         raise ConfigError(
@@ -206,11 +207,12 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
             "headline_views=8 needs scores by eight views, and eight_views is false",
             cure="set eight_views to true, or headline_views to 1",
         )
-    if config.training.batch_size * (tile_px // networks.multiple(config.network)) ** 2 < 2:
-        raise ConfigError(
-            f"one tile of {tile_px} px a step leaves a single value to normalise by",
-            cure="raise --batch-size, --tile-px or --image-px",
-        )
+    for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
+        if own.training.batch_size * (tile_px // networks.multiple(own.network)) ** 2 < 2:
+            raise ConfigError(
+                f"one tile of {tile_px} px a step leaves a single value to normalise by",
+                cure="raise --batch-size, --tile-px or --image-px",
+            )
     for strategy in config.selection.strategies:
         own = config_of_strategy(config, strategy)
         mixed = strategy not in CONTROLS and recipe_for(strategy, own.selection).learning.mixed

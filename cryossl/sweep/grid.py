@@ -9,7 +9,7 @@ from itertools import product
 from cryossl.config import Config
 from cryossl.config_file import build
 from cryossl.errors import ConfigError
-from cryossl.sweep.variations import Variant
+from cryossl.sweep.variations import Variant, refuse_too_many
 from cryossl.system.digest import digest
 
 RATIOS = "5,10"  # what MLproject fills in where no ratios are named
@@ -159,7 +159,8 @@ def cells(
         variants: of the config; none: it alone.
 
     Raises:
-        ConfigError: a ratio or seed is not a number or out of range, or a ratio is named twice.
+        ConfigError: a ratio or seed is not a number or out of range, a ratio is named twice, or
+            there are too many cells.
     """
     chosen = (
         [config.split.ratio]
@@ -173,6 +174,7 @@ def cells(
     first = config.split.seed
     build({"seed": first + seeds - 1})
     one, *others = variants or [Variant(config)]
+    refuse_too_many((1 + len(others)) * seeds * len(chosen))
     places = list(product(range(first, first + seeds), chosen))
     return [
         *(_cell(one, seed, ratio) for seed, ratio in places),

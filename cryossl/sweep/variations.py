@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,19 @@ from cryossl.config_file import build
 from cryossl.errors import ConfigError, nearest
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.setting import value_text
-from cryossl.strategy_names import BASELINE, BASELINES, meant_strategies, without_pseudo_labels
-from cryossl.strategy_settings import config_of_strategy, with_own
+from cryossl.strategy_names import BASELINE, BASELINES, without_pseudo_labels
+from cryossl.strategy_settings import (
+    called_setting,
+    config_of_strategy,
+    refuse_unused,
+    require_own,
+    with_own,
+    with_strategies,
+)
 from cryossl.system.digest import digest
 
+MOST_CELLS = 10_000
+"""Of a sweep: the first cell begins when the splits of all are drawn."""
 _OPTIONS = {"ratio": "--ratios", "seed": "--seeds", "strategies": "--strategies"}
 
 
@@ -93,17 +103,15 @@ def variations(texts: Sequence[str], config: Config) -> list[Variation]:
     found: list[Variation] = []
     for text in texts:
         place, equals, values = text.partition("=")
-        strategy, _, name = place.strip().rpartition(".")
-        name = name.replace("-", "_")
-        if not equals or not name or not values.strip(" ,"):
+        if not equals or not place.strip() or not values.strip(" ,"):
             raise ConfigError(
                 f"--vary {text!r:.200} is not SETTING=VALUES",
                 cure="e.g. --vary particle_threshold=0.5,0.6,0.7",
             )
-        if strategy in {section for section, _ in fields().values()}:
-            strategy = ""  # `selection.particle_threshold`, as runs log it
+        strategy, name = called_setting(place, option="--vary")
         if strategy:
-            strategy = _running(strategy, config)
+            _require_running(strategy, config)
+            require_own(strategy, name, option="--vary")
         else:
             _require_variable(name)
         one = _normal(Variation(strategy, name, tuple(values.split(","))), config)
@@ -121,15 +129,17 @@ def variants(config: Config, found: Sequence[Variation]) -> list[Variant]:
     strategies of a cell does not vary there.
 
     Raises:
-        ConfigError: two combinations that would be the same numbers.
+        ConfigError: two combinations that would be the same numbers, more than MOST_CELLS, or
+            settings of a strategy that does not run.
     """
+    refuse_unused(config)
     owners = list(dict.fromkeys(one.strategy for one in found if one.strategy))
     names = config.selection.strategies
     shared = tuple(name for name in names if name not in owners)
     beside = tuple(name for name in names if name in BASELINES)
-    groups = [(owner, _only(config, (owner, *beside))) for owner in owners]
+    groups = [(owner, with_strategies(config, (owner, *beside))) for owner in owners]
     if not owners or set(shared) - set(BASELINES):
-        groups.insert(0, ("", _only(config, shared)))
+        groups.insert(0, ("", with_strategies(config, shared)))
     made: list[Variant] = []
     used: set[str] = set()
     for owner, base in groups:
@@ -188,13 +198,9 @@ def _only_of_students(name: str) -> bool:
     return name.startswith("loop.") or name == "training.student_epochs"
 
 
-def _only(config: Config, strategies: tuple[str, ...]) -> Config:
-    selection = config.selection.model_copy(update={"strategies": strategies})
-    return config.model_copy(update={"selection": selection})
-
-
 def _combinations(config: Config, found: Sequence[Variation]) -> list[Variant]:
-    """The variants of the product of all values."""
+    """The variants of the product of all values. Raises ConfigError for too many."""
+    refuse_too_many(math.prod(len(one.values) for one in found))
     made = []
     for values in product(*(one.values for one in found)):
         changed = config
@@ -204,6 +210,15 @@ def _combinations(config: Config, found: Sequence[Variation]) -> list[Variant]:
         made.append(Variant(changed, texts))
     _refuse_same(made)
     return made
+
+
+def refuse_too_many(cells: int) -> None:
+    """Raise ConfigError for more cells than a sweep can have."""
+    if cells > MOST_CELLS:
+        raise ConfigError(
+            f"the sweep would have {cells:,} cells or more, {MOST_CELLS:,} at most are allowed",
+            cure="give fewer values, ratios or seeds, or vary fewer settings at once",
+        )
 
 
 def _refuse_same(made: Sequence[Variant]) -> None:
@@ -232,18 +247,13 @@ def _normal(one: Variation, config: Config) -> Variation:
     return Variation(one.strategy, one.name, tuple(found))
 
 
-def _running(strategy: str, config: Config) -> str:
-    """The name of a strategy of the sweep. Raises ConfigError for one that does not run."""
-    try:
-        (meant,) = meant_strategies((strategy,))
-    except ValueError as error:
-        raise ConfigError(f"--vary: {error}") from None
-    if meant not in config.selection.strategies:
+def _require_running(strategy: str, config: Config) -> None:
+    """Raise ConfigError for a strategy that is not among those of the sweep."""
+    if strategy not in config.selection.strategies:
         raise ConfigError(
-            f"--vary: {meant} is not among the strategies of this sweep",
+            f"--vary: {strategy} is not among the strategies of this sweep",
             cure=f"--strategies names them: {', '.join(config.selection.strategies)}",
         )
-    return meant
 
 
 def _require_variable(name: str) -> None:

@@ -52,6 +52,8 @@ def test_at_the_end_come_the_table_by_the_settings_and_the_page_of_mlflow(varied
     assert "class_balanced.background_threshold" in done.out[done.out.index("5 of 5 cells") :]
     by = "--by max_pseudo_per_labelled --by class_balanced.background_threshold"
     assert re.search(rf"`python cli.py report .*{by}` draws it", done.out)
+    assert "fewer or older runs" not in done.out
+    assert re.search("`python cli.py compare .*--where strategies=naive` shows", done.out)
     assert re.search(
         "F1 by the settings that varied: .*viewStateShareKey=cryossl-settings", done.out
     )

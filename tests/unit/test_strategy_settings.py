@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from cryossl.config import Config
+from cryossl.config import Config, fields
 from cryossl.config_file import build
 from cryossl.errors import ConfigError
+from cryossl.setting import allowed_text
 from cryossl.strategy_settings import (
     config_of_strategy,
     logged_settings,
     logged_tries,
     own_names,
+    refuse_unused,
     tuned_seeds,
+    with_strategies,
 )
 
 
@@ -35,6 +38,7 @@ def test_a_strategy_has_its_own_settings_and_the_others_do_not():
     [
         ("naive.naive_threshold=0.80", "naive.naive-threshold=.8"),
         ("best.naive_threshold=0.8", "naive.naive_threshold=0.8"),
+        ("class-balanced.particle-threshold=0.8", "class_balanced.particle_threshold=0.8"),
         (
             "soft.loss=focal,naive.learning_rate=1e-3",
             "naive.learning_rate=0.001, soft.loss=focal ",
@@ -64,7 +68,11 @@ def test_a_number_keeps_all_its_digits():
         ("naive.ratio=5", "all arms share it"),
         ("naive.strategy_settings=soft.loss=focal", "all arms share it"),
         ("supervised.learning_rate=0.1", "baseline"),
-        ("full.particle_threshold=0.5", "full"),
+        ("full.particle_threshold=0.5", "full selects no pseudo-labels"),
+        ("selection.particle_threshold=0.5", "STRATEGY.SETTING=VALUE"),
+        ("network.particle_threshold=0.5", "section selection, not of network"),
+        (".particle_threshold=0.5", "names no setting"),
+        ("=0.5", "STRATEGY.SETTING=VALUE"),
         ("naive.naive_threshold=0.8,naive.naive_threshold=0.9", "twice"),
         ("naive.naive_threshold=0.8,best.naive_threshold=0.9", "twice"),
     ],
@@ -74,6 +82,33 @@ def test_what_cannot_be_is_refused_in_one_line(entry, named):
         build({"strategy_settings": entry})
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_long_name_is_cut_in_the_message():
+    with pytest.raises(ConfigError) as caught:
+        build({"strategy_settings": f"{'x' * 5000}.loss=focal"})
+    assert "unknown strategy" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_settings_of_a_strategy_that_does_not_run_are_refused():
+    config = build({"strategies": "naive", "strategy_settings": "soft.loss=focal"})
+    with pytest.raises(ConfigError, match=r"sets soft\.loss, and soft is not among"):
+        refuse_unused(config)
+    refuse_unused(build({"strategies": "naive,soft", "strategy_settings": "soft.loss=focal"}))
+
+
+def test_with_fewer_strategies_only_their_settings_stay():
+    entries = "soft.loss=focal,naive.naive_threshold=0.8"
+    config = with_strategies(build({"strategy_settings": entries}), ("soft",))
+    assert config.selection.strategies == ("soft",)
+    assert config.selection.strategy_settings == ("soft.loss=focal",)
+
+
+def test_a_mapping_in_a_config_file_is_refused_with_the_form():
+    with pytest.raises(ConfigError, match=r"may be `STRATEGY\.SETTING=VALUE`, separated by comm"):
+        build({"strategy_settings": {"soft": {"loss": "focal"}}})
+    assert allowed_text(fields()["strategies"][1]) == "names, separated by commas"
 
 
 def test_a_control_has_settings_of_its_training_alone():

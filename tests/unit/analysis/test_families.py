@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tracked_frames import frame
-from varied_frames import own, swept
+from varied_frames import cell, own, swept
 
 from analysis.runs.chosen_settings import ChosenSetting, chosen_setting, shown_value
 from analysis.runs.conditions import NAMES, conditions_of, restricted
@@ -27,6 +27,7 @@ from cryossl.errors import ConfigError
         ("selection.particle-threshold", "particle_threshold", ""),
         ("class_balanced.particle_threshold", "particle_threshold", "class_balanced"),
         ("class-balanced.particle-threshold", "particle_threshold", "class_balanced"),
+        ("best.naive_threshold", "naive_threshold", "naive"),
         ("class_balanced-quota.particle_threshold", "particle_threshold", "class_balanced-quota"),
         ("ratio", "ratio", ""),
         (" encoder ", "encoder", ""),
@@ -52,11 +53,15 @@ def test_every_setting_that_decides_a_number_can_be_an_axis():
         (["device"], "decides no number"),
         (["network.particle_threshold"], "section selection, not of network"),
         (["clas_balanced.particle_threshold"], "did you mean class_balanced"),
-        (["class_balanced.encoder"], "no encoder of its own"),
+        (["class_balanced.encoder"], "no 'encoder' of its own: all arms share it"),
+        (["supervised.learning_rate"], "leave `supervised.` out"),
+        (["ensemble.particle_threshold"], "selects no pseudo-labels"),
+        ([".learning_rate"], "names no setting"),
+        (["class_balanced."], "names no setting"),
         (["particle_threshold", "particle-threshold"], "names particle_threshold twice"),
         (["particle_threshold", "naive.particle_threshold"], "names particle_threshold twice"),
         (["naive.naive_threshold", "class_balanced.loss"], "share no row"),
-        ([""], "no such setting"),
+        ([""], "names no setting"),
     ],
 )
 def test_a_name_that_is_no_axis_is_refused_with_the_reason(typed, said):
@@ -192,6 +197,9 @@ def test_a_strategys_own_value_counts_for_the_whole_run_and_its_plain_param_does
         (["tracking_uri=x"], "decides no number"),
         (["particle_threshold=x"], "it may be number"),
         (["strategies=nave"], "unknown strategy"),
+        (["strategies=,"], "no strategy is named"),
+        (["seed=x"], "--where: seed: 'x'"),
+        (["encoder=" + "e" * 4000], "no run has encoder=eee"),
         (["particle_threshold=0.9"], "no run has particle_threshold=0.9; there are: 0.5, 0.6, 0.7"),
         (["seed=7"], "there are: 0, 1"),
         (["strategies=soft"], "there are: class_balanced, naive, supervised"),
@@ -203,6 +211,12 @@ def test_a_condition_that_nothing_meets_is_one_line_with_what_there_is(where, sa
         ids(swept(), *where)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+def test_an_empty_list_is_none():
+    rows = [row | {"input.sources": sources} for sources in ("", "()") for row in swept("0.6")]
+    assert ids(rows, "sources=none") == {row["run_id"] for row in rows}
 
 
 def test_conditions_that_nothing_meets_at_once_are_said_together():
@@ -221,3 +235,12 @@ def test_every_recorded_setting_can_be_a_condition():
 def test_a_name_tells_which_option_it_was_typed_for():
     with pytest.raises(ConfigError, match="--where"):
         chosen_setting("nothing_like_it", allowed=NAMES, option="--where")
+
+
+def test_groups_without_the_strategy_whose_setting_is_asked_for_are_passed_over_in_silence():
+    """After `sweep --vary STRATEGY.SETTING=...` the other strategies are in a group of their own."""
+    rows = [*own("0.5", (0.7, 0.7)), *own("0.6", (0.7, 0.7))]
+    apart = cell({"selection.particle_threshold": "0.6"}, {"naive": (0.71, 0.72)})
+    found = sensitivity(frame(*rows, *apart), axes_called(["class_balanced.particle_threshold"]))
+    assert not any("fewer or older" in fault for fault in found.faults)
+    assert {one.strategy for one in found.series} == {"supervised", "class_balanced"}

@@ -243,3 +243,12 @@ def test_the_listed_micrographs_are_found_without_their_suffix(folder, listed):
     whole = prepared(folder, **settings)
     listed.write_text("10017_0\n")
     assert prepared(folder, **settings) == whole
+
+
+def test_a_strategys_own_batch_of_one_value_is_refused_as_that_of_the_run(folder):
+    entries = "naive.batch_size=1"
+    config, split = prepared(
+        folder, strategies="naive", strategy_settings=entries, encoder_depth=5, decoder_width=4
+    )
+    with pytest.raises(ConfigError, match="a single value to normalise by"):
+        preparation.check(config, split, tile_px=32)

@@ -45,6 +45,13 @@ def test_a_setting_of_one_strategy_varies_beside_the_baselines_alone():
         assert variant.title == f"class_balanced.particle_threshold={value}"
 
 
+def test_dashes_and_best_name_a_strategy_too():
+    (_, first, _) = made(BOTH, "class-balanced.particle-threshold=0.5,0.7")
+    assert first.title == "class_balanced.particle_threshold=0.5"
+    (_, first, _) = made(BOTH, "best.naive_threshold=0.6,0.8")
+    assert first.title == "naive.naive_threshold=0.6"
+
+
 def test_a_setting_of_the_training_varies_for_all():
     found = made(BOTH, "training.learning_rate=0.001,3e-3")
     assert [one.config.training.learning_rate for one in found] == [0.001, 0.003]
@@ -97,7 +104,19 @@ def test_folders_of_different_variants_differ():
         (["audit=true,false"], "does not decide a number"),
         (["strategy_settings=soft.loss=focal"], "name the strategy"),
         (["soft.loss=weighted,focal"], "not among the strategies"),
-        (["sofd.loss=weighted"], "unknown strategy"),
+        (
+            [
+                f"{name}=" + ",".join(f"{n}e-5" for n in range(1, 500))
+                for name in ("learning_rate", "weight_decay")
+            ],
+            "249,001 cells or more",
+        ),
+        (["sofd.loss=weighted"], "did you mean soft"),
+        (["network.particle_threshold=0.5,0.6"], "section selection, not of network"),
+        ([".particle_threshold=0.5,0.6"], "names no setting"),
+        (["supervised.learning_rate=0.1,0.2"], "leave `supervised.` out"),
+        (["class_balanced.nothing_like_it=1,2"], "--vary: class_balanced has no"),
+        (["x" * 5000 + ".loss=weighted,focal"], "unknown strategy"),
         (["class_balanced.encoder=resnet18"], "all arms share it"),
         (["naive_threshold=0.7,0.8"], "the same for class_balanced"),
         (["loss=weighted,focal"], "the same for class_balanced"),
@@ -109,6 +128,7 @@ def test_what_cannot_vary_is_refused_in_one_line(texts, said):
         made(BALANCED, *texts)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_setting_does_not_vary_in_cells_that_it_does_not_change():
@@ -141,6 +161,29 @@ def test_a_value_that_changes_one_of_several_strategies_is_no_repetition():
 def test_arms_are_the_same_where_nothing_that_decides_them_differs(strategy, values, same):
     one, other = (arm_identity(build(each), strategy) for each in ({}, values))
     assert (one == other) == same
+
+
+def test_a_sweep_of_too_many_cells_is_refused_at_once():
+    found = made(BALANCED, "particle_threshold=0.5,0.6")
+    assert len(cells(BALANCED, ratios="5,10", seeds=1000, variants=found)) == 4000
+    rates = made(BALANCED, "learning_rate=" + ",".join(f"{n}e-5" for n in range(1, 7)))
+    with pytest.raises(ConfigError, match="12,000 cells or more, 10,000 at most"):
+        cells(BALANCED, ratios="5,10", seeds=1000, variants=rates)
+
+
+def test_a_setting_of_a_strategy_that_does_not_run_is_refused():
+    config = build({"strategies": "naive", "strategy_settings": "soft.loss=focal"})
+    with pytest.raises(ConfigError, match="soft is not among the strategies"):
+        made(config)
+
+
+def test_cells_without_a_strategy_do_not_have_its_settings():
+    config = build(
+        {"strategies": "naive,soft", "strategy_settings": "soft.loss=focal,naive.patience=3"}
+    )
+    (naive, first, _) = made(config, "soft.student_epochs=2,3")
+    assert naive.config.selection.strategy_settings == ("naive.patience=3",)
+    assert first.config.selection.strategy_settings == ("soft.loss=focal", "soft.student_epochs=2")
 
 
 def test_the_first_variant_of_all_seeds_comes_first_then_the_others_seed_by_seed():
