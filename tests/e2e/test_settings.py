@@ -233,10 +233,7 @@ def test_each_ablation_is_an_arm_of_its_own_and_shares_the_baseline(lab, usual):
 
 def test_a_setting_of_one_strategy_does_as_the_same_one_for_all(lab, usual):
     for_all = numbers(lab, "for-all", "--max-pseudo-per-labelled", "1", "--student-epochs", "2")
-    entries = (
-        "class_balanced.max_pseudo_per_labelled=1,class_balanced.student_epochs=2,"
-        "naive.naive_threshold=0.9"
-    )
+    entries = "class_balanced.max_pseudo_per_labelled=1,class_balanced.student_epochs=2"
     own = numbers(lab, "own", "--strategy-settings", entries)
     assert own == for_all != usual
     (arm,) = lab.file("balanced_pseudolabel_ratio_30.json", of="own")["seeds"].values()
