@@ -15,7 +15,7 @@ from itertools import product
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-STEPS = 400
+STEPS = 100
 THRESHOLDS, QUOTAS = ("0.5", "0.55", "0.6", "0.65"), ("1", "2", "4")
 TRAINING = (
     *("--strategies", "class_balanced", "--max-iterations", "1", "--threads", "1"),
