@@ -5,7 +5,7 @@ The method is `loop.self_train`. Here its steps get their names, and every resul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -396,18 +396,12 @@ class _Steps:
 
     def accept(self, best: _Result, student: _Result) -> bool:
         """Whether the student is the next teacher; one that collapsed never is."""
-        before, after = _counts(best.validation), _counts(student.validation)
+        before, after = own_counts(best.validation), own_counts(student.validation)
         model, iteration = student.model.model, student.iteration
         if model.collapsed:
             messages.report_collapse(self._narrator, self._strategy, iteration, model.steps)
             return False
-        if self._settings.loop.accept == "always":
-            accepted = True
-        elif self._settings.loop.accept == "improved":
-            accepted = acceptance.improved(before, after)
-        else:
-            rng = generator(self._settings.split.seed, "gate", self._strategy, iteration)
-            accepted = acceptance.confident(before, after, rng=rng)
+        accepted = passes_gate(self._settings, self._strategy, iteration, before, after)
         messages.report_acceptance(
             self._narrator,
             self._strategy,
@@ -420,7 +414,23 @@ class _Steps:
         return accepted
 
 
-def _counts(evaluation: Evaluation) -> dict[str, Counts]:
+def passes_gate(
+    config: Config,
+    strategy: str,
+    iteration: int,
+    best: Mapping[str, Counts],
+    student: Mapping[str, Counts],
+) -> bool:
+    """Whether the rule `accept` takes a student; `best` and `student` as for `acceptance`."""
+    if config.loop.accept == "always":
+        return True
+    if config.loop.accept == "improved":
+        return acceptance.improved(best, student)
+    rng = generator(config.split.seed, "gate", strategy, iteration)
+    return acceptance.confident(best, student, rng=rng)
+
+
+def own_counts(evaluation: Evaluation) -> dict[str, Counts]:
     """Validation micrograph -> counts at the model's own threshold."""
     return dict(
         zip(

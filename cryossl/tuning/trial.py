@@ -17,7 +17,6 @@ from cryossl.config import Config
 from cryossl.data.splits import Split
 from cryossl.data.store.store import Store
 from cryossl.errors import DataError, NumericError, StorageError
-from cryossl.evaluation.metrics import Counts
 from cryossl.evaluation.scores import Evaluation, scores
 from cryossl.evaluation.scorings import EIGHT
 from cryossl.network import device as devices
@@ -28,9 +27,8 @@ from cryossl.progress.events import OnProgress, silent
 from cryossl.progress.interruption import interruptible
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
-from cryossl.randomness import generator
-from cryossl.selftraining import acceptance
 from cryossl.selftraining import prepare as preparation
+from cryossl.selftraining.arms import own_counts, passes_gate
 from cryossl.selftraining.loop import IterationResult, self_train
 from cryossl.selftraining.models import Evaluator, Inference, Model
 from cryossl.selftraining.stage_code import stage_code
@@ -377,20 +375,8 @@ class _Steps:
     def accept(self, best: _Step, student: _Step) -> bool:
         if student.model.collapsed:
             return False
-        rule = self._config.loop.accept
-        before, after = _counts(best.validation), _counts(student.validation)
-        if rule == "always":
-            return True
-        if rule == "improved":
-            return acceptance.improved(before, after)
-        seed = self._config.split.seed
-        rng = generator(seed, "gate", self._strategy, student.iteration)
-        return acceptance.confident(before, after, rng=rng)
-
-
-def _counts(evaluation: Evaluation) -> dict[str, Counts]:
-    counts = evaluation.micrograph_counts(evaluation.decision_threshold())
-    return dict(zip(evaluation.ids, counts, strict=True))
+        before, after = own_counts(best.validation), own_counts(student.validation)
+        return passes_gate(self._config, self._strategy, student.iteration, before, after)
 
 
 class _Curves:
