@@ -28,6 +28,7 @@ NAMES = (
     "threads",
     "scale",
     "varied_sweep",
+    "gpu_step",
 )
 
 

@@ -225,6 +225,11 @@ class TrainingSettings(Section):
         "auto",
         description="number format of the forward pass; auto: bf16 on CUDA, else fp32",
     )
+    cuda_graph: Machine[bool] = Field(
+        False,
+        description="replay the steps of a training on CUDA from a CUDA graph: one launch in "
+        "place of hundreds; not yet tried on a GPU",
+    )
     threads: Machine[Annotated[int, Unit("threads")]] = Field(
         0,
         ge=0,

@@ -1,4 +1,4 @@
-"""Choose device, number format and threads, and set a process up for training."""
+"""Choose device, number format and threads, set a process up for training, use CUDA's graphs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ctypes
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,9 @@ Precision = Literal["fp32", "bf16"]
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEPT_BYTES = 2**30
+
+CALLS_BEFORE_CAPTURE = 3
+"""CUDA asks for a few calls before a capture, in which libraries choose their algorithms."""
 
 
 def resolve(setting: str) -> torch.device:
@@ -124,6 +127,55 @@ def prepare(*, threads: int, device: torch.device) -> int:
         # but writes everything twice.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return count
+
+
+class Replayed:
+    """A function of tensors that is captured on CUDA as a graph, and replayed from then on.
+
+    It must do the same with each call: tensors of the same shapes, and no decision by their values.
+    It may change other tensors in place, and draw from torch's generator. Its first calls run as
+    they are. A replay returns a copy of the result. Keyword arguments are those of the capture.
+
+    On another device, that of the first tensor, each call runs as it is.
+    """
+
+    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
+        self._function, self._calls = function, 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._inputs: tuple[torch.Tensor, ...] = ()
+        self._result = torch.empty(0)
+
+    def __call__(self, *inputs: torch.Tensor, **others: object) -> torch.Tensor:
+        """The function's result."""
+        device = inputs[0].device
+        if device.type != "cuda":
+            return self._function(*inputs, **others)
+        if self._calls < CALLS_BEFORE_CAPTURE:
+            self._calls += 1
+            return self._aside(device, *inputs, **others)
+        graph = self._graph or self._captured(*inputs, **others)
+        for kept, new in zip(self._inputs, inputs, strict=True):
+            kept.copy_(new)
+        graph.replay()
+        return self._result.clone()
+
+    def _aside(self, device: torch.device, *inputs: torch.Tensor, **others: object) -> torch.Tensor:
+        """Call it on a stream of its own, where a capture would not disturb other work."""
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            result = self._function(*inputs, **others)
+        torch.cuda.current_stream(device).wait_stream(stream)
+        return result
+
+    def _captured(self, *inputs: torch.Tensor, **others: object) -> torch.cuda.CUDAGraph:
+        """Capture the function; nothing is computed."""
+        self._inputs = tuple(each.clone() for each in inputs)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._result = self._function(*self._inputs, **others)
+        self._graph = graph
+        return graph
 
 
 @contextmanager

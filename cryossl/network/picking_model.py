@@ -29,7 +29,6 @@ from cryossl.network import architecture as networks
 from cryossl.network.calibration import Views
 from cryossl.network.checkpoints import StateDict
 from cryossl.network.device import Precision
-from cryossl.network.ensemble import together
 from cryossl.network.prediction import predict
 from cryossl.progress.events import silent
 from cryossl.setting import Section
@@ -156,7 +155,7 @@ class PickingModel:
         Raises DataError if the weights are not those of the described network.
         """
         settings = self.description.network.model_copy(update={"encoder_weights": "none"})
-        network = together(
+        network = networks.together(
             [networks.build(settings, seed=0) for _ in range(self.description.networks)]
         )
         try:

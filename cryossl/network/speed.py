@@ -102,6 +102,7 @@ def trial_step_seconds(
             validate=lambda _network: None,
             report=note,
             on_epoch=lambda _record: None,
+            captured=settings.cuda_graph and device.type == "cuda",
         )
     return (moments[-2] - moments[_WARM_UP_STEPS - 1]) / (len(moments) - 1 - _WARM_UP_STEPS)
 

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from cryossl.config import TrainingSettings
-from cryossl.errors import NumericError, StorageError
-from cryossl.network.batches import Batch, Batches
+from cryossl.errors import StorageError
+from cryossl.network.batches import Batches
 from cryossl.network.checkpoints import Checkpoint, StateDict
 from cryossl.network.device import Precision
-from cryossl.network.objectives import Objective, Supervised
+from cryossl.network.objectives.objective import Objective
+from cryossl.network.objectives.supervised import Supervised
+from cryossl.network.step import Arithmetic, Stepper, generator_restored
 from cryossl.progress.events import OnProgress, Progress
-from cryossl.randomness import seed_of
 
 WARM_UP_FRACTION = 0.05  # of all steps
-LARGEST_GRADIENT_NORM = 5.0
 ALARMS_TO_STOP = 2
 
 Validate = Callable[[nn.Module], float | None]
@@ -122,6 +122,14 @@ class Hyperparameters:
         """
         return done * self.validations // self.steps > (done - 1) * self.validations // self.steps
 
+    def looks_after(self, done: int) -> bool:
+        """Whether the weights are scored or kept when `done` steps are done."""
+        return self.validates_after(done) or done in self.thirds()
+
+    def arithmetic(self) -> Arithmetic:
+        """What decides a single step."""
+        return Arithmetic(self.weight_decay, self.seed, self.iteration, self.precision)
+
     def gives_up_after(self, waited: int) -> bool:
         """Whether so many validations in a row without a higher score end the training."""
         return 0 < self.patience <= waited
@@ -145,6 +153,10 @@ class _State:
     collapsed: bool = False
     waited: int = 0  # validations in a row without a higher score
     gave_up: bool = False
+
+    def add(self, losses: list[float]) -> None:
+        """Add the losses of steps to the sum of the epoch."""
+        self.loss_sum = sum(losses, self.loss_sum)
 
     def ends(self, steps: int) -> bool:
         """Whether the training has ended, of so many steps at most."""
@@ -172,6 +184,7 @@ def fit(  # noqa: PLR0913
     on_epoch: Callable[[EpochRecord], None],
     objective: Objective | None = None,
     watch: Watch | None = None,
+    captured: bool = False,
 ) -> Fitted:
     """Train the network in place: AdamW, warm-up and cosine, clipped gradients.
 
@@ -193,10 +206,11 @@ def fit(  # noqa: PLR0913
         objective: what a step minimises; without one, cross-entropy and Dice on weak views.
         watch: network in evaluation mode -> whether it seems to have collapsed. It is called with
             each validation in the second half; two alarms in a row end the training.
+        captured: as for `Stepper`.
 
     Raises:
         NumericError: loss or gradient is not finite; the update was not made, and the last
-            checkpoint is kept.
+            checkpoint is kept. A captured training finds it some steps later.
         StorageError: the checkpoint cannot be written, or belongs to another training.
     """
     steps = hyperparameters.steps
@@ -204,44 +218,47 @@ def fit(  # noqa: PLR0913
         seed=hyperparameters.seed, iteration=hyperparameters.iteration
     )
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    objective.begin(network)
-    optimiser = _optimiser(network, hyperparameters)
+    objective.begin(network, captured=captured)
+    stepper = Stepper(
+        network, objective, hyperparameters.arithmetic(), device=device, captured=captured
+    )
     identity = {
         "course": asdict(hyperparameters),
         "batches": batches.digest(),
         "objective": objective.identity(),
     }
-    state = _resume(checkpoint, network, optimiser, objective, identity)
+    state = _resume(checkpoint, network, stepper, objective, identity)
     if 0 < state.step < steps:
         report(Progress("train", state.step, steps, "step", resumed=True))
 
     def save() -> None:
+        state.add(stepper.losses())
         checkpoint.save(
             {
                 "identity": identity,
                 "network": _snapshot(network),
-                "optimiser": optimiser.state_dict(),
+                "optimiser": stepper.optimiser.state_dict(),
                 "objective": objective.state_dict(),
                 "state": vars(state),
             }
         )
 
-    # Dropout draws from torch's global generator, which is seeded for each step and restored after.
-    gpus = [torch.cuda.current_device()] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=gpus):
+    with generator_restored(device):
         while not state.ends(steps):
             began = time.perf_counter()
-            batch = batches.batch(state.step)
-            state.loss_sum += _update(
-                network, batch, optimiser, objective, hyperparameters, state.step, device
+            stepper.make(
+                batches.batch(state.step),
+                state.step,
+                learning_rate=hyperparameters.learning_rate_at(state.step),
             )
             state.step += 1
-            if hyperparameters.validates_after(state.step):
-                _validate(objective.model(network), validate, watch, state, hyperparameters)
-            if times := hyperparameters.thirds().count(state.step):
-                state.snapshots += [_snapshot(objective.model(network))] * times
+            whole_epoch = state.step % batches.steps_per_epoch == 0
+            # No weights are scored or kept before the losses of their steps were found finite.
+            if stepper.must_read or whole_epoch or hyperparameters.looks_after(state.step):
+                state.add(stepper.losses())
+            _look(objective.model(network), validate, watch, state, hyperparameters)
             state.epoch_seconds += time.perf_counter() - began
-            if state.step % batches.steps_per_epoch == 0 or state.ends(steps):
+            if whole_epoch or state.ends(steps):
                 on_epoch(_close_epoch(state, hyperparameters))
             if checkpoint.due():
                 save()
@@ -271,42 +288,18 @@ def _fitted(last: StateDict, state: _State, *, snapshots: int) -> Fitted:
     )
 
 
-def _update(
+def _look(
     network: nn.Module,
-    batch: Batch,
-    optimiser: torch.optim.Optimizer,
-    objective: Objective,
+    validate: Validate,
+    watch: Watch | None,
+    state: _State,
     hyperparameters: Hyperparameters,
-    step: int,
-    device: torch.device,
-) -> float:
-    """Make one optimiser step, counted from 0, and return its loss. Raises NumericError."""
-    learning_rate = hyperparameters.learning_rate_at(step)
-    for group in optimiser.param_groups:
-        group["lr"] = learning_rate
-    torch.manual_seed(seed_of(hyperparameters.seed, "dropout", hyperparameters.iteration, step))
-    if not network.training:  # setting the flag of each layer takes half a millisecond
-        network.train()
-    with torch.autocast(
-        device.type, dtype=torch.bfloat16, enabled=hyperparameters.precision == "bf16"
-    ):
-        loss = objective.loss(network, batch, step=step, device=device)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT_NORM)
-    # The only wait for the device. It comes before the update, so that a network with a NaN in it
-    # is never saved or called best.
-    loss_value, norm_value = torch.stack((loss.detach(), norm)).tolist()
-    if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-        named = ", ".join(dict.fromkeys(batch.items))
-        raise NumericError(
-            f"loss {loss_value:g}, gradient norm {norm_value:g} at step {step + 1}, "
-            f"learning rate {learning_rate:.3g}, tiles {named}",
-            cure="lower --learning-rate",
-        )
-    optimiser.step()
-    objective.after_step(network, step)
-    return float(loss_value)
+) -> None:
+    """Score the network and keep its weights, each where it is due after this step."""
+    if hyperparameters.validates_after(state.step):
+        _validate(network, validate, watch, state, hyperparameters)
+    if times := hyperparameters.thirds().count(state.step):
+        state.snapshots += [_snapshot(network)] * times
 
 
 def _validate(
@@ -354,7 +347,7 @@ def _close_epoch(state: _State, hyperparameters: Hyperparameters) -> EpochRecord
 def _resume(
     checkpoint: Checkpoint,
     network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    stepper: Stepper,
     objective: Objective,
     identity: dict[str, Any],
 ) -> _State:
@@ -371,30 +364,11 @@ def _resume(
         raise foreign
     try:
         network.load_state_dict(saved["network"])
-        optimiser.load_state_dict(saved["optimiser"])
+        stepper.load(saved["optimiser"])
         objective.load_state_dict(saved["objective"])
         return _State(**saved["state"])
     except (RuntimeError, KeyError, ValueError, TypeError):
         raise foreign from None
-
-
-def _optimiser(network: nn.Module, hyperparameters: Hyperparameters) -> torch.optim.Optimizer:
-    """AdamW, with weight decay on weights alone.
-
-    Shrinking a bias or the scale of a normalisation regularises nothing.
-    """
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim > 1],
-            "weight_decay": hyperparameters.weight_decay,
-        },
-        {
-            "params": [parameter for parameter in parameters if parameter.ndim <= 1],
-            "weight_decay": 0.0,
-        },
-    ]
-    return torch.optim.AdamW(groups, lr=hyperparameters.learning_rate, fused=True)
 
 
 def _snapshot(network: nn.Module) -> StateDict:

@@ -27,7 +27,6 @@ from cryossl.network.calibration import (
 )
 from cryossl.network.checkpoints import load_weights
 from cryossl.network.device import Precision
-from cryossl.network.ensemble import together
 from cryossl.network.prediction import predict
 from cryossl.network.training import EpochRecord, Watch
 from cryossl.progress.events import OnProgress, Progress, silent
@@ -166,7 +165,7 @@ class Inference:
             network = networks.build(self._config.network, seed=self._config.split.seed)
             network.load_state_dict(load_weights(member.stage.folder / f"{weights}.safetensors"))
             loaded.append(network.to(self.device))
-        return together(loaded)
+        return networks.together(loaded)
 
     def scored(self, model: Predictor, weights: WeightsName) -> torch.nn.Module:
         """The network as it is scored: with the mean over `evaluation.views` orientations."""

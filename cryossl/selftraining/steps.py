@@ -34,7 +34,10 @@ from cryossl.network.batches import Batches, Sampling
 from cryossl.network.checkpoints import Checkpoint, save_weights
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
-from cryossl.network.objectives import Averaged, Objective, OnlineTeacher, Supervised
+from cryossl.network.objectives.averaged import Averaged
+from cryossl.network.objectives.objective import Objective
+from cryossl.network.objectives.online_teacher import OnlineTeacher
+from cryossl.network.objectives.supervised import Supervised
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
@@ -426,6 +429,7 @@ class Experiment:
             on_epoch=on_epoch,
             objective=objective,
             watch=watch,
+            captured=settings.cuda_graph and self._inference.device.type == "cuda",
         )
         named: dict[WeightsName, Mapping[str, torch.Tensor]] = {
             "last": fitted.last,

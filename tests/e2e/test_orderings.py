@@ -13,7 +13,7 @@ import pytest
 
 from cryossl.config import SelectionSettings
 from cryossl.config_file import build
-from cryossl.network.objectives import OnlineTeacher
+from cryossl.network.objectives.online_teacher import OnlineTeacher
 from cryossl.pseudolabels.pool import Selected
 from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.models import Model

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from cryossl.network.objectives import average_of, move_average
+from cryossl.network.objectives.averaged import average_of, move_average
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.9, 0.999])

@@ -11,7 +11,6 @@ from predicted_maps import TILE_PX, predicted
 from cryossl.config_file import build
 from cryossl.network import architecture as networks
 from cryossl.network.calibration import Views
-from cryossl.network.ensemble import together, weights_together
 
 SETTINGS = build({"decoder_width": 4}).network
 MEMBERS = [networks.build(SETTINGS, seed=seed).eval() for seed in range(4)]
@@ -26,10 +25,10 @@ pictures = st.integers(0, 2**20).map(
 def test_the_map_of_several_networks_is_the_mean_of_their_maps_in_any_order(picture, chosen, count):
     """To a level of 255: the members' own maps are rounded, and sums in another order too."""
     members = [MEMBERS[place] for place in chosen[:count]]
-    found = predicted(together(members), picture).astype(float)
+    found = predicted(networks.together(members), picture).astype(float)
     single = np.stack([predicted(member, picture) for member in members])
     assert np.abs(found - single.mean(axis=0)).max() <= 1
-    backwards = predicted(together(members[::-1]), picture).astype(float)
+    backwards = predicted(networks.together(members[::-1]), picture).astype(float)
     assert np.abs(found - backwards).max() <= 1
 
 
@@ -37,15 +36,17 @@ def test_the_map_of_several_networks_is_the_mean_of_their_maps_in_any_order(pict
 @settings(max_examples=10, deadline=None)
 def test_one_network_is_itself_bit_for_bit(picture, place):
     member = MEMBERS[place]
-    assert np.array_equal(predicted(together([member]), picture), predicted(member, picture))
+    assert np.array_equal(
+        predicted(networks.together([member]), picture), predicted(member, picture)
+    )
     weights = member.state_dict()
-    assert weights_together([weights]) is weights
+    assert networks.weights_together([weights]) is weights
 
 
 @given(picture=pictures)
 @settings(max_examples=10, deadline=None)
 def test_eight_views_of_several_networks_are_the_mean_of_their_eight_views(picture):
-    found = predicted(Views(together(MEMBERS[:2]), 8), picture).astype(float)
+    found = predicted(Views(networks.together(MEMBERS[:2]), 8), picture).astype(float)
     single = np.stack([predicted(Views(member, 8), picture) for member in MEMBERS[:2]])
     assert np.abs(found - single.mean(axis=0)).max() <= 1
 
@@ -58,8 +59,10 @@ def test_networks_of_other_weights_have_other_maps_so_that_the_checks_above_can_
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_weights_go_through_one_dictionary_and_back(count):
-    weights = weights_together([member.state_dict() for member in MEMBERS[:count]])
-    again = together([networks.build(SETTINGS, seed=9) for _ in range(count)])
+    weights = networks.weights_together([member.state_dict() for member in MEMBERS[:count]])
+    again = networks.together([networks.build(SETTINGS, seed=9) for _ in range(count)])
     again.load_state_dict(weights)
     picture = np.random.default_rng(1).integers(0, 256, (TILE_PX, TILE_PX), np.uint8)
-    assert np.array_equal(predicted(again, picture), predicted(together(MEMBERS[:count]), picture))
+    assert np.array_equal(
+        predicted(again, picture), predicted(networks.together(MEMBERS[:count]), picture)
+    )

@@ -14,8 +14,8 @@ from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import Numbers
 from cryossl.evaluation.scores import checkpoint_numbers
 from cryossl.evaluation.scorings import EIGHT, Scorings, scored_by
+from cryossl.network.architecture import weights_together
 from cryossl.network.checkpoints import load_weights
-from cryossl.network.ensemble import weights_together
 from cryossl.network.picking_model import (
     SCHEMA,
     Description,

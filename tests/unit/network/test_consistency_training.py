@@ -7,7 +7,9 @@ from small_trainings import equal, interrupted_after, mixed, train, weight_score
 
 from cryossl.errors import StorageError
 from cryossl.network.checkpoints import Checkpoint
-from cryossl.network.objectives import Objective, OnlineTeacher, Supervised
+from cryossl.network.objectives.objective import Objective
+from cryossl.network.objectives.online_teacher import OnlineTeacher
+from cryossl.network.objectives.supervised import Supervised
 from cryossl.pseudolabels.recipe import Consistency
 
 STEPS = 12

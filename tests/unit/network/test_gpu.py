@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,12 +20,13 @@ from small_trainings import (
 )
 
 from cryossl.data.tiling import tile_grid
-from cryossl.errors import ConfigError
+from cryossl.errors import ConfigError, NumericError
 from cryossl.network import device as devices
 from cryossl.network.architecture import build
 from cryossl.network.batches import Sampling, TileBatches
 from cryossl.network.checkpoints import Checkpoint
-from cryossl.network.objectives import OnlineTeacher, Supervised
+from cryossl.network.objectives.online_teacher import OnlineTeacher
+from cryossl.network.objectives.supervised import Supervised
 from cryossl.network.prediction import predict
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.recipe import Consistency
@@ -124,6 +126,43 @@ def test_a_student_of_its_own_average_trains_and_resumes(tmp_path):
     assert (
         apart(calm.last, resumed.last) < 3e-4
     )  # a lost optimiser, average or dropout seed: 1e-3 and more on a CPU
+
+
+@pytest.mark.parametrize("settings", [SMALL, WITH_DROPOUT], ids=["plain", "dropout"])
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_replayed_training_is_that_of_single_launches(tmp_path, settings, noise):
+    single, replayed = (
+        train(
+            tmp_path / str(captured),
+            settings=settings,
+            device=GPU,
+            captured=captured,
+            objective=Supervised(seed=0, iteration=0, noise=noise),
+        )
+        for captured in (False, True)
+    )
+    assert apart(single.last, replayed.last) < 3e-4
+    assert [record.loss for record in replayed.history] == pytest.approx(
+        [record.loss for record in single.history], rel=1e-3
+    )
+
+
+def test_a_replayed_training_goes_on_after_an_interruption(tmp_path):
+    calm = train(tmp_path / "calm", device=GPU, captured=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", device=GPU, captured=True, report=interrupted_after(7))
+    resumed = train(tmp_path / "cut", device=GPU, captured=True)
+    assert apart(calm.last, resumed.last) < 3e-4
+
+
+def test_a_replayed_step_leaves_out_an_update_that_is_not_finite(tmp_path):
+    tiles = examples(10)
+    tiles[3] = replace(tiles[3], weight=float("nan"))
+    checkpoint = Checkpoint(tmp_path, every_seconds=0)
+    with pytest.raises(NumericError, match="at step"):
+        train(tmp_path, steps=60, device=GPU, captured=True, tiles=tiles, checkpoint=checkpoint)
+    saved = checkpoint.load()
+    assert saved is None or all(torch.isfinite(each).all() for each in saved["network"].values())
 
 
 def test_page_locked_batches_hold_what_the_others_hold():

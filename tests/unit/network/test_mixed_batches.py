@@ -11,7 +11,7 @@ import torch
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.data.tiling import Tile
 from cryossl.network.batches import Example, MixedBatches, Sampling, TileBatches, plain_tables
-from cryossl.network.objectives import targets_and_weights
+from cryossl.network.objectives.objective import targets_and_weights
 from cryossl.pseudolabels.pixel_rules import SoftTargets
 
 TILE_PX = 8

@@ -12,7 +12,7 @@ from torch import nn
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.network.batches import Batch
-from cryossl.network.objectives import MEMORY, PRIOR_WEIGHT, OnlineTeacher
+from cryossl.network.objectives.online_teacher import MEMORY, PRIOR_WEIGHT, OnlineTeacher
 from cryossl.pseudolabels.recipe import Consistency
 
 SIDE = 16
@@ -242,7 +242,7 @@ def cost(
 ) -> torch.Tensor:
     network = network or BySign()
     objective.begin(network)
-    return objective.loss(network, batch, step=step, device=CPU)
+    return objective.loss(network, objective.inputs(batch, step=step, device=CPU))
 
 
 @pytest.mark.parametrize("paste", [False, True])
@@ -263,7 +263,8 @@ def test_a_student_that_contradicts_its_average_pays_for_unlabelled_tiles_by_the
     for weight in (0.0, 0.5, 1.0):
         objective = online(weight=weight)
         objective.begin(BySign())
-        costs.append(objective.loss(Contrary(), batch, step=0, device=CPU).item())
+        inputs = objective.inputs(batch, step=0, device=CPU)
+        costs.append(objective.loss(Contrary(), inputs).item())
     assert costs[1] > costs[0] + 2
     assert costs[2] - costs[0] == pytest.approx(2 * (costs[1] - costs[0]), rel=1e-5)
 

@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 
-from cryossl.network.objectives import MEMORY, PRIOR_MOST, PRIOR_RATE, PRIOR_WEIGHT, OnlineTeacher
+from cryossl.network.objectives.online_teacher import (
+    MEMORY,
+    PRIOR_MOST,
+    PRIOR_RATE,
+    PRIOR_WEIGHT,
+    OnlineTeacher,
+)
 from cryossl.pseudolabels.recipe import Consistency
 
 

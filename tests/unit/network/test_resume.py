@@ -156,7 +156,7 @@ def train(folder: Path, *, online: bool) -> None:
     from cryossl.network.architecture import build
     from cryossl.network.batches import Example, MixedBatches, Sampling, TileBatches
     from cryossl.network.checkpoints import Checkpoint, save_weights
-    from cryossl.network.objectives import OnlineTeacher
+    from cryossl.network.objectives.online_teacher import OnlineTeacher
     from cryossl.network.training import Hyperparameters, fit
     from cryossl.progress.events import silent
     from cryossl.pseudolabels.recipe import Consistency

@@ -72,7 +72,7 @@ def test_every_module_of_the_numeric_wings_can_be_parsed_and_named() -> None:
 def test_what_a_module_imports_counts_and_what_has_a_key_of_its_own_does_not() -> None:
     closure = module._closure(["cryossl.network.training"])
     assert {
-        "cryossl.network.objectives",
+        "cryossl.network.objectives.supervised",
         "cryossl.network.losses",
         "cryossl.data.tiling",
         "cryossl.randomness",

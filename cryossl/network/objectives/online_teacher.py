@@ -1,28 +1,23 @@
-"""Objectives: what a training step minimises.
-
-`Supervised` is a loss on labels. `OnlineTeacher` is consistency with a teacher that is the moving
-average of the student. `Averaged` is another one, whose model is the moving average of the
-network. An objective draws its random numbers from counters (seed, iteration, step).
-Its only state is that of `state_dict`, so that a training can be resumed without a trace.
-"""
+"""Consistency with a teacher that is the moving average of the student."""
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import nn
 
 from cryossl.data.labels import IGNORE, PARTICLE
-from cryossl.network.augment import box_mask, noised, strong_view, weak_view
+from cryossl.network.augment import box_mask, strong_view, weak_view
 from cryossl.network.batches import Batch
-from cryossl.network.device import to_device
+from cryossl.network.device import Replayed, to_device
 from cryossl.network.losses import Loss, Maps, Scalar, loss_of
+from cryossl.network.objectives.averaged import average_of, move_average
+from cryossl.network.objectives.objective import Inputs, logits_of, targets_and_weights
 from cryossl.pseudolabels.recipe import Consistency, LossName
 from cryossl.randomness import generator
 
@@ -34,102 +29,6 @@ PRIOR_TOLERANCE = math.log(1.25)
 PRIOR_RATE = 0.05
 PRIOR_MOST = 10.0
 PENALTY = [PRIOR_WEIGHT, PRIOR_TOLERANCE, PRIOR_RATE, PRIOR_MOST]
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """What `training.fit` needs of an objective."""
-
-    def begin(self, network: nn.Module) -> None:
-        """Prepare for the network, on its device; called once, before `load_state_dict`."""
-
-    def model(self, network: nn.Module) -> nn.Module:
-        """The network that is validated and saved."""
-
-    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
-        """The loss of a step, counted from 0, in fp32; the caller sets autocast."""
-
-    def after_step(self, network: nn.Module, step: int) -> None:
-        """Called with each step after its update."""
-
-    def identity(self) -> dict[str, Any]:
-        """What decides the loss, in JSON's types; a checkpoint of another identity is refused."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What changes from step to step: tensors and numbers, as in torch."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what `state_dict` returned."""
-
-
-class Supervised:
-    """A loss between the network's output for weak views and their true, pseudo or soft labels.
-
-    Args:
-        seed: of the run.
-        iteration: of self-training; seed, iteration and step decide the views.
-        loss: its name.
-        prior: particle ratio of the labelled part, in (0, 1), for the weighted loss.
-        noise: whether half of the tiles get a strong view, and half a box of another tile.
-        any_angle: whether weak views are turned by any angle and scaled.
-    """
-
-    def __init__(
-        self,
-        *,
-        seed: int,
-        iteration: int,
-        loss: LossName = "bce_dice",
-        prior: float = 0.5,
-        noise: bool = False,
-        any_angle: bool = False,
-    ) -> None:
-        self._counter, self._noise = (seed, iteration), noise
-        self._any_angle = any_angle
-        self._identity = {
-            "loss": loss,
-            "prior": prior if loss == "weighted" else None,
-            "noise": noise,
-            **({"any_angle": True} if any_angle else {}),
-        }
-        self._loss = loss_of(loss, prior=prior)
-
-    def begin(self, network: nn.Module) -> None:
-        """Do nothing."""
-
-    def model(self, network: nn.Module) -> nn.Module:
-        """The network itself."""
-        return network
-
-    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
-        """The loss of a step."""
-        seed, iteration = self._counter
-        pictures, labels = weak_view(
-            to_device(batch.pictures, device),
-            to_device(batch.labels, device),
-            generator=generator(seed, "augment", iteration, step),
-            any_angle=self._any_angle,
-        )
-        target, weight = targets_and_weights(labels, batch, device=device)
-        if self._noise:
-            pictures, target, weight = noised(
-                pictures, target, weight, generator=generator(seed, "noise", iteration, step)
-            )
-        return self._loss(_logits(network, pictures), target, weight)
-
-    def after_step(self, network: nn.Module, step: int) -> None:
-        """Do nothing."""
-
-    def identity(self) -> dict[str, Any]:
-        """Loss and noise, and the prior where it decides the loss."""
-        return self._identity
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: there is no state."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Do nothing."""
 
 
 class OnlineTeacher:
@@ -171,22 +70,28 @@ class OnlineTeacher:
         self._loss_name: LossName = loss
         self._loss: Loss = loss_of(loss, prior=prior)
         self._average: nn.Module = nn.Identity()
+        self._predict: Callable[[torch.Tensor], Maps] = self._probabilities
         self._confidence = settings.particle_range[0]
         self._means: dict[str, float] = {}
         self._multipliers: dict[str, float] = {}
 
-    def begin(self, network: nn.Module) -> None:
+    @property
+    def replayable(self) -> bool:
+        """Without the prior's penalty, whose running means are numbers of Python."""
+        return not self._settings.match_prior
+
+    def begin(self, network: nn.Module, *, captured: bool = False) -> None:
         """Start the average as a copy of the network."""
         self._average = average_of(network)
+        self._predict = Replayed(self._probabilities) if captured else self._probabilities
 
     def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
         """The moving average."""
         return self._average
 
-    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
-        """The loss of a step."""
+    def inputs(self, batch: Batch, *, step: int, device: torch.device) -> Inputs:
+        """Weak views of labelled tiles, strong views of the others with the average's labels."""
         seed, iteration = self._counter
-        settings = self._settings
         count = batch.labelled
         pictures, labels = weak_view(
             to_device(batch.pictures, device),
@@ -196,7 +101,7 @@ class OnlineTeacher:
         )
         target, weight = targets_and_weights(labels, batch, device=device)
         with torch.no_grad():
-            guess = torch.sigmoid(_logits(self._average, pictures[count:]))
+            guess = self._predict(pictures[count:])
         target[count:], weight[count:] = self._pseudo(guess)
         weight[count:] *= (labels[count:] != IGNORE) * to_device(
             batch.weights[count:], device
@@ -208,13 +113,18 @@ class OnlineTeacher:
             pictures, target, weight = (
                 torch.where(mask, each[order], each) for each in (pictures, target, weight)
             )
-        logits = _logits(network, pictures)
+        return Inputs(pictures, target, weight, count, batch.sources)
+
+    def loss(self, network: nn.Module, inputs: Inputs) -> Scalar:
+        """The loss on labelled tiles plus that on the others."""
+        count, target, weight = inputs.labelled, inputs.target, inputs.weight
+        logits = logits_of(network, inputs.pictures)
         total = self._loss(
             logits[:count], target[:count], weight[:count]
-        ) + settings.weight * self._loss(logits[count:], target[count:], weight[count:])
+        ) + self._settings.weight * self._loss(logits[count:], target[count:], weight[count:])
         return (
-            total + self._prior_penalty(logits[count:], batch.sources[count:])
-            if settings.match_prior
+            total + self._prior_penalty(logits[count:], inputs.sources[count:])
+            if self._settings.match_prior
             else total
         )
 
@@ -251,6 +161,9 @@ class OnlineTeacher:
         self._confidence, self._means = state["confidence"], dict(state["means"])
         # A checkpoint of a training without the penalty may have none.
         self._multipliers = dict(state.get("multipliers", {}))
+
+    def _probabilities(self, pictures: torch.Tensor) -> Maps:
+        return torch.sigmoid(logits_of(self._average, pictures))
 
     def _pseudo(self, guess: Maps) -> tuple[Maps, Maps]:
         """Target and weight of each pixel from the average's probabilities.
@@ -330,98 +243,6 @@ class OnlineTeacher:
                 max(multiplier + PRIOR_RATE * float(excess.detach()), 0.0), PRIOR_MOST
             )
         return penalty
-
-
-class Averaged:
-    """Another objective, whose model is the moving average of the network's weights.
-
-    The average changes no step of the training: it is what is validated and saved (Polyak and
-    Juditsky 1992). It covers buffers too, because BatchNorm's statistics belong to the weights. A
-    teacher that is an average itself (`OnlineTeacher`) stays the teacher, with its own decay.
-
-    Args:
-        objective: the other one.
-        decay: of the average, in (0, 1).
-    """
-
-    def __init__(self, objective: Objective, *, decay: float) -> None:
-        self._objective, self._decay = objective, decay
-        self._average: nn.Module = nn.Identity()
-
-    def begin(self, network: nn.Module) -> None:
-        """Start the average as a copy of the network."""
-        self._objective.begin(network)
-        self._average = average_of(network)
-
-    def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
-        """The moving average."""
-        return self._average
-
-    def loss(self, network: nn.Module, batch: Batch, *, step: int, device: torch.device) -> Scalar:
-        """The other objective's loss of a step."""
-        return self._objective.loss(network, batch, step=step, device=device)
-
-    def after_step(self, network: nn.Module, step: int) -> None:
-        """Move the average towards the network, after the other objective's own work."""
-        self._objective.after_step(network, step)
-        move_average(self._average, network, step=step, decay=self._decay)
-
-    def identity(self) -> dict[str, Any]:
-        """The other objective's identity, and the decay."""
-        return {**self._objective.identity(), "average_decay": self._decay}
-
-    def state_dict(self) -> dict[str, Any]:
-        """The other objective's state, and the average."""
-        return {"objective": self._objective.state_dict(), "average": self._average.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load both."""
-        self._objective.load_state_dict(state["objective"])
-        self._average.load_state_dict(state["average"])
-
-
-def average_of(network: nn.Module) -> nn.Module:
-    """A copy of a network, in evaluation mode, for `move_average`."""
-    return copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
-
-
-def move_average(average: nn.Module, network: nn.Module, *, step: int, decay: float) -> None:
-    """Move an average towards a network; integer buffers are copied.
-
-    The decay is min(1 - 1 / (step + 1), `decay`), with steps counted from 0: a plain mean at first,
-    so that no initial weight is left in it.
-    """
-    decay = min(1 - 1 / (step + 1), decay)
-    with torch.no_grad():
-        current = network.state_dict()
-        for name, kept in average.state_dict().items():
-            if kept.is_floating_point():
-                kept.lerp_(current[name], 1 - decay)
-            else:
-                kept.copy_(current[name])
-
-
-def targets_and_weights(
-    labels: torch.Tensor, batch: Batch, *, device: torch.device
-) -> tuple[Maps, Maps]:
-    """Target in [0, 1] and weight of each pixel.
-
-    Args:
-        labels: UInt8[b 1 h w], the batch's maps after their views.
-        batch: with the weight of each tile, and the tables of soft targets.
-        device: of the result.
-    """
-    weights = to_device(batch.weights, device).view(-1, 1, 1, 1)
-    if batch.tables is None:
-        return (labels == PARTICLE).float(), (labels != IGNORE) * weights
-    tables = to_device(batch.tables, device)
-    index = labels.long() + 256 * torch.arange(len(labels), device=device).view(-1, 1, 1, 1)
-    return tables[:, 0].reshape(-1)[index], tables[:, 1].reshape(-1)[index] * weights
-
-
-def _logits(network: nn.Module, pictures: torch.Tensor) -> Maps:
-    logits: Maps = network(pictures.contiguous(memory_format=torch.channels_last)).float()
-    return logits
 
 
 def _some_particle(labels: torch.Tensor, draws: Any) -> tuple[int, int] | None:
