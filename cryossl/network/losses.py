@@ -89,7 +89,8 @@ def weighted_loss(logits: Maps, target: Maps, weight: Maps, *, positive_weight: 
     The cross-entropy is divided by the number of valid pixels. Other arguments as for
     `segmentation_loss`.
     """
-    factor = torch.tensor(positive_weight, device=logits.device)
+    # Filled on the device: a copy from the CPU would end the capture of a CUDA graph.
+    factor = torch.full((), positive_weight, device=logits.device)
     each = functional.binary_cross_entropy_with_logits(
         logits, target, weight=weight, pos_weight=factor, reduction="sum"
     )
