@@ -36,6 +36,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
         "cryossl.network.training",
         "cryossl.pseudolabels.priors",
         "cryossl.selftraining.steps",
+        "cryossl.selftraining.training_stage",
     ),
     "predict": (*_PREDICTION, "cryossl.pseudolabels.pool"),
     "select": ("cryossl.pseudolabels.pool", "cryossl.selftraining.steps"),

@@ -11,7 +11,7 @@ part for the audit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -26,18 +26,12 @@ from cryossl.data.splits import Split
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
 from cryossl.errors import DataError
-from cryossl.evaluation.metrics import best_threshold, counts_at
 from cryossl.evaluation.scores import Evaluation
 from cryossl.network import architecture as networks
 from cryossl.network import training
-from cryossl.network.batches import Batches, Sampling
-from cryossl.network.checkpoints import Checkpoint, save_weights
+from cryossl.network.batches import Sampling
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
-from cryossl.network.objectives.averaged import Averaged
-from cryossl.network.objectives.objective import Objective
-from cryossl.network.objectives.online_teacher import OnlineTeacher
-from cryossl.network.objectives.supervised import Supervised
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
@@ -52,13 +46,12 @@ from cryossl.selftraining.models import (
     Predictor,
     WeightsName,
 )
+from cryossl.selftraining.training_stage import OnEpoch, objective_of, train_into
 from cryossl.strategy_settings import config_of_strategy
 from cryossl.system.digest import digest
-from cryossl.system.files import write_durably
 from cryossl.system.stages import Code, Stages
 
 Part = Literal["validation", "test"]
-OnEpoch = Callable[[training.EpochRecord], None]
 
 
 class Experiment:
@@ -183,7 +176,7 @@ class Experiment:
         batches = student_batches(
             self.store, labelled, selected, learning, sampling=sampling, steps=steps
         )
-        objective = self._objective(learning, iteration)
+        objective = objective_of(self.config, learning, self.priors, iteration=iteration)
         warm = teacher if learning.warm_start else None
         inputs = {
             **self._training_inputs(),
@@ -206,17 +199,21 @@ class Experiment:
         stage = self._stages.once(
             "train",
             inputs,
-            lambda folder: self._train(
+            lambda folder: train_into(
                 folder,
+                self._initial(warm, member),
                 batches,
+                objective,
+                config=self.config,
+                inference=self._inference,
+                validation=self.split.validation,
                 steps=steps,
                 iteration=iteration,
                 on_epoch=report_epoch,
-                objective=objective,
-                initial=self._initial(warm, member),
                 watch=None
                 if selected is None
                 else self._inference.watch(selected, self.pool, self.priors),
+                report=self._report,
             ),
         )
         record = json.loads((stage.folder / "training.json").read_text())
@@ -358,96 +355,10 @@ class Experiment:
             "temperature": temperature,
         }
 
-    def _objective(self, learning: Learning, iteration: int) -> Objective:
-        objective = self._plain_objective(learning, iteration)
-        decay = self.config.training.average_decay
-        return Averaged(objective, decay=decay) if decay else objective
-
-    def _plain_objective(self, learning: Learning, iteration: int) -> Objective:
-        seed = self.config.split.seed
-        any_angle = self.config.training.augment == "any"
-        if learning.consistency is None:
-            return Supervised(
-                seed=seed,
-                iteration=iteration,
-                loss=learning.loss,
-                prior=self.priors.ratio,
-                noise=learning.noised,
-                any_angle=any_angle,
-            )
-        return OnlineTeacher(
-            seed=seed,
-            iteration=iteration,
-            loss=learning.loss,
-            settings=learning.consistency,
-            priors=self.priors.by_source,
-            prior=self.priors.ratio,
-            any_angle=any_angle,
-        )
-
-    def _initial(self, warm: Model | None, member: int) -> Callable[[], torch.nn.Module]:
-        """Builds the network that a training starts from."""
+    def _initial(self, warm: Model | None, member: int) -> torch.nn.Module:
+        """The network that a training starts from."""
         if warm is not None:
-            return lambda: self._inference.load(warm, self.config.training.model)
+            return self._inference.load(warm, self.config.training.model)
         seed = self.config.split.seed
         drawn = seed_of(seed, "member", member) if member else seed
-        return lambda: networks.build(self.config.network, seed=drawn)
-
-    def _train(
-        self,
-        folder: Path,
-        batches: Batches,
-        *,
-        steps: int,
-        iteration: int,
-        on_epoch: OnEpoch,
-        objective: Objective,
-        initial: Callable[[], torch.nn.Module],
-        watch: training.Watch | None,
-    ) -> None:
-        settings = self.config.training
-        checkpoint = Checkpoint(
-            folder / "checkpoint", every_seconds=self.config.run.checkpoint_seconds
-        )
-        fitted = training.fit(
-            initial(),
-            batches,
-            training.Hyperparameters(
-                steps=steps,
-                learning_rate=settings.learning_rate,
-                weight_decay=settings.weight_decay,
-                seed=self.config.split.seed,
-                iteration=iteration,
-                precision=self._inference.precision,
-                validations=settings.validations,
-                patience=settings.patience,
-            ),
-            device=self._inference.device,
-            checkpoint=checkpoint,
-            validate=self._validation_f1,
-            report=self._report,
-            on_epoch=on_epoch,
-            objective=objective,
-            watch=watch,
-            captured=settings.cuda_graph and self._inference.device.type == "cuda",
-        )
-        named: dict[WeightsName, Mapping[str, torch.Tensor]] = {
-            "last": fitted.last,
-            "best": fitted.best,
-        }
-        named |= dict(zip(("first_third", "second_third"), fitted.snapshots, strict=False))
-        for name, weights in named.items():
-            save_weights(weights, folder / f"{name}.safetensors")
-        record = {
-            "steps": fitted.history[-1].step,
-            "best_step": fitted.best_step,
-            "collapsed": fitted.collapsed,
-            "history": [asdict(entry) for entry in fitted.history],
-        }
-        write_durably(folder / "training.json", json.dumps(record).encode())
-        checkpoint.discard()
-
-    def _validation_f1(self, network: torch.nn.Module) -> float | None:
-        """Pooled F1 on validation at the threshold that is best there, or None if undefined."""
-        total = self._inference.histogram(network, self.split.validation)
-        return counts_at(total, best_threshold(total)).scores().f1
+        return networks.build(self.config.network, seed=drawn)
