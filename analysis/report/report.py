@@ -21,12 +21,14 @@ from analysis.report.plotting import Plot
 from analysis.report.pseudo_label_figures import particle_ratio, quality
 from analysis.report.sensitivity_figure import sensitivity_figure
 from analysis.report.verdict_table import verdict_table
+from analysis.report.views_figure import views_figure
 from analysis.runs.arms import Arm, ratios_of, settings_of
 from analysis.runs.counts import unreachable_text
 from analysis.runs.names import data_text, listed, short_names
 from analysis.stats.statistics import seeds_text
 from analysis.tables.comparison import Comparison
 from analysis.tables.inventory import inventory
+from analysis.tables.second import views_behind
 from analysis.tables.sensitivity import Sensitivity
 from analysis.tables.sensitivity_text import sentences, subject
 from analysis.tables.table import Column, Table, Value, row_of, shown
@@ -216,8 +218,15 @@ def pictured_runs(comparison: Comparison) -> list[tuple[str, str]]:
 
 def _plots(comparison: Comparison) -> tuple[Plot, ...]:
     arms, counts, metric = comparison.arms, comparison.counts, comparison.metric
+    second = comparison.second
+    both = (
+        (views_figure(arms, second, metric=metric, views=views_behind(arms, comparison.views)),)
+        if second
+        else ()
+    )
     return (
         gains(gain_rows(arms, counts, metric=metric), metric=metric),
+        *both,
         f1_by_iteration(arms, metric=metric),
         particle_ratio(arms),
         precision_recall(arms, counts),

@@ -38,6 +38,7 @@ from analysis.tables.second import (
     SecondScoring,
     has_values,
     note_with_second,
+    parts_of_gain,
     second_evidence,
     second_scoring,
     strategies_with_second,
@@ -81,6 +82,7 @@ class Comparison:
     external: Table | None = None
     views: Views = 1
     second_evidence: Table | None = None
+    parts: Table | None = None
     second: SecondScoring | None = field(default=None, compare=False, repr=False)
     arms: tuple[Arm, ...] = field(default=(), compare=False, repr=False)
     counts: Mapping[str, ModelCounts] = field(default_factory=dict, compare=False, repr=False)
@@ -103,8 +105,8 @@ class Comparison:
     @property
     def full_tables(self) -> tuple[Table, ...]:
         """The same with all columns."""
-        short = self.note, self.by_ratio, self.evidence, self.second_evidence, self.aspects
-        every = (*short, self.iterations, self.sources, self.external)
+        short = self.note, self.by_ratio, self.evidence, self.second_evidence
+        every = (*short, self.parts, self.aspects, self.iterations, self.sources, self.external)
         return tuple(table for table in every if table is not None and table.rows)
 
 
@@ -193,6 +195,7 @@ def _compare_group(
         views=views,
         second=second,
         second_evidence=second_evidence(second),
+        parts=parts_of_gain(arms, second, metric=metric, views=views_behind(arms, views)),
         dataset=data_name(group),
         group=group_name(group),
         started=started_text(group),

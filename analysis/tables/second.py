@@ -9,17 +9,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import pandas as pd
 
-from analysis.runs.arms import Arm, build_arms, by_arm, none_accepted, run_ids_of, settings_of
+from analysis.runs.arms import (
+    Arm,
+    build_arms,
+    by_arm,
+    finished,
+    labelled_text,
+    none_accepted,
+    ratios_of,
+    run_ids_of,
+    settings_of,
+    strategies_of,
+)
 from analysis.runs.counts import ModelCounts, by_scoring
+from analysis.stats.statistics import seed_interval
 from analysis.tables.evidence import evidence
 from analysis.tables.summary import Judged, judge_arms, note_table, reference_notes, score_column
-from analysis.tables.table import Column, Table, mean_cell, zero_cell
+from analysis.tables.table import Cell, Column, Table, mean_cell, row_of, zero_cell
 from cryossl.evaluation.scorings import EIGHT, WORDS, Views, scored_by
+from cryossl.strategy_names import ENSEMBLE, without_pseudo_labels
 
 _Part = TypeVar("_Part")
 VIEWS = Column("views", "Views", "", 0)
+_PARTS = (
+    Column("labelled", "Labelled"),
+    Column("step", "Step"),
+    Column("views", "Views"),
+    Column("change", "Change", "points", 2, signed=True),
+    Column("lower", "Lower 95%", "points", 2, signed=True),
+    Column("upper", "Upper 95%", "points", 2, signed=True),
+    Column("seeds", "Seeds", "", 0),
+)
 
 
 @dataclass(frozen=True)
@@ -148,4 +171,89 @@ def second_evidence(second: SecondScoring | None) -> Table | None:
     table = evidence(second.arms, second.counts, metric=second.metric)
     return replace(
         table, name=f"evidence_views{second.views}", title=f"{table.title}, by {second.words}"
+    )
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Arms by one scoring: how many views it averages, its metric, and its arms."""
+
+    views: int
+    metric: str
+    arms: tuple[Arm, ...]
+
+    def of(self, ratio: float, strategy: str) -> dict[int, Arm]:
+        """Seed -> the finished arm."""
+        return finished(self.arms, ratio_percent=ratio, strategy=strategy)
+
+
+def parts_of_gain(
+    arms: Sequence[Arm], second: SecondScoring | None, *, metric: str, views: int
+) -> Table | None:
+    """What averaging over views, and each strategy beside it, change; None with one scoring.
+
+    Every strategy is compared with the plain baseline by the same scoring, and strategies with
+    pseudo-labels with the ensemble too, where it is there. Differences are paired by seed.
+
+    Args:
+        arms: by the headline.
+        second: the other scoring.
+        metric: of the headline.
+        views: of the headline.
+    """
+    if second is None:
+        return None
+    one, many = sorted(
+        (
+            _Scored(views, metric, tuple(arms)),
+            _Scored(second.views, second.metric, second.arms),
+        ),
+        key=lambda scored: scored.views,
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for ratio in ratios_of(arms):
+        steps = [("supervised, averaged over views", (one, "supervised"), (many, "supervised"))]
+        for strategy in strategies_of([arm for arm in arms if arm.ratio_percent == ratio]):
+            if strategy == "supervised":
+                continue
+            name = f"{strategy} - supervised"
+            steps += [(name, (by, "supervised"), (by, strategy)) for by in (one, many)]
+            if not without_pseudo_labels(strategy) and many.of(ratio, ENSEMBLE):
+                steps.append((f"{strategy} - {ENSEMBLE}", (many, ENSEMBLE), (many, strategy)))
+        labelled = labelled_text(arms, ratio)
+        rows += [row for step in steps if (row := _part(labelled, ratio, *step))]
+    notes = (
+        "paired by seed; intervals are Student's t over seeds, on these test micrographs",
+        "every strategy is compared with supervised here; gains are over the best baseline",
+    )
+    return Table("parts", "What a gain is made of", _PARTS, tuple(rows), notes if rows else ())
+
+
+def _part(
+    labelled: str,
+    ratio: float,
+    name: str,
+    before: tuple[_Scored, str],
+    after: tuple[_Scored, str],
+) -> tuple[Cell, ...] | None:
+    """The row of one step; None without a seed that has both."""
+    first, then = (by.of(ratio, strategy) for by, strategy in (before, after))
+    pairs = {
+        seed: (old, new)
+        for seed in sorted(first.keys() & then.keys())
+        if (old := first[seed].value(before[0].metric)) is not None
+        and (new := then[seed].value(after[0].metric)) is not None
+    }
+    if not pairs:
+        return None
+    differences = np.array([new - old for old, new in pairs.values()], np.float64)
+    interval = seed_interval(differences)
+    numbers = interval.points if interval else (100 * float(differences.mean()), None, None)
+    views = list(dict.fromkeys((str(before[0].views), str(after[0].views))))
+    runs = run_ids_of([arms[seed] for seed in pairs for arms in (then, first)])
+    return row_of(
+        _PARTS,
+        (labelled, name, " to ".join(views), *numbers, len(pairs)),
+        run_ids=runs,
+        numbers_only=True,
     )

@@ -11,6 +11,7 @@ from tracked_frames import frame, note_runs, run
 
 from analysis.report.abstract import abstract, methods
 from analysis.report.explanation import explain
+from analysis.report.views_figure import shifts, views_figure
 from analysis.runs.counts import parse_counts
 from analysis.tables.comparison import Comparison, compare
 from analysis.tables.rendering import answer_lines, render
@@ -215,3 +216,69 @@ def test_the_answer_names_a_scoring_that_answers_otherwise() -> None:
     assert " by eight views " in first
     (alone, *_) = answer_lines(found.verdicts)
     assert "views" not in alone
+
+
+def parts(comparison: Comparison) -> dict[tuple[str, str], tuple[Any, ...]]:
+    """(step, views) -> change, lower, upper, seeds."""
+    assert comparison.parts is not None
+    return {
+        (row["step"].text, row["views"].text): tuple(
+            row[name].value for name in ("change", "lower", "upper", "seeds")
+        )
+        for row in comparison.parts.records()
+    }
+
+
+def with_ensemble(number: int, *, better: float) -> list[dict[str, Any]]:
+    ensemble = run("ensemble", 1, f1=0.71, seed=number, accepted=True)
+    control = by_eight(ensemble, 0.04) | {"loop.max_iterations": "1"}
+    rows = [*seed(number), control]
+    for row in rows:
+        if row["cryossl.strategy"] == "naive":
+            row["test/f1_views8"] += better
+    return rows
+
+
+@pytest.mark.parametrize("views", [1, 8])
+def test_each_part_of_a_gain_is_a_difference_paired_by_seed(views: int) -> None:
+    # Changes of naive by eight views: 2 and 4 points; Student's t with one degree of freedom.
+    rows = [*with_ensemble(0, better=-0.01), *with_ensemble(1, better=0.01)]
+    found = parts(compare(frame(*rows), views=views))
+    assert found["supervised, averaged over views", "1 to 8"] == pytest.approx((3, 3, 3, 2))
+    assert found["naive - supervised", "1"] == pytest.approx((3, 3, 3, 2))
+    half = 12.7062 * 1.0
+    assert found["naive - supervised", "8"] == pytest.approx((3, 3 - half, 3 + half, 2), rel=1e-4)
+    assert found["naive - ensemble", "8"] == pytest.approx((1, 1 - half, 1 + half, 2), rel=1e-4)
+    assert found["ensemble - supervised", "8"][0] == pytest.approx(2)
+    assert ("ensemble - ensemble", "8") not in found
+    assert ("full - ensemble", "8") not in found
+
+
+def test_a_single_seed_has_parts_without_intervals_and_one_scoring_has_none() -> None:
+    found = parts(compare(frame(*seed(0))))
+    assert found["naive - supervised", "8"] == (pytest.approx(3), None, None, 1)
+    assert not [step for step, _ in found if "ensemble" in step]
+    assert compare(frame(*note_runs())).parts is None
+
+
+def test_the_figure_of_both_scorings_has_the_means_of_the_table() -> None:
+    found = compare(frame(*seed(0), *seed(1)), views=8)
+    assert found.second is not None
+    drawn = shifts(found.arms, found.second, metric=found.metric, views=8)
+    assert {row.strategy: row.text for row in drawn} == {
+        "supervised": "70.00 to 73.00",
+        "supervised_noise": "69.00 to 75.00",
+        "naive": "73.00 to 76.00",
+        "class_balanced": "71.00 to 74.00",
+    }
+    plot = views_figure(found.arms, found.second, metric=found.metric, views=8)
+    assert plot.figure is not None
+    assert "naive at 5%: 73.00 to 76.00" in plot.alt
+
+
+def test_a_figure_of_both_scorings_says_what_it_lacks() -> None:
+    found = compare(frame(*seed(0)), views=8)
+    assert found.second is not None
+    plot = views_figure((), found.second, metric=found.metric, views=8)
+    assert plot.figure is None
+    assert plot.reason == "no finished arm has both scores"
