@@ -113,13 +113,14 @@ def conclude_sweep(config: Config, fingerprints: Collection[str], by: Sequence[s
     """
     where = config.run.store_options
     if not by:
-        _print_comparison(config, fingerprints)
-        echo(
-            f"\nNext: `{command_line('report', where)}` writes all of it up with figures, "
-            f"`{command_line('compare', where | {'--ratio': 'R'})}` shows one labelled part"
-        )
+        if _print_comparison(config, fingerprints):
+            echo(
+                f"\nNext: `{command_line('report', where)}` writes all of it up with figures, "
+                f"`{command_line('compare', where | {'--ratio': 'R'})}` shows one labelled part"
+            )
         return
-    _print_sensitivity(config, fingerprints, by)
+    if not _print_sensitivity(config, fingerprints, by):
+        return
     named = {**where, "--by": tuple(by)}
     drawn = f"`{command_line('report', named)}` draws it, " if len(by) <= MOST_DRAWN else ""
     echo(f"\nNext: {drawn}`{command_line('compare', named)}` prints the table again")
@@ -130,7 +131,8 @@ def conclude_sweep(config: Config, fingerprints: Collection[str], by: Sequence[s
         echo(f"`{command_line('compare', apart)}` shows what ran in cells without these settings")
 
 
-def _print_sensitivity(config: Config, fingerprints: Collection[str], by: Sequence[str]) -> None:
+def _print_sensitivity(config: Config, fingerprints: Collection[str], by: Sequence[str]) -> bool:
+    """Print the table by some settings, or why there is none; return whether there is one."""
     from analysis.runs.families import axes_called
     from analysis.runs.groups import Choice
     from analysis.tables.sensitivity import sensitivity
@@ -147,9 +149,12 @@ def _print_sensitivity(config: Config, fingerprints: Collection[str], by: Sequen
         click.echo("\n" + render_sensitivity(found, "table", width=columns()), nl=False)
     except (TrackingError, DataError, NoExperimentError, ConfigError) as error:
         echo(f"\nNo table now: {error}")
+        return False
+    return True
 
 
-def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
+def _print_comparison(config: Config, fingerprints: Collection[str]) -> bool:
+    """Print the comparison of some experiments, or why there is none; return whether there is."""
     from analysis.tables.rendering import render
 
     known = list(fingerprints)
@@ -161,6 +166,8 @@ def _print_comparison(config: Config, fingerprints: Collection[str]) -> None:
     except (TrackingError, DataError, NoExperimentError) as error:
         # Journals and result files hold the numbers too.
         echo(f"\nNo table now: {error}")
+        return False
+    return True
 
 
 def _of_experiments(tracked: TrackedRuns, fingerprints: Collection[str]) -> pd.DataFrame:

@@ -20,6 +20,10 @@ import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 SECONDS_TO_START = 60.0
+BOUNDS_MEMORY = """
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+"""
 
 
 @dataclass
@@ -102,14 +106,16 @@ class Cluster:
             time.sleep(0.2)
 
 
-def _write_configuration(folder: Path) -> None:
+def _write_configuration(folder: Path, *, bounds_memory: bool) -> None:
     folder.chmod(0o755)
     for inner in ("state", "spool"):
         (folder / inner).mkdir()
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
-    (folder / "slurm.conf").write_text(_configuration(folder))
+    (folder / "slurm.conf").write_text(
+        _configuration(folder) + (BOUNDS_MEMORY if bounds_memory else "")
+    )
     # Any two character devices: the cluster hands them out, and nobody opens them.
     (folder / "gres.conf").write_text(
         "NodeName=node Name=gpu File=/dev/null\nNodeName=node Name=gpu File=/dev/zero\n"
@@ -150,7 +156,7 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
 PreemptType=preempt/partition_prio
@@ -170,15 +176,18 @@ PartitionName=brief MaxTime=1 PriorityTier=1
 
 
 @contextmanager
-def slurm() -> Iterator[Cluster]:
-    """Start a cluster and stop it; the test is skipped where a program is missing."""
+def slurm(*, bounds_memory: bool = False) -> Iterator[Cluster]:
+    """Start a cluster and stop it; the test is skipped where a program is missing.
+
+    `bounds_memory`: whether a job that takes more memory than it asked for is killed.
+    """
     missing = [program for program in PROGRAMS if _found(program) is None]
     if missing:
         pytest.skip(f"no Slurm is installed ({missing[0]}): apt-get install slurm-wlm munge")
     # Not below tmp_path, whose name is too long for a socket.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     cluster = Cluster(folder)
-    _write_configuration(folder)
+    _write_configuration(folder, bounds_memory=bounds_memory)
     try:
         cluster.start(
             "munged",

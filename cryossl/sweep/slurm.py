@@ -25,7 +25,8 @@ CPUS_OF_A_JOB = 4
 SECONDS_BETWEEN_LOOKS = 5.0
 SECONDS_OF_AN_OUTAGE = 600.0
 """So long a job is offered to a cluster that does not answer."""
-INTERRUPTED = 130
+INTERRUPTED, KILLED = 130, 137
+"""Exit codes of a program that stopped as it was asked to, and of one that SIGKILL ended."""
 
 _SECONDS_OF_A_PROGRAM = 120
 _ENDED = frozenset(
@@ -44,6 +45,7 @@ _ENDED = frozenset(
 )
 _CUT_SHORT = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"})
 _GONE = "GONE"
+_MORE_MEMORY = "ask for more, e.g. --slurm mem=32G"
 # Reasons why a job waits that pass by themselves.
 _USUAL = frozenset({"BeginTime", "Cleaning", "Dependency", "None", "Priority", "Resources", ""})
 _NO_ANSWER = ("unable to contact", "timed out", "connection refused", "transport endpoint")
@@ -324,12 +326,16 @@ class _SlurmJob:
         """The exit code of a job that has ended; never 0 if the cell did not end by itself."""
         if self._state == "COMPLETED":
             return 0
+        code = self._queue.exit_code(self._number) or 1
+        # A cluster without control groups kills a job over its memory, and calls that a failure.
+        killed = self._state == "FAILED" and code == KILLED
         self._remark = f"job {self._number} ended as {self._state}" + {
-            "OUT_OF_MEMORY": "; ask for more, e.g. --slurm mem=32G",
+            "OUT_OF_MEMORY": f"; {_MORE_MEMORY}",
             "TIMEOUT": "; its time is up, see --slurm time=",
             _GONE: ", the cluster no longer knows it",
+            "FAILED": f", killed; if its memory was too small, {_MORE_MEMORY}" if killed else "",
         }.get(self._state, "")
-        return self._queue.exit_code(self._number) or 1
+        return code
 
 
 def _ask(program: str, *words: str, script: str | None = None) -> str:

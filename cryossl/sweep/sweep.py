@@ -117,8 +117,8 @@ def _run_cells(
         planned = plan_cells(config, place, prepared, narrator)
         todo = [each for each in planned if state.fingerprint(each.key) is None]
         narrator.say(
-            f"{len(planned)} cells, {len(planned) - len(todo)} of them finished; {jobs} at a time "
-            f"({place.device}, threads: {place.threads})"
+            f"{len(planned)} cell{'s' * (len(planned) != 1)}, {len(planned) - len(todo)} of them "
+            f"finished; {jobs} at a time ({place.device}, threads: {place.threads})"
         )
         # Several processes that open a fresh tracking store at once break it. It is made, or
         # migrated, here.

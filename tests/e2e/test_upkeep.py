@@ -256,7 +256,7 @@ def test_a_sweep_with_nothing_left_to_do_sends_what_the_store_has_missed(new_lab
     server.start()
     second = call("sweep", *options)
     assert second.code == 0
-    assert "1 cells, 1 of them finished" in second.out
+    assert "1 cell, 1 of them finished" in second.out
     assert "the tracking store lacks" not in second.out
     assert statuses(server.uri)["naive 30% s0"] == "FINISHED"
     assert "Naive against class-balanced" in second.out
