@@ -48,7 +48,7 @@ faults: venv ## every fault at length: hours, and the figures of docs/reliabilit
 	$(BIN)/python -m pytest $(FAULTS) --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
 
 slurm: venv ## sweeps on a real Slurm of one node, at length: its jobs preempted, cancelled, over their time, the node set down
-	$(BIN)/python -m pytest tests/e2e/test_slurm.py --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
+	$(BIN)/python -m pytest tests/e2e/test_slurm.py tests/e2e/test_slurm_losses.py tests/e2e/test_tuning_slurm.py --faults long --figures benchmarks/results -o timeout=0 $(PYTEST)
 
 bench: venv ## the benchmarks: a table, and JSON in benchmarks/results
 	$(BIN)/python -m benchmarks

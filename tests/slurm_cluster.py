@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,6 @@ import pytest
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
 SECONDS_TO_START = 60.0
-BOUNDS_MEMORY = """
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-"""
 
 
 @dataclass
@@ -74,6 +70,38 @@ class Cluster:
         time.sleep(seconds)
         self.start("slurmctld", "-D")
 
+    def cut_power_of_node(self, *, until_down: float) -> None:
+        """Kill the node's program and its jobs at once; start it again when it is given up.
+
+        `until_down`: the most seconds that the cluster may take to give the node up.
+        """
+        self.serving["slurmd"].kill()
+        self.serving["slurmd"].wait()
+        for process in self._of_jobs():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        deadline = time.monotonic() + until_down
+        while "down" not in self.ask("sinfo", "--noheader", "--format=%T", "--partition=low"):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        self.start("slurmd", "-D", "-c", "-N", "node")
+        self.node("resume")
+
+    def _of_jobs(self) -> list[int]:
+        """The processes of this cluster's jobs, and what watches them."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                given = (folder / "environ").read_bytes().split(b"\0")
+                words = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            of_ours = f"SLURM_CONF={self.folder}/slurm.conf".encode() in given
+            in_job = any(one.startswith(b"SLURM_JOB_ID=") for one in given)
+            if of_ours and (in_job or words.startswith(b"slurmstepd")):
+                found.append(int(folder.name))
+        return found
+
     def jobs(self) -> dict[str, str]:
         """Id -> state of every job that the cluster still knows."""
         lines = self.ask("squeue", "--noheader", "--states=all", "--format=%i %T").splitlines()
@@ -106,16 +134,14 @@ class Cluster:
             time.sleep(0.2)
 
 
-def _write_configuration(folder: Path, *, bounds_memory: bool) -> None:
+def _write_configuration(folder: Path, *, more: str) -> None:
     folder.chmod(0o755)
     for inner in ("state", "spool"):
         (folder / inner).mkdir()
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
-    (folder / "slurm.conf").write_text(
-        _configuration(folder) + (BOUNDS_MEMORY if bounds_memory else "")
-    )
+    (folder / "slurm.conf").write_text(_configuration(folder) + more)
     # Any two character devices: the cluster hands them out, and nobody opens them.
     (folder / "gres.conf").write_text(
         "NodeName=node Name=gpu File=/dev/null\nNodeName=node Name=gpu File=/dev/zero\n"
@@ -176,10 +202,10 @@ PartitionName=brief MaxTime=1 PriorityTier=1
 
 
 @contextmanager
-def slurm(*, bounds_memory: bool = False) -> Iterator[Cluster]:
+def slurm(*, more: str = "") -> Iterator[Cluster]:
     """Start a cluster and stop it; the test is skipped where a program is missing.
 
-    `bounds_memory`: whether a job that takes more memory than it asked for is killed.
+    `more`: lines of its configuration, beside the usual ones.
     """
     missing = [program for program in PROGRAMS if _found(program) is None]
     if missing:
@@ -187,7 +213,7 @@ def slurm(*, bounds_memory: bool = False) -> Iterator[Cluster]:
     # Not below tmp_path, whose name is too long for a socket.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     cluster = Cluster(folder)
-    _write_configuration(folder, bounds_memory=bounds_memory)
+    _write_configuration(folder, more=more)
     try:
         cluster.start(
             "munged",
