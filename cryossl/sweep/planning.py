@@ -115,7 +115,7 @@ def prepare_cells(
 def _view_of_data(config: Config) -> str:
     """Digest of what decides how a data set is read, and how its store is planned."""
     read, network = config.input.model_dump(mode="json"), config.network.model_dump(mode="json")
-    return digest([read, network, config.split.validation_from])
+    return digest([read, network, config.split.validation_from, config.split.test_half])
 
 
 def _with_counted_ratio(each: PreparedCell) -> PreparedCell:

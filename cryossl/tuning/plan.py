@@ -11,7 +11,7 @@ import click
 from cryossl.config import Config
 from cryossl.config_file import build, read_document
 from cryossl.data.splits import Split
-from cryossl.data.store.plan import StorePlan
+from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.errors import ConfigError
 from cryossl.network import device as devices
 from cryossl.network.speed import measure_speed
@@ -149,6 +149,19 @@ def costliest(config: Config, strategy: str, dimensions: tuple[Dimension, ...]) 
     return with_values(config.model_copy(update={"selection": selection}), strategy, values)
 
 
+def require_test_part(config: Config, micrographs: tuple[StoredMicrograph, ...]) -> None:
+    """Raise ConfigError where the validation micrographs of one seed are the test of another."""
+    tested = any(one.part == "test" and one.annotated for one in micrographs)
+    if tested or config.split.validation_from == "labelled" or config.split.test_half == "fixed":
+        return
+    raise ConfigError(
+        "the data set has no test part: each seed sets another half of validation aside as test, "
+        "so tuning would choose on micrographs that are the test of another seed",
+        cure="give --test-half fixed, then all seeds have the same half as test, or add an "
+        "annotated test part",
+    )
+
+
 @devices.enough_memory()
 def print_plan(plan: Plan, executor: Executor) -> None:
     """Print what is tuned, and how long it takes at most; train nothing."""
@@ -156,6 +169,7 @@ def print_plan(plan: Plan, executor: Executor) -> None:
     with ProgressConsole(sys.stderr) as console:
         prepared = prepare_cells(plan.cells, console, on_note=click.echo)
     first = prepared.cells[0]
+    require_test_part(config, first.store_plan.micrographs)
     place = choose_place(config, first.store_plan, executor, jobs=plan.jobs, threads_before=None)
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=place.threads)
