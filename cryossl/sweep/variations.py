@@ -56,7 +56,7 @@ class Variation:
     def applied(self, config: Config, value: str) -> Config:
         """The config with one of the values. Raises ConfigError if it is not allowed."""
         if self.strategy:
-            return with_own(config, self.strategy, self.name, value)
+            return with_own(config, self.strategy, {self.name: value})
         section, _ = fields()[self.name]
         try:
             built = getattr(getattr(build({self.name: value}), section), self.name)

@@ -22,11 +22,11 @@ from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.arms import phase_title
 from cryossl.selftraining.estimates import phase_seconds
 from cryossl.strategy_names import BASELINE, CONTROLS
-from cryossl.strategy_settings import config_of_strategy
+from cryossl.strategy_settings import config_of_strategy, with_own
 from cryossl.sweep.executors import Executor
 from cryossl.sweep.grid import Cell, cells
 from cryossl.sweep.planning import choose_place, prepare_cells
-from cryossl.tuning.space import Dimension, Range, Space, space_of, with_values
+from cryossl.tuning.space import Dimension, Range, Space, space_of
 
 PRESET = Path(__file__).resolve().parents[2] / "presets" / "space.yaml"
 _COST_GROWS = {
@@ -125,7 +125,7 @@ def _require_recipe(
         one.name: one.text(one.low) if isinstance(one, Range) else one.values[0]
         for one in dimensions
     }
-    own = config_of_strategy(with_values(config, strategy, lowest), strategy)
+    own = config_of_strategy(with_own(config, strategy, lowest), strategy)
     try:
         recipe_for(strategy, own.selection)
     except ConfigError as error:
@@ -146,7 +146,7 @@ def costliest(config: Config, strategy: str, dimensions: tuple[Dimension, ...]) 
         )
         values[one.name] = ends[-1 if grows else 0]
     selection = config.selection.model_copy(update={"strategies": (strategy,)})
-    return with_values(config.model_copy(update={"selection": selection}), strategy, values)
+    return with_own(config.model_copy(update={"selection": selection}), strategy, values)
 
 
 def require_test_part(config: Config, micrographs: tuple[StoredMicrograph, ...]) -> None:

@@ -21,6 +21,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.progress.terminal import echo
 from cryossl.selftraining import prepare as preparation
 from cryossl.strategy_names import BASELINE
+from cryossl.strategy_settings import with_own
 from cryossl.sweep.executors import Executor
 from cryossl.sweep.planning import (
     Place,
@@ -48,7 +49,7 @@ from cryossl.tuning.plan import Plan, costliest, require_test_part
 from cryossl.tuning.records import Records, recorded
 from cryossl.tuning.rules import POINTS, bars, next_number
 from cryossl.tuning.schedule import Schedule, Work, in_order
-from cryossl.tuning.space import as_json, present_values, with_values
+from cryossl.tuning.space import as_json, present_values
 from cryossl.tuning.study import Studies, Trial, proposed
 from cryossl.tuning.trial import Result, Task
 
@@ -262,7 +263,7 @@ class _Tuning:
             one.points for one in self._known(trials, trial.number) if one.state == "complete"
         ]
         selection = self._config.selection.model_copy(update={"strategies": (strategy,)})
-        config = with_values(
+        config = with_own(
             self._config.model_copy(update={"selection": selection}), strategy, trial.values
         )
         key = digest([self._state.digest, strategy, trial.number, dict(trial.values)])[:20]
