@@ -30,6 +30,15 @@ FIXED_TEST_SEED = 0
 """Draws the half of validation that is test for all seeds."""
 
 
+def require_network(config: Config) -> None:
+    """Raise ConfigError for a network that cannot be built, before the data are read.
+
+    Weights are not fetched.
+    """
+    plain = config.network.model_copy(update={"encoder_weights": "none"})
+    networks.build(plain, seed=config.split.seed)
+
+
 def load(config: Config, report: OnProgress) -> DataSet:
     """The data set of a config; the embedded one is written first if it is not there.
 

@@ -88,6 +88,8 @@ def prepare_cells(
     Cells that see the data in the same way share data set and plan. Raises CryosslError where a
     cell could never run, or this machine cannot hold the results.
     """
+    for config in {cell.config.network: cell.config for cell in grid}.values():
+        preparation.require_network(config)
     read: dict[str, tuple[DataSet, StorePlan]] = {}
     drawn = []
     for cell in grid:

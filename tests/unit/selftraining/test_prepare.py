@@ -14,6 +14,8 @@ from cryossl.data.splits import Split
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
+from cryossl.sweep.grid import cells
+from cryossl.sweep.planning import prepare_cells
 
 NAMES = [f"{source}_{number}.png" for source in ("10017", "10028") for number in range(6)]
 
@@ -213,8 +215,16 @@ def test_only_the_named_sources_are_kept(folder):
 
 
 def test_a_source_that_is_not_there_is_refused_with_those_that_are(folder):
-    with pytest.raises(DataError, match="no source '10093'; there are 10017, 10028"):
+    with pytest.raises(
+        DataError, match=r"no source '10093'; did you mean .* there are 10017 .*, 10028 "
+    ):
         prepared(folder, sources="10017,10093")
+
+
+def test_an_unknown_encoder_is_refused_before_the_data_are_read(tmp_path):
+    config = build({"data": str(tmp_path / "absent"), "encoder": "resnet99"})
+    with pytest.raises(ConfigError, match=r"no encoder 'resnet99'; did you mean resnet"):
+        prepare_cells(cells(config, ratios=None, seeds=1), silent, on_note=print)
 
 
 @pytest.fixture
