@@ -117,8 +117,8 @@ def baseline(config: Config) -> None:
     "--vary",
     metavar="SETTING=VALUES",
     multiple=True,
-    help="values of a setting, separated by commas; may be given several times; "
-    "STRATEGY.SETTING=VALUES varies it for one strategy",
+    help="values of a setting, separated by commas; several settings are separated by `;` in "
+    "quotes, or each has a --vary; STRATEGY.SETTING=VALUES varies it for one strategy",
 )
 @executor_options
 @option(

@@ -120,6 +120,11 @@ class SplitSettings(Section):
         description="what thresholds and gate are chosen on: the validation part, or the labelled "
         "micrographs; then the validation part is test too",
     )
+    test_half: Content[Literal["by_seed", "fixed"]] = Field(
+        "by_seed",
+        description="data without a test part: each seed sets another half of validation aside as "
+        "test, or all seeds the same half",
+    )
     seed: Cell[int] = Field(
         0,
         ge=0,

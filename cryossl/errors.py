@@ -36,8 +36,13 @@ def one_line(error: object) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`did you mean NAME or NAME? ` where known names are like a word that is none; else empty."""
-    found = get_close_matches(word.lower(), list(known), n=3, cutoff=0.6)
+    """`did you mean NAME or NAME? ` where known names are like a word that is none; else empty.
+
+    A name is like its own end: `test/f1` like `f1`.
+    """
+    names, wanted = list(known), word.lower()
+    ends = [name for name in names if name.rpartition("/")[2] == wanted][:3]
+    found = ends or get_close_matches(wanted, names, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(found)}? " if found else ""
 
 

@@ -39,7 +39,7 @@ Result = Annotated[Value, Mark("result")]
 Cell = Annotated[Value, Mark("cell")]
 """Which of several compared runs it is, and nothing else."""
 Content = Annotated[Value, Mark("content")]
-"""It names a file or folder, whose content decides."""
+"""It names data, and their content decides: a file, a folder, a part of the split."""
 Machine = Annotated[Value, Mark("machine")]
 """The last bits of a number."""
 Record = Annotated[Value, Mark("record")]

@@ -7,6 +7,7 @@ can be its own: the baseline is the teacher of all strategies, and they are scor
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 
@@ -160,14 +161,18 @@ def config_of_strategy(config: Config, strategy: str) -> Config:
     return config
 
 
-def with_own(config: Config, strategy: str, name: str, text: str) -> Config:
-    """The config in which a strategy has this value of a setting. Raises ConfigError."""
+def with_own(config: Config, strategy: str, values: Mapping[str, str]) -> Config:
+    """The config in which a strategy has these values of settings for itself.
+
+    `values`: setting -> value as it is typed. Raises ConfigError for one that is not allowed.
+    """
+    replaced = {f"{strategy}.{name}" for name in values}
     others = [
         entry
         for entry in config.selection.strategy_settings
-        if not entry.startswith(f"{strategy}.{name}=")
+        if entry.partition("=")[0] not in replaced
     ]
-    entries = (*others, f"{strategy}.{name}={text}")
+    entries = (*others, *(f"{strategy}.{name}={text}" for name, text in values.items()))
     selection = config.selection.model_copy(update={"strategy_settings": entries})
     changed = config.model_copy(update={"selection": selection})
     entries = normal_entries(changed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +47,12 @@ def entries(names, boxes=BOXES, **extra):
             for place, box in enumerate(boxes)
         ],
     }
+
+
+def without_test_part(data: Path, to: Path) -> Path:
+    """A copy of a data set in the usual layout of public ones: train and val."""
+    shutil.copytree(data, to, ignore=shutil.ignore_patterns("test", "instances_test.json"))
+    return to
 
 
 def write_part(root, part, names, *, json_folder="annotations", picture_folder=None, document=None):

@@ -249,8 +249,8 @@ def check_metric(runs: pd.DataFrame, metric: str) -> None:
     known = [name for name in metric_names(runs.columns) if runs[name].notna().any()]
     if metric not in known:
         raise ConfigError(
-            f"no run has a value of the metric {metric!r}",
-            cure=f"{nearest(metric, known)}there are: {', '.join(sorted(known)) or 'none'}",
+            f"no run has a value of the metric {metric!r:.100}",
+            cure=f"{nearest(metric, known)}docs/tracking.md lists the metrics, e.g. test/f1",
         )
 
 

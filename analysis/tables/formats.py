@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.tables.table import NOTHING, Cell, Column, Table, shown
+from cryossl.evaluation.answer import MARKDOWN_MARKS
 
 TERMINAL_MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
-MARKDOWN_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
 _MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", "`": "\\`"})
 _LATEX = {
     "\\": r"\textbackslash{}",

@@ -13,7 +13,6 @@ from analysis.runs.groups import NOTE_ARMS
 from analysis.stats.statistics import seeds_text
 from analysis.tables.comparison import Comparison
 from analysis.tables.formats import (
-    MARKDOWN_MARKS,
     TERMINAL_MARKS,
     latex_text,
     markdown_text,
@@ -26,7 +25,7 @@ from analysis.tables.second import SecondScoring
 from analysis.tables.summary import Judged
 from analysis.tables.terminal import WIDTH, table_text, wrapped
 from cryossl.errors import ConfigError
-from cryossl.evaluation.answer import ANSWERS, merit
+from cryossl.evaluation.answer import ANSWERS, MARKDOWN_MARKS, merit
 from cryossl.evaluation.verdict import COUNT, Criterion
 from cryossl.strategy_names import fixes_its_count
 

@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,17 @@ from cryossl.picking.finding import Finder, Found, Machine, Scaling
 from cryossl.picking.micrographs import Named
 from cryossl.picking.outputs import unwritten
 from cryossl.progress.events import OnProgress, Progress
-from cryossl.progress.interruption import EXIT_CODE, interruptible
-from cryossl.sweep.executors import Executor, Job, LocalExecutor, last_line
+from cryossl.progress.interruption import interruptible
+from cryossl.sweep.executors import (
+    FAILED,
+    Executor,
+    Job,
+    LocalExecutor,
+    end_all,
+    ending_text,
+    is_to_start_again,
+    last_line,
+)
 from cryossl.sweep.slurm import SlurmExecutor, slurm_options
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
@@ -32,14 +41,9 @@ from cryossl.system.gpus import environment_of, present_gpus, shared, visible_gp
 from cryossl.system.user_files import read_json
 
 PARTS = ".parts"
-TRIES = 3
-"""So often a part is started at most, where something else ended it."""
 VERB = ("pick-part",)
 _PART, _DONE, _PROGRESS, _LOG = "part.json", "done.json", "progress", "output.log"
 _SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_NOTES = 0.1, 0.5
-FAILED = 1
-# Signals as a shell and a cluster report them; a part that failed by itself says why with 2 to 6.
-_KILLED = frozenset({FAILED, EXIT_CODE, 137, 143})
 
 
 @dataclass(frozen=True)
@@ -112,17 +116,19 @@ def find_in_parts(
         ]
     except OSError as error:
         raise unwritten(error, place) from None
-    with _ended(parts):
+    try:
         for part in parts:
             part.start(executor)
-        while any(part.running for part in parts):
+        while any(part.job for part in parts):
             time.sleep(_SECONDS_BETWEEN_LOOKS)
             for part in parts:
                 part.look(say)
             # The last micrograph counts as done when the last part has ended.
-            most = len(named) - any(part.running for part in parts)
+            most = len(named) - any(part.job for part in parts)
             done = min(most, sum(part.done for part in parts))
             report(Progress("pick", done, len(named), "micrograph"))
+    finally:
+        end_all(part.job for part in parts)
     found = _together([part.found() for part in parts])
     shutil.rmtree(place, ignore_errors=True)
     return found
@@ -150,13 +156,13 @@ def run_part(file: Path) -> None:
 
 
 class _Part:
-    """A part as its parent sees it."""
+    """A part as its parent sees it; `job` is None unless it runs."""
 
     def __init__(self, folder: Path, count: int) -> None:
         self._folder, self._count = folder, count
         self._executor: Executor | None = None
-        self._job: Job | None = None
-        self._tries = 0
+        self.job: Job | None = None
+        self._starts = 0
         self._failure: tuple[int, str] | None = None
 
     @classmethod
@@ -175,11 +181,6 @@ class _Part:
         return cls(folder, len(named))
 
     @property
-    def running(self) -> bool:
-        """Whether it has not ended."""
-        return self._job is not None
-
-    @property
     def done(self) -> int:
         """Micrographs that it has done."""
         with suppress(OSError, ValueError):
@@ -188,43 +189,33 @@ class _Part:
 
     def start(self, executor: Executor) -> None:
         """Start it. Raises CryosslError."""
-        self._executor, self._tries = executor, self._tries + 1
+        self._executor, self._starts = executor, self._starts + 1
         name = f"cryossl-pick-{digest(str(self._folder.absolute()))[:12]}"
-        self._job = executor.start(self._folder / _PART, self._folder / _LOG, name=name)
+        self.job = executor.start(self._folder / _PART, self._folder / _LOG, name=name)
 
     def look(self, say: Callable[[str], object]) -> None:
         """Note whether it has ended; start it again if something else ended it."""
-        job = self._job
+        job = self.job
         code = None if job is None else job.poll()
         if job is None or code is None:
             return
-        self._job = None
+        self.job = None
         if code == 0:
             return
         why = last_line(self._folder / _LOG)
-        killed = code < 0 or code in _KILLED or job.cut_short()
-        if killed and self._tries < TRIES and self._executor is not None:
-            say(f"⚠ part {self._folder.name} was ended ({_ending(code)}); it is started again")
+        again = is_to_start_again(job, code, starts=self._starts)
+        if again and self._executor is not None:
+            say(f"⚠ part {self._folder.name} was ended ({ending_text(code)}); it is started again")
             self.start(self._executor)
         else:
             self._failure = (code, why)
-
-    def end(self) -> None:
-        """Signal it to end."""
-        if self._job is not None:
-            self._job.terminate()
-
-    def wait(self) -> None:
-        """Wait until it has ended."""
-        if self._job is not None:
-            self._job.wait()
 
     def found(self) -> Found:
         """What it found. Raises CryosslError if it failed."""
         if self._failure is not None:
             code, why = self._failure
             error = CryosslError(
-                f"part {self._folder.name} failed ({_ending(code)}): {why}",
+                f"part {self._folder.name} failed ({ending_text(code)}): {why}",
                 cure=f"see {self._folder / _LOG}; the same command goes on",
             )
             error.exit_code = code if code > 0 else FAILED
@@ -242,22 +233,6 @@ def _together(found: Sequence[Found]) -> Found:
         )
     faults = {path: why for one in found for path, why in one.faults.items()}
     return Found(keys.pop(), dict(sorted(faults.items())))
-
-
-def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-@contextmanager
-def _ended(parts: Sequence[_Part]) -> Iterator[None]:
-    """End the parts that still run when the block is left."""
-    try:
-        yield
-    finally:
-        for part in parts:
-            part.end()
-        for part in parts:
-            part.wait()
 
 
 def _wait_for_orphans(

@@ -199,6 +199,7 @@ class _Prepared:
 
 def _prepare(config: Config, report: OnProgress, *, on_note: Callable[[str], None]) -> _Prepared:
     """Read the data set, draw the split, and refuse what could not end."""
+    preparation.require_network(config)
     dataset = preparation.load(config, report)
     store_plan = preparation.sketch(config, dataset)
     for note in preparation.notes_of(dataset, store_plan):

@@ -62,6 +62,7 @@ def draw_split(
     *,
     ratio_percent: float,
     seed: int,
+    test_seed: int,
     labelled: Sequence[str] | None,
 ) -> Split:
     """Divide the items (id -> source) of a data set.
@@ -75,6 +76,7 @@ def draw_split(
         ratio_percent: labelled part of `train`, in (0, 100]; the count is rounded down, and is at
             least one per source.
         seed: of the draw.
+        test_seed: of the halves of validation, where the data set has no test part.
         labelled: ids, or file names of micrographs, that are labelled instead of a draw.
 
     Raises:
@@ -94,7 +96,7 @@ def draw_split(
     kept: Iterable[str] = chosen if validation is None else validation
     aside: Iterable[str] = test or ()
     if test is None:
-        kept, aside = _halve(validation or {}, seed=seed)
+        kept, aside = halve(validation or {}, seed=test_seed)
     return Split(
         tuple(sorted(chosen)),
         tuple(sorted(set(train) - chosen)),
@@ -220,11 +222,11 @@ def _meant_by_names(train: Iterable[str]) -> dict[str, set[str]]:
     return {**bare, **whole}
 
 
-def _halve(items: Mapping[str, str], *, seed: int) -> tuple[list[str], list[str]]:
-    """(kept, set aside): half of each source's micrographs, with all their tiles.
+def halve(items: Mapping[str, str], *, seed: int) -> tuple[list[str], list[str]]:
+    """Items -> (kept, set aside): half of each source's micrographs, with all their tiles.
 
     If a source has an odd number, the larger half goes to the two results in turn, so that the
-    totals differ by at most one.
+    totals differ by at most one. Raises DataError for a single micrograph.
     """
     micrographs: dict[str, str] = {micrograph_of(item): source for item, source in items.items()}
     if len(micrographs) < 2:

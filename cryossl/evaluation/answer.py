@@ -24,7 +24,8 @@ _NUMBERS = {
     "pseudo/count": "pseudo-labels",
     "pseudo/particle_ratio": "particle ratio (%)",
 }
-_MARKS = {"success": "✓", "partial": "~", "failure": "✗", "control": "·", "unknown": "?"}
+MARKDOWN_MARKS = {"success": "✅", "partial": "⚠️", "failure": "❌", "control": "·", "unknown": "?"}
+"""Outcome -> its mark in Markdown; tables of a terminal have marks of one column."""
 
 
 ANSWERS = {"success": "yes", "partial": "in part", "failure": "no", "unknown": "not known"}
@@ -135,12 +136,12 @@ def answer_text(found: Sequence[Found], *, subject: str, failed: Sequence[str] =
         *(f"| {' | '.join(_cell(row[name]) for name in columns)} |" for row in rows),
     ]
     verdicts = [
-        f"- {_MARKS[one.verdict.outcome]} **{one.strategy}: {one.verdict.outcome}**, against "
-        f"{one.reference}: {one.verdict.sentence}"
+        f"- {MARKDOWN_MARKS[one.verdict.outcome]} **{one.strategy}: {one.verdict.outcome}**, "
+        f"against {one.reference}: {one.verdict.sentence}"
         for one in found
         if one.verdict is not None
     ]
-    lost = [f"- ✗ **{name}** failed; its run says why" for name in failed]
+    lost = [f"- {MARKDOWN_MARKS['failure']} **{name}** failed; its run says why" for name in failed]
     judged = [one for one in found if one.verdict and one.verdict.outcome in ANSWERS]
     best = max(judged, key=lambda one: merit(one.verdict) if one.verdict else (), default=None)
     step = best.verdict.next_steps if best and best.verdict else ""
@@ -161,7 +162,7 @@ def _short(one: Found) -> str:
     if one.verdict is None:
         return f"Test F1{f' by {WORDS[EIGHT]}' * (one.views == EIGHT)}: {text}"
     change = "" if gain is None else f" ({100 * gain:+.2f} points)"
-    return f"{text}{change} {_MARKS[one.verdict.outcome]}"
+    return f"{text}{change} {MARKDOWN_MARKS[one.verdict.outcome]}"
 
 
 def _shown(name: str, one: Found) -> float | None:

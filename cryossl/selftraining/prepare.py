@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cryossl.config import Config
 from cryossl.data.coco.dataset import DataSet, measured, only, read_dataset
-from cryossl.data.splits import Split, draw_split, named_items, share_text
+from cryossl.data.splits import Split, draw_split, halve, named_items, share_text
 from cryossl.data.store.plan import StoredMicrograph, StorePlan, members, plan_store
 from cryossl.data.store.store import Store, build, is_built
 from cryossl.data.synthetic.dataset import VERSION, synthesise
@@ -26,6 +26,17 @@ from cryossl.tracking.run import TrackedRun
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_SEED = 0
+FIXED_TEST_SEED = 0
+"""Draws the half of validation that is test for all seeds."""
+
+
+def require_network(config: Config) -> None:
+    """Raise ConfigError for a network that cannot be built, before the data are read.
+
+    Weights are not fetched.
+    """
+    plain = config.network.model_copy(update={"encoder_weights": "none"})
+    networks.build(plain, seed=config.split.seed)
 
 
 def load(config: Config, report: OnProgress) -> DataSet:
@@ -33,7 +44,8 @@ def load(config: Config, report: OnProgress) -> DataSet:
 
     Border and particle size are measured on the labels of the validation part alone: they shape the
     store, which all ratios and seeds share, and the labels that the experiment hides must not shape
-    anything. Where the validation part is test, they are measured on the listed micrographs.
+    anything. Where the validation part is test, they are measured on the listed micrographs, and
+    where a fixed half of it is, on the other half.
     """
     root = Path(config.input.data)
     if config.input.data == SYNTHETIC:
@@ -51,6 +63,11 @@ def load(config: Config, report: OnProgress) -> DataSet:
     if config.split.validation_from == "labelled":
         train = [micrograph.id for micrograph in dataset.train.micrographs]
         visible = named_items(_listed(_list_of(config)), train, set(dataset.train.particles))
+    elif config.split.test_half == "fixed" and not (dataset.test and dataset.test.particles):
+        annotated = {
+            one.id: one.source for one in dataset.validation.micrographs if one.id in visible
+        }
+        visible = set(halve(annotated, seed=FIXED_TEST_SEED)[0])
     return measured(dataset, border=config.input.border, visible=visible)
 
 
@@ -138,6 +155,16 @@ def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: in
     alone = (
         settings.validation_from == "labelled"
     )  # then all that is annotated outside train is test
+    fixed = settings.test_half == "fixed"
+    if alone or parts["test"]:
+        _refuse_fixed_half(config)
+    elif config.selection.tuned_by and not fixed:
+        raise ConfigError(
+            f"these settings were tuned ({config.selection.tuned_by}) and the data set has no test "
+            "part: each seed has another half of validation as test, and tuning may have chosen on "
+            "it",
+            cure="give --test-half fixed",
+        )
     return draw_split(
         parts["train"],
         labelable,
@@ -145,8 +172,21 @@ def draw(config: Config, micrographs: Iterable[StoredMicrograph], *, tile_px: in
         parts["test"] | (parts["validation"] if alone else {}) or None,
         ratio_percent=settings.ratio,
         seed=settings.seed,
+        test_seed=FIXED_TEST_SEED if fixed else settings.seed,
         labelled=names,
     )
+
+
+def _refuse_fixed_half(config: Config) -> None:
+    """Raise ConfigError if a fixed half of validation is to be test, where no half of it is."""
+    if config.split.test_half != "fixed":
+        return
+    reason = (
+        "the data set has a test part"
+        if config.split.validation_from == "part"
+        else "with validation_from=labelled the whole validation part is test"
+    )
+    raise ConfigError(f"test_half=fixed changes nothing: {reason}", cure="leave it out")
 
 
 def parts_text(config: Config, split: Split, *, tested: bool) -> str:
@@ -174,11 +214,12 @@ def roles_text(config: Config, *, tested: bool) -> str:
             "\n   thresholds and gate are chosen on the labelled micrographs; the validation "
             "part is test"
         )
+    if tested:
+        return ""
+    same = ", the same for every seed" if config.split.test_half == "fixed" else ""
     return (
-        ""
-        if tested
-        else "\n   the data set has no test part: half of the validation micrographs were set "
-        "aside as test"
+        "\n   the data set has no test part: half of the validation micrographs were set aside as "
+        f"test{same}"
     )
 
 

@@ -6,17 +6,25 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from cryossl.errors import StorageError
-from cryossl.progress.interruption import PARENT_VARIABLE
+from cryossl.progress.interruption import EXIT_CODE, PARENT_VARIABLE
 from cryossl.system.process import PROJECT
 
 SECONDS_TO_CHECKPOINT = 60.0
 RUN = ("run", "--config")
 """The words between `cli.py` and the file of settings, for a cell of a sweep."""
+MOST_STARTS = 20
+"""So often a part is started whose job the cluster cuts short: it might never get on."""
+TRIES = 3
+"""So often a part is started that something else ends."""
+FAILED = 1
+"""The exit code of a part that ended without saying why."""
+_KILLED = frozenset({FAILED, EXIT_CODE, 137, 143})
+"""Exit codes of a process that was killed, as a shell and a cluster report them."""
 _LAST_BYTES = 4096
 
 
@@ -130,6 +138,30 @@ def environment(ours: Mapping[str, str]) -> dict[str, str]:
         dropped.add("MLFLOW_EXPERIMENT_NAME")
     kept = {name: value for name, value in ours.items() if name not in dropped}
     return {**kept, "PYTHONIOENCODING": "utf-8"}
+
+
+def is_to_start_again(job: Job, code: int, *, starts: int) -> bool:
+    """Whether something else ended a part before its work was done, and it may be started again.
+
+    `starts`: how often it was started. A part that fails by itself says so with another exit code.
+    """
+    if job.cut_short():
+        return starts < MOST_STARTS
+    return (code < 0 or code in _KILLED) and starts < TRIES
+
+
+def ending_text(code: int) -> str:
+    """`exit code 3`, or `signal 9` for its negative."""
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def end_all(jobs: Iterable[Job | None]) -> None:
+    """End jobs that still run: all are signalled before the first is waited for."""
+    running = [job for job in jobs if job is not None]
+    for job in running:
+        job.terminate()
+    for job in running:
+        job.wait()
 
 
 def last_line(log: Path) -> str:

@@ -88,6 +88,8 @@ def prepare_cells(
     Cells that see the data in the same way share data set and plan. Raises CryosslError where a
     cell could never run, or this machine cannot hold the results.
     """
+    for config in {cell.config.network: cell.config for cell in grid}.values():
+        preparation.require_network(config)
     read: dict[str, tuple[DataSet, StorePlan]] = {}
     drawn = []
     for cell in grid:
@@ -115,7 +117,7 @@ def prepare_cells(
 def _view_of_data(config: Config) -> str:
     """Digest of what decides how a data set is read, and how its store is planned."""
     read, network = config.input.model_dump(mode="json"), config.network.model_dump(mode="json")
-    return digest([read, network, config.split.validation_from])
+    return digest([read, network, config.split.validation_from, config.split.test_half])
 
 
 def _with_counted_ratio(each: PreparedCell) -> PreparedCell:

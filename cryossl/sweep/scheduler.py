@@ -18,7 +18,7 @@ from cryossl.progress.eta import duration_text
 from cryossl.progress.events import Progress
 from cryossl.progress.narrator import STATUS_FILE, Narrator
 from cryossl.progress.status import read_status
-from cryossl.sweep.executors import Executor, Job, last_line
+from cryossl.sweep.executors import MOST_STARTS, Executor, Job, end_all, last_line
 from cryossl.sweep.grid import Cell, fraction_done
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
@@ -27,8 +27,6 @@ from cryossl.system.folder_lock import held_by
 SETTINGS_FILE, LOG_FILE = "settings.yaml", "output.log"
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_REPORTS = 1.0
-MOST_STARTS = 20
-"""So often one start of a sweep starts a cell whose job was cut short: it might never get on."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +133,7 @@ class Schedule:
                 self._collect_ended()
             self._report_progress()
         finally:
-            jobs = [each.job for each in self._running if each.job is not None]
-            for job in jobs:
-                job.terminate()
-            for job in jobs:
-                job.wait()
+            end_all(each.job for each in self._running)
         return self._failures
 
     def _start_cells(self) -> None:

@@ -56,7 +56,7 @@ class Variation:
     def applied(self, config: Config, value: str) -> Config:
         """The config with one of the values. Raises ConfigError if it is not allowed."""
         if self.strategy:
-            return with_own(config, self.strategy, self.name, value)
+            return with_own(config, self.strategy, {self.name: value})
         section, _ = fields()[self.name]
         try:
             built = getattr(getattr(build({self.name: value}), section), self.name)
@@ -93,7 +93,7 @@ def variations(texts: Sequence[str], config: Config) -> list[Variation]:
     """The variations that options `SETTING=VALUES` name.
 
     Args:
-        texts: as typed, values separated by commas.
+        texts: as typed, values separated by commas; a text may hold several, separated by `;`.
         config: of the sweep.
 
     Raises:
@@ -101,12 +101,12 @@ def variations(texts: Sequence[str], config: Config) -> list[Variation]:
             that is not allowed or is there twice, a strategy that does not run.
     """
     found: list[Variation] = []
-    for text in texts:
+    for text in (part for one in texts for part in one.split(";")):
         place, equals, values = text.partition("=")
         if not equals or not place.strip() or not values.strip(" ,"):
             raise ConfigError(
                 f"--vary {text!r:.200} is not SETTING=VALUES",
-                cure="e.g. --vary particle_threshold=0.5,0.6,0.7",
+                cure="e.g. --vary particle_threshold=0.5,0.6,0.7; `;` goes between two settings",
             )
         strategy, name = called_setting(place, option="--vary")
         if strategy:

@@ -15,8 +15,10 @@ import yaml
 from cryossl.config import Config, fields
 from cryossl.errors import StorageError
 from cryossl.redaction import shown
+from cryossl.selftraining.records.messages import percent_text
+from cryossl.strategy_settings import with_own
 from cryossl.system.files import write_durably
-from cryossl.tuning.space import Space, as_json, with_values
+from cryossl.tuning.space import Space, as_json
 from cryossl.tuning.study import Trial
 
 TUNED = "tuned.yaml"
@@ -84,8 +86,8 @@ def table(found: Sequence[Found]) -> list[str]:
         cells = (
             str(len(one.trials)),
             *(str(one.count(state)) for state in _STATES),
-            _percent(one.before),
-            _percent(best.value if best else None),
+            _cell(one.before),
+            _cell(best.value if best else None),
             str(best.number) if best else "-",
         )
         lines.append(f"{one.strategy:{width}}" + "".join(f"{cell:>10}" for cell in cells))
@@ -105,7 +107,9 @@ def remarks(
         "too high by chance: only seeds that tuning never saw test it."
     ]
     if baselines:
-        lines.append(f"The supervised baseline has {_percent(sum(baselines) / len(baselines))}.")
+        lines.append(
+            f"The supervised baseline has {percent_text(sum(baselines) / len(baselines))}."
+        )
     lines += [
         f"⚠ no trial of {one.strategy} was completed: it keeps its settings"
         + (f" (trial 0: {one.trials[0].reason})" if one.trials and one.trials[0].reason else "")
@@ -128,7 +132,7 @@ def tuned_config(config: Config, found: Sequence[Found], provenance: Provenance)
     tuned = config
     for one in found:
         if one.best:
-            tuned = with_values(tuned, one.strategy, one.best.values)
+            tuned = with_own(tuned, one.strategy, one.best.values)
     defaults, present = Config().model_dump(mode="json"), tuned.model_dump(mode="json")
     values: dict[str, Any] = {
         name: present[section][name]
@@ -181,11 +185,13 @@ def _origin(one: Found) -> str:
     counts = ", ".join(f"{one.count(state)} {state}" for state in _STATES)
     best = one.best
     what = (
-        f"trial {best.number}, F1 {_percent(best.value)}" if best else "no complete trial, untuned"
+        f"trial {best.number}, F1 {percent_text(best.value)}"
+        if best
+        else "no complete trial, untuned"
     )
-    before = _percent(one.before)
+    before = percent_text(one.before)
     return f"{one.strategy}: {what}; untuned {before}; {len(one.trials)} tries ({counts})"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f}"
+def _cell(value: float | None) -> str:
+    return "-" if value is None else percent_text(value)

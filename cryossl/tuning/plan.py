@@ -11,7 +11,7 @@ import click
 from cryossl.config import Config
 from cryossl.config_file import build, read_document
 from cryossl.data.splits import Split
-from cryossl.data.store.plan import StorePlan
+from cryossl.data.store.plan import StoredMicrograph, StorePlan
 from cryossl.errors import ConfigError
 from cryossl.network import device as devices
 from cryossl.network.speed import measure_speed
@@ -22,11 +22,11 @@ from cryossl.pseudolabels.strategies import recipe_for
 from cryossl.selftraining.arms import phase_title
 from cryossl.selftraining.estimates import phase_seconds
 from cryossl.strategy_names import BASELINE, CONTROLS
-from cryossl.strategy_settings import config_of_strategy
+from cryossl.strategy_settings import config_of_strategy, with_own
 from cryossl.sweep.executors import Executor
 from cryossl.sweep.grid import Cell, cells
 from cryossl.sweep.planning import choose_place, prepare_cells
-from cryossl.tuning.space import Dimension, Range, Space, space_of, with_values
+from cryossl.tuning.space import Dimension, Range, Space, space_of
 
 PRESET = Path(__file__).resolve().parents[2] / "presets" / "space.yaml"
 _COST_GROWS = {
@@ -125,7 +125,7 @@ def _require_recipe(
         one.name: one.text(one.low) if isinstance(one, Range) else one.values[0]
         for one in dimensions
     }
-    own = config_of_strategy(with_values(config, strategy, lowest), strategy)
+    own = config_of_strategy(with_own(config, strategy, lowest), strategy)
     try:
         recipe_for(strategy, own.selection)
     except ConfigError as error:
@@ -146,7 +146,20 @@ def costliest(config: Config, strategy: str, dimensions: tuple[Dimension, ...]) 
         )
         values[one.name] = ends[-1 if grows else 0]
     selection = config.selection.model_copy(update={"strategies": (strategy,)})
-    return with_values(config.model_copy(update={"selection": selection}), strategy, values)
+    return with_own(config.model_copy(update={"selection": selection}), strategy, values)
+
+
+def require_test_part(config: Config, micrographs: tuple[StoredMicrograph, ...]) -> None:
+    """Raise ConfigError where the validation micrographs of one seed are the test of another."""
+    tested = any(one.part == "test" and one.annotated for one in micrographs)
+    if tested or config.split.validation_from == "labelled" or config.split.test_half == "fixed":
+        return
+    raise ConfigError(
+        "the data set has no test part: each seed sets another half of validation aside as test, "
+        "so tuning would choose on micrographs that are the test of another seed",
+        cure="give --test-half fixed, then all seeds have the same half as test, or add an "
+        "annotated test part",
+    )
 
 
 @devices.enough_memory()
@@ -156,6 +169,7 @@ def print_plan(plan: Plan, executor: Executor) -> None:
     with ProgressConsole(sys.stderr) as console:
         prepared = prepare_cells(plan.cells, console, on_note=click.echo)
     first = prepared.cells[0]
+    require_test_part(config, first.store_plan.micrographs)
     place = choose_place(config, first.store_plan, executor, jobs=plan.jobs, threads_before=None)
     device = devices.resolve(config.training.device)
     devices.prepare(device=device, threads=place.threads)

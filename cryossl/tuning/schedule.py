@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryossl.errors import BusyError, CryosslError
-from cryossl.progress.interruption import EXIT_CODE
-from cryossl.sweep.executors import Executor, Job, last_line
+from cryossl.sweep.executors import (
+    FAILED,
+    Executor,
+    Job,
+    end_all,
+    ending_text,
+    is_to_start_again,
+    last_line,
+)
+from cryossl.sweep.scheduler import SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS
 from cryossl.system.digest import digest
 from cryossl.system.folder_lock import held_by
 from cryossl.tuning.trial import LOG, Result, Task, points_done
 
-SECONDS_BETWEEN_LOOKS = 0.1
-SECONDS_BETWEEN_REPORTS = 1.0
 SECONDS_FOR_FILES_TO_APPEAR = 10.0
-TRIES = 3
-"""So often a trial is started where something else ended it."""
-MOST_STARTS = 20
-"""So often it is started where the cluster ended it before its time."""
-_KILLED = frozenset({1, EXIT_CODE, 137, 143})
-"""Exit codes of a process that did not end by itself, as a shell and a cluster report them."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +96,7 @@ class Schedule:
                     on_result(work, result)
                     asks = True
         finally:
-            jobs = [each.job for each in self._running if each.job is not None]
-            for job in jobs:
-                job.terminate()
-            for job in jobs:
-                job.wait()
+            end_all(each.job for each in self._running)
 
     def _fill(self, more: Callable[[], Work | None]) -> bool:
         """Begin trials on the free places; whether there may be another one to begin."""
@@ -166,27 +162,22 @@ class Schedule:
         work = running.work
         if code == BusyError.exit_code and held_by(work.folder):
             return  # without a job: it waits for the holder
-        cut, killed = job.cut_short(), code < 0 or code in _KILLED
-        if (cut and running.starts < MOST_STARTS) or (killed and running.starts < TRIES):
-            self._say(f"↻ {work.title} was ended ({_ending(code)}) and is started again")
+        if is_to_start_again(job, code, starts=running.starts):
+            self._say(f"↻ {work.title} was ended ({ending_text(code)}) and is started again")
             self._start(running)
             return
         self._running.remove(running)
         error = CryosslError(
-            f"{work.title} could not be done ({_ending(code)}): {last_line(work.folder / LOG)}",
+            f"{work.title} could not be done ({ending_text(code)}): {last_line(work.folder / LOG)}",
             cure=f"see {work.folder / LOG}; the same command goes on",
         )
-        error.exit_code = code if code > 0 else 1
+        error.exit_code = code if code > 0 else FAILED
         raise error
 
 
 def _name(work: Work) -> str:
     """Names a trial among all jobs that this user has."""
     return f"cryossl-tune-{digest([str(work.folder.absolute()), work.task.key])[:12]}"
-
-
-def _ending(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _patient_result(work: Work, code: int | None) -> Result | None:

@@ -114,18 +114,6 @@ def present_values(config: Config, strategy: str) -> dict[str, str]:
     }
 
 
-def with_values(config: Config, strategy: str, values: Values) -> Config:
-    """The config in which a strategy has these values for itself."""
-    kept = [
-        entry
-        for entry in config.selection.strategy_settings
-        if entry.partition("=")[0] not in {f"{strategy}.{name}" for name in values}
-    ]
-    entries = (*kept, *(f"{strategy}.{name}={text}" for name, text in values.items()))
-    selection = config.selection.model_copy(update={"strategy_settings": tuple(sorted(entries))})
-    return config.model_copy(update={"selection": selection})
-
-
 def as_json(space: Space) -> dict[str, list[dict[str, Any]]]:
     """The space in JSON's types."""
     return {strategy: [asdict(one) for one in space[strategy]] for strategy in sorted(space)}

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from cryossl.config import Config
-from cryossl.data.store.plan import StoredMicrograph
 from cryossl.errors import ConfigError, StorageError
 from cryossl.network import device as devices
 from cryossl.progress.eta import PlannedPhase
@@ -22,6 +21,7 @@ from cryossl.progress.narrator import Narrator, narrated
 from cryossl.progress.terminal import echo
 from cryossl.selftraining import prepare as preparation
 from cryossl.strategy_names import BASELINE
+from cryossl.strategy_settings import with_own
 from cryossl.sweep.executors import Executor
 from cryossl.sweep.planning import (
     Place,
@@ -45,11 +45,11 @@ from cryossl.tuning.outcome import (
     tuned_text,
     write_tuned,
 )
-from cryossl.tuning.plan import Plan, costliest
+from cryossl.tuning.plan import Plan, costliest, require_test_part
 from cryossl.tuning.records import Records, recorded
 from cryossl.tuning.rules import POINTS, bars, next_number
 from cryossl.tuning.schedule import Schedule, Work, in_order
-from cryossl.tuning.space import as_json, present_values, with_values
+from cryossl.tuning.space import as_json, present_values
 from cryossl.tuning.study import Studies, Trial, proposed
 from cryossl.tuning.trial import Result, Task
 
@@ -89,7 +89,7 @@ def tune(plan: Plan, executor: Executor) -> None:
         narrator.begin("Prepare")
         prepared = prepare_cells(plan.cells, narrator, on_note=narrator.say)
         first = prepared.cells[0]
-        _require_test_part(config, first.store_plan.micrographs)
+        require_test_part(config, first.store_plan.micrographs)
         for strategy in plan.space:
             extreme = costliest(config, strategy, plan.space[strategy])
             preparation.check(extreme, first.split, tile_px=first.store_plan.tile_px)
@@ -263,7 +263,7 @@ class _Tuning:
             one.points for one in self._known(trials, trial.number) if one.state == "complete"
         ]
         selection = self._config.selection.model_copy(update={"strategies": (strategy,)})
-        config = with_values(
+        config = with_own(
             self._config.model_copy(update={"selection": selection}), strategy, trial.values
         )
         key = digest([self._state.digest, strategy, trial.number, dict(trial.values)])[:20]
@@ -408,17 +408,6 @@ def _provenance(plan: Plan, identity: Mapping[str, str]) -> Provenance:
         plan.space,
         {f"{name}_digest": text for name, text in identity.items() if name != "seeds"},
     )
-
-
-def _require_test_part(config: Config, micrographs: tuple[StoredMicrograph, ...]) -> None:
-    """Raise ConfigError where validation of one seed is test of another."""
-    tested = any(one.part == "test" and one.annotated for one in micrographs)
-    if not tested and config.split.validation_from == "part":
-        raise ConfigError(
-            "the data set has no test part: each seed halves the validation part in its own way, "
-            "so tuning would choose on micrographs that are the test of another seed",
-            cure="add an annotated test part",
-        )
 
 
 def _discard_maps(config: Config, prepared: PreparedCells, teachers: set[str]) -> None:

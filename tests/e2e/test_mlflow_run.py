@@ -142,6 +142,20 @@ def test_a_command_that_tracks_nothing_tags_the_run_that_mlflow_made_for_it(chec
     assert [kinds.get(run) for run in new if run not in before] == ["data", "compare"]
 
 
+def test_a_sweep_varies_several_settings_in_one_parameter(checkout, tiny_data):
+    vary = "weight_decay=0.02;class_balanced.max_pseudo_per_labelled=1,2"
+    done = checkout.run(
+        *("ratios=30", "seeds=1", f"data={tiny_data}", f"vary={vary}", "name=varied", *TINY),
+        entry="sweep",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 cells have finished" in done.stdout
+    refused = checkout.run("seeds=1", f"data={tiny_data}", "vary=loss=a;touch here", entry="sweep")
+    (line,) = [one for one in refused.stderr.splitlines() if one.startswith("cryossl: error: ")]
+    assert "--vary" in line
+    assert not (checkout.folder / "here").exists()
+
+
 @pytest.mark.skipif(shutil.which("conda") is not None, reason="conda is here")
 def test_a_run_that_mlflow_left_because_there_is_no_conda_is_ended_by_reap(checkout):
     failed = checkout.run("ratio=30", manager=())

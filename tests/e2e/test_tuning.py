@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from coco_folders import without_test_part
 
 from cryossl.config_file import load
 from cryossl.tuning.plan import Request, plan_of
@@ -246,13 +246,32 @@ def test_dry_run_lists_the_space_and_trains_nothing(new_lab):
 
 
 def test_without_a_test_part_tuning_would_see_the_test_of_other_seeds(new_lab, tiny_data, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(tiny_data, data)
-    shutil.rmtree(data / "test")
-    (data / "annotations" / "instances_test.json").unlink()
-    done = tune(new_lab(data))
+    lab = new_lab(without_test_part(tiny_data, tmp_path / "data"))
+    for options in ([], ["--dry-run"]):
+        done = tune(lab, *options)
+        assert done.code == 2
+        assert "each seed sets another half of validation aside as test" in done.err
+        assert "give --test-half fixed" in done.err
+    assert not (lab.work / "stages").exists()
+
+
+def test_with_one_test_half_for_all_seeds_data_without_a_test_part_are_tuned_and_then_run(
+    new_lab, tiny_data, tmp_path
+):
+    lab = new_lab(without_test_part(tiny_data, tmp_path / "data"))
+    fixed = ("--test-half", "fixed", "--strategies", "naive", "--trials", "1")
+    done = tune(lab, *fixed, "--space", space_file(lab, "learning_rate: [0.01, 0.02]"), "--dry-run")
+    assert (done.code, done.err) == (0, "")
+    done = tune(lab, *fixed, "--space", space_file(lab, "learning_rate: [0.01, 0.02]"))
+    assert (done.code, done.err) == (0, "")
+    file = str(lab.results / "pseudolabel_balanced" / "tuned.yaml")
+    assert "test_half: fixed" in Path(file).read_text()
+    done = lab.call("sweep", "--config", file, "--seeds", "2", "--dry-run")
+    assert done.code == 0, done.err
+    done = lab.call("sweep", "--config", file, "--test-half", "by_seed", "--dry-run")
     assert done.code == 2
-    assert "each seed halves the validation part in its own way" in done.err
+    (line,) = [one for one in done.err.splitlines() if "error" in one]
+    assert "tuning may have chosen on it; give --test-half fixed" in line
 
 
 def test_without_optuna_one_line_says_what_to_install(tmp_path):

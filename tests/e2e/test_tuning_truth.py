@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_folders import without_test_part
 
 from cryossl.config_file import build
 from cryossl.data.store.store import PixelFile, Store
@@ -47,18 +48,25 @@ def config_of(data: Path, work: Path, **changes: object):
     return build({**SETTINGS, "data": str(data), "work": str(work), **changes})
 
 
-def with_other_test_labels(data: Path, to: Path) -> Path:
-    """A copy in which the particles of the test part lie anywhere and have any size."""
+def with_other_test_labels(
+    data: Path, to: Path, *, part: str = "test", names: frozenset[str] | None = None
+) -> Path:
+    """A copy in which the particles of the test part lie anywhere and have any size.
+
+    `part` and `names`: where the test micrographs lie, all of the part unless they are named.
+    """
     shutil.copytree(data, to)
     sources = json.loads((data / "simulation.json").read_text())["micrographs"]
     (to / "sources.csv").write_text(
         "file,source\n" + "".join(f"{name},{one['source']}\n" for name, one in sources.items())
     )
-    file = to / "annotations" / "instances_test.json"
+    file = to / "annotations" / f"instances_{part}.json"
     content = json.loads(file.read_text())
     rng = np.random.default_rng(0)
-    assert content["annotations"]
-    for record in content["annotations"]:
+    meant = {one["id"] for one in content["images"] if names is None or one["file_name"] in names}
+    records = [one for one in content["annotations"] if one["image_id"] in meant]
+    assert records
+    for record in records:
         x, y = (float(place) for place in rng.uniform(0, 48, 2))
         width, height = (float(side) for side in rng.uniform(2, 40, 2))
         record.update(bbox=[x, y, width, height], area=width * height, segmentation=[])
@@ -108,6 +116,32 @@ def test_replaced_labels_of_the_test_part_move_no_number_of_a_trial(tiny_data, t
     assert [one.values for one in true] == [one.values for one in noise]
     assert [one.points for one in true] == [one.points for one in noise]
     assert all(0 < one.value < 1 for one in true)
+
+
+def test_replaced_labels_of_the_half_that_is_test_for_all_seeds_move_no_number(tiny_data, tmp_path):
+    data = without_test_part(tiny_data, tmp_path / "data")
+    aside = {
+        SeedPlace(
+            Ground(config_of(data, tmp_path / "work", test_half="fixed"), silent), seed
+        ).experiment.split.test
+        for seed in (0, 1000, 1001)
+    }
+    (names,) = aside
+    other = with_other_test_labels(
+        data,
+        tmp_path / "other",
+        part="val",
+        names=frozenset(name.partition("/")[2] for name in names),
+    )
+    results = []
+    for place in (data, other):
+        config = config_of(place, tmp_path / f"work {place.name}", test_half="fixed")
+        folder = tmp_path / f"trial {place.name}"
+        folder.mkdir()
+        results.append(evaluated(Task("k", config, "naive", (1000,)), folder, silent))
+    assert results[0].values == results[1].values
+    assert results[0].points == results[1].points
+    assert 0 < results[0].value < 1
 
 
 @pytest.mark.parametrize("headline", [1, 8])

@@ -28,7 +28,14 @@ def draw(
     train: dict[str, str], validation: dict[str, str], *, ratio_percent: float, seed: int
 ) -> Split:
     return draw_split(
-        train, set(train), validation, None, ratio_percent=ratio_percent, seed=seed, labelled=None
+        train,
+        set(train),
+        validation,
+        None,
+        ratio_percent=ratio_percent,
+        seed=seed,
+        test_seed=seed,
+        labelled=None,
     )
 
 

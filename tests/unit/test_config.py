@@ -29,7 +29,7 @@ def test_what_only_places_things_decides_nothing_and_the_cell_is_ratio_seed_and_
 ):
     assert {f"run.{name}" for name in RunSettings.model_fields} < deciding("nothing")
     assert deciding("cell") == {"split.ratio", "split.seed", "selection.strategies"}
-    assert deciding("content") == {"input.data", "split.labelled"}
+    assert deciding("content") == {"input.data", "split.labelled", "split.test_half"}
 
 
 def test_the_defaults_are_the_notes_numbers() -> None:

@@ -95,7 +95,7 @@ def _project_run(words: Sequence[str]) -> str | None:
         return None  # the page speaks of the option
     if entry not in ENTRY_POINTS:
         return f"no entry point {entry}"
-    options = (one.name for one in cli.cli.commands["run"].params)
+    options = (one.name for one in cli.cli.commands["run" if entry == "main" else entry].params)
     known = {*ENTRY_POINTS[entry].get("parameters", {}), *fields(), *options}
     names = re.findall(r"(?<=-P )(\w+)=", " ".join(words))
     return next((f"no parameter {name}" for name in names if name not in known), None)
@@ -115,6 +115,7 @@ def test_a_command_of_a_page_can_be_typed(command: str) -> None:
         "cryossl data synth --to x --train two",
         "mlflow run . -e sweeep",
         "mlflow run . -P rato=5",
+        "mlflow run . -P vary=views=1,8",
         "make tests",
         "python -m benchmarks_of_old",
     ],

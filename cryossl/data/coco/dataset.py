@@ -36,8 +36,16 @@ from cryossl.data.coco.records import (
     read_records,
 )
 from cryossl.data.images import read_size
-from cryossl.data.sources import Description, assign, border_px, diameter_px, is_plain, parse_table
-from cryossl.errors import DataError
+from cryossl.data.sources import (
+    Description,
+    assign,
+    border_px,
+    counts_text,
+    diameter_px,
+    is_plain,
+    parse_table,
+)
+from cryossl.errors import DataError, nearest
 from cryossl.system.user_files import MAX_LIST_BYTES, read_json, read_text
 
 __all__ = [
@@ -229,14 +237,14 @@ def only(dataset: DataSet, sources: Collection[str]) -> DataSet:
 
     Raises DataError for a source that the data set does not have.
     """
-    there = {
+    there = [
         micrograph.source for part in dataset.parts.values() for micrograph in part.micrographs
-    }
-    missing = sorted(set(sources) - there)
+    ]
+    missing = sorted(set(sources).difference(there))
     if missing:
         raise DataError(
-            f"{dataset.root} has no source {missing[0]!r}",
-            cure=f"there are {', '.join(sorted(there))}",
+            f"{dataset.root} has no source {missing[0]!r:.80}",
+            cure=f"{nearest(missing[0], set(there))}there are {counts_text(there)}",
         )
     kept = {}
     for name, part in dataset.parts.items():

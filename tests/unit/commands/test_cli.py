@@ -209,7 +209,9 @@ def test_the_commands_and_options_in_the_documents_exist(text):
         ] == []
     for name in re.findall(r"-P ([a-z_]+)=", content):
         assert name in fields() or any(
-            name in entry.get("parameters", {}) for entry in ENTRY_POINTS.values()
+            name in {*entry.get("parameters", {}), *(one.name for one in commands()[point].params)}
+            for point, entry in ENTRY_POINTS.items()
+            if point in commands()
         )
 
 

@@ -37,13 +37,16 @@ def draw(
         TEST,
         ratio_percent=ratio_percent,
         seed=seed,
+        test_seed=seed,
         labelled=labelled,
     )
 
 
 def halve(validation: dict[str, str]) -> Split:
     train = items("train", a=9)
-    return draw_split(train, set(train), validation, None, ratio_percent=5, seed=0, labelled=None)
+    return draw_split(
+        train, set(train), validation, None, ratio_percent=5, seed=0, test_seed=0, labelled=None
+    )
 
 
 @pytest.mark.parametrize(("ratio", "count"), [(5, 258), (10, 517), (1, 51), (100, 5172), (0.5, 25)])
@@ -190,7 +193,14 @@ def test_parts_that_cannot_be_used_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         draw_split(
-            items("train", a=3), labelable, validation, test, ratio_percent=5, seed=0, labelled=None
+            items("train", a=3),
+            labelable,
+            validation,
+            test,
+            ratio_percent=5,
+            seed=0,
+            test_seed=0,
+            labelled=None,
         )
 
 
@@ -198,6 +208,25 @@ def test_parts_that_cannot_be_used_are_refused(
 def test_a_ratio_outside_its_range_is_refused(ratio: float) -> None:
     with pytest.raises(ValueError, match="ratio"):
         draw(items("train", a=9), ratio_percent=ratio)
+
+
+def test_the_halves_of_validation_have_a_seed_of_their_own() -> None:
+    train, validation = items("train", a=40), items("val", a=20)
+
+    def drawn(seed: int, test_seed: int) -> Split:
+        return draw_split(
+            train,
+            set(train),
+            validation,
+            None,
+            ratio_percent=10,
+            seed=seed,
+            test_seed=test_seed,
+            labelled=None,
+        )
+
+    assert drawn(1, 0).test == drawn(2, 0).test != drawn(1, 1).test
+    assert drawn(1, 0).labelled == drawn(1, 1).labelled != drawn(2, 0).labelled
 
 
 def test_the_digest_tells_splits_apart() -> None:

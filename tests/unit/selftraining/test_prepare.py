@@ -14,6 +14,8 @@ from cryossl.data.splits import Split
 from cryossl.errors import ConfigError, DataError
 from cryossl.progress.events import silent
 from cryossl.selftraining import prepare as preparation
+from cryossl.sweep.grid import cells
+from cryossl.sweep.planning import prepare_cells
 
 NAMES = [f"{source}_{number}.png" for source in ("10017", "10028") for number in range(6)]
 
@@ -56,6 +58,52 @@ def test_without_a_test_part_half_of_the_validation_micrographs_become_test(fold
     write_part(folder, "test", ["10017_t.png"])
     _, split = prepared(folder)
     assert (len(split.validation), split.test) == (4, ("test/10017_t.png",))
+
+
+def test_a_fixed_half_of_validation_is_the_test_of_every_seed(folder):
+    by_seed = [prepared(folder, seed=seed)[1].test for seed in range(6)]
+    assert len(set(by_seed)) > 1
+    fixed = {prepared(folder, seed=seed, test_half="fixed")[1].test for seed in range(6)}
+    assert fixed == {by_seed[0]}
+    labelled = [
+        prepared(folder, seed=1, test_half=half)[1].labelled for half in ("by_seed", "fixed")
+    ]
+    assert labelled[0] == labelled[1]
+
+
+def test_a_fixed_half_is_refused_where_no_half_is_test(folder, tmp_path):
+    file = tmp_path / "labelled.txt"
+    file.write_text(f"{NAMES[2]}\n{NAMES[7]}\n", encoding="utf-8")
+    one_micrograph = {"validation_from": "labelled", "labelled": str(file)}
+    with pytest.raises(ConfigError, match="the whole validation part is test; leave it out"):
+        prepared(folder, test_half="fixed", **one_micrograph)
+    write_part(folder, "test", ["10017_t.png"])
+    with pytest.raises(ConfigError, match="the data set has a test part; leave it out"):
+        prepared(folder, test_half="fixed")
+
+
+def test_tuned_settings_are_not_scored_on_another_half_for_each_seed(folder):
+    tuned = {"tuned_by": "lab 0123456789ab seeds 1000-1001"}
+    with pytest.raises(ConfigError, match="give --test-half fixed"):
+        prepared(folder, **tuned)
+    _, split = prepared(folder, test_half="fixed", **tuned)
+    assert len(split.test) == 2
+
+
+def test_border_and_diameter_are_not_measured_on_a_fixed_test_half(folder):
+    _, split = prepared(folder, test_half="fixed")
+    names = [name.partition("/")[2] for name in (*split.validation, *split.test)]
+    content = entries(names)
+    ids = {one["id"] for one in content["images"] if f"val/{one['file_name']}" in split.test}
+    for record in content["annotations"]:
+        if record["image_id"] in ids:
+            record["bbox"][2:] = [30, 30]
+    before = preparation.load(build({"data": str(folder), "test_half": "fixed"}), silent)
+    write_part(folder, "val", names, document=content)
+    after = preparation.load(build({"data": str(folder), "test_half": "fixed"}), silent)
+    assert (after.border_px, after.diameter_px) == (before.border_px, before.diameter_px)
+    by_seed = preparation.load(build({"data": str(folder)}), silent)
+    assert by_seed.diameter_px != after.diameter_px
 
 
 def test_a_micrograph_that_nobody_annotated_is_no_validation_item(folder):
@@ -167,8 +215,16 @@ def test_only_the_named_sources_are_kept(folder):
 
 
 def test_a_source_that_is_not_there_is_refused_with_those_that_are(folder):
-    with pytest.raises(DataError, match="no source '10093'; there are 10017, 10028"):
+    with pytest.raises(
+        DataError, match=r"no source '10093'; did you mean .* there are 10017 .*, 10028 "
+    ):
         prepared(folder, sources="10017,10093")
+
+
+def test_an_unknown_encoder_is_refused_before_the_data_are_read(tmp_path):
+    config = build({"data": str(tmp_path / "absent"), "encoder": "resnet99"})
+    with pytest.raises(ConfigError, match=r"no encoder 'resnet99'; did you mean resnet"):
+        prepare_cells(cells(config, ratios=None, seeds=1), silent, on_note=print)
 
 
 @pytest.fixture

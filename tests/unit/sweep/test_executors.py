@@ -8,7 +8,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cryossl.sweep.executors import LocalExecutor, command, environment, last_line
+from cryossl.sweep.executors import (
+    MOST_STARTS,
+    TRIES,
+    LocalExecutor,
+    command,
+    environment,
+    is_to_start_again,
+    last_line,
+)
 
 
 def ended(job, *, within_seconds: float = 120.0) -> int:
@@ -91,3 +99,44 @@ def test_each_process_sees_the_gpu_of_its_place_and_a_place_that_is_free_again_i
     for job in jobs:
         job.terminate()
         job.wait()
+
+
+class Ended:
+    """A job that has ended; `cut`: the cluster ended it before its time."""
+
+    def __init__(self, code: int, *, cut: bool) -> None:
+        self._code, self._cut = code, cut
+
+    def poll(self) -> int:
+        return self._code
+
+    def terminate(self) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
+    def remark(self) -> str:
+        return ""
+
+    def cut_short(self) -> bool:
+        return self._cut
+
+
+@pytest.mark.parametrize(
+    ("code", "cut", "most"),
+    [
+        (-9, False, TRIES),
+        (1, False, TRIES),
+        (130, False, TRIES),
+        (137, False, TRIES),
+        (143, False, TRIES),
+        (2, False, 1),  # it failed by itself and says why
+        (6, False, 1),
+        (143, True, MOST_STARTS),
+        (2, True, MOST_STARTS),
+    ],
+)
+def test_what_something_else_ended_is_started_again_so_often(code, cut, most):
+    again = [is_to_start_again(Ended(code, cut=cut), code, starts=count) for count in range(1, 30)]
+    assert again == [count < most for count in range(1, 30)]

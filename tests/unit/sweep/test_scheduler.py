@@ -15,8 +15,9 @@ import yaml
 from cryossl.config_file import build
 from cryossl.errors import CryosslError
 from cryossl.progress.narrator import narrated
+from cryossl.sweep.executors import MOST_STARTS
 from cryossl.sweep.grid import Cell, cells
-from cryossl.sweep.scheduler import MOST_STARTS, Failure, PlannedCell, Schedule
+from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
 from cryossl.system.folder_lock import one_at_a_time
 
 TAKEN = 77

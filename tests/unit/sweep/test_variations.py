@@ -89,6 +89,8 @@ def test_folders_of_different_variants_differ():
         (["particle_threshold"], "is not SETTING=VALUES"),
         (["particle_threshold="], "is not SETTING=VALUES"),
         (["=0.5"], "is not SETTING=VALUES"),
+        (["particle_threshold=0.5;"], "--vary '' is not SETTING=VALUES"),
+        (["particle_threshold=0.5;particle_threshold=0.6"], "names particle_threshold twice"),
         (["particle_treshold=0.5"], "did you mean particle_threshold"),
         (["particle_threshold=0.5,2"], "particle_threshold"),
         (["particle_threshold=0.5,,0.6"], "particle_threshold"),
@@ -129,6 +131,12 @@ def test_what_cannot_vary_is_refused_in_one_line(texts, said):
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
+
+
+def test_one_text_may_hold_several_settings_as_mlflow_can_give_an_option_once_only():
+    several = ("particle_threshold=0.5,0.6", "class_balanced.background_threshold=0.7,0.8")
+    assert variations([" ; ".join(several)], BALANCED) == variations(several, BALANCED)
+    assert len(made(BALANCED, ";".join(several))) == 4
 
 
 def test_a_setting_does_not_vary_in_cells_that_it_does_not_change():

@@ -10,7 +10,7 @@ import yaml
 from cryossl.config import fields
 from cryossl.config_file import build
 from cryossl.errors import ConfigError
-from cryossl.strategy_settings import own_names
+from cryossl.strategy_settings import own_names, with_own
 from cryossl.tuning.plan import PRESET
 from cryossl.tuning.space import (
     FIXED,
@@ -19,7 +19,6 @@ from cryossl.tuning.space import (
     as_json,
     present_values,
     space_of,
-    with_values,
 )
 
 CONFIG = build({"strategies": "naive,soft"})
@@ -167,7 +166,7 @@ def test_a_trial_is_the_config_with_the_values_of_one_strategy():
     config = build(
         {"strategies": "naive,soft", "strategy_settings": "naive.batch_size=8,soft.batch_size=2"}
     )
-    changed = with_values(config, "naive", {"batch_size": "16", "learning_rate": "0.01"})
+    changed = with_own(config, "naive", {"batch_size": "16", "learning_rate": "0.01"})
     assert changed.selection.strategy_settings == (
         "naive.batch_size=16",
         "naive.learning_rate=0.01",
