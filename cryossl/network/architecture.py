@@ -16,6 +16,8 @@ from cryossl.errors import ConfigError, nearest
 from cryossl.network.checkpoints import StateDict
 from cryossl.randomness import seed_of
 
+_USUAL = ("resnet18", "resnet34", "resnet50", "efficientnet-b0", "mobilenet_v2")
+
 
 def build(settings: NetworkSettings, *, seed: int) -> nn.Module:
     """Build the network of the settings; its initial weights depend on the seed alone.
@@ -69,8 +71,9 @@ def _refuse_unknown(encoder: str, said: str) -> None:
     if encoder not in known and (encoder[:3] != "tu-" or "Unknown model" in said):
         raise ConfigError(
             f"there is no encoder {encoder!r:.80}",
-            cure=f"{nearest(encoder.removeprefix('tu-'), known)}there are: {', '.join(known)}, and "
-            "tu-NAME for each model of timm",
+            cure=f"{nearest(encoder.removeprefix('tu-'), known)}there are {', '.join(_USUAL)} and "
+            f"{len(known) - len(_USUAL)} others (segmentation-models-pytorch's documentation lists "
+            "them), and tu-NAME for each model of timm",
         )
 
 

@@ -54,7 +54,7 @@ def test_building_leaves_the_generator_of_torch_as_it_was():
 @pytest.mark.parametrize("encoder", ["nosuch", "tu-nosuch"])
 def test_an_unknown_encoder_is_one_clear_line(encoder):
     with pytest.raises(
-        ConfigError, match=f"no encoder '{encoder}'; there are: .*resnet34"
+        ConfigError, match=f"no encoder '{encoder}'; there are .*resnet34"
     ) as caught:
         build(NetworkSettings(encoder=encoder), seed=0)
     assert "\n" not in str(caught.value)
