@@ -17,7 +17,7 @@ from cryossl.data.store.store import Store
 from cryossl.errors import FailedArmsError, NumericError
 from cryossl.evaluation.metrics import Counts
 from cryossl.evaluation.scores import Evaluation, Scored
-from cryossl.evaluation.scorings import EIGHT, Scorings
+from cryossl.evaluation.scorings import Scorings
 from cryossl.network.device import Precision
 from cryossl.progress.eta import PlannedPhase
 from cryossl.progress.events import OnProgress
@@ -28,7 +28,13 @@ from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
 from cryossl.randomness import generator
 from cryossl.selftraining import acceptance
 from cryossl.selftraining.loop import IterationResult, self_train
-from cryossl.selftraining.models import Committee, Evaluator, Inference, Model, Predictor
+from cryossl.selftraining.models import (
+    Committee,
+    Evaluator,
+    Model,
+    Predictor,
+    evaluator_by_eight_views,
+)
 from cryossl.selftraining.records import messages
 from cryossl.selftraining.records.recorder import Recorder, Trained
 from cryossl.selftraining.stage_code import StageCode
@@ -98,7 +104,7 @@ class Scoring:
     """Scores the trained models of one experiment, by the setting `views` and by eight views.
 
     The gate and the choice of a training's best step do not see the second scoring, which reports
-    alone. Its stages are those that `views=8` would make.
+    alone.
     """
 
     def __init__(
@@ -110,13 +116,13 @@ class Scoring:
         precision: Precision,
         report: OnProgress,
     ) -> None:
-        self._experiment, self._eight = experiment, None
+        self._experiment = experiment
+        self._eight: Evaluator | None = None
         config, store = experiment.config, experiment.store
         if config.evaluation.eight_views:
-            evaluation = config.evaluation.model_copy(update={"views": EIGHT})
-            averaging = config.model_copy(update={"evaluation": evaluation})
-            inference = Inference(averaging, store, stages, device=device, precision=precision)
-            self._eight = Evaluator(averaging, store, stages, inference, report)
+            self._eight = evaluator_by_eight_views(
+                config, store, stages, device=device, precision=precision, report=report
+            )
 
     def score(self, model: Predictor) -> Scorings:
         """Both scorings of a model, each with thresholds of its own, chosen on validation."""

@@ -17,6 +17,7 @@ from cryossl.data.store.store import Store
 from cryossl.evaluation.metrics import Histogram, histogram
 from cryossl.evaluation.picking import Picks, inside, pick
 from cryossl.evaluation.scores import Evaluation, Picked
+from cryossl.evaluation.scorings import EIGHT
 from cryossl.network import architecture as networks
 from cryossl.network.calibration import (
     COMPRESSION,
@@ -351,3 +352,19 @@ class Evaluator:
             truths[inside(truths, **limits)],
             self._config.evaluation.match_distance * self._store.diameter_px(name),
         )
+
+
+def evaluator_by_eight_views(
+    config: Config,
+    store: Store,
+    stages: Stages,
+    *,
+    device: torch.device,
+    precision: Precision,
+    report: OnProgress,
+) -> Evaluator:
+    """Scores models by the mean over eight views; its stages are those that `views=8` makes."""
+    evaluation = config.evaluation.model_copy(update={"views": EIGHT})
+    averaging = config.model_copy(update={"evaluation": evaluation})
+    inference = Inference(averaging, store, stages, device=device, precision=precision)
+    return Evaluator(averaging, store, stages, inference, report)

@@ -30,7 +30,7 @@ from cryossl.pseudolabels.strategies import Recipe, recipe_for, rounds_of
 from cryossl.selftraining import prepare as preparation
 from cryossl.selftraining.arms import own_counts, passes_gate
 from cryossl.selftraining.loop import IterationResult, self_train
-from cryossl.selftraining.models import Evaluator, Inference, Model
+from cryossl.selftraining.models import Model, evaluator_by_eight_views
 from cryossl.selftraining.stage_code import stage_code
 from cryossl.selftraining.steps import Experiment
 from cryossl.strategy_names import BASELINE
@@ -264,17 +264,15 @@ class SeedPlace:
         config = self.experiment.config
         if config.evaluation.headline_views != EIGHT:
             return _f1(self.experiment.evaluate(model, "validation"))
-        evaluation = config.evaluation.model_copy(update={"views": EIGHT})
-        averaging = config.model_copy(update={"evaluation": evaluation})
         ground = self._ground
-        inference = Inference(
-            averaging,
+        evaluator = evaluator_by_eight_views(
+            config,
             ground.store,
             ground.stages,
             device=ground.device,
             precision=ground.precision,
+            report=ground.report,
         )
-        evaluator = Evaluator(averaging, ground.store, ground.stages, inference, ground.report)
         ids, weights = self._split.validation, config.training.model
         return _f1(evaluator.evaluate(model, ids, weights=weights, phase="validation"))
 
