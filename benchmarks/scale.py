@@ -118,6 +118,8 @@ def _measured(count: int, *, side_px: int) -> dict[str, dict[str, float]]:
         result: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
         for command in COMMANDS:
             result[command] = _command(command, Path(folder), side_px=side_px)
+    sys.stdout.write(f"{count:,} micrographs: {json.dumps(result)}\n")
+    sys.stdout.flush()
     return result
 
 
@@ -127,7 +129,7 @@ def _command(command: str, folder: Path, *, side_px: int) -> dict[str, float]:
         "run": (
             *("--data", str(folder / "data"), "--work", str(folder / "run"), "--threads", "1"),
             *("--results", str(folder / "results"), "--tile-px", str(min(side_px, 256))),
-            *("--strategies", "naive,class_balanced,full", "--max-iterations", "1"),
+            *("--strategies", "naive,class_balanced,supervised_long", "--max-iterations", "1"),
             *("--audit", "true", "--least-steps", "60", "--baseline-epochs", "1"),
             *("--student-epochs", "1", "--batch-size", "16", "--validations", "2"),
         ),
