@@ -31,6 +31,7 @@ SWATCHES = (
     ("not scored", "#787878"),
 )
 ROWS_PER_PAGE = 40  # of a LaTeX table
+LONG_SOURCES = 12  # rows of the table of sources, above which a page shows it folded
 
 
 def html(report: Report) -> str:
@@ -47,6 +48,7 @@ def html(report: Report) -> str:
         link=lambda cell: run_link(cell, report.origin),
         marks=TERMINAL_MARKS,
         swatches=SWATCHES,
+        long=lambda table: table.name == "sources" and len(table.rows) > LONG_SOURCES,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cryossl.errors import CryosslError, DataError
+from cryossl.system import long_json
 
 MAX_BYTES = 2**30
 MAX_LIST_BYTES = 2**26
@@ -97,6 +98,7 @@ def read_json(
     max_bytes: int = MAX_BYTES,
     nan_is_null: bool = False,
     inside: Path | None = None,
+    long: str = "",
 ) -> Any:
     """The document of a JSON file.
 
@@ -105,6 +107,8 @@ def read_json(
         max_bytes: a larger file is refused unread.
         inside: the folder in which the file must lie, as in `read_text`.
         nan_is_null: NaN, which programs write where a value is missing, is None.
+        long: key of a long list in the document's object: its value is `long_json.Elements`, whose
+            elements are parsed when they are read.
 
     Raises:
         DataError: as `read_text` does, and for text that is not JSON, is nested too deeply, or
@@ -114,6 +118,12 @@ def read_json(
     text = read_text(path, max_bytes=max_bytes, smaller="split the data set", inside=inside)
     cure = "export the file again"
     constant = _nan_as_null if nan_is_null else _no_constant
+    if long:
+        checked = json.JSONDecoder(object_pairs_hook=_no_twins, parse_constant=constant)
+        again = json.JSONDecoder(parse_constant=constant)
+        document = long_json.parse(text, long, checked=checked, again=again)
+        if document is not None:
+            return document
     try:
         return json.loads(text, object_pairs_hook=_no_twins, parse_constant=constant)
     except json.JSONDecodeError as error:

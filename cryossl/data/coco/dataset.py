@@ -265,7 +265,7 @@ def _read_part(
     root = place.root
     try:
         within = None if place.follow_links else root
-        document = read_json(files.annotations, nan_is_null=True, inside=within)
+        document = read_json(files.annotations, nan_is_null=True, inside=within, long="annotations")
         there, notes = survey(files, place)
     except DataError as error:
         faults.append(Fault(_relative(files.annotations, root), "", error.cause, error.cure))

@@ -6,6 +6,7 @@ Faults are collected, not raised, so that a data set can be repaired at once.
 from __future__ import annotations
 
 import re
+from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from cryossl.data.coco.geometry import (
     short,
     whole,
 )
+from cryossl.system.long_json import Elements
 
 Id = int | str
 """An id of an image or a category: a whole number, however it is written, or another text."""
@@ -190,8 +192,9 @@ def read_records(
     )
     particles: dict[Id, Particles] = {}
     left_out = _LeftOut()
-    for image_id, rows in _group(annotations, images, faults).items():
+    for image_id, places in _group(annotations, images, faults).items():
         size = _size(images[image_id], sizes)
+        rows = [(index, annotations[index]) for index in places]
         read = None if size is None else _read_particles(rows, wanted, size, left_out, faults)
         if read is not None:
             particles[image_id] = read
@@ -215,7 +218,7 @@ def _list(
     value = document.get(key)
     if value is None and not required:
         return []
-    if not isinstance(value, list):
+    if not isinstance(value, list | Elements):
         problem = (
             f"{key!r} is {short(value)}, not a list" if key in document else f"{key!r} is missing"
         )
@@ -346,9 +349,9 @@ def _group(
     entries: Sequence[Any],
     images: Mapping[Id, ImageRecord],
     faults: FaultList,
-) -> dict[Id, list[tuple[int, Mapping[str, Any]]]]:
-    """Annotations with coordinates by image id, in the file's order, each with its index there."""
-    grouped: dict[Id, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
+) -> dict[Id, array[int]]:
+    """The indices of annotations with coordinates by image id, in the file's order."""
+    grouped: dict[Id, array[int]] = defaultdict(lambda: array("Q"))
     for index, entry in enumerate(entries):
         label = _label("annotation", entry, index)
         if not isinstance(entry, dict):
@@ -360,7 +363,7 @@ def _group(
             faults.add(label, problem, _REMOVE)
             continue
         if not is_dummy(entry):
-            grouped[image_id].append((index, entry))
+            grouped[image_id].append(index)
     return grouped
 
 

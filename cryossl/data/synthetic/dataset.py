@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from cryossl.data.synthetic.phantoms import SPECIES, Species, species_of
 from cryossl.data.synthetic.pictures import SUFFIXES, Order, make_all, write_new
@@ -221,7 +221,7 @@ def _write_labels(
                 **asdict(order.given),
             }
             report(Progress("synthesise", len(facts), total, "micrograph"))
-        _dump(folder / "annotations" / f"instances_{part}.json", records.document())
+        write_new(folder / "annotations" / f"instances_{part}.json", records.pieces())
     return facts
 
 
@@ -234,7 +234,7 @@ def _write_tables(
 ) -> None:
     """Write what belongs to all parts, and make everything durable."""
     sources = "".join(f"{kind.name}_*,{kind.name}\n" for kind in species)
-    write_new(folder / "sources.csv", f"file,source\n{sources}".encode())
+    write_new(folder / "sources.csv", [f"file,source\n{sources}".encode()])
     _dump(
         folder / SIMULATION_FILE,
         {
@@ -243,7 +243,7 @@ def _write_tables(
             "micrographs": facts,
         },
     )
-    write_new(folder / SUMS_FILE, _sums(folder).encode())
+    write_new(folder / SUMS_FILE, [_sums(folder).encode()])
     for inner in (*(folder / name for name in ("annotations", *_PARTS)), folder):
         sync_folder(inner)
 
@@ -289,12 +289,16 @@ def _plan(
 
 
 class _Records:
-    """The images and annotations of one part, with the field names of CryoTransformer's files."""
+    """The images and annotations of one part, with the field names of CryoTransformer's files.
+
+    The annotations are kept as numbers, because as Python's objects they take much more memory.
+    """
 
     def __init__(self, size_px: int) -> None:
         self._size_px = size_px
         self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
+        self._boxes: list[Int64[np.ndarray, "n 4"]] = []
+        self._labelled: list[bool] = []
 
     def add(
         self,
@@ -313,21 +317,13 @@ class _Records:
             for y, x in centres
             if min(y, x, height - y, width - x) >= band
         ]
-        for box in boxes if labelled else [[0, 0, 0, 0]]:
-            self._annotations.append(
-                {
-                    "id": len(self._annotations) + 1,
-                    "category_id": 1,
-                    "iscrowd": int(labelled),
-                    "area": box[2] * box[3],
-                    "image_id": image,
-                    "bbox": box,
-                    "segmentation": [],
-                }
-            )
+        rows = boxes if labelled else [[0, 0, 0, 0]]
+        self._boxes.append(np.array(rows, np.int64).reshape(-1, 4))
+        self._labelled.append(labelled)
 
-    def document(self) -> dict[str, Any]:
-        return {
+    def pieces(self) -> Iterator[bytes]:
+        """The COCO document as `json.dumps` writes it with an indent of 1."""
+        document = {
             "info": [
                 {
                     "description": "simulated cryo-EM micrographs with exact particle centres",
@@ -337,9 +333,32 @@ class _Records:
             ],
             "categories": [{"id": 1, "name": "particle", "supercategory": ""}],
             "images": self._images,
-            "annotations": self._annotations,
+            "annotations": [],
         }
+        text = json.dumps(document, indent=1)
+        yield text.removesuffix("]\n}").encode()
+        end = ""
+        for annotation in self._annotations():
+            entry = json.dumps(annotation, indent=1).replace("\n", "\n  ")
+            yield f"{end}\n  {entry}".encode()
+            end = ","
+        yield b"\n ]\n}\n" if end else b"]\n}\n"
+
+    def _annotations(self) -> Iterator[dict[str, Any]]:
+        number = 0
+        for image, (boxes, labelled) in enumerate(zip(self._boxes, self._labelled, strict=True)):
+            for box in boxes.tolist():
+                number += 1
+                yield {
+                    "id": number,
+                    "category_id": 1,
+                    "iscrowd": int(labelled),
+                    "area": box[2] * box[3],
+                    "image_id": image,
+                    "bbox": box,
+                    "segmentation": [],
+                }
 
 
 def _dump(path: Path, document: Mapping[str, Any]) -> None:
-    write_new(path, f"{json.dumps(document, indent=1)}\n".encode())
+    write_new(path, [f"{json.dumps(document, indent=1)}\n".encode()])

@@ -113,10 +113,10 @@ def processes_for(pixels: Iterable[int], *, cores: int, free_bytes: int) -> int:
     return max(1, min(cores, len(pixels), fitting))
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a new file; it needs no rename, because the folder is renamed when it is complete."""
     with path.open("xb") as file:
-        file.write(content)
+        file.writelines(pieces)
         file.flush()
         os.fsync(file.fileno())
 
@@ -136,7 +136,7 @@ def _save(path: Path, made: SimulatedMicrograph) -> None:
         Image.fromarray(made.picture).save(stream, format="JPEG", quality=_JPEG_QUALITY)
     else:
         Image.fromarray(made.picture).save(stream, format="PNG")
-    write_new(path, stream.getvalue())
+    write_new(path, [stream.getvalue()])
 
 
 def _end_with_parent() -> None:

@@ -20,7 +20,7 @@ PARTICLE, BACKGROUND = ({"id": 1, "name": "particle"}, {"id": 2, "name": "backgr
 def read(path: Path) -> list[Coordinates]:
     """The particles of the annotated images; unlabelled images are left out. Raises DataError."""
     faults = FaultList(str(path))
-    records = read_records(read_json(path), faults, sizes={})
+    records = read_records(read_json(path, long="annotations"), faults, sizes={})
     if faults.faults:
         raise DataError(str(faults.faults[0]), cure=faults.faults[0].cure)
     found = []

@@ -61,13 +61,22 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class _Recorded:
+    """A recorded model without its scorings and pseudo-labels, which take memory by micrograph."""
+
+    iteration: int
+    run: TrackedRun
+    accepted: bool
+
+
+@dataclass(frozen=True)
 class _ClosedArm:
     """An arm whose loop has stopped: what its verdict is made from."""
 
     arm: TrackedRun
     strategy: str
-    models: tuple[Trained, ...]
-    best: Trained
+    models: tuple[_Recorded, ...]
+    best: _Recorded
     stop_reason: str
     empty: SelectionSummary | None
 
@@ -266,8 +275,9 @@ class Recorder:
             stop_reason: why the loop stopped.
             empty: the selection that found nothing, if that is why.
         """
-        best = [model for model in models if model.accepted][-1]
-        for model in models:
+        recorded = tuple(_Recorded(one.iteration, one.run, one.accepted) for one in models)
+        best = [model for model in recorded if model.accepted][-1]
+        for model in recorded:
             arm.metrics(self._numbers[model.run.key], step=model.iteration)
         arm.results(accepted_by_scoring(self._numbers[best.run.key]))
         arm.tags({"cryossl.best_iteration": best.iteration, "cryossl.stop_reason": stop_reason})
@@ -276,11 +286,11 @@ class Recorder:
         self._baselines.setdefault(BASELINE, self._numbers[models[0].run.key])
         if strategy in BASELINES:
             self._baselines[strategy] = self._numbers[best.run.key]
-        self._unjudged.append(_ClosedArm(arm, strategy, tuple(models), best, stop_reason, empty))
+        self._unjudged.append(_ClosedArm(arm, strategy, recorded, best, stop_reason, empty))
         if self._all_baselines <= self._baselines.keys():
             self.judge_arms()
 
-    def _log_model(self, trained: Trained, strategy: str) -> None:
+    def _log_model(self, trained: Trained | _Recorded, strategy: str) -> None:
         numbers = self._numbers[trained.run.key]
         self._models.log(trained.run, strategy, numbers, iteration=trained.iteration)
 

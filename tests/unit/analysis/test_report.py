@@ -97,6 +97,14 @@ def test_the_page_is_well_formed_and_loads_nothing(six: Report) -> None:
     ] == []
 
 
+@pytest.mark.parametrize(("count", "folds"), [(document.LONG_SOURCES, False), (22, True)])
+def test_a_long_table_of_sources_is_folded(count: int, *, folds: bool) -> None:
+    scored = {f"test/f1/source-{number:02d}": 0.5 for number in range(count)}
+    text = document.html(report_of([one | scored for one in note_runs()]))
+    folded = f"<summary>Gain by source ({count} rows)</summary>" in text
+    assert (folded, "source-11" in text) == (folds, True)
+
+
 def test_the_policy_forbids_all_but_its_own_style(six: Report) -> None:
     page = Page(document.html(six))
     policy = next(

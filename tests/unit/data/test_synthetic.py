@@ -388,3 +388,9 @@ def test_the_current_folder_is_refused_or_filled_like_any_other(
     with pytest.raises(DataError):
         synthesise(Path(), seed=0, report=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_annotation_files_are_laid_out_as_json_does_it(full: Path) -> None:
+    for path in (full / "annotations").iterdir():
+        text = path.read_text()
+        assert text == f"{json.dumps(json.loads(text), indent=1)}\n"
