@@ -173,7 +173,15 @@ def short(text: str) -> str:
 
 def word(metric: str) -> str:
     """The usual name of a metric."""
-    words = {"test/f1": "F1", "test/recall": "recall", "test/precision": "precision"}
+    words = {
+        "test/f1": "F1",
+        "test/recall": "recall",
+        "test/precision": "precision",
+        "test/particle_f1": "particle F1",
+        "test/particle_recall": "particle recall",
+        "test/particle_precision": "particle precision",
+        "test/particle_ap": "particle average precision",
+    }
     known = words.get(plain(metric))
     return metric if known is None else known + " by eight views" * (metric != plain(metric))
 

@@ -275,6 +275,7 @@ def score_column(name: str, metric: str, title: str = "") -> Column:
         "test/particle_f1": "Particle F1",
         "test/particle_recall": "Particle recall",
         "test/particle_precision": "Particle precision",
+        "test/particle_ap": "Particle average precision",
     }
     word = words.get(plain(metric), plain(metric)) + ", 8 views" * (views_of(metric) == EIGHT)
     return Column(name, f"{title} {word}".strip(), "%", 2)
