@@ -91,13 +91,13 @@ def test_changed_code_is_computed_anew_unless_stages_are_kept_and_a_comment_chan
     (code,) = copy.tag("cryossl.code_digest")
     assert kinds(first) == {"train", "evaluate"}
 
-    copy.change("cryossl/network/training.py", CONSTANT, f"# A comment.\n{CONSTANT}")
+    copy.change("cryossl/network/step.py", CONSTANT, f"# A comment.\n{CONSTANT}")
     copy.run()
     assert copy.stages() == first
 
-    old = (copy.folder / "cryossl/network/training.py").read_text(encoding="utf-8")
+    old = (copy.folder / "cryossl/network/step.py").read_text(encoding="utf-8")
     value = next(line for line in old.splitlines() if line.startswith(CONSTANT)).split()[2]
-    copy.change("cryossl/network/training.py", f"{CONSTANT}{value}", f"{CONSTANT}0.001")
+    copy.change("cryossl/network/step.py", f"{CONSTANT}{value}", f"{CONSTANT}0.001")
 
     printed = copy.run("--keep-stages", "true")
     assert copy.stages() == first
