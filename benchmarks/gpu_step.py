@@ -130,7 +130,7 @@ def _step_seconds(scale: Scale, kind: Kind) -> float:
 
 
 def _apart() -> float:
-    """How far a replayed training is from one of single launches, in fp32, relative."""
+    """The largest difference of a weight between a replayed training and one of single launches."""
     single, replayed = (
         _trained(STUDY, KINDS[at], steps=40, report=lambda _: None, precision="fp32")
         for at in (0, 3)

@@ -38,7 +38,7 @@ def one_line(error: object) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean NAME or NAME? ` where known names are like a word that is none; else empty.
 
-    A name is like its own end: `test/f1` like `f1`.
+    Names that end with the word come first: `test/f1` for `f1`.
     """
     names, wanted = list(known), word.lower()
     ends = [name for name in names if name.rpartition("/")[2] == wanted][:3]

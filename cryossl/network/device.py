@@ -133,47 +133,64 @@ class Replayed:
     """A function of tensors that is captured on CUDA as a graph, and replayed from then on.
 
     It must do the same with each call: tensors of the same shapes, and no decision by their values.
-    It may change other tensors in place, and draw from torch's generator. Its first calls run as
-    they are. A replay returns a copy of the result. Keyword arguments are those of the capture.
+    It may change other tensors in place, which must stay where they are, and draw from torch's
+    generator. Its first calls run as they are. A replay returns a copy of the result. Keyword
+    arguments are those of the capture.
 
-    On another device, that of the first tensor, each call runs as it is.
+    The function is given with each call and not kept: a method of the object that keeps this one
+    would close a circle of references, and the graph's memory would not be freed when it should.
+
+    Args:
+        wanted: False: each call runs as it is, as on any other device than CUDA, where the first
+            tensor is.
     """
 
-    def __init__(self, function: Callable[..., torch.Tensor]) -> None:
-        self._function, self._calls = function, 0
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted, self._calls = wanted, 0
+        self._stream: torch.cuda.Stream | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: tuple[torch.Tensor, ...] = ()
         self._result = torch.empty(0)
 
-    def __call__(self, *inputs: torch.Tensor, **others: object) -> torch.Tensor:
+    def __call__(
+        self, function: Callable[..., torch.Tensor], *inputs: torch.Tensor, **others: object
+    ) -> torch.Tensor:
         """The function's result."""
         device = inputs[0].device
-        if device.type != "cuda":
-            return self._function(*inputs, **others)
+        if not self._wanted or device.type != "cuda":
+            return function(*inputs, **others)
         if self._calls < CALLS_BEFORE_CAPTURE:
             self._calls += 1
-            return self._aside(device, *inputs, **others)
-        graph = self._graph or self._captured(*inputs, **others)
+            return self._aside(device, function, *inputs, **others)
+        graph = self._graph or self._captured(function, *inputs, **others)
         for kept, new in zip(self._inputs, inputs, strict=True):
             kept.copy_(new)
         graph.replay()
         return self._result.clone()
 
-    def _aside(self, device: torch.device, *inputs: torch.Tensor, **others: object) -> torch.Tensor:
-        """Call it on a stream of its own, where a capture would not disturb other work."""
-        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            result = self._function(*inputs, **others)
-        torch.cuda.current_stream(device).wait_stream(stream)
+    def _aside(
+        self,
+        device: torch.device,
+        function: Callable[..., torch.Tensor],
+        *inputs: torch.Tensor,
+        **others: object,
+    ) -> torch.Tensor:
+        """Call it on another stream than the default one, on which nothing can be captured."""
+        self._stream = self._stream or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(self._stream):
+            result = function(*inputs, **others)
+        torch.cuda.current_stream(device).wait_stream(self._stream)
         return result
 
-    def _captured(self, *inputs: torch.Tensor, **others: object) -> torch.cuda.CUDAGraph:
+    def _captured(
+        self, function: Callable[..., torch.Tensor], *inputs: torch.Tensor, **others: object
+    ) -> torch.cuda.CUDAGraph:
         """Capture the function; nothing is computed."""
         self._inputs = tuple(each.clone() for each in inputs)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._result = self._function(*self._inputs, **others)
+            self._result = function(*self._inputs, **others)
         self._graph = graph
         return graph
 

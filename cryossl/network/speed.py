@@ -67,8 +67,12 @@ def trial_step_seconds(
 ) -> float:
     """Mean seconds per optimiser step of the baseline on its own tiles, over a few steps."""
     settings, moments = config.training, list[float]()
+    captured = settings.cuda_graph and device.type == "cuda"
+    warm_up = devices.CALLS_BEFORE_CAPTURE + 1 if captured else _WARM_UP_STEPS
 
     def note(_event: Progress) -> None:
+        if captured:  # else the step has waited for its loss
+            torch.cuda.synchronize()
         moments.append(time.perf_counter())
 
     sampling = Sampling(
@@ -102,9 +106,9 @@ def trial_step_seconds(
             validate=lambda _network: None,
             report=note,
             on_epoch=lambda _record: None,
-            captured=settings.cuda_graph and device.type == "cuda",
+            captured=captured,
         )
-    return (moments[-2] - moments[_WARM_UP_STEPS - 1]) / (len(moments) - 1 - _WARM_UP_STEPS)
+    return (moments[-2] - moments[warm_up - 1]) / (len(moments) - 1 - warm_up)
 
 
 def choose_threads(

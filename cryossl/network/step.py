@@ -9,7 +9,7 @@ losses of several steps are read together.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +85,7 @@ class Stepper:
         self.optimiser = _adamw(network, arithmetic.weight_decay, device=device, captured=captured)
         self._unread: list[_Unread] = []
         self._losses: list[float] = []
-        self._forward_and_update: Callable[..., torch.Tensor] = self._updated
-        if captured and objective.replayable:
-            self._forward_and_update = Replayed(self._updated)
+        self._replayed = Replayed(wanted=captured and objective.replayable)
 
     def make(self, batch: Batch, step: int, *, learning_rate: float) -> None:
         """Make a step, counted from 0. Raises NumericError, at once or with a later `losses`."""
@@ -100,7 +98,9 @@ class Stepper:
             network.train()
         with self._autocast():
             inputs = self._objective.inputs(batch, step=step, device=self._device)
-        found = self._forward_and_update(inputs.pictures, inputs.target, inputs.weight, like=inputs)
+        found = self._replayed(
+            self._updated, inputs.pictures, inputs.target, inputs.weight, like=inputs
+        )
         self._unread.append(_Unread(step, learning_rate, batch.items, found))
         if not self._late:
             # The only wait for the device. It comes before the update, so that a network with a NaN
@@ -130,10 +130,10 @@ class Stepper:
     def load(self, state: dict[str, Any]) -> None:
         """Load the optimiser's `state_dict`, of a training that was captured or not."""
         self.optimiser.load_state_dict(state)
-        if self._late:
-            for group in self.optimiser.param_groups:
+        for group in self.optimiser.param_groups:
+            group["capturable"] = False
+            if self._late:
                 group["lr"] = _in_memory(group["lr"], self._device)
-                group["capturable"] = self._device.type == "cuda"
 
     def _set(self, learning_rate: float) -> None:
         for group in self.optimiser.param_groups:
@@ -158,10 +158,19 @@ class Stepper:
         norm = nn.utils.clip_grad_norm_(self._network.parameters(), LARGEST_GRADIENT_NORM)
         found = torch.stack((loss.detach(), norm))
         if self._late:
-            # The fused AdamW leaves an update out where this is 1, as under a GradScaler.
-            self.optimiser.found_inf = (~torch.isfinite(found).all()).float()  # type: ignore[attr-defined]
-            self.optimiser.step()
+            self._update_unless(~torch.isfinite(found).all())
         return found
+
+    def _update_unless(self, broken: torch.Tensor) -> None:
+        """Update the weights, or leave them where `broken` is True, without waiting for it."""
+        if self._device.type == "cuda":
+            # The fused AdamW computes the same with it; torch refuses a capture without it, and
+            # warns of it outside one.
+            for group in self.optimiser.param_groups:
+                group["capturable"] = torch.cuda.is_current_stream_capturing()
+        # The fused AdamW leaves an update out where this is 1, as under a GradScaler.
+        self.optimiser.found_inf = broken.float()  # type: ignore[attr-defined]
+        self.optimiser.step()
 
 
 @contextmanager
@@ -204,11 +213,10 @@ def _adamw(
             "weight_decay": 0.0,
         },
     ]
-    if not captured:
-        return torch.optim.AdamW(groups, fused=True)
-    for group in groups:
-        group["lr"] = _in_memory(0.0, device)
-    return torch.optim.AdamW(groups, fused=True, capturable=device.type == "cuda")
+    if captured:
+        for group in groups:
+            group["lr"] = _in_memory(0.0, device)
+    return torch.optim.AdamW(groups, fused=True)
 
 
 def _in_memory(learning_rate: float | torch.Tensor, device: torch.device) -> torch.Tensor:

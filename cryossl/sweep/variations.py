@@ -101,11 +101,12 @@ def variations(texts: Sequence[str], config: Config) -> list[Variation]:
             that is not allowed or is there twice, a strategy that does not run.
     """
     found: list[Variation] = []
-    for text in (part for one in texts for part in one.split(";")):
+    for text, whole in ((part, one) for one in texts for part in one.split(";")):
         place, equals, values = text.partition("=")
         if not equals or not place.strip() or not values.strip(" ,"):
             raise ConfigError(
-                f"--vary {text!r:.200} is not SETTING=VALUES",
+                f"--vary {whole!r:.200}{f': {text!r:.100}' * (text != whole)} is not "
+                "SETTING=VALUES",
                 cure="e.g. --vary particle_threshold=0.5,0.6,0.7; `;` goes between two settings",
             )
         strategy, name = called_setting(place, option="--vary")

@@ -11,6 +11,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+from cryossl.errors import DataError
+
 _BLANK = re.compile(r"[ \t\n\r]*")
 _Decode = Callable[[str, int], tuple[Any, int]]
 
@@ -33,10 +35,13 @@ class Elements(Sequence[Any]):
     def __getitem__(self, index: slice) -> Elements: ...
 
     def __getitem__(self, index: int | slice) -> Any:
-        """An element, or some of them."""
+        """An element, or some of them. Raises DataError for one that is nested too deeply."""
         if isinstance(index, slice):
             return Elements(self._text, self._starts[index], self._decode)
-        return self._decode(self._text, self._starts[index])[0]
+        try:
+            return self._decode(self._text, self._starts[index])[0]
+        except RecursionError:  # the first parse was nearer to the bottom of Python's stack
+            raise DataError("JSON nested too deeply", cure="export the file again") from None
 
 
 def parse(

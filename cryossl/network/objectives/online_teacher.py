@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -70,7 +70,7 @@ class OnlineTeacher:
         self._loss_name: LossName = loss
         self._loss: Loss = loss_of(loss, prior=prior)
         self._average: nn.Module = nn.Identity()
-        self._predict: Callable[[torch.Tensor], Maps] = self._probabilities
+        self._replayed = Replayed(wanted=False)
         self._confidence = settings.particle_range[0]
         self._means: dict[str, float] = {}
         self._multipliers: dict[str, float] = {}
@@ -83,7 +83,7 @@ class OnlineTeacher:
     def begin(self, network: nn.Module, *, captured: bool = False) -> None:
         """Start the average as a copy of the network."""
         self._average = average_of(network)
-        self._predict = Replayed(self._probabilities) if captured else self._probabilities
+        self._replayed = Replayed(wanted=captured)
 
     def model(self, network: nn.Module) -> nn.Module:  # noqa: ARG002 (the average stands for it)
         """The moving average."""
@@ -101,7 +101,7 @@ class OnlineTeacher:
         )
         target, weight = targets_and_weights(labels, batch, device=device)
         with torch.no_grad():
-            guess = self._predict(pictures[count:])
+            guess = self._replayed(self._probabilities, pictures[count:])
         target[count:], weight[count:] = self._pseudo(guess)
         weight[count:] *= (labels[count:] != IGNORE) * to_device(
             batch.weights[count:], device

@@ -97,6 +97,16 @@ def test_the_page_is_well_formed_and_loads_nothing(six: Report) -> None:
     ] == []
 
 
+def test_a_page_shows_every_table_of_the_comparison() -> None:
+    both = [one | {"test/f1_views8": 0.8, "validation/f1_views8": 0.8} for one in note_runs()]
+    report = report_of([one | {"test/f1/a": 0.5} for one in both])
+    (section,) = report.sections
+    titles = [table.title for table in section.comparison.tables]
+    assert "What a gain is made of" in titles
+    text = document.html(report)
+    assert [title for title in titles if title not in text] == []
+
+
 @pytest.mark.parametrize(("count", "folds"), [(document.LONG_SOURCES, False), (22, True)])
 def test_a_long_table_of_sources_is_folded(count: int, *, folds: bool) -> None:
     scored = {f"test/f1/source-{number:02d}": 0.5 for number in range(count)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -60,25 +62,27 @@ def test_a_training_whose_losses_are_read_late_is_the_same_to_the_last_bit(tmp_p
     assert trained[0].history == trained[1].history
 
 
+def teacher() -> OnlineTeacher:
+    return OnlineTeacher(
+        seed=0,
+        iteration=1,
+        loss="bce_dice",
+        settings=Consistency(),
+        priors={"a": 0.1, "b": 0.1},
+        prior=0.1,
+    )
+
+
 def test_consistency_read_late_is_the_same_too(tmp_path):
-    trained = []
-    for captured in (False, True):
-        objective = OnlineTeacher(
-            seed=0,
-            iteration=1,
-            loss="bce_dice",
-            settings=Consistency(),
-            priors={"a": 0.1, "b": 0.1},
-            prior=0.1,
+    trained = [
+        train(
+            tmp_path / str(captured),
+            batches=mixed(steps=12),
+            captured=captured,
+            objective=Averaged(teacher(), decay=0.9),
         )
-        trained.append(
-            train(
-                tmp_path / str(captured),
-                batches=mixed(steps=12),
-                captured=captured,
-                objective=Averaged(objective, decay=0.9),
-            )
-        )
+        for captured in (False, True)
+    ]
     assert equal(trained[0].last, trained[1].last)
 
 
@@ -158,6 +162,35 @@ def test_on_a_cpu_nothing_is_captured():
         calls.append(number)
         return 2 * number
 
-    replayed = Replayed(doubled)
-    assert [replayed(torch.tensor(float(n))).item() for n in range(6)] == [0, 2, 4, 6, 8, 10]
+    replayed = Replayed(wanted=True)
+    found = [replayed(doubled, torch.tensor(float(n))).item() for n in range(6)]
+    assert found == [0, 2, 4, 6, 8, 10]
     assert len(calls) == 6
+
+
+@pytest.mark.parametrize("captured", [False, True])
+def test_a_training_frees_its_tensors_without_the_collector_of_cycles(captured):
+    """On a GPU the next training needs their memory, and that of a graph, at once."""
+    gc.collect()
+    gc.disable()
+    try:
+        made, objective = stepper(captured=captured), teacher()
+        made.make(batches().batch(0), 0, learning_rate=1e-3)
+        objective.begin(build(SMALL, seed=0), captured=captured)
+        kept = [weakref.ref(made.optimiser), weakref.ref(objective.model(made._network))]
+        del made, objective
+        assert [one() for one in kept] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-b0", "mobilenet_v2"])
+def test_weights_stay_where_they_are_when_the_network_is_scored(encoder):
+    """A CUDA graph changes the weights at the addresses that they had when it was captured."""
+    network = build(SMALL.model_copy(update={"encoder": encoder}), seed=0)
+
+    def places() -> list[int]:
+        network.to(device=CPU, memory_format=torch.channels_last)  # as `fit` and `predict` do
+        return [each.data_ptr() for each in network.state_dict().values()]
+
+    assert places() == places()

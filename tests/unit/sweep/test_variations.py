@@ -89,7 +89,7 @@ def test_folders_of_different_variants_differ():
         (["particle_threshold"], "is not SETTING=VALUES"),
         (["particle_threshold="], "is not SETTING=VALUES"),
         (["=0.5"], "is not SETTING=VALUES"),
-        (["particle_threshold=0.5;"], "--vary '' is not SETTING=VALUES"),
+        (["particle_threshold=0.5;"], "--vary 'particle_threshold=0.5;': '' is not SETTING=VALUES"),
         (["particle_threshold=0.5;particle_threshold=0.6"], "names particle_threshold twice"),
         (["particle_treshold=0.5"], "did you mean particle_threshold"),
         (["particle_threshold=0.5,2"], "particle_threshold"),

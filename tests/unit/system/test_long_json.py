@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
@@ -81,3 +82,15 @@ def test_elements_are_new_objects_at_each_reading(tmp_path):
     assert elements[0] == [1]
     with pytest.raises(IndexError):
         elements[1]
+
+
+def test_an_element_that_only_the_first_parse_could_nest_is_refused_in_words(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"list": [' + "[" * 500 + "]" * 500 + "]}")
+    elements = read_json(path, long="list")["list"]
+
+    def read_below(calls: int):
+        return elements[0] if calls == 0 else read_below(calls - 1)
+
+    with pytest.raises(DataError, match="nested too deeply"):
+        read_below(sys.getrecursionlimit() - 400)
