@@ -224,7 +224,7 @@ def parts_of_gain(
         rows += [row for step in steps if (row := _part(labelled, ratio, *step))]
     notes = (
         "paired by seed; intervals are Student's t over seeds, on these test micrographs",
-        "each strategy is compared with supervised here; in the other tables with the best baseline",
+        "each strategy is compared with supervised; other tables compare with the best baseline",
     )
     return Table("parts", "What a gain is made of", _PARTS, tuple(rows), notes if rows else ())
 
