@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 
-from analysis.report.plotting import Plot, looks, plotted, word
+from analysis.report.plotting import Plot, looks, plotted, word, write_beside
 from analysis.runs.arms import Arm, by_arm
 from analysis.runs.counts import ModelCounts
 from analysis.stats.contrasts import against_baseline, estimate
@@ -87,14 +87,7 @@ def gains(rows: Sequence[Gain], *, metric: str) -> Plot:
         for place, row in enumerate(panels[ratio]):
             if row.accepted:
                 _draw_row(axes, row, place, styles[row.strategy], (low, high))
-            axes.text(
-                1.02,
-                place,
-                row.text,
-                transform=axes.get_yaxis_transform(),
-                verticalalignment="center",
-                fontsize=8,
-            )
+            write_beside(axes, place, row.text)
         names = [re.sub("([+-])", r"\n\1", row.strategy) for row in panels[ratio]]
         axes.set_yticks(range(len(names)), names)
         axes.set(xlim=(low, high), ylim=(len(names) - 0.5, -0.5))

@@ -166,6 +166,18 @@ def thin_line(axes: Axes, points: Sequence[tuple[float, float | None]], colour: 
         )
 
 
+def write_beside(axes: Axes, row: float, text: str) -> None:
+    """Write a text to the right of a panel, at a row of its y axis."""
+    axes.text(
+        1.02,
+        row,
+        text,
+        transform=axes.get_yaxis_transform(),
+        verticalalignment="center",
+        fontsize=8,
+    )
+
+
 def short(text: str) -> str:
     """At most 24 letters of a name."""
     return text if len(text) <= 24 else f"{text[:23]}…"

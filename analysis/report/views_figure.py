@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 
 from analysis.report.gains import FRAME_INCHES, ROW_INCHES
-from analysis.report.plotting import Plot, looks, plotted, word
+from analysis.report.plotting import Plot, looks, plotted, word, write_beside
 from analysis.runs.arms import Arm, by_arm
 from analysis.tables.second import SecondScoring
 from cryossl.evaluation.scorings import scored_by
@@ -78,14 +78,7 @@ def views_figure(arms: Sequence[Arm], second: SecondScoring, *, metric: str, vie
                 axes.plot(
                     at, place, marker, markersize=8, markerfacecolor=fill, markeredgecolor=colour
                 )
-            axes.text(
-                1.02,
-                place,
-                row.text,
-                transform=axes.get_yaxis_transform(),
-                verticalalignment="center",
-                fontsize=8,
-            )
+            write_beside(axes, place, row.text)
         names = [row.strategy for row in panels[ratio]]
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
