@@ -274,6 +274,11 @@ def _require_variable(name: str) -> None:
             "--vary strategy_settings: name the strategy and its setting",
             cure="e.g. --vary class_balanced.particle_threshold=0.5,0.6",
         )
+    if any(place.rpartition(".")[2] == name for place in deciding("content")):
+        raise ConfigError(
+            f"--vary {name}: its values are other data, which share no table",
+            cure="give each a sweep with a --name of its own",
+        )
     if name in fields():
         raise ConfigError(
             f"--vary {name}: it does not decide a number, or is a list",
