@@ -67,6 +67,9 @@ def views_figure(arms: Sequence[Arm], second: SecondScoring, *, metric: str, vie
         ratio: [row for row in rows if row.ratio_percent == ratio]
         for ratio in sorted({row.ratio_percent for row in rows})
     }
+    scores = [score for row in rows for score in (row.fewer, row.more)] or [0.0]
+    margin = 0.05 * (max(scores) - min(scores)) or 0.5
+    scale = min(scores) - margin, max(scores) + margin
     fewest, most = sorted((views, second.views))
     title = f"{word(scored_by(metric, 1))} by {_count(fewest)} and by {_count(most)}"
 
@@ -81,7 +84,7 @@ def views_figure(arms: Sequence[Arm], second: SecondScoring, *, metric: str, vie
             write_beside(axes, place, row.text)
         names = [row.strategy for row in panels[ratio]]
         axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set(xlim=scale, ylim=(len(names) - 0.5, -0.5))
         axes.set_xlabel(f"{word(scored_by(metric, 1))} (%)" if ratio == max(panels) else "")
 
     plot = plotted(
