@@ -32,6 +32,7 @@ from cryossl.network import training
 from cryossl.network.batches import Sampling
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
+from cryossl.network.objectives.objective import Objective
 from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
@@ -176,7 +177,7 @@ class Experiment:
         batches = student_batches(
             self.store, labelled, selected, learning, sampling=sampling, steps=steps
         )
-        objective = objective_of(self.config, learning, self.priors, iteration=iteration)
+        objective = self._objective(learning, iteration)
         warm = teacher if learning.warm_start else None
         inputs = {
             **self._training_inputs(),
@@ -354,6 +355,9 @@ class Experiment:
             "views": teaching.views,
             "temperature": temperature,
         }
+
+    def _objective(self, learning: Learning, iteration: int) -> Objective:
+        return objective_of(self.config, learning, self.priors, iteration=iteration)
 
     def _initial(self, warm: Model | None, member: int) -> torch.nn.Module:
         """The network that a training starts from."""
