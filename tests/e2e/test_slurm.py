@@ -20,7 +20,7 @@ from slurm_cluster import Cluster, slurm
 PROJECT = Path(__file__).resolve().parents[2]
 NAME = "pseudolabel_balanced"
 ONE_STRATEGY = ("--strategies", "class_balanced")
-SOME_SECONDS = ("--baseline-epochs", "60", "--checkpoint-seconds", "0.05")
+SOME_SECONDS = ("--baseline-epochs", "150", "--checkpoint-seconds", "0.05")
 """Options with which the baseline trains for some seconds and is never far from a checkpoint."""
 OVER_A_MINUTE = ("--baseline-epochs", "8000", "--checkpoint-seconds", "0.5")
 ONE_CPU = ("--slurm", "cpus-per-task=1,mem=1500,gpus-per-node=1")
