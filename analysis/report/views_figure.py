@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from matplotlib.axes import Axes
 
@@ -12,7 +13,6 @@ from analysis.report.plotting import Plot, looks, plotted, word, write_beside
 from analysis.runs.arms import Arm, by_arm
 from analysis.tables.second import SecondScoring
 from cryossl.evaluation.scorings import scored_by
-from cryossl.evaluation.verdict import mean_of
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,10 @@ def shifts(
             and (other := others.get((ratio, strategy, arm.seed))) is not None
             and (then := other.value(second.metric)) is not None
         ]
-        means = [mean_of([pair[side] for pair in pairs]) for side in (0, 1)]
-        if means[0] is None or means[1] is None:
-            continue
-        fewer, more = means if views < second.views else means[::-1]
-        rows.append(Shift(ratio, strategy, 100 * float(fewer or 0), 100 * float(more or 0)))
+        if pairs:
+            headline, other_mean = (100 * fmean(scores) for scores in zip(*pairs, strict=True))
+            fewer, more = sorted(((views, headline), (second.views, other_mean)))
+            rows.append(Shift(ratio, strategy, fewer[1], more[1]))
     return tuple(rows)
 
 
