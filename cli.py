@@ -20,7 +20,7 @@ import click
 
 from cryossl.commands.completion import VARIABLE, install_option
 from cryossl.commands.data_group import data
-from cryossl.commands.ending import fail, fail_for_machine
+from cryossl.commands.ending import fail, fail_for_machine, refuse_small_limit
 from cryossl.commands.options import (
     PATH,
     Number,
@@ -417,6 +417,7 @@ def main() -> None:
     streams.prepare()
     interruption.end_with_parent()
     try:
+        refuse_small_limit()
         with interruption.interrupted_at_once():
             code = cli.main(standalone_mode=False, complete_var=VARIABLE)
             sys.stdout.flush()

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 _TOO_LITTLE_MEMORY = re.compile(
     r"allocate memory|failed to map segment|cannot enable executable stack|std::bad_alloc|"
-    r"can't start new thread|out of memory",
+    r"can't start new thread|out of memory|without (\w+ an )?exception",
     flags=re.IGNORECASE,
 )
 
@@ -50,7 +50,8 @@ def lacks_memory(error: BaseException) -> str | None:
     """What did not get memory, or a thread, if that is why the error was raised; else None.
 
     A limit of the process strikes anywhere, and libraries raise ImportError, OSError or
-    RuntimeError for it, sometimes because of another error.
+    RuntimeError for it, sometimes because of another error. Python itself raises SystemError
+    where a library fails and names no exception.
     """
     found: BaseException | None = error
     while found is not None:

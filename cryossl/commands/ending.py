@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import errno
+import sys
 from contextlib import suppress
 
-from cryossl.errors import lacks_memory
+from cryossl.errors import ConfigError, lacks_memory
 from cryossl.progress import interruption
 from cryossl.progress.terminal import echo
 from cryossl.redaction import redacted
+
+LEAST_MEGABYTES = 1000
+
+
+def refuse_small_limit() -> None:
+    """Refuse a limit of this process's memory under which its libraries cannot load.
+
+    Without it they fail in any way: with an error, a crash, or OpenBLAS waiting without end.
+
+    Raises:
+        ConfigError: the limit is below `LEAST_MEGABYTES`.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEGABYTES * 10**6:
+        raise ConfigError(
+            f"the memory is not enough (a limit of {limit // 10**6} MB)",
+            cure=f"raise the limit of this process (`ulimit -v`) or of its job to "
+            f"{LEAST_MEGABYTES} MB or more",
+        )
 
 
 def fail_for_machine(error: Exception) -> int:
