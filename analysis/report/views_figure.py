@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from analysis.report.gains import FRAME_INCHES, ROW_INCHES
 from analysis.report.plotting import Plot, looks, plotted, word, write_beside
 from analysis.runs.arms import Arm, by_arm
-from analysis.tables.second import SecondScoring
+from analysis.tables.second import SecondScoring, by_views, paired_scores
 from cryossl.evaluation.scorings import scored_by
 
 
@@ -41,20 +41,13 @@ def shifts(
         metric: of the headline.
         views: of the headline.
     """
-    others = {(arm.ratio_percent, arm.strategy, arm.seed): arm for arm in second.arms}
+    fewer, more = by_views(arms, second, metric=metric, views=views)
     rows = []
-    for ratio, strategy, group in by_arm(arms):
-        pairs = [
-            (first, then)
-            for arm in group
-            if (first := arm.value(metric)) is not None
-            and (other := others.get((ratio, strategy, arm.seed))) is not None
-            and (then := other.value(second.metric)) is not None
-        ]
+    for ratio, strategy, _ in by_arm(arms):
+        pairs = paired_scores(ratio, (fewer, strategy), (more, strategy))
         if pairs:
-            headline, other_mean = (100 * fmean(scores) for scores in zip(*pairs, strict=True))
-            fewer, more = sorted(((views, headline), (second.views, other_mean)))
-            rows.append(Shift(ratio, strategy, fewer[1], more[1]))
+            means = (100 * fmean(scores) for scores in zip(*pairs.values(), strict=True))
+            rows.append(Shift(ratio, strategy, *means))
     return tuple(rows)
 
 

@@ -175,7 +175,7 @@ def second_evidence(second: SecondScoring | None) -> Table | None:
 
 
 @dataclass(frozen=True)
-class _Scored:
+class ArmsByScoring:
     """Arms by one scoring: how many views it averages, its metric, and its arms."""
 
     views: int
@@ -185,6 +185,34 @@ class _Scored:
     def of(self, ratio: float, strategy: str) -> dict[int, Arm]:
         """Seed -> the finished arm."""
         return finished(self.arms, ratio_percent=ratio, strategy=strategy)
+
+    def scores(self, ratio: float, strategy: str) -> dict[int, float]:
+        """Seed -> the score of the finished arm, where it has one."""
+        return {
+            seed: score
+            for seed, arm in self.of(ratio, strategy).items()
+            if (score := arm.value(self.metric)) is not None
+        }
+
+
+def by_views(
+    arms: Sequence[Arm], second: SecondScoring, *, metric: str, views: int
+) -> tuple[ArmsByScoring, ArmsByScoring]:
+    """The scoring of fewer and that of more views; `metric` and `views` are the headline's."""
+    scorings = (
+        ArmsByScoring(views, metric, tuple(arms)),
+        ArmsByScoring(second.views, second.metric, second.arms),
+    )
+    fewer, more = sorted(scorings, key=lambda scored: scored.views)
+    return fewer, more
+
+
+def paired_scores(
+    ratio: float, before: tuple[ArmsByScoring, str], after: tuple[ArmsByScoring, str]
+) -> dict[int, tuple[float, float]]:
+    """Seed -> the scores of two arms, each a scoring and a strategy, where it has both."""
+    first, then = (scored.scores(ratio, strategy) for scored, strategy in (before, after))
+    return {seed: (first[seed], then[seed]) for seed in sorted(first.keys() & then.keys())}
 
 
 def parts_of_gain(
@@ -203,13 +231,7 @@ def parts_of_gain(
     """
     if second is None:
         return None
-    one, many = sorted(
-        (
-            _Scored(views, metric, tuple(arms)),
-            _Scored(second.views, second.metric, second.arms),
-        ),
-        key=lambda scored: scored.views,
-    )
+    one, many = by_views(arms, second, metric=metric, views=views)
     rows: list[tuple[Cell, ...]] = []
     for ratio in ratios_of(arms):
         steps = [("supervised, averaged over views", (one, "supervised"), (many, "supervised"))]
@@ -233,24 +255,19 @@ def _part(
     labelled: str,
     ratio: float,
     name: str,
-    before: tuple[_Scored, str],
-    after: tuple[_Scored, str],
+    before: tuple[ArmsByScoring, str],
+    after: tuple[ArmsByScoring, str],
 ) -> tuple[Cell, ...] | None:
     """The row of one step; None without a seed that has both."""
-    first, then = (by.of(ratio, strategy) for by, strategy in (before, after))
-    pairs = {
-        seed: (old, new)
-        for seed in sorted(first.keys() & then.keys())
-        if (old := first[seed].value(before[0].metric)) is not None
-        and (new := then[seed].value(after[0].metric)) is not None
-    }
+    pairs = paired_scores(ratio, before, after)
     if not pairs:
         return None
     differences = np.array([new - old for old, new in pairs.values()], np.float64)
     interval = seed_interval(differences)
     numbers = interval.points if interval else (100 * float(differences.mean()), None, None)
     views = list(dict.fromkeys((str(before[0].views), str(after[0].views))))
-    runs = run_ids_of([arms[seed] for seed in pairs for arms in (then, first)])
+    sides = [scored.of(ratio, strategy) for scored, strategy in (after, before)]
+    runs = run_ids_of([side[seed] for seed in pairs for side in sides])
     return row_of(
         _PARTS,
         (labelled, name, " to ".join(views), *numbers, len(pairs)),
