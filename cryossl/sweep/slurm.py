@@ -1,4 +1,4 @@
-"""Cells as jobs of a Slurm cluster, by Slurm's own programs: sbatch, squeue, scontrol and scancel.
+"""Cells as jobs of a Slurm cluster, by its programs sbatch, squeue, scontrol, scancel and sinfo.
 
 The state of a job is what the cluster says. A cell's exit code alone would not do: a job that is
 preempted ends with a code too, and is then queued again by the cluster.
@@ -43,13 +43,14 @@ _ENDED = frozenset(
         "TIMEOUT",
     }
 )
+# States of a node that takes jobs, as sinfo says them; one that does not answer has a star.
+_AT_WORK = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
 _CUT_SHORT = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"})
 _GONE = "GONE"
 _MORE_MEMORY = "ask for more, e.g. --slurm mem=32G"
 # Reasons why a job waits that pass by themselves.
 _USUAL = frozenset({"BeginTime", "Cleaning", "Dependency", "None", "Priority", "Resources", ""})
 _NO_ANSWER = ("unable to contact", "timed out", "connection refused", "transport endpoint")
-_NODES_AWAY = ("down, drained or reserved", "nodes required for job are down")
 # Names of earlier versions, which were submitit's.
 _MINUTES, _GIGABYTES, _PREFIX = "timeout-min", "mem-gb", "slurm-"
 
@@ -97,11 +98,13 @@ class SlurmExecutor:
         try:
             _ask("sbatch", "--test-only", *self._options, script="#!/bin/sh\n")
         except _Refused as refusal:
-            if not any(part in str(refusal).lower() for part in _NODES_AWAY):
-                raise ConfigError(
-                    f"Slurm would not take a job: {refusal}",
-                    cure="check --slurm, which takes the options of sbatch",
-                ) from None
+            cure = "check --slurm, which takes the options of sbatch"
+            if refusal.passes:
+                cure = "give the same command again when Slurm answers"
+            # The test refuses what would wait for a node that is down, in the same words.
+            elif self._queue.lacks_nodes(options.get("partition")):
+                return
+            raise ConfigError(f"Slurm would not take a job: {refusal}", cure=cure) from None
 
     def start(self, settings: Path, log: Path, *, name: str) -> _SlurmJob:
         """Submit a job; its output goes to `log` while it runs.
@@ -253,6 +256,16 @@ class _Queue:
                 self.looks += 1
             self._looked_at = time.monotonic()
         return self._seen.get(number)
+
+    def lacks_nodes(self, partition: str | None) -> bool:
+        """Whether a node of the partition, or of any, is down, drained, or does not answer."""
+        among = [f"--partition={partition}"] if partition else []
+        try:
+            answer = _ask("sinfo", "--noheader", "--format=%T", *among, *self._where)
+        except _Refused:
+            return False
+        lines = (line for line in answer.splitlines() if not line.startswith("CLUSTER:"))
+        return not _AT_WORK.issuperset(line.strip() for line in lines if line.strip())
 
     def exit_code(self, number: str) -> int | None:
         """The exit code of a job's program; 128 + n if signal n ended it; None if not known."""

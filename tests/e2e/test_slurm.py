@@ -92,7 +92,7 @@ class Sweep:
 
     def ended(self) -> tuple[int, str, str]:
         """Exit code, output and errors, once it has ended."""
-        out, err = self.process.communicate(timeout=900)
+        out, err = self.process.communicate(timeout=3600)
         return self.process.returncode, out, err
 
     def wait_for(self, condition: Callable[[], object]) -> None:
@@ -277,6 +277,21 @@ def test_a_job_that_waits_for_ever_says_why_and_an_interrupted_sweep_leaves_none
     assert code == 130
     assert err.strip().startswith("cryossl: error: interrupted; the same command continues")
     assert re.search(r"⚠ 30% seed 0: job \d+ is queued, reason: PartitionTimeLimit", out)
+    assert cluster.ask("squeue", "--noheader") == ""
+
+
+def test_a_sweep_that_starts_while_the_node_is_down_waits_for_it(cluster, new_lab):
+    lab = new_lab()
+    cluster.node("down")
+    try:
+        sweep = Sweep(lab, "--ratios", "30", "--seed", "8", "--seeds", "1", *ONE_CPU)
+        log = lab.results / NAME / f"{NAME}_training.log"
+        sweep.wait_for(lambda: log.exists() and "is queued, reason: " in log.read_text())
+    finally:
+        cluster.node("resume")
+    code, out, err = sweep.ended()
+    assert (code, err) == (0, ""), out
+    assert lab.numbers(of=f"{NAME}/ratio_30_seed_8")
     assert cluster.ask("squeue", "--noheader") == ""
 
 
