@@ -44,7 +44,7 @@ def _lines(found: Sensitivity) -> Plot:
     places = _places(values)
     panels: dict[str, list[Series]] = {}
     for one in found.series:
-        if any(level.done(metric) for level in one.levels):
+        if one.finished(metric):
             panels.setdefault(_panel(one), []).append(one)
     styles = looks([one.strategy for one in found.series])
 
@@ -64,11 +64,11 @@ def _lines(found: Sensitivity) -> Plot:
     return plotted(
         NAME,
         f"{word(metric)} by {axis.name}",
-        "Mean over seeds of the accepted model; from three seeds on with the 95% interval of that "
-        "mean (Student's t), cut where it leaves the panel, below with each seed as a dot. The "
-        "intervals hold the difference between seeds, which the table takes out by pairs. Dashed: "
-        "strategies that learn from labels alone. Without markers: the same numbers at all values. "
-        "Dotted: the default.",
+        "Mean of the accepted model over the seeds that all values have; from three seeds on with "
+        "the 95% interval of that mean (Student's t), cut where it leaves the panel, below with "
+        "each seed as a dot. The intervals hold the difference between seeds, which the table "
+        "takes out by pairs. Dashed: strategies that learn from labels alone. Without markers: "
+        "the same numbers at all values. Dotted: the default.",
         list(panels),
         draw,
         lacking=f"no finished arm has {metric}",
@@ -88,9 +88,9 @@ def _draw_series(
 ) -> None:
     """The line of a strategy; a level one where all values give the same numbers."""
     colour, marker = look
-    levels = [level for level in series.levels if level.done(metric)]
+    levels = series.finished(metric)
     at = np.array([places[level.values[0]] for level in levels])
-    scores = [_scores(level, metric) for level in levels]
+    scores = [_scores(series, level, metric) for level in levels]
     line: dict[str, Any] = {"linestyle": "--" if without_pseudo_labels(series.strategy) else "-"}
     axes.plot(
         at,
@@ -123,9 +123,13 @@ def _draw_series(
         axes.plot([place] * len(one), one, ".", color=colour, alpha=0.6, markersize=4)
 
 
-def _scores(level: Level, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The score of each seed in percent."""
-    values = (arm.value(metric) for _, arm in sorted(level.done(metric).items()))
+def _scores(series: Series, level: Level, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The score of each seed in percent: of seeds that all levels have, or of all if none is.
+
+    While a sweep runs, levels have different seeds; their means would show the seeds' differences.
+    """
+    done = level.done(metric)
+    values = (done[seed].value(metric) for seed in series.everywhere(metric) or sorted(done))
     return np.array([100 * value for value in values if value is not None])
 
 
@@ -157,9 +161,7 @@ def _mark_default(axes: Axes, axis: ChosenSetting, places: dict[Value, float]) -
 def _maps(found: Sensitivity) -> Plot:
     """A heat map for each strategy and labelled part, the first setting from left to right."""
     panels = {
-        _title(one): one
-        for one in found.series
-        if not one.same and any(level.done(found.metric) for level in one.levels)
+        _title(one): one for one in found.series if not one.same and one.finished(found.metric)
     }
     across, down = found.axes
     columns, rows = found.family.values_of(across), found.family.values_of(down)
@@ -174,9 +176,9 @@ def _maps(found: Sensitivity) -> Plot:
     return plotted(
         NAME,
         f"{word(found.metric)} by {across.name} and {down.name}",
-        f"Mean {word(found.metric)} of the accepted model over seeds, in percent; each panel has "
-        "colours of its own, the darkest is its highest. Framed: the default values. Empty: not "
-        "run or not finished."
+        f"Mean {word(found.metric)} of the accepted model over the seeds that all values have, in "
+        "percent; each panel has colours of its own, the darkest is its highest. Framed: the "
+        "default values. Empty: not run or not finished."
         + (
             f" Not drawn, for it is the same at all values: {'; '.join(left_out)}." * bool(left_out)
         ),
@@ -200,11 +202,10 @@ def _draw_map(
     found: Sensitivity,
 ) -> None:
     means = np.full((len(rows), len(columns)), np.nan)
-    for level in series.levels:
+    for level in series.finished(found.metric):
         across, down = level.values
-        if level.done(found.metric):
-            place = rows.index(down), columns.index(across)
-            means[place] = _scores(level, found.metric).mean()
+        place = rows.index(down), columns.index(across)
+        means[place] = _scores(series, level, found.metric).mean()
     low, high = float(np.nanmin(means)), float(np.nanmax(means))
     axes.imshow(means, cmap=_BLUES, vmin=low, vmax=max(high, low + 1e-9), aspect="auto")
     axes.grid(visible=False)

@@ -55,9 +55,13 @@ class Series:
         """The seeds that any of the levels has."""
         return sorted({arm.seed for level in self.levels for arm in level.arms})
 
+    def finished(self, metric: str) -> list[Level]:
+        """The levels at which any seed has finished."""
+        return [level for level in self.levels if level.done(metric)]
+
     def everywhere(self, metric: str) -> list[int]:
         """The seeds that have finished at all levels at which any has."""
-        found = [set(done) for level in self.levels if (done := level.done(metric))]
+        found = [set(level.done(metric)) for level in self.finished(metric)]
         return sorted(set.intersection(*found)) if found else []
 
     def means(self, metric: str) -> list[tuple[Level, float]]:
@@ -111,14 +115,14 @@ def _only(texts: Iterable[str]) -> str:
 
 
 def _same(levels: Sequence[Level], metric: str) -> bool:
-    """Whether there are several levels, and each seed has the same numbers at all of them."""
+    """Whether several levels have finished seeds, and each seed the same numbers at all of them."""
     numbers: defaultdict[int, set[object]] = defaultdict(set)
     for level in levels:
         for seed, arm in level.done(metric).items():
             numbers[seed].add(_numbers(arm, metric))
-    finished = [set(level.done(metric)) for level in levels]
+    finished = [set(done) for level in levels if (done := level.done(metric))]
     return (
-        len(levels) > 1
+        len(finished) > 1
         and bool(set.intersection(*finished))
         and all(len(known) == 1 for known in numbers.values())
     )

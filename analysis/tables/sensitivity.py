@@ -403,7 +403,7 @@ def same_notes(found: Sensitivity) -> list[str]:
     for one in found.series:
         if one.same:
             seeds = len(one.everywhere(found.metric))
-            said[one.labelled, len(one.levels), seeds].append(one.strategy)
+            said[one.labelled, len(one.finished(found.metric)), seeds].append(one.strategy)
     return [
         f"{found.names} {has} no effect on {listed(names)}"
         + (f" at {labelled}" if labelled else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from analysis.stats.statistics import seed_interval
 from analysis.tables.sensitivity import sensitivity
 
 PAIR = ("particle_threshold", "max_pseudo_per_labelled")
+PAIR_SETTINGS = tuple(f"selection.{name}" for name in PAIR)
 
 
 def drawn(rows: list[dict[str, Any]], *by: str) -> Plot:
@@ -108,6 +110,32 @@ def test_a_heat_map_writes_each_mean_in_its_cell_and_frames_the_default():
     (frame_of_default,) = [one for one in axes.patches if isinstance(one, Rectangle)]
     assert frame_of_default.get_xy() == (0.5, 0.5)
     assert "naive at 5% (258)" in plot.caption
+
+
+def test_while_a_seed_is_missing_only_shared_seeds_are_drawn():
+    short = cell(
+        {"selection.particle_threshold": "0.7"},
+        {"naive": (NAIVE[0], math.nan), "class_balanced": (0.71, math.nan)},
+    )
+    plot = drawn([*swept("0.5", "0.6"), *short])
+    (axes,) = plot.figure.axes  # type: ignore[union-attr]
+    of_seed_0 = [100 * SCORES["0.5"][0], 100 * SCORES["0.6"][0], 71.0]
+    assert list(lines(axes)["class_balanced"].get_ydata()) == pytest.approx(of_seed_0)
+
+
+def test_a_combination_that_has_not_finished_does_not_make_others_differ():
+    begun = {"status": "RUNNING", "test/f1": math.nan, "cryossl.accepted": None}
+    rows = [
+        row | (begun if (threshold, quota) == ("0.6", "2.0") else {})
+        for threshold in ("0.5", "0.6")
+        for quota in ("1.0", "2.0")
+        for row in cell(
+            dict(zip(PAIR_SETTINGS, (threshold, quota), strict=True)), {"class_balanced": NAIVE}
+        )
+    ]
+    found = sensitivity(frame(*rows), axes_called(PAIR))
+    assert [len(one.levels) for one in found.series] == [4, 4]
+    assert "same numbers at all values" in sensitivity_figure(found).reason
 
 
 def test_without_any_effect_there_is_no_map_and_the_reason_is_given():
