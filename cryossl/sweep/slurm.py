@@ -102,7 +102,7 @@ class SlurmExecutor:
             if refusal.passes:
                 cure = "give the same command again when Slurm answers"
             # The test refuses what would wait for a node that is down, in the same words.
-            elif self._queue.lacks_nodes(options.get("partition")):
+            elif "node" in str(refusal) and self._queue.lacks_nodes(options.get("partition")):
                 return
             raise ConfigError(f"Slurm would not take a job: {refusal}", cure=cure) from None
 
