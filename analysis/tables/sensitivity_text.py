@@ -49,7 +49,7 @@ def sentences(found: Sensitivity) -> tuple[str, ...]:
 
 def _sentence(found: Sensitivity, series: Series) -> list[str]:
     """Over which range the score of a series changes; empty for one that has one value only."""
-    done = [level for level in series.levels if level.done(found.metric)]
+    done = series.finished(found.metric)
     if len(done) < 2:
         return []
     means = series.means(found.metric)
