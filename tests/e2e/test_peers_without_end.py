@@ -24,7 +24,7 @@ from cryossl.tracking.store.mlflow_store import MlflowStore
 from cryossl.tracking.tracker import Tracker
 
 RUN = {"run": {"info": {"run_id": "f00", "experiment_id": "1", "status": "RUNNING"}, "data": {}}}
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -203,5 +203,5 @@ def test_a_process_ends_though_a_library_still_waits_for_files(sqlite_uri, tmp_p
         waited = time.monotonic() - begun
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
     assert "no whole answer within" in done.stderr
-    assert waited < 60
+    assert waited < 100
     assert Path(tmp_path / "journals" / "fp" / "artifacts" / "a.json").is_file()

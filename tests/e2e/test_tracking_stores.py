@@ -26,7 +26,7 @@ class TestServer:
             tracker.run("fp", name="n", parent=parent, tags=TAGS) as run,
         ):
             record(run, epochs=range(50))
-        assert time.monotonic() - begun < 30
+        assert time.monotonic() - begun < 60
         assert run.run_id is None
         assert tracker.away
         assert sum("is away" in line.message for line in caplog.records) == 1
@@ -71,4 +71,4 @@ def test_a_database_that_is_away_is_found_out_at_once(tmp_path):
     tracker = Tracker("postgresql://nobody:secret@127.0.0.1:1/none", "cryossl", tmp_path / "j")
     assert "no database at 127.0.0.1:1" in tracker.away
     assert "secret" not in tracker.away
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30

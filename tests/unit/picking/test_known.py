@@ -170,9 +170,9 @@ def test_a_sparse_file_of_3_gb_is_refused_at_once_and_in_little_memory(
         file.write(MANUALPICK.encode() if suffix == "star" else b"")
         file.truncate(3 * 2**30)
     tracemalloc.start()
-    begin = time.monotonic()
+    begin = time.process_time()
     refusal(path)
-    assert time.monotonic() - begin < 1
+    assert time.process_time() - begin < 1
     assert tracemalloc.get_traced_memory()[1] < 2**24
     tracemalloc.stop()
 

@@ -94,11 +94,11 @@ def test_work_without_a_step_is_interrupted_when_the_grace_is_over():
     def work():
         with interruptible(grace_seconds=0.1):
             signal.raise_signal(signal.SIGTERM)
-            time.sleep(30)
+            time.sleep(120)
 
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_nothing_comes_after_the_work_has_stopped():

@@ -108,7 +108,7 @@ def test_a_silent_server_is_tried_once(words: tuple[str, ...]) -> None:
         waited = time.monotonic() - begun
         assert len(taken) == 1
     assert "no answer within 2 s (MLFLOW_HTTP_REQUEST_TIMEOUT)" in one_line(done, code=3)
-    assert waited < 30  # of which importing MLflow takes most
+    assert waited < 90  # of which importing MLflow takes most
 
 
 def test_a_server_that_trickles_is_a_silent_one() -> None:

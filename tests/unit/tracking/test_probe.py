@@ -89,7 +89,7 @@ def test_the_time_limit_holds_for_the_whole_answer(answer: bytes):
         begun = time.monotonic()
         with pytest.raises(TimeoutError, match="no whole answer in time"):
             get_once(uri, seconds=0.5, body_bytes=1000)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 30
 
 
 def test_a_probe_does_not_wait_for_the_body():
