@@ -18,6 +18,7 @@ from cryossl.progress.eta import duration_text
 from cryossl.progress.events import Progress
 from cryossl.progress.narrator import STATUS_FILE, Narrator
 from cryossl.progress.status import read_status
+from cryossl.selftraining.records.result_files import forget_outcome, read_outcome
 from cryossl.sweep.executors import MOST_STARTS, Executor, Job, end_all, last_line
 from cryossl.sweep.grid import Cell, fraction_done
 from cryossl.system.digest import digest
@@ -180,7 +181,7 @@ class Schedule:
                 self._pass_on_remark(running, job)
                 continue
             self._running.remove(running)
-            if code:
+            if code and not _has_finished(planned.folder):
                 self._end_or_start_again(planned, job, code)
                 continue
             seconds = time.time() - running.began
@@ -214,6 +215,7 @@ class Schedule:
         settings = planned.folder / SETTINGS_FILE
         try:
             planned.folder.mkdir(parents=True, exist_ok=True)
+            forget_outcome(planned.folder)
             content = yaml.safe_dump(
                 planned.cell.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
             )
@@ -246,6 +248,18 @@ class Schedule:
         # The last tile counts as done when the last cell has ended.
         most = self._total_cost - bool(self._waiting or self._running)
         self._narrator(Progress("sweep", min(most, round(done)), self._total_cost, "tile"))
+
+
+def _has_finished(folder: Path) -> bool:
+    """Whether the cell has finished by its own files, whatever is said of its job.
+
+    A cluster whose controller was restarted may not know that a job has ended, and fail to start it
+    once more.
+    """
+    try:
+        return read_status(folder / STATUS_FILE).state == "finished" and bool(read_outcome(folder))
+    except StorageError:
+        return False
 
 
 def _fraction_done(running: _RunningCell) -> float:

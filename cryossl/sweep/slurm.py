@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from cryossl.errors import ConfigError, CryosslError, StorageError, one_line
-from cryossl.sweep.executors import RUN, SECONDS_TO_CHECKPOINT, command, environment
+from cryossl.sweep.executors import FAILED, RUN, SECONDS_TO_CHECKPOINT, command, environment
 
 MINUTES_OF_A_JOB = 24 * 60
 CPUS_OF_A_JOB = 4
@@ -47,6 +47,8 @@ _ENDED = frozenset(
 _AT_WORK = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
 _CUT_SHORT = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"})
 _GONE = "GONE"
+# Reasons of jobs that the cluster could not start, and keeps until somebody releases them.
+_GIVEN_UP = frozenset({"launch failed requeued held", "JobHoldMaxRequeue"})
 _MORE_MEMORY = "ask for more, e.g. --slurm mem=32G"
 # Reasons why a job waits that pass by themselves.
 _USUAL = frozenset({"BeginTime", "Cleaning", "Dependency", "None", "Priority", "Resources", ""})
@@ -296,9 +298,13 @@ class _SlurmJob:
         if self._code is not None:
             return self._code
         seen = self._queue.seen(self._number)
-        if self._queue.trouble or self._queue.looks == self._looks_since:
+        if self._queue.trouble:
             self._remark = self._queue.trouble
             return None
+        if self._queue.looks == self._looks_since:
+            return None
+        if seen and seen.state == "PENDING" and seen.reason in _GIVEN_UP:
+            return self._give_up(seen.reason)
         before, self._state = self._state, seen.state if seen else _GONE
         if self._state != before or self._state not in _ENDED | {_GONE}:
             # An end is believed when it is seen twice: a job that is queued again has ended too.
@@ -334,6 +340,17 @@ class _SlurmJob:
         return (
             "" if seen.reason in _USUAL else f"job {self._number} is queued, reason: {seen.reason}"
         )
+
+    def _give_up(self, reason: str) -> int:
+        """End a job that waits for a person.
+
+        No other is submitted in its place: each failed launch can take a node out of service.
+        """
+        self._queue.cancel(self._number)
+        self._queue.forget(self._name)
+        self._state, self._code = "CANCELLED", FAILED
+        self._remark = f"the cluster could not start job {self._number} ({reason}), see its log"
+        return self._code
 
     def _final_code(self) -> int:
         """The exit code of a job that has ended; never 0 if the cell did not end by itself."""

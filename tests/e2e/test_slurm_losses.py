@@ -19,13 +19,26 @@ JobAcctGatherFrequency=task=1
 JobAcctGatherParams=OverMemoryKill
 SlurmdTimeout=20
 """
+PROLOGUE = """#!/bin/sh
+test ! -e {mark}
+"""
 
 pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.fixture(scope="module")
+def unfit(tmp_path_factory) -> Path:
+    """While this file exists, the node fails to start jobs."""
+    return tmp_path_factory.mktemp("prologue") / "unfit"
+
+
 @pytest.fixture(scope="module", autouse=True)
-def cluster():
-    with slurm(more=CONFIGURATION) as running, pytest.MonkeyPatch.context() as patch:
+def cluster(unfit):
+    prologue = unfit.with_name("prologue.sh")
+    prologue.write_text(PROLOGUE.format(mark=unfit))
+    prologue.chmod(0o755)
+    more = f"{CONFIGURATION}Prolog={prologue}\n"
+    with slurm(more=more) as running, pytest.MonkeyPatch.context() as patch:
         for name, value in running.environment.items():
             patch.setenv(name, value)
         yield running
@@ -45,6 +58,36 @@ def test_a_job_over_its_memory_fails_with_what_to_ask_for_and_more_memory_finish
     enough = lab.call(*sweep, "--slurm", "cpus-per-task=1,mem=3500")
     assert enough.code == 0, enough.out + enough.err
     assert "1 of 1 cells" in enough.out
+
+
+def test_a_job_that_the_cluster_cannot_start_fails_at_once_and_the_same_command_finishes_it(
+    cluster, unfit, new_lab
+):
+    """Such a job would wait for an administrator for ever, and another would cost another node."""
+    lab = new_lab()
+    sweep = (
+        "sweep",
+        *lab.places(),
+        *lab.tiny,
+        *ONE,
+        *ON_SLURM,
+        "--slurm",
+        "cpus-per-task=1,mem=3500",
+    )
+    unfit.touch()
+    try:
+        held = lab.call(*sweep)
+    finally:
+        unfit.unlink()
+    assert held.code == 1, held.out
+    assert held.out.count("the cluster could not start job") == 2  # when it ends, and at the end
+    assert "launch failed requeued held" in held.out
+    assert "Next: " not in held.out
+    assert cluster.ask("squeue", "--noheader") == ""
+    cluster.node("resume")
+    again = lab.call(*sweep)
+    assert again.code == 0, again.out + again.err
+    assert "1 of 1 cells" in again.out
 
 
 @pytest.mark.slow

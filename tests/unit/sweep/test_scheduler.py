@@ -15,6 +15,7 @@ import yaml
 from cryossl.config_file import build
 from cryossl.errors import CryosslError
 from cryossl.progress.narrator import narrated
+from cryossl.selftraining.records.result_files import OUTCOME
 from cryossl.sweep.executors import MOST_STARTS
 from cryossl.sweep.grid import Cell, cells
 from cryossl.sweep.scheduler import Failure, PlannedCell, Schedule
@@ -30,7 +31,7 @@ class Program:
     def __init__(self, code: str, log: Path) -> None:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-S", "-c", code], stdout=output, stderr=output
+                [sys.executable, "-c", code], stdout=output, stderr=output
             )
         self.was_ended = False
 
@@ -177,6 +178,34 @@ def test_a_cell_that_is_always_cut_short_fails_in_the_end(planned, tmp_path):
     assert failures[0].reason.startswith("taken by another: ")
     assert len(done) == 3
     assert programs.started.count(("ratio_5_seed_1", 1)) == MOST_STARTS
+
+
+ENDS_WELL = """
+import json, pathlib
+from cryossl.progress.narrator import narrated
+from cryossl.selftraining.records.result_files import OUTCOME
+from cryossl.selftraining.records.result_files import write_outcome
+folder = pathlib.Path({folder!r})
+with narrated(folder, name="cell", plan=[]):
+    write_outcome(folder, fingerprint="f", made_from="source")
+"""
+
+
+@pytest.mark.parametrize("code", [1, TAKEN])
+def test_a_cell_that_has_finished_by_its_files_counts_whatever_is_said_of_its_job(
+    planned, tmp_path, code
+):
+    """The outcome of an earlier run in the folder does not count."""
+    codes = {one.folder.name: "pass" for one in planned}
+    finished, stale = planned[0].folder, planned[1].folder
+    codes[finished.name] = ENDS_WELL.format(folder=str(finished)) + f"raise SystemExit({code})"
+    codes[stale.name] = "raise SystemExit(1)"
+    subprocess.run([sys.executable, "-c", ENDS_WELL.format(folder=str(stale))], check=True)
+    assert (stale / OUTCOME).exists()
+    failures, done = scheduled(planned, programs := Programs(codes), tmp_path)
+    assert [(one.planned.folder, one.code) for one in failures] == [(stale, 1)]
+    assert done[0] == finished.name
+    assert programs.started.count((finished.name, 0)) == 1
 
 
 def test_a_job_that_an_earlier_start_left_is_waited_for_and_not_started(planned, tmp_path, capfd):
