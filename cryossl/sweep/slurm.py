@@ -46,6 +46,7 @@ _ENDED = frozenset(
 # States of a node that takes jobs, as sinfo says them; one that does not answer has a star.
 _AT_WORK = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
 _CUT_SHORT = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"})
+_UNDER_WAY = frozenset({"RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT"})
 _GONE = "GONE"
 # Reasons of jobs that the cluster could not start, and keeps until somebody releases them.
 _GIVEN_UP = frozenset({"launch failed requeued held", "JobHoldMaxRequeue"})
@@ -333,8 +334,10 @@ class _SlurmJob:
         )
 
     def _why_it_waits(self, seen: _Seen | None, before: str) -> str:
-        if seen is None or seen.state != "PENDING":
+        if seen is None or seen.state in _UNDER_WAY:
             return ""
+        if seen.state != "PENDING":
+            return f"job {self._number} is {seen.state}"
         if before not in ("PENDING", _GONE):
             return f"job {self._number} was stopped and is queued again; it will continue"
         return (

@@ -299,6 +299,22 @@ def test_a_sweep_that_starts_while_the_node_is_down_waits_for_it(cluster, new_la
     assert cluster.ask("squeue", "--noheader") == ""
 
 
+def test_a_job_that_is_suspended_is_told_of_once_and_waited_for(cluster, new_lab):
+    lab = new_lab()
+    cell = ("--ratios", "30", "--seed", "7", "--seeds", "1")
+    sweep = Sweep(lab, *SOME_SECONDS, *cell, *ONE_CPU)
+    sweep.wait_for(lambda: in_training(lab, 30, 7))
+    job = environment_of(folder_of(lab, 30, 7))["SLURM_JOB_ID"]
+    cluster.ask("scontrol", "suspend", job)
+    log = lab.results / NAME / f"{NAME}_training.log"
+    sweep.wait_for(lambda: "is SUSPENDED" in log.read_text())
+    cluster.ask("scontrol", "resume", job)
+    code, out, err = sweep.ended()
+    assert (code, err) == (0, ""), out
+    assert out.count(f"⚠ 30% seed 7: job {job} is SUSPENDED") == 1
+    assert lab.numbers(of=f"{NAME}/ratio_30_seed_7")
+
+
 # --- at length
 
 
