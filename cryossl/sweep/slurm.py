@@ -49,7 +49,7 @@ _CUT_SHORT = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEO
 _UNDER_WAY = frozenset({"RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT"})
 _GONE = "GONE"
 # Reasons of jobs that the cluster could not start, and keeps until somebody releases them.
-_GIVEN_UP = frozenset({"launch failed requeued held", "JobHoldMaxRequeue"})
+_GIVEN_UP = frozenset({"launch failed requeued held", "jobholdmaxrequeue"})
 _MORE_MEMORY = "ask for more, e.g. --slurm mem=32G"
 # Reasons why a job waits that pass by themselves.
 _USUAL = frozenset({"BeginTime", "Cleaning", "Dependency", "None", "Priority", "Resources", ""})
@@ -304,7 +304,7 @@ class _SlurmJob:
             return None
         if self._queue.looks == self._looks_since:
             return None
-        if seen and seen.state == "PENDING" and seen.reason in _GIVEN_UP:
+        if seen and seen.state == "PENDING" and _plain(seen.reason) in _GIVEN_UP:
             return self._give_up(seen.reason)
         before, self._state = self._state, seen.state if seen else _GONE
         if self._state != before or self._state not in _ENDED | {_GONE}:
@@ -369,6 +369,11 @@ class _SlurmJob:
             "FAILED": f", killed; if its memory was too small, {_MORE_MEMORY}" if killed else "",
         }.get(self._state, "")
         return code
+
+
+def _plain(reason: str) -> str:
+    """A reason as all versions of Slurm spell it."""
+    return reason.replace("_", " ").lower()
 
 
 def _ask(program: str, *words: str, script: str | None = None) -> str:
