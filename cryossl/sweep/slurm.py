@@ -334,7 +334,7 @@ class _SlurmJob:
         )
 
     def _why_it_waits(self, seen: _Seen | None, before: str) -> str:
-        if seen is None or seen.state in _UNDER_WAY:
+        if seen is None or seen.state in _UNDER_WAY | _ENDED:
             return ""
         if seen.state != "PENDING":
             return f"job {self._number} is {seen.state}"

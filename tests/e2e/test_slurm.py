@@ -311,7 +311,7 @@ def test_a_job_that_is_suspended_is_told_of_once_and_waited_for(cluster, new_lab
     cluster.ask("scontrol", "resume", job)
     code, out, err = sweep.ended()
     assert (code, err) == (0, ""), out
-    assert out.count(f"⚠ 30% seed 7: job {job} is SUSPENDED") == 1
+    assert re.findall("⚠ .*", out) == [f"⚠ 30% seed 7: job {job} is SUSPENDED"]
     assert lab.numbers(of=f"{NAME}/ratio_30_seed_7")
 
 
