@@ -71,7 +71,7 @@ class OnlineTeacher:
         self._loss: Loss = loss_of(loss, prior=prior)
         self._average: nn.Module = nn.Identity()
         self._replayed = Replayed(wanted=False)
-        self._confidence = settings.particle_range[0]
+        self._confidence: float | torch.Tensor = settings.particle_range[0]
         self._means: dict[str, float] = {}
         self._multipliers: dict[str, float] = {}
 
@@ -150,7 +150,7 @@ class OnlineTeacher:
         """The average, the running means and the multipliers of the prior's penalty."""
         return {
             "average": self._average.state_dict(),
-            "confidence": self._confidence,
+            "confidence": float(self._confidence),
             "means": dict(self._means),
             "multipliers": dict(self._multipliers),
         }
@@ -171,12 +171,18 @@ class OnlineTeacher:
         The threshold for particles is the running mean of the average's own confidence.
         """
         low, high = self._settings.particle_range
-        particle = guess >= 0.5
-        if bool(particle.any()):
-            self._confidence = MEMORY * self._confidence + (1 - MEMORY) * float(
-                guess[particle].mean()
-            )
-        taken = guess >= min(max(self._confidence, low), high)
+        threshold: float | torch.Tensor
+        if guess.is_cuda:
+            self._confidence = moved_confidence(self._confidence, guess)
+            threshold = self._confidence.clamp(low, high)
+        else:
+            particle = guess >= 0.5
+            if bool(particle.any()):
+                self._confidence = MEMORY * float(self._confidence) + (1 - MEMORY) * float(
+                    guess[particle].mean()
+                )
+            threshold = min(max(float(self._confidence), low), high)
+        taken = guess >= threshold
         background = 1 - guess >= self._settings.background_threshold
         return taken.float(), (taken | background).float()
 
@@ -243,6 +249,22 @@ class OnlineTeacher:
                 max(multiplier + PRIOR_RATE * float(excess.detach()), 0.0), PRIOR_MOST
             )
         return penalty
+
+
+def moved_confidence(confidence: float | torch.Tensor, guess: Maps) -> Float[torch.Tensor, ""]:
+    """The running mean of the probability of particle pixels, moved by one batch.
+
+    Nothing waits for the device. Elsewhere the mean is rounded as it always was, by Python.
+    """
+    particle = guess >= 0.5
+    count = particle.sum()
+    now = torch.where(particle, guess.float(), 0.0).sum() / count.clamp(min=1)
+    before = (
+        confidence
+        if isinstance(confidence, torch.Tensor)
+        else torch.full((), confidence, device=guess.device)
+    )
+    return torch.where(count > 0, MEMORY * before + (1 - MEMORY) * now, before)
 
 
 def _some_particle(labels: torch.Tensor, draws: Any) -> tuple[int, int] | None:

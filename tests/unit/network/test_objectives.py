@@ -12,7 +12,12 @@ from torch import nn
 
 from cryossl.data.labels import BACKGROUND, IGNORE, PARTICLE
 from cryossl.network.batches import Batch
-from cryossl.network.objectives.online_teacher import MEMORY, PRIOR_WEIGHT, OnlineTeacher
+from cryossl.network.objectives.online_teacher import (
+    MEMORY,
+    PRIOR_WEIGHT,
+    OnlineTeacher,
+    moved_confidence,
+)
 from cryossl.pseudolabels.recipe import Consistency
 
 SIDE = 16
@@ -138,6 +143,16 @@ def test_a_batch_without_a_particle_leaves_the_threshold_where_it_was():
     before = objective.state_dict()["confidence"]
     targets_of(objective, 0.1, 0.49)
     assert objective.state_dict()["confidence"] == before
+
+
+def test_the_confidence_that_no_device_waits_for_is_the_same_to_rounding():
+    objective, moved = online(), 0.60
+    draws = torch.Generator().manual_seed(0)
+    for scale in (1.0, 0.4, 0.9, 0.0, 1.0):  # of 0.4 and 0 no pixel is a particle
+        guess = scale * torch.rand(4, 1, 32, 32, generator=draws)
+        objective._pseudo(guess)
+        moved = moved_confidence(moved, guess)
+        assert float(moved) == pytest.approx(objective.state_dict()["confidence"], rel=1e-6)
 
 
 def tagged(objective: OnlineTeacher, labels: torch.Tensor, tiles: int, *, step: int):
