@@ -202,7 +202,7 @@ class _Part:
         self.job = None
         if code == 0:
             return
-        why = last_line(self._folder / _LOG)
+        why = job.remark() or last_line(self._folder / _LOG)
         again = is_to_start_again(job, code, starts=self._starts)
         if again and self._executor is not None:
             say(f"⚠ part {self._folder.name} was ended ({ending_text(code)}); it is started again")

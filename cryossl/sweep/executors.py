@@ -50,6 +50,9 @@ class Job(Protocol):
     def cut_short(self) -> bool:
         """Whether it was ended before its work was done; another start would continue it."""
 
+    def refused(self) -> bool:
+        """Whether the cluster could not start it; another start would fare no better."""
+
 
 @runtime_checkable
 class Executor(Protocol):
@@ -147,6 +150,8 @@ def is_to_start_again(job: Job, code: int, *, starts: int) -> bool:
     """
     if job.cut_short():
         return starts < MOST_STARTS
+    if job.refused():
+        return False
     return (code < 0 or code in _KILLED) and starts < TRIES
 
 
@@ -202,6 +207,9 @@ class _Process:
         return ""
 
     def cut_short(self) -> bool:
+        return False
+
+    def refused(self) -> bool:
         return False
 
     def _let_go(self) -> None:

@@ -207,8 +207,8 @@ class Schedule:
             self._waiting.appendleft(planned)
             return
         log = planned.folder / LOG_FILE
-        said = f"{last_line(log)} ({log})"
-        self._end(planned, code, f"{remark}: {said}" if remark else said)
+        said = "" if job.refused() else f"{last_line(log)} ({log})"
+        self._end(planned, code, ": ".join(filter(None, (remark, said))))
 
     def _start(self, planned: PlannedCell) -> Job:
         """Write the cell's settings and start its job. Raises CryosslError."""
@@ -253,8 +253,7 @@ class Schedule:
 def _has_finished(folder: Path) -> bool:
     """Whether the cell has finished by its own files, whatever is said of its job.
 
-    A cluster whose controller was restarted may not know that a job has ended, and fail to start it
-    once more.
+    A cluster whose controller was restarted may start a job that has ended once more, and fail.
     """
     try:
         return read_status(folder / STATUS_FILE).state == "finished" and bool(read_outcome(folder))

@@ -47,9 +47,7 @@ _ENDED = frozenset(
 _AT_WORK = frozenset({"idle", "mixed", "allocated", "completing", "planned", "reserved"})
 _CUT_SHORT = frozenset({"BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "REVOKED", "TIMEOUT"})
 _UNDER_WAY = frozenset({"RUNNING", "CONFIGURING", "COMPLETING", "SIGNALING", "STAGE_OUT"})
-_GONE = "GONE"
-# Reasons of jobs that the cluster could not start, and keeps until somebody releases them.
-_GIVEN_UP = frozenset({"launch failed requeued held", "jobholdmaxrequeue"})
+_GONE, _HELD = "GONE", "HELD"
 _MORE_MEMORY = "ask for more, e.g. --slurm mem=32G"
 # Reasons why a job waits that pass by themselves.
 _USUAL = frozenset({"BeginTime", "Cleaning", "Dependency", "None", "Priority", "Resources", ""})
@@ -155,10 +153,13 @@ class SlurmExecutor:
 
     def _found(self, name: str) -> _SlurmJob | None:
         listed = self._queue.listed([name])
+        for number, seen in listed.items():
+            if seen.held:
+                self._queue.cancel(number)
         alive = [
             number
             for number, seen in listed.items()
-            if seen.state not in _ENDED and seen.state != "COMPLETING"
+            if seen.state not in _ENDED and seen.state != "COMPLETING" and not seen.held
         ]
         return _SlurmJob(min(alive, key=int), name, self._queue) if alive else None
 
@@ -213,6 +214,15 @@ class _Seen:
 
     state: str
     reason: str
+
+    @property
+    def held(self) -> bool:
+        """Whether the cluster could not start it, and keeps it until somebody releases it."""
+        # Some versions of Slurm write reasons with underscores.
+        reason = self.reason.replace("_", " ").lower()
+        return self.state not in _UNDER_WAY | _ENDED and (
+            reason.endswith("requeued held") or reason == "jobholdmaxrequeue"
+        )
 
 
 class _Queue:
@@ -292,6 +302,7 @@ class _SlurmJob:
         self._number, self._name, self._queue = number, name, queue
         self._state, self._remark = "PENDING", ""
         self._code: int | None = None
+        self._told: set[str] = set()
         self._looks_since = queue.looks
         queue.watch(name)
 
@@ -304,7 +315,7 @@ class _SlurmJob:
             return None
         if self._queue.looks == self._looks_since:
             return None
-        if seen and seen.state == "PENDING" and _plain(seen.reason) in _GIVEN_UP:
+        if seen and seen.held:
             return self._give_up(seen.reason)
         before, self._state = self._state, seen.state if seen else _GONE
         if self._state != before or self._state not in _ENDED | {_GONE}:
@@ -333,11 +344,17 @@ class _SlurmJob:
             self._state == "FAILED" and self._code == INTERRUPTED
         )
 
+    def refused(self) -> bool:
+        return self._state == _HELD
+
     def _why_it_waits(self, seen: _Seen | None, before: str) -> str:
         if seen is None or seen.state in _UNDER_WAY | _ENDED:
             return ""
         if seen.state != "PENDING":
-            return f"job {self._number} is {seen.state}"
+            # Said once: a cluster may suspend jobs in turns of seconds.
+            known = seen.state in self._told
+            self._told.add(seen.state)
+            return "" if known else f"job {self._number} is {seen.state}"
         if before not in ("PENDING", _GONE):
             return f"job {self._number} was stopped and is queued again; it will continue"
         return (
@@ -351,8 +368,10 @@ class _SlurmJob:
         """
         self._queue.cancel(self._number)
         self._queue.forget(self._name)
-        self._state, self._code = "CANCELLED", FAILED
-        self._remark = f"the cluster could not start job {self._number} ({reason}), see its log"
+        self._state, self._code = _HELD, FAILED
+        self._remark = (
+            f"the cluster could not start job {self._number} ({reason}); ask its administrators"
+        )
         return self._code
 
     def _final_code(self) -> int:
@@ -369,11 +388,6 @@ class _SlurmJob:
             "FAILED": f", killed; if its memory was too small, {_MORE_MEMORY}" if killed else "",
         }.get(self._state, "")
         return code
-
-
-def _plain(reason: str) -> str:
-    """A reason as all versions of Slurm spell it."""
-    return reason.replace("_", " ").lower()
 
 
 def _ask(program: str, *words: str, script: str | None = None) -> str:

@@ -167,8 +167,9 @@ class Schedule:
             self._start(running)
             return
         self._running.remove(running)
+        why = job.remark() or last_line(work.folder / LOG)
         error = CryosslError(
-            f"{work.title} could not be done ({ending_text(code)}): {last_line(work.folder / LOG)}",
+            f"{work.title} could not be done ({ending_text(code)}): {why}",
             cure=f"see {work.folder / LOG}; the same command goes on",
         )
         error.exit_code = code if code > 0 else FAILED

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -327,14 +328,15 @@ def test_a_cluster_that_does_not_answer_for_a_while_costs_nothing(cluster, new_l
     cluster.lose_controller(seconds=15)
     # A controller that did not save the start of a job starts it twice, and takes the node away.
     while sweep.process.poll() is None:
-        if "drain" in cluster.ask("sinfo", "--noheader", "--format=%T"):
-            cluster.node("resume")
+        with suppress(subprocess.CalledProcessError):
+            if "drain" in cluster.ask("sinfo", "--noheader", "--format=%T"):
+                cluster.node("resume")
         time.sleep(1)
     code, out, err = sweep.ended()
     assert (code, err) == (0, ""), out
     assert "⚠ 30% seed 9: the cluster does not answer: " in out
     assert "2 of 2 cells have finished" in out
-    assert len(jobs_of_cells(cluster)) == before + 2
+    assert len(jobs_of_cells(cluster)) in (before + 2, before + 3)  # 3: started twice, see above
 
 
 @pytest.mark.slow

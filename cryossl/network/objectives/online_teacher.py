@@ -254,7 +254,7 @@ class OnlineTeacher:
 def moved_confidence(confidence: float | torch.Tensor, guess: Maps) -> Float[torch.Tensor, ""]:
     """The running mean of the probability of particle pixels, moved by one batch.
 
-    Nothing waits for the device. Elsewhere the mean is rounded as it always was, by Python.
+    Nothing waits for the device. On a CPU, Python computes it in double precision, as before.
     """
     particle = guess >= 0.5
     count = particle.sum()

@@ -145,7 +145,7 @@ def test_a_batch_without_a_particle_leaves_the_threshold_where_it_was():
     assert objective.state_dict()["confidence"] == before
 
 
-def test_the_confidence_that_no_device_waits_for_is_the_same_to_rounding():
+def test_the_mean_confidence_for_a_gpu_equals_that_of_python_to_rounding():
     objective, moved = online(), 0.60
     draws = torch.Generator().manual_seed(0)
     for scale in (1.0, 0.4, 0.9, 0.0, 1.0):  # of 0.4 and 0 no pixel is a particle

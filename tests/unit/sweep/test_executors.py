@@ -104,8 +104,8 @@ def test_each_process_sees_the_gpu_of_its_place_and_a_place_that_is_free_again_i
 class Ended:
     """A job that has ended; `cut`: the cluster ended it before its time."""
 
-    def __init__(self, code: int, *, cut: bool) -> None:
-        self._code, self._cut = code, cut
+    def __init__(self, code: int, *, cut: bool = False, refused: bool = False) -> None:
+        self._code, self._cut, self._refused = code, cut, refused
 
     def poll(self) -> int:
         return self._code
@@ -121,6 +121,9 @@ class Ended:
 
     def cut_short(self) -> bool:
         return self._cut
+
+    def refused(self) -> bool:
+        return self._refused
 
 
 @pytest.mark.parametrize(
@@ -140,3 +143,7 @@ class Ended:
 def test_what_something_else_ended_is_started_again_so_often(code, cut, most):
     again = [is_to_start_again(Ended(code, cut=cut), code, starts=count) for count in range(1, 30)]
     assert again == [count < most for count in range(1, 30)]
+
+
+def test_what_the_cluster_could_not_start_is_not_started_again():
+    assert not is_to_start_again(Ended(1, refused=True), 1, starts=1)

@@ -51,6 +51,9 @@ class Program:
     def cut_short(self) -> bool:
         return self.poll() == TAKEN
 
+    def refused(self) -> bool:
+        return False
+
 
 class Programs:
     """Starts the program that is meant for a cell, by its folder's name; remembers the order and how many were alive."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cryossl.errors import ConfigError
-from cryossl.sweep.slurm import SlurmExecutor, slurm_options
+from cryossl.sweep.slurm import SlurmExecutor, _Seen, slurm_options
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,21 @@ def test_without_slurm_one_line_says_which_program_is_missing(tmp_path, monkeypa
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match=r"needs the programs of Slurm: sbatch: No such file"):
         SlurmExecutor(threads=0, options={})
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "held"),
+    [
+        ("PENDING", "launch failed requeued held", True),
+        ("PENDING", "launch_failed_requeued_held", True),
+        ("REQUEUE_HOLD", "user env retrieval failed requeued held", True),
+        ("PENDING", "JobHoldMaxRequeue", True),
+        ("PENDING", "JobHeldUser", False),  # somebody did it on purpose
+        ("PENDING", "job requeued in held state", False),
+        ("PENDING", "Priority", False),
+        ("RUNNING", "launch failed requeued held", False),
+        ("FAILED", "launch failed requeued held", False),
+    ],
+)
+def test_a_job_that_the_cluster_could_not_start_is_known_by_its_reason(state, reason, held):
+    assert _Seen(state, reason).held is held
