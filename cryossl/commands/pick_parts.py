@@ -31,7 +31,7 @@ from cryossl.sweep.executors import (
     end_all,
     ending_text,
     is_to_start_again,
-    last_line,
+    why_failed,
 )
 from cryossl.sweep.slurm import SlurmExecutor, slurm_options
 from cryossl.system.digest import digest
@@ -202,7 +202,7 @@ class _Part:
         self.job = None
         if code == 0:
             return
-        why = job.remark() or last_line(self._folder / _LOG)
+        why = why_failed(job, self._folder / _LOG)
         again = is_to_start_again(job, code, starts=self._starts)
         if again and self._executor is not None:
             say(f"⚠ part {self._folder.name} was ended ({ending_text(code)}); it is started again")

@@ -169,6 +169,12 @@ def end_all(jobs: Iterable[Job | None]) -> None:
         job.wait()
 
 
+def why_failed(job: Job, log: Path) -> str:
+    """What is known of a job that failed: its remark, and the last line of its log if it began."""
+    said = "" if job.refused() else last_line(log)
+    return ": ".join(filter(None, (job.remark(), said)))
+
+
 def last_line(log: Path) -> str:
     """The last line of a log that is not blank, without the prefix of an error message."""
     try:

@@ -19,7 +19,7 @@ from cryossl.progress.events import Progress
 from cryossl.progress.narrator import STATUS_FILE, Narrator
 from cryossl.progress.status import read_status
 from cryossl.selftraining.records.result_files import forget_outcome, read_outcome
-from cryossl.sweep.executors import MOST_STARTS, Executor, Job, end_all, last_line
+from cryossl.sweep.executors import MOST_STARTS, Executor, Job, end_all, why_failed
 from cryossl.sweep.grid import Cell, fraction_done
 from cryossl.system.digest import digest
 from cryossl.system.files import write_durably
@@ -207,8 +207,8 @@ class Schedule:
             self._waiting.appendleft(planned)
             return
         log = planned.folder / LOG_FILE
-        said = "" if job.refused() else f"{last_line(log)} ({log})"
-        self._end(planned, code, ": ".join(filter(None, (remark, said))))
+        why = why_failed(job, log)
+        self._end(planned, code, why if job.refused() else f"{why} ({log})")
 
     def _start(self, planned: PlannedCell) -> Job:
         """Write the cell's settings and start its job. Raises CryosslError."""
@@ -251,7 +251,7 @@ class Schedule:
 
 
 def _has_finished(folder: Path) -> bool:
-    """Whether the cell has finished by its own files, whatever is said of its job.
+    """Whether the cell's files say that it has finished; they count more than its job's end.
 
     A cluster whose controller was restarted may start a job that has ended once more, and fail.
     """

@@ -15,7 +15,7 @@ from cryossl.sweep.executors import (
     end_all,
     ending_text,
     is_to_start_again,
-    last_line,
+    why_failed,
 )
 from cryossl.sweep.scheduler import SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS
 from cryossl.system.digest import digest
@@ -167,9 +167,9 @@ class Schedule:
             self._start(running)
             return
         self._running.remove(running)
-        why = job.remark() or last_line(work.folder / LOG)
         error = CryosslError(
-            f"{work.title} could not be done ({ending_text(code)}): {why}",
+            f"{work.title} could not be done ({ending_text(code)}): "
+            f"{why_failed(job, work.folder / LOG)}",
             cure=f"see {work.folder / LOG}; the same command goes on",
         )
         error.exit_code = code if code > 0 else FAILED

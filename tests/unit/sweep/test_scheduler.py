@@ -184,9 +184,8 @@ def test_a_cell_that_is_always_cut_short_fails_in_the_end(planned, tmp_path):
 
 
 ENDS_WELL = """
-import json, pathlib
+import pathlib
 from cryossl.progress.narrator import narrated
-from cryossl.selftraining.records.result_files import OUTCOME
 from cryossl.selftraining.records.result_files import write_outcome
 folder = pathlib.Path({folder!r})
 with narrated(folder, name="cell", plan=[]):
