@@ -211,8 +211,8 @@ def roles_text(config: Config, *, tested: bool) -> str:
     """A line that says what validation and test are, if not the parts of these names."""
     if config.split.validation_from == "labelled":
         return (
-            "\n   thresholds and gate are chosen on the labelled micrographs; the validation "
-            "part is test"
+            "\n   thresholds and gate are chosen on the labelled micrographs, each half predicted "
+            "by networks\n   that did not learn from it; the validation part is test"
         )
     if tested:
         return ""
@@ -249,6 +249,33 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
             cure="set eight_views to true, or headline_views to 1",
         )
     for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
+        _refuse_chosen_step(own)
+    _require_batches(config, tile_px)
+    if config.loop.accept == "confident" and len(split.validation) < 2:
+        raise ConfigError(
+            "accept=confident resamples validation micrographs and there is only one",
+            cure="use accept=improved, or add validation micrographs",
+        )
+
+
+def _refuse_chosen_step(config: Config) -> None:
+    """Raise ConfigError if a step of the training would be chosen on what it learns from."""
+    settings = config.training
+    if config.split.validation_from == "part" or not (
+        settings.patience or settings.model == "best"
+    ):
+        return
+    name = "patience" if settings.patience else "model=best"
+    raise ConfigError(
+        f"{name} chooses a step on validation, and with validation_from=labelled that is what the "
+        "network learns from",
+        cure="leave it out, or give validation micrographs",
+    )
+
+
+def _require_batches(config: Config, tile_px: int) -> None:
+    """Raise ConfigError if a batch is too small for the network or for how a strategy mixes."""
+    for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
         if own.training.batch_size * (tile_px // networks.multiple(own.network)) ** 2 < 2:
             raise ConfigError(
                 f"one tile of {tile_px} px a step leaves a single value to normalise by",
@@ -263,11 +290,6 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
                 "room for one",
                 cure="raise --batch-size to 2 or more",
             )
-    if config.loop.accept == "confident" and len(split.validation) < 2:
-        raise ConfigError(
-            "accept=confident resamples validation micrographs and there is only one",
-            cure="use accept=improved, or add validation micrographs",
-        )
 
 
 def _require_pool(config: Config, split: Split) -> None:

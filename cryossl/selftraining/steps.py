@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ import torch
 from jaxtyping import UInt8
 
 from cryossl.config import Config
+from cryossl.data.halves import halves_of
 from cryossl.data.splits import Split
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
@@ -33,7 +34,7 @@ from cryossl.network.batches import Sampling
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
 from cryossl.network.objectives.objective import Objective
-from cryossl.progress.events import OnProgress
+from cryossl.progress.events import OnProgress, within
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
 from cryossl.pseudolabels.recipe import Learning, Teaching
@@ -41,6 +42,7 @@ from cryossl.pseudolabels.strategies import Recipe
 from cryossl.randomness import seed_of
 from cryossl.selftraining.models import (
     Calibration,
+    CrossFitted,
     Evaluator,
     Inference,
     Model,
@@ -77,6 +79,9 @@ class Experiment:
         self._inference = Inference(config, store, stages, device=device, precision=precision)
         self._evaluator = Evaluator(config, store, stages, self._inference, report)
         self.pool = Pool(store, split.unlabelled)
+        self._halves: tuple[tuple[str, ...], ...] = ()
+        if config.split.validation_from == "labelled":
+            self._halves = halves_of(store, split.labelled)
         self._predicted: dict[str, str] = {}  # key of maps -> key of their teacher's training
         given = config.selection.target_particle_ratio
         self.target_ratio = (
@@ -150,6 +155,9 @@ class Experiment:
     ) -> Model:
         """Train on labelled items and pseudo-labels.
 
+        With `validation_from=labelled` twice more, without one half of the labelled part each time
+        and with as many steps for each tile; these trainings see no validation.
+
         Args:
             labelled: item ids.
             selected: pseudo-labels, or None for training on labels alone.
@@ -160,12 +168,51 @@ class Experiment:
             teacher: whose weights a warm start takes; without one, the seed's initial weights.
             member: of an ensemble; each number has initial weights of its own, 0 has the seed's.
         """
-        learning = learning or Learning()
-        settings = self.config.training
-        items = labelled if selected is None else (*labelled, *selected.ids)
+        pseudo = () if selected is None else selected.ids
+        tiles = self._tiles((*labelled, *pseudo))
         steps = steps or training.steps_for(
-            settings, tiles=self._tiles(items), student=iteration > 0
+            self.config.training, tiles=tiles, student=iteration > 0
         )
+
+        parts = [(labelled, steps)]
+        for kept in reversed(self._halves):  # the first of these lacks the first half
+            items = (*kept, *(item for item in labelled if item not in self.split.labelled))
+            share = self._tiles((*items, *pseudo)) / tiles
+            parts.append((items, max(1, round(share * steps))))
+        counts = [count for _, count in parts]
+        models = [
+            self._fit(
+                items,
+                selected,
+                validation=() if number else self.split.validation,
+                iteration=iteration,
+                steps=count,
+                learning=learning or Learning(),
+                teacher=teacher.without_half(number - 1) if teacher and number else teacher,
+                member=member,
+                on_epoch=(lambda _: None) if number else on_epoch,
+                report=within(self._report, sum(counts[:number]), sum(counts)),
+            )
+            for number, (items, count) in enumerate(parts)
+        ]
+        return replace(models[0], halves=tuple(models[1:]))
+
+    def _fit(  # noqa: PLR0913
+        self,
+        labelled: Sequence[str],
+        selected: Selected | None,
+        *,
+        validation: Sequence[str],
+        iteration: int,
+        steps: int,
+        learning: Learning,
+        teacher: Model | None,
+        member: int,
+        on_epoch: OnEpoch,
+        report: OnProgress,
+    ) -> Model:
+        """One training; the arguments are those of `fit`, and the micrographs of its validation."""
+        settings = self.config.training
         sampling = Sampling(
             settings.batch_size,
             self.store.tile_px,
@@ -185,7 +232,7 @@ class Experiment:
             "iteration": iteration,
             "steps": steps,
             "pseudo": selected.stage.key if selected else None,
-            "validation": list(self.split.validation),
+            "validation": list(validation),
             "learning": asdict(learning),
             "objective": objective.identity(),
             "warm_start": None if warm is None else self._inference.inputs(warm, settings.model),
@@ -207,14 +254,14 @@ class Experiment:
                 objective,
                 config=self.config,
                 inference=self._inference,
-                validation=self.split.validation,
+                validation=validation,
                 steps=steps,
                 iteration=iteration,
                 on_epoch=report_epoch,
                 watch=None
                 if selected is None
                 else self._inference.watch(selected, self.pool, self.priors),
-                report=self._report,
+                report=report,
             ),
         )
         record = json.loads((stage.folder / "training.json").read_text())
@@ -287,7 +334,7 @@ class Experiment:
 
     def calibration(self, model: Model) -> Calibration:
         """A model's temperature and calibration error, on halves of validation."""
-        return self._inference.calibration(model, self.split.validation)
+        return self._inference.calibration(self._unseen(model), self.split.validation)
 
     def evaluate(
         self, model: Predictor, part: Part, *, weights: WeightsName | None = None
@@ -296,9 +343,23 @@ class Experiment:
 
         `weights`: those that the config names, unless given.
         """
-        ids = self.split.validation if part == "validation" else self.split.test
-        return self._evaluator.evaluate(
-            model, ids, weights=weights or self.config.training.model, phase=part
+        return self.evaluate_by(self._evaluator, model, part, weights=weights)
+
+    def evaluate_by(
+        self,
+        evaluator: Evaluator,
+        model: Predictor,
+        part: Part,
+        *,
+        weights: WeightsName | None = None,
+        phase: str = "",
+    ) -> Evaluation:
+        """As `evaluate`, by an evaluator with a scoring of its own; `phase` names its progress."""
+        return evaluator.evaluate(
+            self._unseen(model) if part == "validation" else model,
+            self.split.validation if part == "validation" else self.split.test,
+            weights=weights or self.config.training.model,
+            phase=phase or part,
         )
 
     def probabilities(
@@ -331,6 +392,10 @@ class Experiment:
         for key, teacher in self._predicted.items():
             if but_of is None or teacher != but_of.stage.key:
                 self._stages.discard("predict", key)
+
+    def _unseen(self, model: Predictor) -> Predictor | CrossFitted:
+        """What predicts validation: the model, or where it learned from that, its two halves."""
+        return CrossFitted(model, self._halves) if self._halves else model
 
     def _tiles(self, items: Sequence[str]) -> int:
         return sum(len(self.store.tiles(item)) for item in items)

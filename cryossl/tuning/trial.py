@@ -273,8 +273,7 @@ class SeedPlace:
             precision=ground.precision,
             report=ground.report,
         )
-        ids, weights = self._split.validation, config.training.model
-        return _f1(evaluator.evaluate(model, ids, weights=weights, phase="validation"))
+        return _f1(self.experiment.evaluate_by(evaluator, model, "validation"))
 
 
 def _f1(evaluation: Evaluation) -> float:

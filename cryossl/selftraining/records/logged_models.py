@@ -63,10 +63,7 @@ class LoggedModels:
         Returns what a user should know, or nothing: that `full` scored higher and was passed over.
         """
         config = self._experiment.config
-        best = best_of(
-            [(name, numbers) for _, name, numbers in self._accepted],
-            fitted=config.split.validation_from == "labelled",
-        )
+        best = best_of([(name, numbers) for _, name, numbers in self._accepted])
         if not config.run.register_as or best is None:
             return ""
         scored_on = {

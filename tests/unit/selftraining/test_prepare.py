@@ -271,6 +271,16 @@ def test_then_border_and_diameter_are_measured_on_the_listed_micrographs_alone(f
     )
 
 
+@pytest.mark.parametrize(("setting", "said"), [("patience", "patience"), ("model", "model=best")])
+def test_no_step_is_chosen_on_what_the_network_learns_from(folder, listed, setting, said):
+    settings = {"data": str(folder), "labelled": str(listed), "sources": "10017"}
+    settings |= {setting: {"patience": 2, "model": "best"}[setting]}
+    _, split = prepared(folder, **settings, validation_from="labelled")
+    preparation.check(build(settings), split, tile_px=32)
+    with pytest.raises(ConfigError, match=f"{said} chooses a step on validation"):
+        preparation.check(build({**settings, "validation_from": "labelled"}), split, tile_px=32)
+
+
 @pytest.mark.parametrize("change", [{"labelled": ""}, {"label_unit": "tile"}])
 def test_it_needs_whole_micrographs_that_a_list_names(folder, listed, change):
     with pytest.raises(ConfigError, match="validation_from=labelled needs whole micrographs"):
