@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from analysis.report.plotting import Plot, looks, plotted, short, word
 from analysis.runs.chosen_settings import ChosenSetting, Value, shown_value
 from analysis.runs.families import RATIO
 from analysis.runs.levels import Level, Series
-from analysis.stats.statistics import seed_interval
+from analysis.stats.statistics import Interval, seed_interval
 from analysis.tables.sensitivity import Sensitivity
 from analysis.tables.sensitivity_text import sentences
 from cryossl.pages.palette import BLACK, BLUE
@@ -28,7 +29,7 @@ _ALL_RATIOS = "all labelled parts"
 _CELL_INCHES = 0.42
 _FRAME_INCHES = 1.1  # title, ticks and axis of a heat map
 _DARK = 0.6  # share of the scale from which on numbers are white
-_BLUES = LinearSegmentedColormap.from_list("blues", ["#ffffff", BLUE])
+_BLUES = LinearSegmentedColormap.from_list("blues", ["#dce8f3", BLUE])  # white is "not run"
 
 
 def sensitivity_figure(found: Sensitivity) -> Plot:
@@ -65,10 +66,10 @@ def _lines(found: Sensitivity) -> Plot:
         NAME,
         f"{word(metric)} by {axis.name}",
         "Mean of the accepted model over the seeds that all values have; from three seeds on with "
-        "the 95% interval of that mean (Student's t), cut where it leaves the panel, below with "
-        "each seed as a dot. The intervals hold the difference between seeds, which the table "
-        "takes out by pairs. Dashed: strategies that learn from labels alone. Without markers: "
-        "the same numbers at all values. Dotted: the default.",
+        "a 95% interval (Student's t), cut where it leaves the panel, below with each seed as a "
+        "dot. The interval shows how sure the differences between values are: what differs between "
+        "seeds at all values alike is taken out (Morey 2008). Dashed: strategies that learn from "
+        "labels alone. Without markers: the same numbers at all values. Dotted: the default.",
         list(panels),
         draw,
         lacking=f"no finished arm has {metric}",
@@ -106,10 +107,8 @@ def _draw_series(
     )
     if series.same:
         return
-    few = min(map(len, scores)) < LEAST_SEEDS
-    bands = [None if few else seed_interval(one) for one in scores]
-    known = [one for one in bands if one is not None]
-    if len(known) == len(bands):
+    known = _intervals(np.array(scores)) if len(series.everywhere(metric)) >= LEAST_SEEDS else []
+    if known:
         axes.fill_between(
             at,
             [one.lower for one in known],
@@ -121,6 +120,26 @@ def _draw_series(
         return
     for place, one in zip(at, scores, strict=True):
         axes.plot([place] * len(one), one, ".", color=colour, alpha=0.6, markersize=4)
+
+
+def _intervals(scores: np.ndarray[Any, np.dtype[np.float64]]) -> list[Interval]:
+    """The interval of each value's mean, without what differs between seeds at all values alike.
+
+    Each seed's scores are moved to the common mean; the correction for that is of Morey (2008),
+    *Confidence intervals from normalized data*.
+
+    Args:
+        scores: values x seeds, in percent.
+    """
+    values = len(scores)
+    if values == 1:
+        moved, correction = scores, 1.0
+    else:
+        moved = scores - scores.mean(axis=0) + scores.mean()
+        correction = math.sqrt(values / (values - 1))
+    centres = moved.mean(axis=1, keepdims=True)
+    found = [seed_interval(one) for one in centres + correction * (moved - centres)]
+    return [one for one in found if one is not None]
 
 
 def _scores(series: Series, level: Level, metric: str) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -51,11 +51,12 @@ def test_a_line_goes_through_the_means_the_baseline_is_dashed_and_the_default_is
     ]
 
 
-def test_from_three_seeds_on_the_band_is_the_interval_over_seeds():
-    base, scores = (0.70, 0.71, 0.72), {"0.5": (0.73, 0.75, 0.77), "0.6": (0.74, 0.74, 0.77)}
+def band_at_first(*scores: tuple[float, ...]) -> tuple[float, float]:
+    """Lower and upper end of the band at the first of two values of a threshold."""
+    base = (0.70, 0.71, 0.72)
     rows = [
         row
-        for value, three in scores.items()
+        for value, three in zip(("0.5", "0.6"), scores, strict=True)
         for row in cell(
             {"selection.particle_threshold": value}, {"class_balanced": three}, base=base
         )
@@ -63,10 +64,20 @@ def test_from_three_seeds_on_the_band_is_the_interval_over_seeds():
     (axes,) = drawn(rows).figure.axes  # type: ignore[union-attr]
     (band,) = axes.collections
     corners = band.get_paths()[0].vertices
-    wanted = seed_interval(100 * np.array(scores["0.5"]))
-    assert wanted is not None
     at_first = corners[np.isclose(corners[:, 0], 0.5), 1]
-    assert (at_first.min(), at_first.max()) == pytest.approx((wanted.lower, wanted.upper))
+    return float(at_first.min()), float(at_first.max())
+
+
+def test_from_three_seeds_on_the_band_is_that_of_the_difference_between_the_values():
+    """With two values its half width is that of the interval of their difference / sqrt(2)."""
+    first, second = (0.73, 0.75, 0.77), (0.74, 0.74, 0.77)
+    difference = seed_interval(100 * (np.array(first) - np.array(second)))
+    assert difference is not None
+    half = (difference.upper - difference.lower) / 2 / math.sqrt(2)
+    assert band_at_first(first, second) == pytest.approx((75 - half, 75 + half))
+    apart = tuple(one + shift for one, shift in zip(first, (-0.1, 0, 0.1), strict=True))
+    also = tuple(one + shift for one, shift in zip(second, (-0.1, 0, 0.1), strict=True))
+    assert band_at_first(apart, also) == pytest.approx((75 - half, 75 + half))
 
 
 def test_each_labelled_part_has_a_panel():
