@@ -116,7 +116,7 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
             settings,
         ),
         "Thresholds and gate are chosen on the labelled micrographs, of which each half is "
-        "predicted by networks that did not learn from it; the validation part is scored."
+        "predicted by networks that lack it; the validation part is scored."
         if get("split.validation_from") == "labelled"
         else "",
         *_rules(comparison.arms, settings),

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from cryossl.data.labels import PARTICLE
 from cryossl.data.store.store import Store
-from cryossl.errors import ConfigError
+from cryossl.data.tiling import micrograph_of
+from cryossl.errors import DataError
 
 
 def halves_of(store: Store, labelled: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The labelled micrographs in two halves, each with every source where that can be.
 
-    The micrographs of a source are dealt out. A source with one micrograph is divided through the
-    middle of its tiles, across its longer side; if that is a single tile, one half lacks the
-    source.
+    The micrographs of a source are dealt out, those with most particle pixels first. A source with
+    one micrograph is divided between its tiles, across its longer side, where half of its particle
+    pixels are on each side; if it is a single tile, one half lacks the source.
 
     Args:
         store: of the micrographs.
@@ -29,7 +33,7 @@ def halves_of(store: Store, labelled: Sequence[str]) -> tuple[tuple[str, ...], t
         Ids of micrographs and of tiles.
 
     Raises:
-        ConfigError: there is one micrograph, and it is a single tile.
+        DataError: one half would have no particle pixel.
     """
     by_source: dict[str, list[str]] = {}
     for name in sorted(labelled):
@@ -37,20 +41,43 @@ def halves_of(store: Store, labelled: Sequence[str]) -> tuple[tuple[str, ...], t
     first: list[str] = []
     second: list[str] = []
     for names in by_source.values():
-        stored, tiles = store.micrographs[names[0]], store.tiles(names[0])
-        if len(names) == 1 and len(tiles) > 1:
-            tall = stored.height_px > stored.width_px
-            along = sorted(tiles, key=lambda tile: (tile.y, tile.x) if tall else (tile.x, tile.y))
-            first += [tile.id for tile in along[: len(along) // 2]]
-            second += [tile.id for tile in along[len(along) // 2 :]]
+        if len(names) == 1 and len(store.tiles(names[0])) > 1:
+            before, after = _divided(store, names[0])
+            first += before
+            second += after
             continue
+        richest = sorted(names, key=lambda name: -_particle_pixels(store, name))
         smaller, larger = (first, second) if len(first) <= len(second) else (second, first)
-        smaller += names[::2]
-        larger += names[1::2]
-    if not second:
-        raise ConfigError(
-            "validation_from=labelled predicts each half of the labelled part by a network that "
-            f"lacks it, and {labelled[0]}, which is all of it, is a single tile",
-            cure="label a second one, or lower --tile-px",
-        )
+        smaller += richest[::2]
+        larger += richest[1::2]
+    for half in (first, second):
+        if not any(_particle_pixels(store, item) for item in half):
+            raise DataError(
+                "validation_from=labelled predicts each half of the labelled part by a network "
+                f"that lacks it, and one half of the {len(labelled)} labelled has no particle",
+                cure="label more, or give validation micrographs",
+            )
     return tuple(first), tuple(second)
+
+
+def _divided(store: Store, micrograph: str) -> tuple[list[str], list[str]]:
+    """The tiles of a micrograph in two parts; each has one tile or more."""
+    stored = store.micrographs[micrograph]
+    tall = stored.height_px > stored.width_px
+    tiles = [
+        tile.id
+        for tile in sorted(
+            store.tiles(micrograph),
+            key=lambda tile: (tile.y, tile.x) if tall else (tile.x, tile.y),
+        )
+    ]
+    pixels = np.cumsum([_particle_pixels(store, item) for item in tiles])
+    cut = int(np.argmin(np.abs(2 * pixels[:-1] - pixels[-1]))) + 1
+    return tiles[:cut], tiles[cut:]
+
+
+def _particle_pixels(store: Store, item: str) -> int:
+    """PARTICLE pixels that an item owns, without the border that nobody annotated."""
+    truth = store.truth(micrograph_of(item), border=True)
+    owned = (truth[y0:y1, x0:x1] for y0, y1, x0, x1 in (one.own for one in store.tiles(item)))
+    return sum(int(np.count_nonzero(part == PARTICLE)) for part in owned)

@@ -150,7 +150,8 @@ def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cos
             pseudo = _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
             steps = steps_for(own, tiles=labelled + pseudo, student=True)
             steps = _all_steps(config, steps, more=pseudo / labelled)
-            yield _Cost(strategy, iteration, steps, watched + pool * _views(strategy, config))
+            taught = pool * _views(strategy, config) * _copies(config)
+            yield _Cost(strategy, iteration, steps, watched + taught)
         yield _Cost(strategy, None, 0, rounds * tested, models=0)
 
 
@@ -159,9 +160,14 @@ def _all_steps(config: Config, steps: int, *, more: float = 0.0) -> int:
 
     `more`: what it learns from besides, in labelled parts.
     """
-    if config.split.validation_from == "part":
+    if _copies(config) == 1:
         return steps
     return steps + round(steps * (1 + 2 * more) / (1 + more))
+
+
+def _copies(config: Config) -> int:
+    """Trainings for each model: where thresholds are cross-fitted, also without each half."""
+    return 3 if config.split.validation_from == "labelled" else 1
 
 
 def _trainings(strategy: str, config: Config) -> int:
@@ -190,8 +196,8 @@ def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> tuple[
         sum(tiles[item] for item in part) for part in (split.validation, split.test)
     )
     watched = config.training.validations * validation
-    if config.split.validation_from == "labelled":
-        validation *= 2  # by the networks that lack one half and by those that lack the other
+    if _copies(config) > 1:
+        watched, validation = 0, 2 * validation  # by what lacks one half and what lacks the other
     settings = config.evaluation
     passes = 2 * settings.views
     if settings.eight_views and settings.views != EIGHT:
@@ -267,16 +273,14 @@ def bytes_to_write(
         recipe_for(name, _selection(config, name)).teaching: _maps(name, config)
         for name, _ in students
     }
-    maps = sum(pool) * (
-        sum(first.values()) + sum(_maps(name, config) for name, number in students if number > 1)
-    )
-    labels = sum(
+    later = sum(_maps(name, config) for name, number in students if number > 1)
+    maps = _copies(config) * sum(pool) * (sum(first.values()) + later)
+    labels = _copies(config) * sum(
         _most_label_bytes(name, config, number, len(split.labelled), pool)
         for name, number in students
     )
     trainings = 1 + sum(_trainings(name, config) for name in left)
-    if config.split.validation_from == "labelled":
-        trainings *= 3  # and without one half of the labelled items, and without the other
+    trainings *= _copies(config)
     copies = _COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS
     copies += ENSEMBLE in left  # its file holds the baseline's once more
     averaged = [config, *(config_of_strategy(config, name) for name in left)]

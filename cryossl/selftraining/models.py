@@ -49,8 +49,8 @@ WeightsName = Literal["last", "best", "first_third", "second_third"]
 class Model:
     """A trained network, by reference, and the history of its training.
 
-    `collapsed`: the collapse alarm ended the training. `halves`: the same training twice more, each
-    without one half of the labelled items; empty unless thresholds are cross-fitted.
+    `lacking`: the same training twice more, each without one half of the labelled items; empty
+    unless thresholds are cross-fitted. `collapsed`: the collapse alarm ended one of them.
     """
 
     stage: Stage
@@ -58,17 +58,18 @@ class Model:
     best_step: int
     history: tuple[EpochRecord, ...]
     collapsed: bool
-    halves: tuple[Model, ...] = ()
+    lacking: tuple[Model, ...] = ()
 
     @property
     def seconds(self) -> float:
         """Time spent on training steps and validations, interruptions left out."""
-        return sum(record.seconds for record in self.history)
+        own = sum(record.seconds for record in self.history)
+        return own + sum(one.seconds for one in self.lacking)
 
     @property
     def of_other_code(self) -> bool:
         """Whether other code than the present one trained it."""
-        return self.stage.of_other_code
+        return self.stage.of_other_code or any(one.of_other_code for one in self.lacking)
 
     @property
     def members(self) -> tuple[Model, ...]:
@@ -77,7 +78,7 @@ class Model:
 
     def without_half(self, number: int) -> Model:
         """The training that lacks this half of the labelled items."""
-        return self.halves[number]
+        return self.lacking[number]
 
 
 @dataclass(frozen=True)
@@ -173,10 +174,9 @@ class Inference:
     def inputs(self, model: Predictor | CrossFitted, weights: WeightsName) -> dict[str, Any]:
         """What the predictions of these weights depend on, besides the micrographs."""
         if isinstance(model, CrossFitted):
-            lacking = [model.model.without_half(number) for number in range(len(model.halves))]
             return {
-                "cross_fitted": [self.inputs(one, weights) for one in lacking],
-                "halves": [list(half) for half in model.halves],
+                "lacking": [self.inputs(model.model.without_half(n), weights) for n in (0, 1)],
+                "left_out": [list(half) for half in model.halves],
             }
         if isinstance(model, Committee):
             return {"members": [self.inputs(member, weights) for member in model.members]}
@@ -196,12 +196,8 @@ class Inference:
             loaded.append(network.to(self.device))
         return networks.together(loaded)
 
-    def scored(self, model: Predictor, weights: WeightsName) -> torch.nn.Module:
-        """The network as it is scored: with the mean over `evaluation.views` orientations."""
-        return self.by_views(self.load(model, weights))
-
     def by_views(self, network: torch.nn.Module) -> torch.nn.Module:
-        """The mean of a network over `evaluation.views` orientations."""
+        """The network as it is scored: its mean over `evaluation.views` orientations."""
         views = self._config.evaluation.views
         return network if views == 1 else Views(network, views)
 
@@ -222,7 +218,7 @@ class Inference:
             return
         first, second = (
             self.predict(wrapped(self.load(model.model.without_half(number), weights)), ids)
-            for number in range(len(model.halves))
+            for number in (0, 1)
         )
         for (name, found), (_, other) in zip(first, second, strict=True):
             for item in model.halves[1]:

@@ -212,7 +212,7 @@ def roles_text(config: Config, *, tested: bool) -> str:
     if config.split.validation_from == "labelled":
         return (
             "\n   thresholds and gate are chosen on the labelled micrographs, each half predicted "
-            "by networks\n   that did not learn from it; the validation part is test"
+            "by networks\n   that lack it; the validation part is test"
         )
     if tested:
         return ""
@@ -233,10 +233,11 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
     return config.model_copy(update={"split": config.split.model_copy(update={"ratio": ratio})})
 
 
-def check(config: Config, split: Split, *, tile_px: int) -> None:
+def check(config: Config, split: Split, store_plan: StorePlan) -> None:
     """Refuse now what would fail, or could say nothing, after hours. Raises ConfigError."""
     refuse_unused(config)
     _require_pool(config, split)
+    _require_halves(config, split, store_plan)
     if config.split.seed in tuned_seeds(config):
         raise ConfigError(
             f"seed {config.split.seed} was used to tune these settings "
@@ -250,11 +251,24 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
         )
     for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
         _refuse_chosen_step(own)
-    _require_batches(config, tile_px)
+    _require_batches(config, store_plan.tile_px)
     if config.loop.accept == "confident" and len(split.validation) < 2:
         raise ConfigError(
             "accept=confident resamples validation micrographs and there is only one",
             cure="use accept=improved, or add validation micrographs",
+        )
+
+
+def _require_halves(config: Config, split: Split, store_plan: StorePlan) -> None:
+    """Raise ConfigError if the labelled part is one tile, so that no half can be left out."""
+    if config.split.validation_from == "part" or len(split.labelled) > 1:
+        return
+    (alone,) = (one for one in store_plan.micrographs if one.id in split.labelled)
+    if max(alone.height_px, alone.width_px) <= store_plan.tile_px:
+        raise ConfigError(
+            "validation_from=labelled predicts each half of the labelled part by a network that "
+            f"lacks it, and {alone.id}, which is all of it, is a single tile",
+            cure="label a second one, or lower --tile-px",
         )
 
 

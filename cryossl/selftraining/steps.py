@@ -37,7 +37,7 @@ from cryossl.network.objectives.objective import Objective
 from cryossl.progress.events import OnProgress, within
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
-from cryossl.pseudolabels.recipe import Learning, Teaching
+from cryossl.pseudolabels.recipe import Learning
 from cryossl.pseudolabels.strategies import Recipe
 from cryossl.randomness import seed_of
 from cryossl.selftraining.models import (
@@ -156,7 +156,7 @@ class Experiment:
         """Train on labelled items and pseudo-labels.
 
         With `validation_from=labelled` twice more, without one half of the labelled part each time
-        and with as many steps for each tile; these trainings see no validation.
+        and with as many steps for each tile; then no training sees validation.
 
         Args:
             labelled: item ids.
@@ -168,41 +168,42 @@ class Experiment:
             teacher: whose weights a warm start takes; without one, the seed's initial weights.
             member: of an ensemble; each number has initial weights of its own, 0 has the seed's.
         """
-        pseudo = () if selected is None else selected.ids
-        tiles = self._tiles((*labelled, *pseudo))
         steps = steps or training.steps_for(
-            self.config.training, tiles=tiles, student=iteration > 0
+            self.config.training, tiles=self._learned(labelled, selected), student=iteration > 0
         )
-
-        parts = [(labelled, steps)]
-        for kept in reversed(self._halves):  # the first of these lacks the first half
-            items = (*kept, *(item for item in labelled if item not in self.split.labelled))
-            share = self._tiles((*items, *pseudo)) / tiles
-            parts.append((items, max(1, round(share * steps))))
-        counts = [count for _, count in parts]
+        per_tile = steps / self._learned(labelled, selected)
+        parts = [(labelled, selected, teacher, steps)]
+        for number in range(len(self._halves)):
+            kept = self._without_half(labelled, number)
+            chosen = selected and selected.lacking[number]
+            count = max(1, round(per_tile * self._learned(kept, chosen)))
+            parts.append((kept, chosen, teacher and teacher.without_half(number), count))
+        counts = [count for *_, count in parts]
         models = [
             self._fit(
                 items,
-                selected,
-                validation=() if number else self.split.validation,
+                chosen,
                 iteration=iteration,
                 steps=count,
                 learning=learning or Learning(),
-                teacher=teacher.without_half(number - 1) if teacher and number else teacher,
+                teacher=by,
                 member=member,
                 on_epoch=(lambda _: None) if number else on_epoch,
                 report=within(self._report, sum(counts[:number]), sum(counts)),
             )
-            for number, (items, count) in enumerate(parts)
+            for number, (items, chosen, by, count) in enumerate(parts)
         ]
-        return replace(models[0], halves=tuple(models[1:]))
+        return replace(
+            models[0],
+            lacking=tuple(models[1:]),
+            collapsed=any(model.collapsed for model in models),
+        )
 
     def _fit(  # noqa: PLR0913
         self,
         labelled: Sequence[str],
         selected: Selected | None,
         *,
-        validation: Sequence[str],
         iteration: int,
         steps: int,
         learning: Learning,
@@ -211,8 +212,9 @@ class Experiment:
         on_epoch: OnEpoch,
         report: OnProgress,
     ) -> Model:
-        """One training; the arguments are those of `fit`, and the micrographs of its validation."""
+        """One training; the arguments are those of `fit`, and who hears of its progress."""
         settings = self.config.training
+        validation = () if self._halves else self.split.validation
         sampling = Sampling(
             settings.batch_size,
             self.store.tile_px,
@@ -276,15 +278,36 @@ class Experiment:
     def pseudo_label(self, teacher: Model, unlabelled: Sequence[str], recipe: Recipe) -> Selected:
         """Label items of the pool by the teacher, and select by the recipe of a strategy.
 
-        No true label is read here.
+        With `validation_from=labelled` by its trainings that lack one half of the labelled part
+        too. No true label is read here.
         """
+        temperature = self.calibration(teacher).temperature if recipe.teaching.calibrated else None
+        selected, *lacking = (
+            self._pseudo_label(one, unlabelled, recipe, temperature)
+            for one in (teacher, *teacher.lacking)
+        )
+        return replace(selected, lacking=tuple(lacking))
+
+    def _pseudo_label(
+        self,
+        teacher: Model,
+        unlabelled: Sequence[str],
+        recipe: Recipe,
+        temperature: float | None,
+    ) -> Selected:
         pool = Pool(self.store, unlabelled)
         model = self.config.training.model
         times: tuple[WeightsName, ...] = (
             ("first_third", "second_third", model) if recipe.teaching.snapshots else (model,)
         )
         predictions = [
-            self._prediction_inputs(teacher, weights, recipe.teaching, pool) for weights in times
+            {
+                **self._inference.inputs(teacher, weights),
+                "pool": list(pool.micrographs),
+                "views": recipe.teaching.views,
+                "temperature": temperature,
+            }
+            for weights in times
         ]
         # Maps that an interrupted start left behind are removed at the end too.
         self._predicted |= {
@@ -313,7 +336,7 @@ class Experiment:
                                 teacher,
                                 weights,
                                 recipe.teaching,
-                                temperature=each["temperature"],
+                                temperature=temperature,
                                 pool=pool,
                                 report=self._report,
                             ),
@@ -365,9 +388,10 @@ class Experiment:
     def probabilities(
         self, model: Predictor, ids: Sequence[str]
     ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
-        """p8 maps of a model, for pictures."""
-        return self._inference.predict(
-            self._inference.scored(model, self.config.training.model), ids
+        """p8 maps of validation micrographs by a model, as they are scored; for pictures."""
+        inference = self._inference
+        return inference.maps(
+            self._unseen(model), self.config.training.model, ids, wrapped=inference.by_views
         )
 
     def most_steps(self) -> int:
@@ -394,8 +418,20 @@ class Experiment:
                 self._stages.discard("predict", key)
 
     def _unseen(self, model: Predictor) -> Predictor | CrossFitted:
-        """What predicts validation: the model, or where it learned from that, its two halves."""
+        """What predicts validation: the model, or what lacks each half where it learned from it."""
         return CrossFitted(model, self._halves) if self._halves else model
+
+    def _without_half(self, labelled: Sequence[str], number: int) -> tuple[str, ...]:
+        """The items of a training without one half of the labelled part, of which it has all.
+
+        `full` has the annotated items of the pool besides.
+        """
+        besides = (item for item in labelled if item not in self.split.labelled)
+        return (*self._halves[1 - number], *besides)
+
+    def _learned(self, labelled: Sequence[str], selected: Selected | None) -> int:
+        """Tiles that a training learns from."""
+        return self._tiles((*labelled, *(selected.ids if selected else ())))
 
     def _tiles(self, items: Sequence[str]) -> int:
         return sum(len(self.store.tiles(item)) for item in items)
@@ -407,18 +443,6 @@ class Experiment:
             "unit": self.config.split.label_unit,
             **self.config.values_deciding("training"),
             **self._inference.arithmetic(),
-        }
-
-    def _prediction_inputs(
-        self, teacher: Model, weights: WeightsName, teaching: Teaching, pool: Pool
-    ) -> dict[str, Any]:
-        """What a teacher's maps of the pool depend on."""
-        temperature = self.calibration(teacher).temperature if teaching.calibrated else None
-        return {
-            **self._inference.inputs(teacher, weights),
-            "pool": list(pool.micrographs),
-            "views": teaching.views,
-            "temperature": temperature,
         }
 
     def _objective(self, learning: Learning, iteration: int) -> Objective:

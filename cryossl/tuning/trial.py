@@ -232,7 +232,7 @@ class SeedPlace:
         self._split: Split = preparation.draw(
             config, ground.store_plan.micrographs, tile_px=tile_px
         )
-        preparation.check(config, self._split, tile_px=tile_px)
+        preparation.check(config, self._split, ground.store_plan)
         self.experiment = self._experiment(preparation.with_counted_ratio(config, self._split))
 
     def _experiment(self, config: Config) -> Experiment:

@@ -71,6 +71,7 @@ class LoggedModels:
             "validation": sorted(self._experiment.split.validation),
             "metric": best.metric,
             "match_distance": config.evaluation.match_distance,
+            **({"cross_fitted": True} if config.split.validation_from == "labelled" else {}),
         }
         run, name, _ = self._accepted[best.number]
         run.register(config.run.register_as, score=best.score, scored_on=digest(scored_on)[:16])

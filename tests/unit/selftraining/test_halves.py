@@ -13,12 +13,13 @@ from cryossl.config_file import build
 from cryossl.data.halves import halves_of
 from cryossl.data.splits import Split
 from cryossl.data.tiling import micrograph_of
-from cryossl.errors import ConfigError
+from cryossl.errors import DataError
 from cryossl.evaluation.metrics import histogram
 from cryossl.network.checkpoints import load_weights
 from cryossl.progress.events import silent
 from cryossl.pseudolabels.recipe import Learning
-from cryossl.selftraining.models import Committee
+from cryossl.pseudolabels.strategies import recipe_for
+from cryossl.selftraining.models import Committee, Inference
 from cryossl.selftraining.steps import Experiment
 from cryossl.system.stages import Stages
 
@@ -30,6 +31,7 @@ CONFIG = build(
         "least_steps": 6,
         "validations": 1,
         "target_particle_ratio": 0.1,
+        "naive_threshold": 0.5,
         "validation_from": "labelled",
     }
 )
@@ -75,63 +77,74 @@ def owned(store, items) -> dict[str, np.ndarray]:
     return counts
 
 
-def test_one_micrograph_of_a_source_is_divided_in_the_middle_and_several_are_dealt_out(
-    dataset,  # noqa: F811
-    tmp_path,
-):
+def test_one_micrograph_is_divided_between_its_tiles_and_several_are_dealt_out(dataset, tmp_path):  # noqa: F811
     store = make_store(dataset, tmp_path / "stores")
     names = ["train/b_2.png", "train/a_1.png", "train/b_1.png"]
     first, second = halves_of(store, names)
-    assert {micrograph_of(item) for item in first} == {"train/a_1.png", "train/b_1.png"}
-    assert {micrograph_of(item) for item in second} == {"train/a_1.png", "train/b_2.png"}
+    assert {micrograph_of(item) for item in first} == {"train/a_1.png", "train/b_2.png"}
+    assert {micrograph_of(item) for item in second} == {"train/a_1.png", "train/b_1.png"}
     whole = owned(store, (*first, *second))
     assert sorted(whole) == sorted(names)
     assert all((count == 1).all() for count in whole.values())
-    left = owned(store, first)["train/a_1.png"]
+    left, right = (owned(store, half)["train/a_1.png"] for half in (first, second))
     width = left.shape[1]
-    assert left[:, : width // 2].all()
-    assert not left[:, width - width // 2 :].any()
+    assert left[0, 0] == right[-1, -1] == 1
+    assert left[:, : width // 2].sum() > left[:, width // 2 :].sum()
 
 
-def test_micrographs_of_one_tile_are_dealt_out_and_one_alone_cannot_be_divided(
-    dataset,  # noqa: F811
-    tmp_path,
-):
+def test_the_cut_leaves_particles_on_both_sides(dataset, tmp_path):  # noqa: F811
+    """Both are in the left half, one above the other: the cut is between the tiles of a column."""
+    boxes = {"a_1": [BOX, (20.0, 50.0, 8.0, 8.0)], "a_2": None, "b_1": [], "b_2": [BOX]}
+    data = replace(dataset, train=make_part(dataset.root, "train", boxes))
+    store = make_store(data, tmp_path / "stores")
+    for half in halves_of(store, [LABELLED]):
+        assert store.particle_ratio(half) > 0
+
+
+def test_a_half_without_a_particle_is_refused(dataset, tmp_path):  # noqa: F811
     store = make_store(dataset, tmp_path / "stores", tile_px=64)
-    assert halves_of(store, ["train/b_2.png", "train/a_1.png"]) == (
-        ("train/a_1.png",),
-        ("train/b_2.png",),
-    )
-    with pytest.raises(ConfigError, match=r"a_1\.png, which is all of it, is a single tile"):
-        halves_of(store, ["train/a_1.png"])
+    names = ["train/b_1.png", "train/b_2.png"]
+    with pytest.raises(DataError, match="one half of the 2 labelled has no particle; label more"):
+        halves_of(store, names)
+    assert halves_of(store, [*names, LABELLED]) == ((LABELLED, "train/b_1.png"), ("train/b_2.png",))
 
 
-@pytest.mark.parametrize("warm", [False, True])
-def test_the_network_that_predicts_a_half_does_not_know_its_labels(
-    dataset,  # noqa: F811
-    tmp_path,
-    warm,
-):
-    """The box in the left half moves: all change but the network that lacks that half."""
+@pytest.mark.parametrize("student", ["none", "warm", "taught"])
+def test_the_network_that_predicts_a_half_does_not_know_its_labels(dataset, tmp_path, student):  # noqa: F811
+    """The box in the left half moves: all change but the network that lacks that half.
+
+    So it is with a student that begins with the teacher's weights or learns from its pseudo-labels.
+    """
     found = []
     for number, box in enumerate((BOX, (20.0, 40.0, 8.0, 8.0))):
         experiment = experiment_of(moved(dataset, box), tmp_path / str(number))
-        model = experiment.fit(SPLIT.labelled, None, iteration=0, on_epoch=lambda _: None)
-        if warm:
-            learning = Learning(warm_start=True)
+        settings = {"on_epoch": lambda _: None}
+        model = experiment.fit(SPLIT.labelled, None, iteration=0, **settings)
+        if student != "none":
+            recipe = recipe_for("naive", CONFIG.selection)
+            taught = student == "taught"
             model = experiment.fit(
                 SPLIT.labelled,
-                None,
+                experiment.pseudo_label(model, SPLIT.unlabelled, recipe) if taught else None,
                 iteration=1,
-                on_epoch=lambda _: None,
-                learning=learning,
+                learning=Learning(warm_start=not taught),
                 teacher=model,
+                **settings,
             )
         found.append(model)
     before, after = found
     assert not same(before, after)
-    assert same(before.halves[0], after.halves[0])
-    assert not same(before.halves[1], after.halves[1])
+    assert same(before.lacking[0], after.lacking[0])
+    assert not same(before.lacking[1], after.lacking[1])
+
+
+def test_pseudo_labels_of_each_teacher_are_its_own(dataset, tmp_path):  # noqa: F811
+    experiment = experiment_of(dataset, tmp_path)
+    model = experiment.fit(SPLIT.labelled, None, iteration=0, on_epoch=lambda _: None)
+    recipe = recipe_for("naive", CONFIG.selection)
+    selected = experiment.pseudo_label(model, SPLIT.unlabelled, recipe)
+    assert selected.ids
+    assert len({one.stage.key for one in (selected, *selected.lacking)}) == 3
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -145,13 +158,18 @@ def test_validation_is_scored_by_the_networks_that_lack_it_and_test_by_the_model
     one = experiment.fit(SPLIT.labelled, None, **fit)
     two = experiment.fit(SPLIT.labelled, None, **fit, member=1)
     model = Committee((one, two)) if several else one
-    middle = experiment.store.micrographs[LABELLED].width_px // 2
+    in_second = owned(experiment.store, halves_of(experiment.store, SPLIT.labelled)[1])[LABELLED]
 
     def predicted(by, name):
-        return dict(experiment.probabilities(by, [name]))[name].copy()
+        inference = Inference(
+            CONFIG, experiment.store, Stages(tmp_path), device=torch.device("cpu"), precision="fp32"
+        )
+        return dict(inference.predict(inference.load(by, "last"), [name]))[name].copy()
 
-    expected = predicted(model.without_half(0), LABELLED)
-    expected[:, middle:] = predicted(model.without_half(1), LABELLED)[:, middle:]
+    lacking = [predicted(model.without_half(number), LABELLED) for number in (0, 1)]
+    expected = np.where(in_second, lacking[1], lacking[0])
+    shown = dict(experiment.probabilities(model, [LABELLED]))
+    assert np.array_equal(shown[LABELLED], expected)
     counts = histogram(expected, experiment.store.truth(LABELLED, border=True))
     assert np.array_equal(experiment.evaluate(model, "validation").pooled(), counts)
     assert not np.array_equal(
@@ -188,10 +206,13 @@ def test_progress_counts_the_steps_of_all_three_trainings_as_one(dataset, tmp_pa
     experiment = experiment_of(dataset, tmp_path, report=seen.append)
     epochs = []
     model = experiment.fit(SPLIT.labelled, None, iteration=0, on_epoch=epochs.append)
-    steps = [one.steps for one in (model, *model.halves)]
-    assert steps == [6, 3, 3]
+    steps = [one.steps for one in (model, *model.lacking)]
+    halves = halves_of(experiment.store, SPLIT.labelled)
+    assert steps == [6, *(round(6 * len(half) / 4) for half in reversed(halves))]
     trained = [event for event in seen if event.phase == "train"]
     assert {event.total for event in trained} == {12}
     assert [event.done for event in trained] == sorted(event.done for event in trained)
     assert trained[-1].done == 12
     assert [one.step for one in epochs][-1] == 6
+    assert {one.validation_f1 for one in epochs} == {None}  # there is nothing that it did not learn
+    assert model.best_step == 6
