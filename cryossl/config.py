@@ -118,8 +118,7 @@ class SplitSettings(Section):
     validation_from: Result[Literal["part", "labelled"]] = Field(
         "part",
         description="what thresholds and gate are chosen on: the validation part, or the labelled "
-        "micrographs, each half predicted by networks that lack it; then the validation part is "
-        "test too, and a training costs two to three times as much",
+        "micrographs; then the validation part is test too",
     )
     test_half: Content[Literal["by_seed", "fixed"]] = Field(
         "by_seed",

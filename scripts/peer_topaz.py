@@ -3,7 +3,7 @@
 Topaz is a program of its own (GPL), in an environment of its own: `pip install topaz-em` there, and
 `--topaz` names its executable. Three ways are tried: its pretrained weights as they are, the same
 trained further on the labelled micrograph, and a network trained on it from scratch. The threshold
-of each is the best one on the labelled micrograph; the scores are those of
+of each is the best one on the labelled micrograph, as ours is; the scores are those of
 `scripts.score_picks`. docs/peers.md has the results.
 """
 

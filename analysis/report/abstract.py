@@ -115,8 +115,8 @@ def methods(comparison: Comparison) -> tuple[str, ...]:
             + ("." if get("loop.max_iterations") == "1" else "s."),
             settings,
         ),
-        "Thresholds and gate are chosen on the labelled micrographs, of which each half is "
-        "predicted by networks that lack it; the validation part is scored."
+        "Thresholds and gate are chosen on the labelled micrographs themselves; the validation "
+        "part is scored."
         if get("split.validation_from") == "labelled"
         else "",
         *_rules(comparison.arms, settings),

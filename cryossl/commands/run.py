@@ -205,7 +205,7 @@ def _prepare(config: Config, report: OnProgress, *, on_note: Callable[[str], Non
     for note in preparation.notes_of(dataset, store_plan):
         on_note(note)
     split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-    preparation.check(config, split, store_plan)
+    preparation.check(config, split, tile_px=store_plan.tile_px)
     config = preparation.with_counted_ratio(config, split)
     code = stage_code(config.run.code_file, keep=config.run.keep_stages)
     require_fit_machine(config, dataset, store_plan, split, code=code)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryossl.evaluation.metrics import Numbers
-from cryossl.strategy_names import FULL
+from cryossl.strategy_names import FULL, without_pseudo_labels
 
 METRICS = (
     "validation/particle_f1_views8",
@@ -37,11 +37,15 @@ class Best:
     passed_over: int | None
 
 
-def best_of(models: Sequence[tuple[str, Numbers]]) -> Best | None:
+def best_of(models: Sequence[tuple[str, Numbers]], *, fitted: bool) -> Best | None:
     """The best of models given as (strategy, scores); of equals the first.
 
     Args:
         models: the baseline, the controls and the accepted students of an experiment.
+        fitted: whether the scores are of the micrographs that the models learned from, because
+            there are no other labels (`validation_from=labelled`). Such a score shows how well a
+            model fits its labels, and who learned from nothing else fits them best: students are
+            then chosen before models without pseudo-labels.
 
     Only a model that learned from the labelled part, with or without pseudo-labels, is chosen. The
     control `full` learned from the labels that an experiment hides: it is a ceiling, it exists only
@@ -51,6 +55,9 @@ def best_of(models: Sequence[tuple[str, Numbers]]) -> Best | None:
     Returns None if no model may be chosen or none of them is scored.
     """
     honest = [number for number, (strategy, _) in enumerate(models) if strategy != FULL]
+    students = [number for number in honest if not without_pseudo_labels(models[number][0])]
+    if fitted and students:
+        honest = students
     for metric in METRICS:
         scores = [_value(numbers.get(metric)) for _, numbers in models]
         known = {number: score for number, score in enumerate(scores) if score is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 
 from cryossl.errors import ConfigError, DataError, StorageError
@@ -72,6 +72,7 @@ def _best_of_newest(uri: str, experiment: str, say: Callable[[str], object]) -> 
             (str(row.get("cryossl.strategy")), {name: row.get(name) for name in METRICS})
             for row in models
         ],
+        fitted=_is_fitted(uri, experiment, newest),
     )
     if best is None:
         raise ConfigError(
@@ -87,6 +88,15 @@ def _best_of_newest(uri: str, experiment: str, say: Callable[[str], object]) -> 
             "takes it)"
         )
     return str(models[best.number]["run_id"])
+
+
+def _is_fitted(uri: str, experiment: str, run: Mapping[Hashable, object]) -> bool:
+    """Whether the scores on validation are of the labelled micrographs themselves."""
+    same = "cryossl.experiment_fingerprint"
+    if not isinstance(run.get(same), str):
+        return False
+    frame = read_runs(uri, experiment, kind="experiment", tags={same: str(run[same])})
+    return any(row.get("split.validation_from") == "labelled" for row in frame.to_dict("records"))
 
 
 def _copied(name: str, folder: Path, *, uri: str, experiment: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,3 @@ It may raise KeyboardInterrupt; finished steps are kept.
 
 def silent(_event: Progress) -> None:
     """Report nothing: an `OnProgress` for work that nobody watches."""
-
-
-def within(report: OnProgress, before: int, total: int) -> OnProgress:
-    """A callback whose counts are a part of `total`, after `before` units of it."""
-    return lambda event: report(replace(event, done=before + event.done, total=total))

@@ -58,8 +58,6 @@ class Selected:
         soft: source -> the weights of soft targets; empty if the maps are labels.
         prior_cutoffs: source -> the p8 at which the teacher's particle ratio equals the prior,
             clipped to p in [0.3, 0.7].
-        lacking: the same selection by the two teachers that lack one half of the labelled items;
-            empty unless thresholds are cross-fitted.
     """
 
     stage: Stage
@@ -69,7 +67,6 @@ class Selected:
     maps: Mapping[str, LabelMap]
     soft: Mapping[str, SoftTargets]
     prior_cutoffs: Mapping[str, int]
-    lacking: tuple[Selected, ...] = ()
 
     def __len__(self) -> int:
         """The number of selected items."""

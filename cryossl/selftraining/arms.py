@@ -129,12 +129,14 @@ class Scoring:
         single = _scored(*(self._experiment.evaluate(model, part) for part in _PARTS))
         if self._eight is None:
             return Scorings(single)
+        split, weights = self._experiment.split, self._experiment.config.training.model
+        ids = {"validation": split.validation, "test": split.test}
         return Scorings(
             single,
             _scored(
                 *(
-                    self._experiment.evaluate_by(
-                        self._eight, model, part, phase=f"{part}, eight views"
+                    self._eight.evaluate(
+                        model, ids[part], weights=weights, phase=f"{part}, eight views"
                     )
                     for part in _PARTS
                 )

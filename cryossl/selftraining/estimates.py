@@ -17,7 +17,7 @@ from cryossl.network.training import steps_for
 from cryossl.pseudolabels.keep_rules import BestPerLabelled
 from cryossl.pseudolabels.strategies import recipe_for, rounds_of
 from cryossl.selftraining.arms import phase_title
-from cryossl.strategy_names import BASELINE, CONTROLS, ENSEMBLE, FULL
+from cryossl.strategy_names import BASELINE, CONTROLS, ENSEMBLE
 from cryossl.strategy_settings import config_of_strategy
 
 # The last, the best, those after one and two thirds, and the journal's copy of the model.
@@ -132,12 +132,11 @@ def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cos
     settings, iterations = config.training, config.loop.max_iterations
     watched, tested = _scored_tiles(config, store_plan, split)
     steps = steps_for(settings, tiles=labelled, student=False)
-    yield _Cost(BASELINE, 0, _all_steps(config, steps), watched + tested)
+    yield _Cost(BASELINE, 0, steps, watched + tested)
     for strategy in config.selection.strategies if iterations else ():
         own = config_of_strategy(config, strategy).training
         if strategy in CONTROLS:
             steps = steps_for(own, tiles=labelled + pool, student=True)
-            steps = _all_steps(config, steps, more=pool / labelled if strategy == FULL else 0.0)
             # An ensemble is scored at the end, with the baseline as one of its networks.
             last = _trainings(strategy, config)
             scored = tested if strategy != ENSEMBLE else (last + 1) * tested
@@ -149,25 +148,8 @@ def _costs(config: Config, store_plan: StorePlan, split: Split) -> Iterator[_Cos
         for iteration in range(1, rounds + 1):
             pseudo = _most_pseudo_tiles(strategy, config, iteration, labelled, pool)
             steps = steps_for(own, tiles=labelled + pseudo, student=True)
-            steps = _all_steps(config, steps, more=pseudo / labelled)
-            taught = pool * _views(strategy, config) * _copies(config)
-            yield _Cost(strategy, iteration, steps, watched + taught)
+            yield _Cost(strategy, iteration, steps, watched + pool * _views(strategy, config))
         yield _Cost(strategy, None, 0, rounds * tested, models=0)
-
-
-def _all_steps(config: Config, steps: int, *, more: float = 0.0) -> int:
-    """Steps of a training and of those that lack one half of the labelled items.
-
-    `more`: what it learns from besides, in labelled parts.
-    """
-    if _copies(config) == 1:
-        return steps
-    return steps + round(steps * (1 + 2 * more) / (1 + more))
-
-
-def _copies(config: Config) -> int:
-    """Trainings for each model: where thresholds are cross-fitted, also without each half."""
-    return 3 if config.split.validation_from == "labelled" else 1
 
 
 def _trainings(strategy: str, config: Config) -> int:
@@ -195,14 +177,11 @@ def _scored_tiles(config: Config, store_plan: StorePlan, split: Split) -> tuple[
     validation, test = (
         sum(tiles[item] for item in part) for part in (split.validation, split.test)
     )
-    watched = config.training.validations * validation
-    if _copies(config) > 1:
-        watched, validation = 0, 2 * validation  # by what lacks one half and what lacks the other
     settings = config.evaluation
     passes = 2 * settings.views
     if settings.eight_views and settings.views != EIGHT:
         passes += EIGHT  # of the last weights alone
-    return watched, passes * (validation + test)
+    return config.training.validations * validation, passes * (validation + test)
 
 
 def _tiles(micrograph: StoredMicrograph, store_plan: StorePlan) -> int:
@@ -273,14 +252,14 @@ def bytes_to_write(
         recipe_for(name, _selection(config, name)).teaching: _maps(name, config)
         for name, _ in students
     }
-    later = sum(_maps(name, config) for name, number in students if number > 1)
-    maps = _copies(config) * sum(pool) * (sum(first.values()) + later)
-    labels = _copies(config) * sum(
+    maps = sum(pool) * (
+        sum(first.values()) + sum(_maps(name, config) for name, number in students if number > 1)
+    )
+    labels = sum(
         _most_label_bytes(name, config, number, len(split.labelled), pool)
         for name, number in students
     )
     trainings = 1 + sum(_trainings(name, config) for name in left)
-    trainings *= _copies(config)
     copies = _COPIES_OF_WEIGHTS * trainings + _WEIGHTS_IN_CHECKPOINTS
     copies += ENSEMBLE in left  # its file holds the baseline's once more
     averaged = [config, *(config_of_strategy(config, name) for name in left)]

@@ -14,7 +14,6 @@ from jaxtyping import UInt8
 
 from cryossl.config import Config
 from cryossl.data.store.store import Store
-from cryossl.data.tiling import micrograph_of
 from cryossl.evaluation.metrics import Histogram, histogram
 from cryossl.evaluation.picking import Picks, inside, pick
 from cryossl.evaluation.scores import Evaluation, Picked
@@ -49,8 +48,7 @@ WeightsName = Literal["last", "best", "first_third", "second_third"]
 class Model:
     """A trained network, by reference, and the history of its training.
 
-    `lacking`: the same training twice more, each without one half of the labelled items; empty
-    unless thresholds are cross-fitted. `collapsed`: the collapse alarm ended one of them.
+    `collapsed`: the collapse alarm ended the training.
     """
 
     stage: Stage
@@ -58,27 +56,21 @@ class Model:
     best_step: int
     history: tuple[EpochRecord, ...]
     collapsed: bool
-    lacking: tuple[Model, ...] = ()
 
     @property
     def seconds(self) -> float:
         """Time spent on training steps and validations, interruptions left out."""
-        own = sum(record.seconds for record in self.history)
-        return own + sum(one.seconds for one in self.lacking)
+        return sum(record.seconds for record in self.history)
 
     @property
     def of_other_code(self) -> bool:
         """Whether other code than the present one trained it."""
-        return self.stage.of_other_code or any(one.of_other_code for one in self.lacking)
+        return self.stage.of_other_code
 
     @property
     def members(self) -> tuple[Model, ...]:
         """The networks that predict: itself."""
         return (self,)
-
-    def without_half(self, number: int) -> Model:
-        """The training that lacks this half of the labelled items."""
-        return self.lacking[number]
 
 
 @dataclass(frozen=True)
@@ -112,24 +104,9 @@ class Committee:
         """Whether other code than the present one trained a member."""
         return any(member.of_other_code for member in self.members)
 
-    def without_half(self, number: int) -> Committee:
-        """The members' trainings that lack this half of the labelled items."""
-        return Committee(tuple(member.without_half(number) for member in self.members))
-
 
 Predictor = Model | Committee
 """What is scored and picks."""
-
-
-@dataclass(frozen=True)
-class CrossFitted:
-    """A model on its own labelled items: each is predicted by the training that lacks it.
-
-    `halves`: ids of the labelled items that `model.without_half(0)` and `(1)` lack.
-    """
-
-    model: Predictor
-    halves: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -171,13 +148,8 @@ class Inference:
             "threads": threads,
         }
 
-    def inputs(self, model: Predictor | CrossFitted, weights: WeightsName) -> dict[str, Any]:
+    def inputs(self, model: Predictor, weights: WeightsName) -> dict[str, Any]:
         """What the predictions of these weights depend on, besides the micrographs."""
-        if isinstance(model, CrossFitted):
-            return {
-                "lacking": [self.inputs(model.model.without_half(n), weights) for n in (0, 1)],
-                "left_out": [list(half) for half in model.halves],
-            }
         if isinstance(model, Committee):
             return {"members": [self.inputs(member, weights) for member in model.members]}
         same = weights == "best" and model.best_step == model.steps
@@ -196,36 +168,10 @@ class Inference:
             loaded.append(network.to(self.device))
         return networks.together(loaded)
 
-    def by_views(self, network: torch.nn.Module) -> torch.nn.Module:
-        """The network as it is scored: its mean over `evaluation.views` orientations."""
-        views = self._config.evaluation.views
+    def scored(self, model: Predictor, weights: WeightsName) -> torch.nn.Module:
+        """The network as it is scored: with the mean over `evaluation.views` orientations."""
+        network, views = self.load(model, weights), self._config.evaluation.views
         return network if views == 1 else Views(network, views)
-
-    def maps(
-        self,
-        model: Predictor | CrossFitted,
-        weights: WeightsName,
-        ids: Sequence[str],
-        *,
-        wrapped: Callable[[torch.nn.Module], torch.nn.Module],
-    ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
-        """p8 maps of whole micrographs by a model, in the order of ids.
-
-        `wrapped`: a network -> the network that predicts.
-        """
-        if not isinstance(model, CrossFitted):
-            yield from self.predict(wrapped(self.load(model, weights)), ids)
-            return
-        first, second = (
-            self.predict(wrapped(self.load(model.model.without_half(number), weights)), ids)
-            for number in (0, 1)
-        )
-        for (name, found), (_, other) in zip(first, second, strict=True):
-            for item in model.halves[1]:
-                if micrograph_of(item) == name:
-                    for y0, y1, x0, x1 in (tile.own for tile in self._store.tiles(item)):
-                        found[y0:y1, x0:x1] = other[y0:y1, x0:x1]
-            yield name, found
 
     def predict(
         self, network: torch.nn.Module, ids: Sequence[str]
@@ -243,31 +189,23 @@ class Inference:
 
     def histogram(self, network: torch.nn.Module, ids: Sequence[str]) -> Histogram:
         """Valid pixels of micrographs by (true class, p8), the unlabelled border left out."""
-        return self._counted(self.predict(network, ids))
-
-    def _counted(self, maps: Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]) -> Histogram:
         total = np.zeros((2, 256), np.int64)
-        for name, probabilities in maps:
+        for name, probabilities in self.predict(network, ids):
             total += histogram(probabilities, self._store.truth(name, border=True))
         return total
 
-    def calibration(self, model: Predictor | CrossFitted, validation: Sequence[str]) -> Calibration:
+    def calibration(self, model: Model, validation: Sequence[str]) -> Calibration:
         """A model's temperature, fitted on every other validation micrograph of each source."""
         weights = self._config.training.model
         ids = self._by_source(validation)
         halves = ids[::2], ids[1::2]
 
-        def counted(temperature: float, ids: Sequence[str]) -> Histogram:
-            return self._counted(
-                self.maps(
-                    model, weights, ids, wrapped=lambda network: Tempered(network, temperature)
-                )
-            )
-
         def fit(folder: Path) -> None:
-            temperature = fit_temperature(counted(COMPRESSION, halves[0]))
+            network = self.load(model, weights)
+            temperature = fit_temperature(self.histogram(Tempered(network, COMPRESSION), halves[0]))
             errors = [
-                expected_calibration_error(counted(one, halves[1])) for one in (1.0, temperature)
+                expected_calibration_error(self.histogram(one, halves[1]))
+                for one in (network, Tempered(network, temperature))
             ]
             write_durably(folder / "calibration.json", json.dumps([temperature, *errors]).encode())
 
@@ -330,12 +268,7 @@ class Evaluator:
         self._inference, self._report = inference, report
 
     def evaluate(
-        self,
-        model: Predictor | CrossFitted,
-        ids: Sequence[str],
-        *,
-        weights: WeightsName,
-        phase: str,
+        self, model: Predictor, ids: Sequence[str], *, weights: WeightsName, phase: str
     ) -> Evaluation:
         """Probability histograms and picks of a model on annotated micrographs, a durable stage.
 
@@ -378,16 +311,11 @@ class Evaluator:
         }
 
     def _evaluate(
-        self,
-        folder: Path,
-        model: Predictor | CrossFitted,
-        weights: WeightsName,
-        ids: Sequence[str],
-        phase: str,
+        self, folder: Path, model: Predictor, weights: WeightsName, ids: Sequence[str], phase: str
     ) -> None:
         rows, picks = [], []
-        for name, probabilities in self._inference.maps(
-            model, weights, ids, wrapped=self._inference.by_views
+        for name, probabilities in self._inference.predict(
+            self._inference.scored(model, weights), ids
         ):
             rows.append(
                 [

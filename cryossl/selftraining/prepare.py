@@ -211,8 +211,8 @@ def roles_text(config: Config, *, tested: bool) -> str:
     """A line that says what validation and test are, if not the parts of these names."""
     if config.split.validation_from == "labelled":
         return (
-            "\n   thresholds and gate are chosen on the labelled micrographs, each half predicted "
-            "by networks\n   that lack it; the validation part is test"
+            "\n   thresholds and gate are chosen on the labelled micrographs; the validation "
+            "part is test"
         )
     if tested:
         return ""
@@ -233,11 +233,10 @@ def with_counted_ratio(config: Config, split: Split) -> Config:
     return config.model_copy(update={"split": config.split.model_copy(update={"ratio": ratio})})
 
 
-def check(config: Config, split: Split, store_plan: StorePlan) -> None:
+def check(config: Config, split: Split, *, tile_px: int) -> None:
     """Refuse now what would fail, or could say nothing, after hours. Raises ConfigError."""
     refuse_unused(config)
     _require_pool(config, split)
-    _require_halves(config, split, store_plan)
     if config.split.seed in tuned_seeds(config):
         raise ConfigError(
             f"seed {config.split.seed} was used to tune these settings "
@@ -249,9 +248,8 @@ def check(config: Config, split: Split, store_plan: StorePlan) -> None:
             "headline_views=8 needs scores by eight views, and eight_views is false",
             cure="set eight_views to true, or headline_views to 1",
         )
-    for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
-        _refuse_chosen_step(own)
-    _require_batches(config, store_plan.tile_px)
+    _refuse_chosen_step(config)
+    _require_batches(config, tile_px)
     if config.loop.accept == "confident" and len(split.validation) < 2:
         raise ConfigError(
             "accept=confident resamples validation micrographs and there is only one",
@@ -259,32 +257,18 @@ def check(config: Config, split: Split, store_plan: StorePlan) -> None:
         )
 
 
-def _require_halves(config: Config, split: Split, store_plan: StorePlan) -> None:
-    """Raise ConfigError if the labelled part is one tile, so that no half can be left out."""
-    if config.split.validation_from == "part" or len(split.labelled) > 1:
-        return
-    (alone,) = (one for one in store_plan.micrographs if one.id in split.labelled)
-    if max(alone.height_px, alone.width_px) <= store_plan.tile_px:
-        raise ConfigError(
-            "validation_from=labelled predicts each half of the labelled part by a network that "
-            f"lacks it, and {alone.id}, which is all of it, is a single tile",
-            cure="label a second one, or lower --tile-px",
-        )
-
-
 def _refuse_chosen_step(config: Config) -> None:
-    """Raise ConfigError if a step of the training would be chosen on what it learns from."""
-    settings = config.training
-    if config.split.validation_from == "part" or not (
-        settings.patience or settings.model == "best"
-    ):
+    """Raise ConfigError if a step of a training would be chosen on what it learns from."""
+    if config.split.validation_from == "part":
         return
-    name = "patience" if settings.patience else "model=best"
-    raise ConfigError(
-        f"{name} chooses a step on validation, and with validation_from=labelled that is what the "
-        "network learns from",
-        cure="leave it out, or give validation micrographs",
-    )
+    for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
+        if own.training.patience or own.training.model == "best":
+            name = "patience" if own.training.patience else "model=best"
+            raise ConfigError(
+                f"{name} chooses a step on validation, and with validation_from=labelled that is "
+                "what the network learns from",
+                cure="leave it out, or give validation micrographs",
+            )
 
 
 def _require_batches(config: Config, tile_px: int) -> None:

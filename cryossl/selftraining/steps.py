@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,6 @@ import torch
 from jaxtyping import UInt8
 
 from cryossl.config import Config
-from cryossl.data.halves import halves_of
 from cryossl.data.splits import Split
 from cryossl.data.store.store import Store
 from cryossl.data.tiling import micrograph_of
@@ -34,15 +33,14 @@ from cryossl.network.batches import Sampling
 from cryossl.network.device import Precision
 from cryossl.network.examples import student_batches
 from cryossl.network.objectives.objective import Objective
-from cryossl.progress.events import OnProgress, within
+from cryossl.progress.events import OnProgress
 from cryossl.pseudolabels.pool import Pool, Selected
 from cryossl.pseudolabels.priors import shrunk_priors
-from cryossl.pseudolabels.recipe import Learning
+from cryossl.pseudolabels.recipe import Learning, Teaching
 from cryossl.pseudolabels.strategies import Recipe
 from cryossl.randomness import seed_of
 from cryossl.selftraining.models import (
     Calibration,
-    CrossFitted,
     Evaluator,
     Inference,
     Model,
@@ -79,9 +77,6 @@ class Experiment:
         self._inference = Inference(config, store, stages, device=device, precision=precision)
         self._evaluator = Evaluator(config, store, stages, self._inference, report)
         self.pool = Pool(store, split.unlabelled)
-        self._halves: tuple[tuple[str, ...], ...] = ()
-        if config.split.validation_from == "labelled":
-            self._halves = halves_of(store, split.labelled)
         self._predicted: dict[str, str] = {}  # key of maps -> key of their teacher's training
         given = config.selection.target_particle_ratio
         self.target_ratio = (
@@ -155,9 +150,6 @@ class Experiment:
     ) -> Model:
         """Train on labelled items and pseudo-labels.
 
-        With `validation_from=labelled` twice more, without one half of the labelled part each time
-        and with as many steps for each tile; then no training sees validation.
-
         Args:
             labelled: item ids.
             selected: pseudo-labels, or None for training on labels alone.
@@ -168,53 +160,12 @@ class Experiment:
             teacher: whose weights a warm start takes; without one, the seed's initial weights.
             member: of an ensemble; each number has initial weights of its own, 0 has the seed's.
         """
-        steps = steps or training.steps_for(
-            self.config.training, tiles=self._learned(labelled, selected), student=iteration > 0
-        )
-        per_tile = steps / self._learned(labelled, selected)
-        parts = [(labelled, selected, teacher, steps)]
-        for number in range(len(self._halves)):
-            kept = self._without_half(labelled, number)
-            chosen = selected and selected.lacking[number]
-            count = max(1, round(per_tile * self._learned(kept, chosen)))
-            parts.append((kept, chosen, teacher and teacher.without_half(number), count))
-        counts = [count for *_, count in parts]
-        models = [
-            self._fit(
-                items,
-                chosen,
-                iteration=iteration,
-                steps=count,
-                learning=learning or Learning(),
-                teacher=by,
-                member=member,
-                on_epoch=(lambda _: None) if number else on_epoch,
-                report=within(self._report, sum(counts[:number]), sum(counts)),
-            )
-            for number, (items, chosen, by, count) in enumerate(parts)
-        ]
-        return replace(
-            models[0],
-            lacking=tuple(models[1:]),
-            collapsed=any(model.collapsed for model in models),
-        )
-
-    def _fit(  # noqa: PLR0913
-        self,
-        labelled: Sequence[str],
-        selected: Selected | None,
-        *,
-        iteration: int,
-        steps: int,
-        learning: Learning,
-        teacher: Model | None,
-        member: int,
-        on_epoch: OnEpoch,
-        report: OnProgress,
-    ) -> Model:
-        """One training; the arguments are those of `fit`, and who hears of its progress."""
+        learning = learning or Learning()
         settings = self.config.training
-        validation = () if self._halves else self.split.validation
+        items = labelled if selected is None else (*labelled, *selected.ids)
+        steps = steps or training.steps_for(
+            settings, tiles=self._tiles(items), student=iteration > 0
+        )
         sampling = Sampling(
             settings.batch_size,
             self.store.tile_px,
@@ -234,7 +185,7 @@ class Experiment:
             "iteration": iteration,
             "steps": steps,
             "pseudo": selected.stage.key if selected else None,
-            "validation": list(validation),
+            "validation": list(self.split.validation),
             "learning": asdict(learning),
             "objective": objective.identity(),
             "warm_start": None if warm is None else self._inference.inputs(warm, settings.model),
@@ -256,14 +207,14 @@ class Experiment:
                 objective,
                 config=self.config,
                 inference=self._inference,
-                validation=validation,
+                validation=self.split.validation,
                 steps=steps,
                 iteration=iteration,
                 on_epoch=report_epoch,
                 watch=None
                 if selected is None
                 else self._inference.watch(selected, self.pool, self.priors),
-                report=report,
+                report=self._report,
             ),
         )
         record = json.loads((stage.folder / "training.json").read_text())
@@ -278,36 +229,15 @@ class Experiment:
     def pseudo_label(self, teacher: Model, unlabelled: Sequence[str], recipe: Recipe) -> Selected:
         """Label items of the pool by the teacher, and select by the recipe of a strategy.
 
-        With `validation_from=labelled` by its trainings that lack one half of the labelled part
-        too. No true label is read here.
+        No true label is read here.
         """
-        temperature = self.calibration(teacher).temperature if recipe.teaching.calibrated else None
-        selected, *lacking = (
-            self._pseudo_label(one, unlabelled, recipe, temperature)
-            for one in (teacher, *teacher.lacking)
-        )
-        return replace(selected, lacking=tuple(lacking))
-
-    def _pseudo_label(
-        self,
-        teacher: Model,
-        unlabelled: Sequence[str],
-        recipe: Recipe,
-        temperature: float | None,
-    ) -> Selected:
         pool = Pool(self.store, unlabelled)
         model = self.config.training.model
         times: tuple[WeightsName, ...] = (
             ("first_third", "second_third", model) if recipe.teaching.snapshots else (model,)
         )
         predictions = [
-            {
-                **self._inference.inputs(teacher, weights),
-                "pool": list(pool.micrographs),
-                "views": recipe.teaching.views,
-                "temperature": temperature,
-            }
-            for weights in times
+            self._prediction_inputs(teacher, weights, recipe.teaching, pool) for weights in times
         ]
         # Maps that an interrupted start left behind are removed at the end too.
         self._predicted |= {
@@ -336,7 +266,7 @@ class Experiment:
                                 teacher,
                                 weights,
                                 recipe.teaching,
-                                temperature=temperature,
+                                temperature=each["temperature"],
                                 pool=pool,
                                 report=self._report,
                             ),
@@ -357,7 +287,7 @@ class Experiment:
 
     def calibration(self, model: Model) -> Calibration:
         """A model's temperature and calibration error, on halves of validation."""
-        return self._inference.calibration(self._unseen(model), self.split.validation)
+        return self._inference.calibration(model, self.split.validation)
 
     def evaluate(
         self, model: Predictor, part: Part, *, weights: WeightsName | None = None
@@ -366,32 +296,17 @@ class Experiment:
 
         `weights`: those that the config names, unless given.
         """
-        return self.evaluate_by(self._evaluator, model, part, weights=weights)
-
-    def evaluate_by(
-        self,
-        evaluator: Evaluator,
-        model: Predictor,
-        part: Part,
-        *,
-        weights: WeightsName | None = None,
-        phase: str = "",
-    ) -> Evaluation:
-        """As `evaluate`, by an evaluator with a scoring of its own; `phase` names its progress."""
-        return evaluator.evaluate(
-            self._unseen(model) if part == "validation" else model,
-            self.split.validation if part == "validation" else self.split.test,
-            weights=weights or self.config.training.model,
-            phase=phase or part,
+        ids = self.split.validation if part == "validation" else self.split.test
+        return self._evaluator.evaluate(
+            model, ids, weights=weights or self.config.training.model, phase=part
         )
 
     def probabilities(
         self, model: Predictor, ids: Sequence[str]
     ) -> Iterator[tuple[str, UInt8[np.ndarray, "height width"]]]:
-        """p8 maps of validation micrographs by a model, as they are scored; for pictures."""
-        inference = self._inference
-        return inference.maps(
-            self._unseen(model), self.config.training.model, ids, wrapped=inference.by_views
+        """p8 maps of a model, for pictures."""
+        return self._inference.predict(
+            self._inference.scored(model, self.config.training.model), ids
         )
 
     def most_steps(self) -> int:
@@ -417,22 +332,6 @@ class Experiment:
             if but_of is None or teacher != but_of.stage.key:
                 self._stages.discard("predict", key)
 
-    def _unseen(self, model: Predictor) -> Predictor | CrossFitted:
-        """What predicts validation: the model, or what lacks each half where it learned from it."""
-        return CrossFitted(model, self._halves) if self._halves else model
-
-    def _without_half(self, labelled: Sequence[str], number: int) -> tuple[str, ...]:
-        """The items of a training without one half of the labelled part, of which it has all.
-
-        `full` has the annotated items of the pool besides.
-        """
-        besides = (item for item in labelled if item not in self.split.labelled)
-        return (*self._halves[1 - number], *besides)
-
-    def _learned(self, labelled: Sequence[str], selected: Selected | None) -> int:
-        """Tiles that a training learns from."""
-        return self._tiles((*labelled, *(selected.ids if selected else ())))
-
     def _tiles(self, items: Sequence[str]) -> int:
         return sum(len(self.store.tiles(item)) for item in items)
 
@@ -443,6 +342,18 @@ class Experiment:
             "unit": self.config.split.label_unit,
             **self.config.values_deciding("training"),
             **self._inference.arithmetic(),
+        }
+
+    def _prediction_inputs(
+        self, teacher: Model, weights: WeightsName, teaching: Teaching, pool: Pool
+    ) -> dict[str, Any]:
+        """What a teacher's maps of the pool depend on."""
+        temperature = self.calibration(teacher).temperature if teaching.calibrated else None
+        return {
+            **self._inference.inputs(teacher, weights),
+            "pool": list(pool.micrographs),
+            "views": teaching.views,
+            "temperature": temperature,
         }
 
     def _objective(self, learning: Learning, iteration: int) -> Objective:

@@ -101,8 +101,9 @@ def prepare_cells(
             for note in preparation.notes_of(*read[seen]):
                 on_note(note)
         dataset, store_plan = read[seen]
-        split = preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-        preparation.check(config, split, store_plan)
+        tile_px = store_plan.tile_px
+        split = preparation.draw(config, store_plan.micrographs, tile_px=tile_px)
+        preparation.check(config, split, tile_px=tile_px)
         drawn.append(PreparedCell(cell, split, dataset, store_plan))
     _refuse_twins(drawn)
     run = grid[0].config.run

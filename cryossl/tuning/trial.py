@@ -232,7 +232,7 @@ class SeedPlace:
         self._split: Split = preparation.draw(
             config, ground.store_plan.micrographs, tile_px=tile_px
         )
-        preparation.check(config, self._split, ground.store_plan)
+        preparation.check(config, self._split, tile_px=tile_px)
         self.experiment = self._experiment(preparation.with_counted_ratio(config, self._split))
 
     def _experiment(self, config: Config) -> Experiment:
@@ -273,7 +273,8 @@ class SeedPlace:
             precision=ground.precision,
             report=ground.report,
         )
-        return _f1(self.experiment.evaluate_by(evaluator, model, "validation"))
+        ids, weights = self._split.validation, config.training.model
+        return _f1(evaluator.evaluate(model, ids, weights=weights, phase="validation"))
 
 
 def _f1(evaluation: Evaluation) -> float:

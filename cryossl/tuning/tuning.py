@@ -92,7 +92,7 @@ def tune(plan: Plan, executor: Executor) -> None:
         require_test_part(config, first.store_plan.micrographs)
         for strategy in plan.space:
             extreme = costliest(config, strategy, plan.space[strategy])
-            preparation.check(extreme, first.split, first.store_plan)
+            preparation.check(extreme, first.split, tile_px=first.store_plan.tile_px)
         state = _State(folder / STATE)
         place = state.place or choose_place(
             config, first.store_plan, executor, jobs=plan.jobs, threads_before=None

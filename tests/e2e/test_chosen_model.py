@@ -23,11 +23,11 @@ pytestmark = pytest.mark.usefixtures("unwatched")
 SAME = "cryossl.experiment_fingerprint"
 
 
-def registered(dataset, folder, uri: str) -> tuple[str, str]:  # noqa: F811
+def registered(dataset, folder, uri: str, *, validation_from: str) -> tuple[str, str]:  # noqa: F811
     """The strategy of version 1, and what is said, where three models are logged."""
     import torch
 
-    config = build({"register_as": "picker"})
+    config = build({"register_as": "picker", "validation_from": validation_from})
     experiment = Experiment(
         config,
         make_store(dataset, folder / "stores"),
@@ -49,10 +49,13 @@ def registered(dataset, folder, uri: str) -> tuple[str, str]:  # noqa: F811
     return version.tags["cryossl.strategy"], said
 
 
-def test_the_alias_best_is_never_full(dataset, tmp_path, sqlite_uri):  # noqa: F811
-    name, said = registered(dataset, tmp_path, sqlite_uri)
-    assert name == "supervised"
-    assert said.startswith("full scored higher on validation than supervised, and is not registere")
+@pytest.mark.parametrize(
+    ("validation_from", "chosen"), [("part", "supervised"), ("labelled", "naive")]
+)
+def test_the_alias_best_is_never_full(dataset, tmp_path, sqlite_uri, validation_from, chosen):  # noqa: F811
+    name, said = registered(dataset, tmp_path, sqlite_uri, validation_from=validation_from)
+    assert name == chosen
+    assert said.startswith(f"full scored higher on validation than {chosen}, and is not registered")
 
 
 def test_pick_takes_full_only_where_it_is_named(lab, tmp_path):

@@ -63,7 +63,10 @@ class LoggedModels:
         Returns what a user should know, or nothing: that `full` scored higher and was passed over.
         """
         config = self._experiment.config
-        best = best_of([(name, numbers) for _, name, numbers in self._accepted])
+        best = best_of(
+            [(name, numbers) for _, name, numbers in self._accepted],
+            fitted=config.split.validation_from == "labelled",
+        )
         if not config.run.register_as or best is None:
             return ""
         scored_on = {
@@ -71,7 +74,6 @@ class LoggedModels:
             "validation": sorted(self._experiment.split.validation),
             "metric": best.metric,
             "match_distance": config.evaluation.match_distance,
-            **({"cross_fitted": True} if config.split.validation_from == "labelled" else {}),
         }
         run, name, _ = self._accepted[best.number]
         run.register(config.run.register_as, score=best.score, scored_on=digest(scored_on)[:16])

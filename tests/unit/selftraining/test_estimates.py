@@ -101,21 +101,6 @@ def test_the_least_time_is_that_of_one_student_per_strategy_and_the_most_that_of
     assert several.seconds > 1.5 * several.least_seconds
 
 
-@pytest.mark.parametrize(("strategy", "pool"), [("naive", 36), ("full", 36), ("ensemble", 0)])
-def test_cross_fitted_thresholds_count_the_trainings_without_each_half(strategy, pool, tmp_path):
-    """Labels alone cost twice; of 4 labelled and 36 others the halves learn 2 x (2 + 36) of 40."""
-    listed = tmp_path / "labelled.txt"
-    listed.write_text("\n".join(f"{number:05}" for number in range(4)), encoding="utf-8")
-    settings = {"strategies": strategy, "labelled": str(listed), "max_iterations": 1}
-    plain = estimated(40, **settings, student_epochs=40)
-    fitted = estimated(40, **settings, student_epochs=40, validation_from="labelled")
-    baseline = estimated(40, **(settings | {"max_iterations": 0})).training_steps
-    student = plain.training_steps - baseline
-    more = round(student * 2 * (2 + pool) / (4 + pool))
-    assert fitted.training_steps == plain.training_steps + baseline + more
-    assert fitted.disk_bytes > plain.disk_bytes
-
-
 def test_the_times_of_the_phases_add_up_to_that_of_the_run_and_have_the_titles_of_the_plan():
     config = build(
         {

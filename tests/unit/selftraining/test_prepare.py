@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -35,12 +34,6 @@ def prepared(folder, **settings: object) -> tuple[Config, Split]:
     config = build({"data": str(folder), "image_px": 64, "tile_px": 32, "ratio": 25, **settings})
     store_plan = preparation.sketch(config, preparation.load(config, silent))
     return config, preparation.draw(config, store_plan.micrographs, tile_px=store_plan.tile_px)
-
-
-def checked(folder, config, split, *, tile_px=64) -> None:
-    plain = build({"data": str(folder), "image_px": 64, "tile_px": 32})
-    store_plan = preparation.sketch(plain, preparation.load(plain, silent))
-    preparation.check(config, split, replace(store_plan, tile_px=tile_px))
 
 
 def test_the_ratio_counts_micrographs_and_unlabelled_ones_are_never_labelled(folder):
@@ -203,14 +196,14 @@ def test_the_sketch_of_a_store_is_its_blueprint_but_for_the_key(folder):
 
 def test_what_would_fail_after_hours_is_refused_at_the_door(folder):
     config, split = prepared(folder)
-    checked(folder, config, split, tile_px=64)
+    preparation.check(config, split, tile_px=64)
     overlapping = build({"particle_threshold": 0.1, "background_threshold": 0.2})
     with pytest.raises(ConfigError):
-        checked(folder, overlapping, split, tile_px=64)
+        preparation.check(overlapping, split, tile_px=64)
     alone = Split(split.labelled, split.unlabelled, split.validation[:1], split.test)
     with pytest.raises(ConfigError, match="accept=confident"):
-        checked(folder, build({"accept": "confident"}), alone, tile_px=64)
-    checked(folder, config, alone, tile_px=64)
+        preparation.check(build({"accept": "confident"}), alone, tile_px=64)
+    preparation.check(config, alone, tile_px=64)
 
 
 def test_only_the_named_sources_are_kept(folder):
@@ -278,22 +271,20 @@ def test_then_border_and_diameter_are_measured_on_the_listed_micrographs_alone(f
     )
 
 
-def test_one_tile_alone_has_no_half_that_can_be_left_out(folder, listed):
-    settings = {"labelled": str(listed), "validation_from": "labelled", "sources": "10017"}
-    config, split = prepared(folder, **settings)
-    checked(folder, config, split, tile_px=32)
-    with pytest.raises(ConfigError, match=r"10017_0\.png, which is all of it, is a single tile"):
-        checked(folder, config, split, tile_px=64)
-
-
-@pytest.mark.parametrize(("setting", "said"), [("patience", "patience"), ("model", "model=best")])
-def test_no_step_is_chosen_on_what_the_network_learns_from(folder, listed, setting, said):
-    settings = {"data": str(folder), "labelled": str(listed), "sources": "10017"}
-    settings |= {setting: {"patience": 2, "model": "best"}[setting]}
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"patience": 2}, "patience"),
+        ({"model": "best"}, "model=best"),
+        ({"strategies": "naive", "strategy_settings": "naive.patience=2"}, "patience"),
+    ],
+)
+def test_no_step_is_chosen_on_what_the_network_learns_from(folder, listed, settings, said):
+    settings = {"data": str(folder), "labelled": str(listed), "sources": "10017"} | settings
     _, split = prepared(folder, **settings, validation_from="labelled")
-    checked(folder, build(settings), split, tile_px=32)
+    preparation.check(build(settings), split, tile_px=32)
     with pytest.raises(ConfigError, match=f"{said} chooses a step on validation"):
-        checked(folder, build({**settings, "validation_from": "labelled"}), split, tile_px=32)
+        preparation.check(build({**settings, "validation_from": "labelled"}), split, tile_px=32)
 
 
 @pytest.mark.parametrize("change", [{"labelled": ""}, {"label_unit": "tile"}])
@@ -332,4 +323,4 @@ def test_a_strategys_own_batch_of_one_value_is_refused_as_that_of_the_run(folder
         folder, strategies="naive", strategy_settings=entries, encoder_depth=5, decoder_width=4
     )
     with pytest.raises(ConfigError, match="a single value to normalise by"):
-        checked(folder, config, split, tile_px=32)
+        preparation.check(config, split, tile_px=32)
