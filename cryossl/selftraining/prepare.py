@@ -267,7 +267,7 @@ def _refuse_chosen_step(config: Config) -> None:
             raise ConfigError(
                 f"{name} chooses a step on validation, and with validation_from=labelled that is "
                 "what the network learns from",
-                cure="leave it out, or give validation micrographs",
+                cure="leave it out, or set validation_from to part",
             )
 
 
