@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cryossl.config import Config
@@ -257,11 +257,18 @@ def check(config: Config, split: Split, *, tile_px: int) -> None:
         )
 
 
+def _all_own(config: Config) -> Iterator[Config]:
+    """The config, and that of each strategy with the settings that it has for itself."""
+    yield config
+    for strategy in config.selection.strategies:
+        yield config_of_strategy(config, strategy)
+
+
 def _refuse_chosen_step(config: Config) -> None:
     """Raise ConfigError if a step of a training would be chosen on what it learns from."""
     if config.split.validation_from == "part":
         return
-    for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
+    for own in _all_own(config):
         if own.training.patience or own.training.model == "best":
             name = "patience" if own.training.patience else "model=best"
             raise ConfigError(
@@ -273,7 +280,7 @@ def _refuse_chosen_step(config: Config) -> None:
 
 def _require_batches(config: Config, tile_px: int) -> None:
     """Raise ConfigError if a batch is too small for the network or for how a strategy mixes."""
-    for own in (config, *(config_of_strategy(config, one) for one in config.selection.strategies)):
+    for own in _all_own(config):
         if own.training.batch_size * (tile_px // networks.multiple(own.network)) ** 2 < 2:
             raise ConfigError(
                 f"one tile of {tile_px} px a step leaves a single value to normalise by",
